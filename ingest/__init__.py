@@ -1,0 +1,1 @@
+"""Pairs in: read, label, build."""

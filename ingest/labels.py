@@ -1,0 +1,63 @@
+"""Labels: how many clusters of answers there are, and which answer is in which."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+KMEANS_STARTS = 4
+
+
+def effective_rank(vectors: NDArray[np.floating], form: Literal["participation", "entropy"] = "participation") -> float:
+    """Effective rank of a matrix, from its singular values σ.
+
+    participation: (Σσ)² / Σσ². entropy: exp(H(σ / Σσ)), Roy & Vetterli 2007.
+
+    Args:
+        vectors: (n, D), not centred.
+        form: Which of the two.
+
+    Returns:
+        Between 1 and min(n, D); 0 for a matrix of zeros.
+    """
+    values = _singular_values(np.asarray(vectors, dtype=np.float64))
+    total = values.sum()
+    if total == 0:
+        return 0.0
+    if form == "participation":
+        return float(total**2 / (values**2).sum())
+    shares = values[values > 0] / total
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _singular_values(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From the smaller Gram matrix: D × D work for any n, accurate enough for a number that is rounded."""
+    rows, columns = vectors.shape
+    gram = vectors.T @ vectors if rows > columns else vectors @ vectors.T
+    return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0.0, None)))
+
+
+def cluster_count(vectors: NDArray[np.floating], form: Literal["participation", "entropy"], limit: int) -> int:
+    """K: the effective rank, rounded, at least 1, at most `limit` and at most the number of different vectors."""
+    distinct = len(np.unique(np.asarray(vectors, dtype=np.float32), axis=0))
+    return int(np.clip(round(effective_rank(vectors, form)), 1, min(limit, distinct)))
+
+
+def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDArray[np.int64]:
+    """K-means on unit answer vectors, labels numbered by size, largest first.
+
+    Args:
+        answers: (n, D) unit rows.
+        count: K ≤ n.
+        seed: Same rows, K and seed give the same labels.
+
+    Returns:
+        (n,) labels in 0 … K-1. Ties in size are broken by the first member, so the numbering is reproducible.
+    """
+    raw = KMeans(count, n_init=KMEANS_STARTS, random_state=seed).fit(np.asarray(answers, dtype=np.float64)).labels_
+    found, first, sizes = np.unique(raw, return_index=True, return_counts=True)
+    order = np.lexsort((first, -sizes))
+    renumber = np.empty(count, dtype=np.int64)
+    renumber[found[order]] = np.arange(len(found))
+    return np.asarray(renumber[raw])

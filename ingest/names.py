@@ -1,0 +1,84 @@
+"""Names of clusters, in words a person understands: the terms that set a cluster apart, and its skills."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+from qaserve.records import ClusterInfo, Pair
+
+TERMS_SHOWN = 6
+TERMS_IN_NAME = 3
+SKILLS_SHOWN = 3
+ASKING_WORDS = frozenset(
+    """best create did difference different do does example examples get happens instead make mean means need possible
+    run set should support supported use used using want way ways without work works""".split()  # noqa: SIM905
+)
+WORD = r"(?u)\b[^\W\d_][\w.-]*\w\b"
+
+
+def describe_clusters(pairs: Sequence[Pair], labels: Sequence[int], count: int) -> tuple[ClusterInfo, ...]:
+    """Describe every cluster by the words of its questions, topics and tags that others do not use.
+
+    Terms are ranked by class-based TF-IDF (Grootendorst 2022, BERTopic): a cluster is one document, and a term weighs
+    tf · log(1 + mean cluster length / frequency of the term everywhere). Names are made unique by adding terms.
+
+    Args:
+        pairs: n pairs.
+        labels: n clusters, 0 … count-1.
+        count: K.
+    """
+    terms = _terms(pairs, labels, count)
+    skills: list[Counter[str]] = [Counter() for _ in range(count)]
+    for pair, label in zip(pairs, labels, strict=True):
+        skills[label].update(pair.related_skills)
+    sizes = Counter(labels)
+    names = _unique_names(terms)
+    return tuple(
+        ClusterInfo(
+            cluster=k,
+            name=names[k],
+            terms=tuple(terms[k]),
+            skills=tuple(skill for skill, _ in skills[k].most_common(SKILLS_SHOWN)),
+            size=sizes[k],
+        )
+        for k in range(count)
+    )
+
+
+def _terms(pairs: Sequence[Pair], labels: Sequence[int], count: int) -> list[list[str]]:
+    documents: list[list[str]] = [[] for _ in range(count)]
+    for pair, label in zip(pairs, labels, strict=True):
+        documents[label].append(" ".join([pair.question, *pair.topics, *pair.tags]))
+    stop_words = sorted(ENGLISH_STOP_WORDS | ASKING_WORDS)
+    vectorizer = CountVectorizer(stop_words=stop_words, token_pattern=WORD, ngram_range=(1, 1))
+    try:
+        counts = vectorizer.fit_transform("\n".join(document) for document in documents)
+    except ValueError:  # not one word is left: questions of digits, punctuation or stop words only
+        return [[] for _ in range(count)]
+    vocabulary = vectorizer.get_feature_names_out()
+    everywhere = np.asarray(counts.sum(axis=0)).ravel()
+    weight = np.log1p(everywhere.sum() / count / everywhere)
+    found = []
+    for k in range(count):
+        row = counts[k]
+        scores = row.data * weight[row.indices]
+        best = sorted(zip(-scores, vocabulary[row.indices], strict=True))[:TERMS_SHOWN]
+        found.append([str(term) for _, term in best])
+    return found
+
+
+def _unique_names(terms: Sequence[Sequence[str]]) -> list[str]:
+    taken: Counter[str] = Counter()
+    names = []
+    for words in terms:
+        name = ""
+        for length in range(TERMS_IN_NAME, len(words) + 1):
+            name = " · ".join(words[:length])
+            if name not in taken:
+                break
+        name = name or " · ".join(words) or "unnamed"
+        taken[name] += 1
+        names.append(name if taken[name] == 1 else f"{name} ({taken[name]})")
+    return names

@@ -1,0 +1,5 @@
+"""`python -m qaserve`."""
+
+from qaserve.cli import main
+
+main()

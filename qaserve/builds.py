@@ -1,0 +1,88 @@
+"""Builds as wholes: a collection and a bundle that share one id."""
+
+import hashlib
+from pathlib import Path
+
+from qaserve import bundle as bundles
+from qaserve.errors import NotFoundError, UsageError
+from qaserve.records import BuildInfo
+from qaserve.store import CollectionInfo, Store
+
+
+def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
+    """Whether all pairs are in the collection and the bundle's manifest is the one they were written with."""
+    manifest = bundles.folder_of(models_dir, info.corpus, info.build) / bundles.MANIFEST
+    try:
+        found = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    except OSError:
+        return False
+    return found == info.bundle_hash and store.count(info.corpus, info.build) == info.pairs
+
+
+def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
+    """Every build of a corpus, newest first."""
+    live = store.live_builds().get(corpus)
+    return [
+        BuildInfo(
+            build=info.build,
+            corpus=corpus,
+            live=info.build == live,
+            complete=is_complete(store, models_dir, info),
+            created=info.created,
+            pairs=info.pairs,
+            clusters=info.clusters,
+            encoder=info.encoder.id,
+            sources=info.sources,
+        )
+        for info in store.builds(corpus)
+    ]
+
+
+def activate(store: Store, models_dir: Path, corpus: str, build: str) -> None:
+    """Make a build live after checking it. The build that was live stays, and can be made live again.
+
+    Raises:
+        NotFoundError: There is no such build.
+        BundleError: Its bundle is missing or corrupt.
+        UsageError: Its collection is not complete.
+    """
+    info = store.info(corpus, build)
+    bundles.read(models_dir, corpus, build)
+    if not is_complete(store, models_dir, info):
+        raise UsageError(
+            f"build {build} is not complete: {store.count(corpus, build)} of {info.pairs} pairs are in its collection",
+            hint="It is left over from an interrupted ingest; ingest the files again.",
+        )
+    store.activate(corpus, build)
+
+
+def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
+    """Delete all but the live build and the `keep` newest others; returns the builds deleted."""
+    others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
+    if not others and corpus not in store.live_builds():
+        raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds` lists what there is.")
+    gone = [info.build for info in others[keep:]]
+    for build in gone:
+        _delete(store, models_dir, corpus, build)
+    return gone
+
+
+def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
+    """Delete what an interrupted ingest left behind: collections that are not live and lack pairs or their bundle.
+
+    A bundle without a collection is left alone: it may belong to another Qdrant that shares the models folder.
+    """
+    live = store.live_builds().get(corpus)
+    orphans = [
+        info.build for info in store.builds(corpus) if info.build != live and not is_complete(store, models_dir, info)
+    ]
+    for build in orphans:
+        _delete(store, models_dir, corpus, build)
+    bundles.remove_leftovers(models_dir, corpus)
+    return orphans
+
+
+def _delete(store: Store, models_dir: Path, corpus: str, build: str) -> None:
+    # Bundle first: a crash in between leaves an incomplete build, which the next ingest removes.
+    bundles.remove(models_dir, corpus, build)
+    store.delete(corpus, build)

@@ -1,0 +1,212 @@
+"""A bundle: the trained half of a build, as a folder of JSON and safetensors. No pickle.
+
+models/<corpus>/<build>/manifest.json     what it is, how it was made, and the SHA-256 of every other file
+models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions
+
+A bundle is written into a folder whose name starts with a dot and appears under its own name by one rename: it is
+whole or absent.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StringConstraints, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from qaserve.errors import BundleError, StoreWriteError
+from qaserve.projection import Bank
+from qaserve.records import ClusterInfo, EncoderIdentity, Record
+from qaserve.settings import CorpusName, HitCount, ProjectionName, RoutingName, Temperature
+
+MANIFEST = "manifest.json"
+TENSORS = "model.safetensors"
+
+BuildId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+
+
+class Defaults(Record):
+    """How a question is answered when neither it nor the settings say."""
+
+    routing: RoutingName = "question"
+    projection: ProjectionName = "cluster"
+    temperature: Temperature = 0.05
+    final_temperature: Temperature = 0.1
+    hits: HitCount = 32
+    centroids: HitCount = 10
+
+
+class FileEntry(Record):
+    """A file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(Record):
+    """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
+
+    format: Literal[1] = 1
+    build: BuildId
+    corpus: CorpusName
+    corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
+    encoder: EncoderIdentity
+    pairs: int = Field(ge=1)
+    anchor: float = Field(description="λ.")
+    seed: int
+    effective_rank: float
+    defaults: Defaults
+    metrics: dict[str, float] = Field(default_factory=dict)
+    clusters: tuple[ClusterInfo, ...]
+    files: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z]+$")], FileEntry]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The arrays of a bundle."""
+
+    bank: Bank
+    mean_questions: NDArray[np.float32]
+    """(K, D) unit rows, for centroid routing."""
+    mean_answers: NDArray[np.float32]
+    """(K, D) unit rows: where each cluster of answers lies."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A manifest and its model, checked against each other."""
+
+    manifest: Manifest
+    model: Model
+
+
+def folder_of(models_dir: Path, corpus: str, build: str) -> Path:
+    """Where a bundle lives."""
+    return models_dir / corpus / build
+
+
+def pack(model: Model) -> bytes:
+    """The model as safetensors; equal models give equal bytes."""
+    return save_tensors(
+        {
+            "basis": np.ascontiguousarray(model.bank.basis),
+            "cores": np.ascontiguousarray(model.bank.cores),
+            "ranks": np.ascontiguousarray(model.bank.ranks),
+            "mean_questions": np.ascontiguousarray(model.mean_questions),
+            "mean_answers": np.ascontiguousarray(model.mean_answers),
+        }
+    )
+
+
+def entry_for(data: bytes) -> FileEntry:
+    """The manifest's line for a file of these bytes."""
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as written to disk."""
+    return (manifest.model_dump_json(indent=1) + "\n").encode()
+
+
+def write(models_dir: Path, manifest: Manifest, tensors: bytes) -> None:
+    """Write a bundle whole, replacing a broken one of the same build.
+
+    Raises:
+        StoreWriteError: The disk is full or read-only; nothing is left behind.
+    """
+    target = folder_of(models_dir, manifest.corpus, manifest.build)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
+            fresh = Path(scratch) / "bundle"
+            fresh.mkdir()
+            for name, data in ((TENSORS, tensors), (MANIFEST, manifest_bytes(manifest))):
+                with (fresh / name).open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            if target.exists():
+                target.replace(Path(scratch) / "replaced")
+            fresh.replace(target)
+    except OSError as error:
+        raise StoreWriteError(
+            f"the bundle cannot be written to {target}: {error.strerror or error}",
+            hint="Free some space or set QASERVE_MODELS_DIR to a writable folder. The live build is untouched.",
+        ) from error
+
+
+def read(models_dir: Path, corpus: str, build: str) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: A file is missing, truncated, altered, of another build, or of another format.
+    """
+    folder = folder_of(models_dir, corpus, build)
+    hint = "`qaserve ingest` with the same files makes it again; `qaserve builds activate` goes back to another build."
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        contents = {name: (folder / name).read_bytes() for name in manifest.files}
+    except FileNotFoundError as error:
+        raise BundleError(f"bundle {build}: {Path(error.filename).name} is missing from {folder}", hint=hint) from error
+    except OSError as error:
+        raise BundleError(f"bundle {build}: {folder} cannot be read: {error.strerror}", hint=hint) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BundleError(f"bundle {build}: {MANIFEST} is not valid: {where}: {first['msg']}", hint=hint) from error
+    if (manifest.corpus, manifest.build) != (corpus, build):
+        raise BundleError(
+            f"bundle {build} of corpus {corpus}: {MANIFEST} says {manifest.build} of {manifest.corpus}", hint=hint
+        )
+    for name, data in contents.items():
+        expected, found = manifest.files[name], entry_for(data)
+        if found != expected:
+            raise BundleError(
+                f"bundle {build}: {name} has {found.size} bytes and SHA-256 {found.sha256[:12]}…, "
+                f"{MANIFEST} says {expected.size} and {expected.sha256[:12]}…",
+                hint=hint,
+            )
+    return Bundle(manifest, _unpack(manifest, contents, hint))
+
+
+def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
+    try:
+        tensors = load_tensors(contents[TENSORS])
+        bank = Bank(tensors["basis"], tensors["cores"], tensors["ranks"])
+        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"])
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise BundleError(f"bundle {manifest.build}: {TENSORS} is not usable: {error}", hint=hint) from error
+    expected = (len(manifest.clusters), manifest.encoder.dimension)
+    for name, array in (("mean_questions", model.mean_questions), ("mean_answers", model.mean_answers)):
+        if array.shape != expected or len(bank) != expected[0] or bank.basis.shape[1] != expected[1]:
+            raise BundleError(
+                f"bundle {manifest.build}: {name} is {array.shape}, W are {len(bank)} of D {bank.basis.shape[1]}; "
+                f"{MANIFEST} says K, D = {expected}",
+                hint=hint,
+            )
+    return model
+
+
+def remove(models_dir: Path, corpus: str, build: str) -> None:
+    """Delete a bundle; it vanishes by one rename before its files go. One that is not there is no error."""
+    target = folder_of(models_dir, corpus, build)
+    if not target.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{build}-") as scratch:
+        target.replace(Path(scratch) / "removed")
+
+
+def remove_leftovers(models_dir: Path, corpus: str) -> int:
+    """Delete what an interrupted `write` or `remove` left behind; returns how many folders."""
+    leftovers = list((models_dir / corpus).glob(".*-*"))
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(leftovers)

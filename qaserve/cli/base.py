@@ -1,0 +1,85 @@
+"""What every command shares."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from qaserve import __version__
+from qaserve.errors import NotFoundError, UsageError
+from qaserve.settings import Settings
+
+if TYPE_CHECKING:
+    from qaserve.encoder import SentenceEncoder
+    from qaserve.store import Store
+
+app = typer.Typer(
+    name="qaserve",
+    help="Search over question/answer pairs that explains itself.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+NOT_IN_A_NAME = re.compile(r"[^a-z0-9_-]+")
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        out.print(f"qaserve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=lambda value: _version(wanted=value), is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Search over question/answer pairs that explains itself."""
+
+
+def make_encoder(settings: Settings) -> "SentenceEncoder":
+    """The encoder of the settings; its weights are read when they are first needed."""
+    from qaserve.encoder import SentenceEncoder
+
+    return SentenceEncoder(settings.encoder, str(settings.store.data_dir / "encoders"))
+
+
+def corpus_to_ask(settings: Settings, store: "Store") -> str:
+    """The corpus of the settings, else the only one there is."""
+    if settings.store.corpus is not None:
+        return settings.store.corpus
+    there = sorted(store.live_builds())
+    if len(there) > 1:
+        raise UsageError(f"there are several corpora: {', '.join(there)}", hint=f"Say which: QASERVE_CORPUS={there[0]}")
+    if not there:
+        raise NotFoundError(
+            f"there is no corpus in {store.where}",
+            hint="`qaserve ingest FILE` makes one; `make run` loads the public one.",
+        )
+    return there[0]
+
+
+def corpus_to_fill(settings: Settings, store: "Store", paths: list[Path]) -> str:
+    """The corpus of the settings, else the only one there is, else one named after the first path."""
+    there = sorted(store.live_builds())
+    return corpus_to_ask(settings, store) if settings.store.corpus or there else corpus_named_after(paths[0])
+
+
+def corpus_named_after(path: Path) -> str:
+    """A corpus name from a file's: `skills_qa.jsonl.gz` is corpus `skills`."""
+    stem = path.resolve().name.split(".")[0].lower()
+    name = NOT_IN_A_NAME.sub("-", stem.removesuffix("_qa").removesuffix("-qa")).strip("-_")[:63]
+    return name or "corpus"

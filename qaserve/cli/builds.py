@@ -1,0 +1,65 @@
+"""`qaserve builds`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from qaserve.cli.base import Json, app, corpus_to_ask, out
+from qaserve.settings import get_settings
+
+builds_app = typer.Typer(help="List the builds of a corpus, go back to one, delete old ones.", no_args_is_help=True)
+app.add_typer(builds_app, name="builds")
+
+
+@builds_app.command("list")
+def list_(*, as_json: Json = False) -> None:
+    """List every build, newest first. Example: qaserve builds list --json."""
+    from qaserve import builds
+    from qaserve.cli.show import show_builds
+    from qaserve.store import open_store
+
+    settings = get_settings()
+    with open_store(settings.store, "qaserve builds list") as store:
+        corpora = [settings.store.corpus] if settings.store.corpus else sorted(store.live_builds())
+        found = [build for corpus in corpora for build in builds.list_builds(store, settings.store.models_dir, corpus)]
+    if as_json:
+        print(json.dumps({"builds": [build.model_dump(mode="json") for build in found]}, indent=2))
+    else:
+        show_builds(out, found)
+
+
+@builds_app.command()
+def activate(
+    build: Annotated[str, typer.Argument(help="Id of a build from the list.")], *, as_json: Json = False
+) -> None:
+    """Check a build and make it live. Example: qaserve builds activate 3f9a1c2d4e5b."""
+    from qaserve import builds
+    from qaserve.store import open_store
+
+    settings = get_settings()
+    with open_store(settings.store, "qaserve builds activate") as store:
+        corpus = corpus_to_ask(settings, store)
+        builds.activate(store, settings.store.models_dir, corpus, build)
+    print(json.dumps({"corpus": corpus, "build": build}) if as_json else f"Corpus {corpus} is live as build {build}.")
+
+
+@builds_app.command()
+def prune(
+    *,
+    keep: Annotated[int, typer.Option(min=0, help="How many builds to keep besides the live one.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Delete old builds, never the live one. Example: qaserve builds prune --keep 1."""
+    from qaserve import builds
+    from qaserve.store import open_store
+
+    settings = get_settings()
+    with open_store(settings.store, "qaserve builds prune") as store:
+        corpus = corpus_to_ask(settings, store)
+        gone = builds.prune(store, settings.store.models_dir, corpus, keep)
+    print(
+        json.dumps({"corpus": corpus, "deleted": gone})
+        if as_json
+        else f"Deleted {len(gone)} builds of corpus {corpus}."
+    )

@@ -1,0 +1,198 @@
+"""`qaserve serve`, `qaserve ui` and `qaserve up`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from qaserve.cli.base import app, corpus_named_after, corpus_to_ask, err, make_encoder, out
+from qaserve.cli.corpus import fetch_corpus, run_ingest
+from qaserve.errors import FetchError, ServiceError, SettingsError
+from qaserve.settings import Settings, get_settings
+
+SAMPLE = Path(__file__).parents[1] / "sample" / "sample.jsonl"
+PAGE = Path(__file__).parents[2] / "ui" / "app.py"
+START_SECONDS = 120
+STOP_SECONDS = 10
+POLL_SECONDS = 0.2
+
+UP_HELP = """Load a corpus, start the API and the page, and wait until Ctrl-C.
+
+Without PATH the public corpus is fetched; without a network, the sample that ships with qaserve is used. What is loaded
+already is not loaded again.
+
+**Examples**
+
+    qaserve up
+
+    qaserve up pairs.jsonl
+"""
+
+
+@app.command()
+def serve() -> None:
+    """Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."""
+    import uvicorn
+
+    from qaserve.api import create_app
+    from qaserve.engine import Engine
+    from qaserve.store import open_store
+
+    settings = get_settings()
+    _free_port("QASERVE_PORT", settings.server.host, settings.server.port)
+    purpose = f"qaserve serve, {settings.server.local_api_url}"
+    with open_store(settings.store, purpose) as store:
+        encoder = make_encoder(settings)
+        engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.routing)
+        engine.load()
+        encoder.load()
+        hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
+        uvicorn.run(
+            create_app(engine, settings.server, hidden),
+            host=settings.server.host,
+            port=settings.server.port,
+            log_level="warning",
+        )
+
+
+@app.command()
+def ui() -> None:
+    """Start the page. It talks to QASERVE_API_URL. Example: QASERVE_UI_PORT=8502 qaserve ui."""
+    settings = get_settings()
+    _free_port("QASERVE_UI_PORT", settings.server.host, settings.server.ui_port)
+    os.execv(sys.executable, page_command(settings))  # noqa: S606 - our own command, no shell
+
+
+@app.command(help=UP_HELP)
+def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.", show_default=False)] = None) -> None:
+    """See UP_HELP."""
+    settings = get_settings()
+    server = settings.server
+    _free_port("QASERVE_PORT", server.host, server.port)
+    _free_port("QASERVE_UI_PORT", server.host, server.ui_port)
+    corpus, notice = _load(settings, path)
+    environment = os.environ | {
+        "QASERVE_CORPUS": corpus,
+        "QASERVE_API_URL": server.local_api_url,
+        "QASERVE_NOTICE": notice or server.notice,
+    }
+    page = server.local_page_url
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of stopping take the same path
+    try:
+        with ExitStack() as stack:
+            api = stack.enter_context(_child("API", [sys.executable, "-m", "qaserve", "serve"], environment))
+            front = stack.enter_context(_child("page", page_command(settings), environment))
+            with err.status("Starting the API and the page …"):
+                api.wait_for(f"{server.local_api_url}/readyz")
+                front.wait_for(f"{page}/_stcore/health")
+            out.print(f"Page  {page}\nAPI   {server.local_api_url}  (its documentation: {server.local_api_url}/docs)")
+            out.print("Ctrl-C stops both.")
+            while True:
+                api.check()
+                front.check()
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        out.print("Stopped.")
+
+
+def page_command(settings: Settings) -> list[str]:
+    """The command that serves the page."""
+    options = {
+        "server.address": settings.server.host,
+        "server.port": settings.server.ui_port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "logger.level": "warning",
+    }
+    return [
+        sys.executable, "-m", "streamlit", "run", str(PAGE), *(f"--{name}={value}" for name, value in options.items())
+    ]  # fmt: skip
+
+
+def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
+    """Bring the corpus in; returns its name and what the page should say about it."""
+    from qaserve.store import open_store
+
+    notice = None
+    if path is None:
+        try:
+            path = fetch_corpus(settings)
+        except FetchError as error:
+            err.print(f"[yellow]The public corpus cannot be fetched; the bundled sample is used.[/] {error.message}")
+            path = SAMPLE
+            notice = "The public corpus could not be fetched: this is the sample corpus, about qaserve itself."
+    corpus = settings.store.corpus or corpus_named_after(path)
+    with open_store(settings.store, "qaserve up") as store:
+        report = run_ingest(settings, store, corpus, [path])
+    done = "loaded" if report.added or report.updated else "unchanged"
+    err.print(f"Corpus {corpus}: {report.pairs:,} pairs, {done}.")
+    return corpus, notice
+
+
+class _Child:
+    """A process that must keep running."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name, self.process = name, process
+
+    def check(self) -> None:
+        """Raise ServiceError if it has stopped."""
+        if self.process.poll() is not None:
+            raise ServiceError(
+                f"the {self.name} stopped with exit code {self.process.returncode}", hint="Its message is above."
+            )
+
+    def wait_for(self, url: str) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            self.check()
+            with suppress(httpx.HTTPError):
+                if httpx.get(url, timeout=5).is_success:
+                    return
+            time.sleep(POLL_SECONDS)
+        raise ServiceError(
+            f"the {self.name} at {url} did not answer within {START_SECONDS} seconds", hint="Try `qaserve doctor`."
+        )
+
+
+@contextmanager
+def _child(name: str, command: list[str], environment: dict[str, str]) -> Iterator[_Child]:
+    """A process in a group of its own, so that Ctrl-C reaches only us; stopped, politely first, on leaving."""
+    process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield _Child(name, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port(setting: str, host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"{setting}={port}: {host}:{port} cannot be listened on: {error.strerror}",
+                hint=f"Stop what listens there, or set {setting} to another port.",
+            ) from error

@@ -1,0 +1,216 @@
+"""How answers, traces and reports look in a terminal. Everything from a corpus is printed as plain text."""
+
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ingest.report import IngestReport
+from qaserve.records import Answer, AskResult, BuildInfo, Trace
+from qaserve.text import shorten
+
+HITS_SHOWN = 8
+CLUSTERS_SHOWN = 6
+BAR_WIDTH = 16
+REJECTIONS_SHOWN = 10
+CONFLICTS_SHOWN = 5
+DIM = "dim"
+
+
+def show_answers(console: Console, result: AskResult) -> None:
+    """The answers, best first."""
+    for answer in result.answers:
+        head = Text.assemble((f"{answer.rank}. ", "bold cyan"), (shorten(answer.question, 200), "bold"))
+        console.print(head)
+        console.print(Text(f"   {_about(answer)}", style=DIM))
+        console.print(Padding(Markdown(answer.answer, hyperlinks=False), (0, 0, 1, 3)))
+    if not result.answers:
+        console.print("No answer.")
+
+
+def _about(answer: Answer) -> str:
+    moved = (
+        "not in the first 100 without projection"
+        if answer.raw_rank is None
+        else f"rank {answer.raw_rank} without projection"
+    )
+    parts = [f"score {answer.score:.3f}", moved, answer.cluster_id, *answer.related_skills[:3]]
+    return " · ".join(shorten(part, 60) for part in parts)
+
+
+def show_trace(console: Console, result: AskResult) -> None:
+    """Why: who voted, for which clusters, how far the question moved, and what would have come first without."""
+    trace = result.trace
+    console.rule("[bold]Why[/bold]", align="left")
+    if trace.hits:
+        console.print(_hits(trace))
+    console.print(_clusters(trace))
+    console.print(_movement(trace, result))
+    console.print(_raw(trace))
+    console.print(_footer(result))
+
+
+def _hits(trace: Trace) -> Group:
+    names = {vote.cluster: vote.name for vote in trace.clusters}
+    table = _table(
+        ("share", "right"), ("", "left"), ("similarity", "right"), ("known question", None), ("votes for", None)
+    )
+    for hit in trace.hits[:HITS_SHOWN]:
+        table.add_row(
+            f"{hit.probability:.3f}",
+            _bar(hit.probability, trace.hits[0].probability),
+            f"{hit.similarity:.3f}",
+            Text(shorten(hit.question, 200)),
+            Text(f"{hit.cluster} {names.get(hit.cluster, '')}", style="cyan"),
+        )
+    rest = trace.hits[HITS_SHOWN:]
+    more = f"   and {len(rest)} more, {sum(hit.probability for hit in rest):.3f} together" if rest else ""
+    title = f"1. {len(trace.hits)} known questions are most like yours (temperature {trace.temperature:g})"
+    return Group(Text(title, style="bold"), table, Text(more, style=DIM))
+
+
+def _clusters(trace: Trace) -> Group:
+    by = "similarity" if trace.routing == "centroid" else "hits"
+    table = _table(("weight", "right"), ("", "left"), (by, "right"), ("cluster of answers", None))
+    for vote in trace.clusters[:CLUSTERS_SHOWN]:
+        count = f"{vote.similarity:.3f}" if vote.similarity is not None else str(vote.hits)
+        table.add_row(
+            f"{vote.weight:.3f}",
+            _bar(vote.weight, trace.clusters[0].weight),
+            count,
+            Text(f"{vote.cluster} {vote.name}", style="cyan"),
+        )
+    rest = trace.clusters[CLUSTERS_SHOWN:]
+    more = f"   and {len(rest)} more, {sum(vote.weight for vote in rest):.3f} together" if rest else ""
+    said = {
+        "question": "2. They vote for the clusters of their answers",
+        "question2": f"2. They vote; a final softmax (temperature {trace.final_temperature or 0:g}) weighs the votes",
+        "centroid": f"1. These clusters' mean questions are most like yours (temperature {trace.temperature:g})",
+    }[trace.routing]
+    return Group(Text(said, style="bold"), table, Text(more, style=DIM))
+
+
+def _table(*columns: tuple[str, Literal["left", "right"] | None]) -> Table:
+    """A table of one-line rows; columns without a side hold text, share what width is left and are cut to fit."""
+    table = Table(box=None, pad_edge=False, header_style=DIM, expand=any(side is None for _, side in columns))
+    for title, side in columns:
+        ratio = {"known question": 3, "votes for": 2}.get(title, 1) if side is None else None
+        table.add_column(title, justify=side or "left", no_wrap=True, overflow="ellipsis", ratio=ratio)
+    return table
+
+
+def _movement(trace: Trace, result: AskResult) -> Group:
+    said = {
+        "cluster": "The clusters' projections, blended by weight, turn your question",
+        "pair": "The projections of the single pairs, blended by probability, turn your question",
+        "none": "No projection: your question stays where it is",
+    }[trace.projection]
+    lines = [Text.assemble(("3. ", "bold"), (said, "bold"))]
+    if trace.projection != "none":
+        lines.append(Text(f"   similarity of the question before and after: {trace.projected_similarity:.3f}"))
+    if result.answers:
+        first = result.answers[0]
+        before, after = first.raw_similarity, first.parts.projected
+        lines.append(Text(f"   similarity to the first answer: {before:.3f} before, {after:.3f} after"))
+    return Group(*lines, Text())
+
+
+def _raw(trace: Trace) -> Group:
+    table = _table(("rank", "right"), ("similarity", "right"), ("answer to", None))
+    for answer in trace.raw_answers:
+        table.add_row(str(answer.rank), f"{answer.similarity:.3f}", Text(shorten(answer.question, 200)))
+    return Group(Text("4. Without projection, these would have come first", style="bold"), table, Text())
+
+
+def _footer(result: AskResult) -> Text:
+    times = result.trace.timings_ms
+    return Text(
+        f"routing {result.trace.routing} · projection {result.trace.projection} · entropy {result.trace.entropy:.2f} · "
+        f"build {result.build} · encode {times.encode:.1f} + route {times.route:.1f} + project {times.project:.1f} + "
+        f"search {times.search:.1f} = {times.total:.1f} ms",
+        style=DIM,
+    )
+
+
+def _bar(value: float, most: float) -> Text:
+    filled = round(BAR_WIDTH * value / most) if most > 0 else 0
+    return Text("█" * max(filled, 1), style="green")
+
+
+def show_report(console: Console, report: IngestReport) -> None:
+    """What an ingest did, or would do."""
+    verb = "would be " if report.dry_run else ""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column()
+    for count, text in (
+        (report.read, "pairs read"),
+        (report.added, f"{verb}added"),
+        (report.updated, f"{verb}updated"),
+        (report.unchanged, "unchanged"),
+        (report.removed, f"{verb}removed"),
+        (len(report.rejected), "rejected"),
+        (report.repeats, "repeat an earlier row's question (kept)"),
+        (report.conflicts, "questions lead to different answers (kept)"),
+        (report.encoded, "texts encoded"),
+    ):
+        table.add_row(f"{count:,}", text, style=None if count else DIM)
+    console.print(table)
+    _show_rejections(console, report)
+    _show_conflicts(console, report)
+    if report.build is not None:
+        console.print(
+            Text(
+                f"Corpus {report.corpus} is live as build {report.build}: {report.pairs:,} pairs in "
+                f"{report.clusters} clusters, encoder {report.encoder}, {report.seconds:.1f} s."
+            )
+        )
+    else:
+        console.print(f"Dry run: nothing was changed. Corpus {report.corpus} would hold {report.pairs:,} pairs.")
+
+
+def _show_rejections(console: Console, report: IngestReport) -> None:
+    for rejection in report.rejected[:REJECTIONS_SHOWN]:
+        where = f", field {rejection.field}" if rejection.field else ""
+        console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style="yellow"))
+    more = len(report.rejected) - REJECTIONS_SHOWN
+    if more > 0:
+        console.print(Text(f"  and {more:,} more; --json lists all", style="yellow"))
+
+
+def _show_conflicts(console: Console, report: IngestReport) -> None:
+    conflicts = [question for question in report.repeated_questions if question.answers > 1]
+    for question in conflicts[:CONFLICTS_SHOWN]:
+        rows = ", ".join(f"{row.file}:{row.line}" for row in question.rows[:3])
+        text = f"  {question.answers} answers to {shorten(question.question, 70)!r}: {rows}"
+        console.print(Text(text, style=DIM))
+    more = len(conflicts) - CONFLICTS_SHOWN
+    if more > 0:
+        console.print(Text(f"  and {more:,} more; --json lists all", style=DIM))
+
+
+def show_builds(console: Console, builds: list[BuildInfo]) -> None:
+    """Builds, newest first."""
+    table = Table(box=None, pad_edge=False, header_style=DIM)
+    for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "encoder", "from"):
+        table.add_column(title)
+    for build in builds:
+        state = (
+            Text("live", style="bold green")
+            if build.live
+            else Text("" if build.complete else "incomplete", style="yellow")
+        )
+        table.add_row(
+            build.corpus,
+            build.build,
+            state,
+            build.created[:19].replace("T", " "),
+            f"{build.pairs:,}",
+            str(build.clusters),
+            build.encoder,
+            Text(shorten(", ".join(build.sources), 48)),
+        )
+    console.print(table)

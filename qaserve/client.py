@@ -1,0 +1,95 @@
+"""A small client of the HTTP API. It raises the same errors as the code behind the API."""
+
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from qaserve.errors import TABLE, QaserveError, ServiceError
+from qaserve.records import (
+    AskRequest,
+    AskResult,
+    BuildList,
+    ClusterDetail,
+    ClusterList,
+    ErrorReply,
+    Health,
+    PairsFound,
+    Record,
+)
+from qaserve.text import shorten
+
+T = TypeVar("T", bound=Record)
+ERRORS = {kind.code: error for error, kind in TABLE.items()}
+
+
+class Client:
+    """Talks to one API. Close it, or use it as a context manager."""
+
+    def __init__(
+        self, url: str, *, key: str | None = None, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """Remember the address; nothing is sent yet."""
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = httpx.Timeout(timeout, connect=min(timeout, 5.0))
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, transport=transport)
+
+    def __enter__(self) -> Self:
+        """Use as a context manager to close it for certain."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def ask(self, request: AskRequest) -> AskResult:
+        """Ask a question."""
+        return self._call("POST", "/v1/ask", AskResult, json=request.model_dump(exclude_none=True))
+
+    def clusters(self) -> ClusterList:
+        """Every cluster of the live build."""
+        return self._call("GET", "/v1/clusters", ClusterList)
+
+    def cluster(self, number: int) -> ClusterDetail:
+        """One cluster with its pairs."""
+        return self._call("GET", f"/v1/clusters/{number}", ClusterDetail)
+
+    def pairs(self, identifier: str) -> PairsFound:
+        """The pairs of a pair_id or of the id of a point."""
+        return self._call("GET", f"/v1/pairs/{quote(identifier, safe='')}", PairsFound)
+
+    def builds(self) -> BuildList:
+        """Every build of the corpus."""
+        return self._call("GET", "/v1/builds", BuildList)
+
+    def ready(self) -> Health:
+        """Whether the API can answer questions; raises what keeps it from that."""
+        return self._call("GET", "/readyz", Health)
+
+    def _call(self, method: str, path: str, reply: type[T], **options: Any) -> T:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise ServiceError(
+                f"the API at {self.url} does not answer: {shorten(str(error) or type(error).__name__, 160)}",
+                hint="Start it with `qaserve serve`, or correct QASERVE_API_URL.",
+            ) from error
+        try:
+            if response.is_success:
+                return reply.model_validate_json(response.content)
+            detail = ErrorReply.model_validate_json(response.content).error
+        except ValidationError as error:
+            raise ServiceError(
+                f"{self.url}{path} answered HTTP {response.status_code} with a body that is not the API's",
+                hint="Is QASERVE_API_URL the address of a qaserve API of this version?",
+            ) from error
+        raise ERRORS.get(detail.code, QaserveError)(detail.message, hint=detail.hint)

@@ -1,0 +1,261 @@
+"""The records that walk through the house. Each is made once, at the edge, and passed on."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qaserve.settings import MAX_TOP_K, HitCount, ProjectionName, RoutingName, Temperature
+from qaserve.text import digest
+
+
+class Record(BaseModel):
+    """Frozen, and strict about names: a field nobody knows is an error, not a shrug."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pair(Record):
+    """One question with one answer, as a reader made it. `extra` holds the fields that only its source knows."""
+
+    pair_id: str
+    cluster_id: str = Field(description="The author's intent label; not the model's cluster.")
+    question: str
+    answer: str
+    question_type: str | None = None
+    topics: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    related_skills: tuple[str, ...] = ()
+    related_docs: tuple[str, ...] = ()
+    source_file: str
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of the two texts that are embedded: equal hash and equal encoder mean equal vectors."""
+        return digest(self.question, self.answer)
+
+
+class EncoderIdentity(Record):
+    """Everything about an encoder that its vectors depend on. Vectors of unequal identities are not comparable."""
+
+    id: str
+    revision: str = Field(description="SHA-256 of the weights, or a commit of the model hub.")
+    dimension: int = Field(ge=2, description="D.")
+    question_prompt: str = ""
+    answer_prompt: str = ""
+    normalized: bool = True
+
+    def __str__(self) -> str:
+        """Short form for messages."""
+        return f"{self.id} (D {self.dimension}, revision {self.revision[:12]})"
+
+
+class StoredPair(Record):
+    """A pair as a build holds it."""
+
+    id: str = Field(description="Id of the point: unique, unlike pair_id.")
+    pair: Pair
+    cluster: int = Field(description="The model's cluster, 0 … K-1.")
+    prior: float = Field(1.0, gt=0, description="Importance in the routing softmax.")
+
+
+class ClusterInfo(Record):
+    """A cluster of answers, in words."""
+
+    cluster: int
+    name: str
+    terms: tuple[str, ...] = Field(description="Words that set it apart, best first.")
+    skills: tuple[str, ...] = Field(description="Its most frequent related skills.")
+    size: int = Field(description="Pairs in it.")
+
+
+class AskRequest(Record):
+    """A question and how to answer it. What is not set comes from the build."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"question": "How do I add a new pair?", "top_k": 3}]},
+    )
+
+    question: str
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 5
+    routing: RoutingName | None = None
+    projection: ProjectionName | None = None
+    temperature: Temperature | None = None
+    hits: HitCount | None = None
+    explain: bool = Field(True, description="False leaves out the search without projection: raw_rank and raw_answers.")
+
+
+class Hit(Record):
+    """A known question that voted."""
+
+    id: str
+    pair_id: str
+    question: str
+    similarity: float = Field(description="Cosine to the asked question.")
+    prior: float
+    probability: float = Field(description="Its share of the vote; the shares of all hits sum to 1.")
+    cluster: int
+
+
+class ClusterVote(Record):
+    """What a cluster weighs in the projection."""
+
+    cluster: int
+    name: str
+    weight: float = Field(description="Weight of its W; the weights of all clusters sum to 1.")
+    hits: int = Field(description="How many of the hits are in it.")
+    vote: float | None = Field(
+        description="Sum of its hits' probabilities; equals weight unless a final softmax follows."
+    )
+    similarity: float | None = Field(description="Cosine to its mean question, with centroid routing.")
+
+
+class ScoreParts(Record):
+    """What a score is made of."""
+
+    projected: float = Field(description="Cosine of the projected question to the answer.")
+    lexical: float = Field(description="Lexical term; 0 while a build has none.")
+
+
+class RawAnswer(Record):
+    """An answer that the question finds without routing and projection."""
+
+    rank: int
+    pair_id: str
+    cluster_id: str
+    question: str
+    similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+
+
+class Answer(Record):
+    """An answer that came back, best pair of its intent."""
+
+    rank: int
+    score: float
+    parts: ScoreParts
+    raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+    raw_rank: int | None = Field(description="Rank of its intent without projection; null: beyond what was looked at.")
+    id: str
+    pair_id: str
+    cluster_id: str
+    cluster: int
+    question: str
+    answer: str
+    related_skills: tuple[str, ...]
+    related_docs: tuple[str, ...]
+    topics: tuple[str, ...]
+    tags: tuple[str, ...]
+    source_file: str
+
+
+class Timings(Record):
+    """Milliseconds spent."""
+
+    encode: float
+    route: float
+    project: float
+    search: float
+    total: float
+
+
+class Trace(Record):
+    """Why the answers are what they are: enough to compute them again from the build."""
+
+    routing: RoutingName
+    projection: ProjectionName
+    temperature: float
+    final_temperature: float | None = Field(description="τ' of the second softmax; null unless routing is question2.")
+    entropy: float = Field(
+        description="Entropy of the cluster weights in nats, over log K: 0 one cluster, 1 all alike."
+    )
+    hits: tuple[Hit, ...]
+    clusters: tuple[ClusterVote, ...]
+    projected_similarity: float = Field(description="Cosine between the question before and after projection.")
+    raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first without projection.")
+    timings_ms: Timings
+
+
+class Confidence(Record):
+    """How sure the engine is that the first answer is right."""
+
+    value: float | None = Field(description="Probability; null while the build has no calibration.")
+    abstained: bool
+    reason: str
+
+
+class AskResult(Record):
+    """Answers and why."""
+
+    question: str
+    build: str
+    answers: tuple[Answer, ...]
+    confidence: Confidence
+    trace: Trace
+
+
+class BuildInfo(Record):
+    """A build of a corpus."""
+
+    build: str
+    corpus: str
+    live: bool
+    complete: bool = Field(description="Collection and bundle are both there; an incomplete one is a crash's orphan.")
+    created: str = Field(description="UTC time in ISO 8601.")
+    pairs: int
+    clusters: int
+    encoder: str
+    sources: tuple[str, ...]
+
+
+class PairsFound(Record):
+    """The pairs that an id names; several where a pair_id is not unique."""
+
+    build: str
+    pairs: tuple[StoredPair, ...]
+
+
+class ClusterList(Record):
+    """Every cluster of the live build, largest first."""
+
+    build: str
+    clusters: tuple[ClusterInfo, ...]
+
+
+class ClusterDetail(Record):
+    """A cluster with its pairs."""
+
+    build: str
+    cluster: ClusterInfo
+    pairs: tuple[StoredPair, ...]
+
+
+class BuildList(Record):
+    """Every build of a corpus, newest first."""
+
+    corpus: str
+    builds: tuple[BuildInfo, ...]
+
+
+class Health(Record):
+    """Whether the service runs, and with what."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    corpus: str | None = None
+    build: str | None = None
+
+
+class ErrorDetail(Record):
+    """What happened and what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class ErrorReply(Record):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetail

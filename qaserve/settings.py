@@ -1,0 +1,170 @@
+"""Settings, one small class per concern, all read from QASERVE_* variables and nowhere else."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from qaserve.errors import SettingsError
+
+PREFIX = "QASERVE_"
+
+RoutingName = Literal["question", "question2", "centroid"]
+ProjectionName = Literal["cluster", "pair", "none"]
+CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_TEMPERATURE = 1e3
+MIN_TEMPERATURE = 1e-4
+MAX_HITS = 10_000
+MAX_TOP_K = 100
+
+Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
+HitCount = Annotated[int, Field(ge=1, le=MAX_HITS)]
+
+
+class _Section(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+
+class StoreSettings(_Section):
+    """Where pairs and builds live."""
+
+    data_dir: Path = Field(Path("data"), description="Folder of the embedded Qdrant and of downloads.")
+    models_dir: Path = Field(Path("models"), description="Folder of the trained bundles, one per build.")
+    qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
+    qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")
+    qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until a call to that server is given up.")
+    corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one there is.")
+
+    @model_validator(mode="after")
+    def _key_needs_server(self) -> Self:
+        if self.qdrant_api_key is not None and self.qdrant_url is None:
+            raise ValueError(
+                "QASERVE_QDRANT_API_KEY is set but QASERVE_QDRANT_URL is not: the embedded Qdrant has no key"
+            )
+        return self
+
+
+class EncoderSettings(_Section):
+    """Which model turns text into vectors."""
+
+    encoder: str = Field("minilm", min_length=1, description="minilm, mpnet, nomic, a model id, or a model folder.")
+    encoder_batch: int = Field(64, ge=1, le=1024, description="Texts per forward pass.")
+
+
+class ReadSettings(_Section):
+    """What a reader accepts."""
+
+    max_line_bytes: int = Field(8 << 20, ge=1024, description="A longer line is rejected, unread.")
+    max_question_chars: int = Field(4_000, ge=1, description="A longer question is rejected.")
+    max_answer_chars: int = Field(2_000_000, ge=1, description="A longer answer is rejected.")
+
+
+class FitSettings(_Section):
+    """How a build's model is made."""
+
+    anchor: float = Field(1.0, gt=0, le=1e9, description="λ: how strongly each W is held to the identity.")
+    rank_form: Literal["participation", "entropy"] = Field(
+        "participation", description="Effective rank that sets the number of clusters."
+    )
+    max_clusters: int = Field(2_000, ge=1, description="Upper bound on the number of clusters.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of K-means.")
+
+
+class RoutingSettings(_Section):
+    """How a question is routed when it does not say. What is unset here comes from the build."""
+
+    routing: RoutingName | None = Field(None, description="question, question2 or centroid.")
+    projection: ProjectionName | None = Field(None, description="cluster, pair or none.")
+    temperature: Temperature | None = Field(None, description="τ of the softmax.")
+    final_temperature: Temperature | None = Field(None, description="τ' of the second softmax of question2.")
+    hits: HitCount | None = Field(None, description="N: how many known questions vote.")
+    centroids: HitCount | None = Field(None, description="How many clusters centroid routing blends.")
+
+
+class ServerSettings(_Section):
+    """Addresses of the API and of the page."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address that API and page listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
+    ui_port: int = Field(8501, ge=1, le=65535, description="Port of the page.")
+    api_url: HttpUrl | None = Field(None, description="API that the page and `qaserve ask` talk to.")
+    api_key: SecretStr | None = Field(None, description="Key that API callers must send; needed off loopback.")
+    notice: str = Field("", max_length=500, description="A line shown on top of the page.")
+    api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
+
+    @model_validator(mode="after")
+    def _open_address_needs_key(self) -> Self:
+        if self.host not in LOOPBACK and self.api_key is None:
+            raise ValueError(
+                f"QASERVE_HOST={self.host} is open to other machines: set QASERVE_API_KEY, or listen on 127.0.0.1"
+            )
+        return self
+
+    @property
+    def local_api_url(self) -> str:
+        """Address of an API started with these settings, seen from this machine."""
+        return f"http://{self._local_host}:{self.port}"
+
+    @property
+    def local_page_url(self) -> str:
+        """Address of a page started with these settings, seen from this machine."""
+        return f"http://{self._local_host}:{self.ui_port}"
+
+    @property
+    def _local_host(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not a bind
+        return f"[{host}]" if ":" in host else host
+
+
+class Settings:
+    """All sections. They are checked when this is made; a bad value raises SettingsError."""
+
+    SECTIONS = (StoreSettings, EncoderSettings, ReadSettings, FitSettings, RoutingSettings, ServerSettings)
+
+    def __init__(self) -> None:
+        """Read every section from the environment."""
+        try:
+            self.store = StoreSettings()
+            self.encoder = EncoderSettings()
+            self.read = ReadSettings()
+            self.fit = FitSettings()
+            self.routing = RoutingSettings()
+            self.server = ServerSettings()
+        except ValidationError as error:
+            raise _settings_error(error) from error
+
+
+def _settings_error(error: ValidationError) -> SettingsError:
+    first = error.errors(include_url=False)[0]
+    name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else ""
+    secret = "KEY" in name
+    value = "" if not name or secret else f"={first['input']!r}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{name}{value}: {reason}" if name else reason, hint="`qaserve doctor` lists every setting.")
+
+
+@cache
+def get_settings() -> Settings:
+    """Read the settings once per process."""
+    return Settings()
+
+
+def setting_names() -> dict[str, str]:
+    """Every variable that is read, with its description."""
+    return {
+        PREFIX + name.upper(): field.description or ""
+        for section in Settings.SECTIONS
+        for name, field in section.model_fields.items()
+    }
+
+
+def unknown_variables() -> list[str]:
+    """QASERVE_* variables that are set but that nothing reads: most often a typing mistake."""
+    known = setting_names()
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)

@@ -1,0 +1,44 @@
+"""Small pure functions on text that more than one room needs."""
+
+import hashlib
+import re
+import unicodedata
+
+_NOT_WORD = re.compile(r"\W+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def fold(text: str) -> str:
+    """Text without case, punctuation or spacing, so that trivially different spellings compare equal.
+
+    A text of punctuation only folds to itself, stripped, so that it still has an identity.
+    """
+    folded = _NOT_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    return folded or text.strip()
+
+
+def digest(*parts: str) -> str:
+    """Hex SHA-256 of the parts; unlike a plain concatenation, ("ab", "c") and ("a", "bc") differ."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        total.update(len(data).to_bytes(8, "big"))
+        total.update(data)
+    return total.hexdigest()
+
+
+def control_character(text: str) -> str | None:
+    """The first control character other than tab and line breaks, as U+XXXX, or None."""
+    found = _CONTROL.search(text)
+    return f"U+{ord(found.group()):04X}" if found else None
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether the text holds half a UTF-16 pair, which no encoder and no JSON document can carry."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Text on one line of at most `limit` characters, with an ellipsis where it was cut."""
+    line = " ".join(text[: limit * 4].split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

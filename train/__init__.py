@@ -1,0 +1,1 @@
+"""What is learned from pairs: projections, and the experiments that judge them."""

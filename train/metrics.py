@@ -1,0 +1,48 @@
+"""How well a ranking finds what was asked for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+HITS = (1, 3, 5)
+NDCG_AT = 10
+
+
+def intent_ranks(scores: NDArray[np.floating], intents: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float64]:
+    """Rank of the wanted intent, when every intent is listed once, by its best answer.
+
+    Args:
+        scores: (m, n) score of every answer for every query; higher is better.
+        intents: (n,) intent of every answer.
+        wanted: (m,) intent of every query.
+
+    Returns:
+        (m,) ranks from 1; infinite where no answer has the wanted intent.
+    """
+    names = {name: number for number, name in enumerate(dict.fromkeys(intents))}
+    numbers = np.array([names[name] for name in intents])
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(len(names)))
+    best = np.maximum.reduceat(scores[:, order], starts, axis=1)
+    ranks = np.full(len(scores), np.inf)
+    for query, name in enumerate(wanted):
+        if name in names:
+            ranks[query] = 1 + np.count_nonzero(best[query] > best[query, names[name]])
+    return ranks
+
+
+def summarize(ranks: NDArray[np.float64]) -> dict[str, float]:
+    """Mean reciprocal rank, Hit@k and nDCG@10 (one relevant intent, so nDCG is 1 / log2(1 + rank))."""
+    found = np.where(ranks <= NDCG_AT, 1 / np.log2(1 + np.minimum(ranks, NDCG_AT)), 0.0)
+    return {
+        "mrr": float((1 / ranks).mean()),
+        **{f"hit{k}": float((ranks <= k).mean()) for k in HITS},
+        "ndcg10": float(found.mean()),
+    }
+
+
+def mean_cosine(vectors: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
+    """Mean cosine of rows (m, D) to unit rows (m, D)."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return float(((vectors * targets).sum(axis=1) / lengths).mean())

@@ -1,0 +1,126 @@
+"""Fitting W: orthogonal Procrustes, anchored to the identity, in its exact low-rank form.
+
+Orthogonal Procrustes (Schönemann 1966) asks for the orthogonal W that best takes rows S to rows T. With ten pairs in
+hundreds of dimensions it is underdetermined: outside the span of the pairs the SVD picks an arbitrary rotation, and W
+scrambles every query it did not see. The anchored form
+
+    W = argmin_{WᵀW = I} ‖S W - T‖² + λ ‖W - I‖²  =  polar(SᵀT + λ I)
+
+moves what the pairs tell it to move and leaves the rest alone. SᵀT + λI equals λI outside the span of the rows of S
+and T, so with B an orthonormal basis of that span its polar factor is exactly
+
+    W = I + B (polar(Bᵀ SᵀT B + λ I_r) - I_r) Bᵀ,
+
+an SVD of r × r, r ≤ 2n, instead of D × D.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qaserve.projection import Bank, Rotation
+from qaserve.routing import Floats
+
+
+def polar(matrix: ArrayLike) -> Floats:
+    """Orthogonal polar factor of a square matrix: the orthogonal matrix nearest to it.
+
+    Where the matrix is singular the factor is not unique; LAPACK's choice of singular vectors decides.
+    """
+    left, _, right = np.linalg.svd(np.asarray(matrix, dtype=np.float64))
+    return np.asarray(left @ right)
+
+
+def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> Rotation:
+    """Anchored W in its exact low-rank form.
+
+    A pair with a = q leaves W at the identity. A pair with a = -q pulls straight against the anchor: alone in its
+    cluster it makes W reflect q for λ < 1 and leaves it alone for λ ≥ 1; it never turns anything else.
+
+    Args:
+        questions: (n, D) S, unit rows; n may be 0.
+        answers: (n, D) T, unit rows.
+        anchor: λ > 0. As λ → ∞, W → I.
+
+    Returns:
+        The rotation, float64, of rank r ≤ min(2n, D).
+
+    Raises:
+        ValueError: Shapes differ, a value is not finite, or λ is not above 0.
+    """
+    s, t = np.asarray(questions, dtype=np.float64), np.asarray(answers, dtype=np.float64)
+    if s.shape != t.shape or s.ndim != 2:
+        raise ValueError(f"questions {s.shape} and answers {t.shape} must be two arrays (n, D) of one shape")
+    if not (np.isfinite(s).all() and np.isfinite(t).all()):
+        raise ValueError("a vector is not finite")
+    if not (np.isfinite(anchor) and anchor > 0):
+        raise ValueError(f"anchor λ is {anchor}; it must be finite and above 0")
+    basis = _row_space(np.concatenate([s, t]))
+    inner = (s @ basis).T @ (t @ basis)
+    identity = np.eye(basis.shape[1])
+    return Rotation(basis, polar(inner + anchor * identity) - identity)
+
+
+def _row_space(rows: Floats) -> Floats:
+    """(D, r) orthonormal basis of the rows, by SVD; directions below rounding error are dropped."""
+    _, values, right = np.linalg.svd(rows, full_matrices=False)
+    tolerance = max(rows.shape) * np.finfo(np.float64).eps * (values[0] if values.size else 0.0)
+    return np.asarray(right[values > tolerance].T)
+
+
+def fit_bank(
+    questions: NDArray[np.floating],
+    answers: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    count: int,
+    anchor: float,
+    on_cluster: Callable[[int], None] | None = None,
+) -> Bank:
+    """Anchored W of every cluster.
+
+    Args:
+        questions: (n, D) unit rows.
+        answers: (n, D) unit rows.
+        labels: (n,) cluster of each pair, 0 … count-1; a cluster without pairs gets the identity.
+        count: K.
+        anchor: λ.
+        on_cluster: Called with 1 after each cluster, for a progress bar.
+    """
+    rotations = []
+    for cluster in range(count):
+        members = np.flatnonzero(labels == cluster)
+        rotations.append(anchored(questions[members], answers[members], anchor))
+        if on_cluster is not None:
+            on_cluster(1)
+    return Bank.pack(rotations, questions.shape[1])
+
+
+def mean_rows(rows: NDArray[np.floating], labels: NDArray[np.integer], count: int) -> NDArray[np.float32]:
+    """(K, D) normalised mean of every cluster's rows; zero where a cluster is empty or its rows cancel out."""
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.asarray(np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0), dtype=np.float32)
+
+
+def centred_seed(questions: ArrayLike, answers: ArrayLike) -> Floats:
+    """The proposal's W, kept as a reference: orthogonal Procrustes on centred pairs, times the optimal scale.
+
+    Args:
+        questions: (n, D) S.
+        answers: (n, D) T.
+
+    Returns:
+        (D, D) scale · rotation, scale = trace(Σ) / ‖S - mean‖² (1 where the pairs do not vary).
+    """
+    s, t = np.asarray(questions, dtype=np.float64), np.asarray(answers, dtype=np.float64)
+    s, t = s - s.mean(axis=0), t - t.mean(axis=0)
+    left, values, right = np.linalg.svd(s.T @ t)
+    spread, pull = (s**2).sum(), values.sum()
+    scale = pull / spread if spread > SPREAD_FLOOR and pull > SPREAD_FLOOR else 1.0
+    return np.asarray(scale * (left @ right))
+
+
+SPREAD_FLOOR = 1e-12
+"""Below this the pairs of a cluster are one pair repeated, and a scale cannot be estimated."""

@@ -1,0 +1,1 @@
+"""The Streamlit page. It talks to the API over HTTP and to nothing else."""
