@@ -54,7 +54,7 @@ def serve() -> None:
         encoder = make_encoder(settings)
         engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.routing)
         engine.load()
-        encoder.load()
+        encoder.encode_questions(["the first forward pass is slow"])
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         uvicorn.run(
             create_app(engine, settings.server, hidden),
@@ -115,6 +115,8 @@ def page_command(settings: Settings) -> list[str]:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "logger.level": "warning",
+        "theme.light.primaryColor": "#0f766e",
+        "theme.dark.primaryColor": "#2dd4bf",
     }
     return [
         sys.executable, "-m", "streamlit", "run", str(PAGE), *(f"--{name}={value}" for name, value in options.items())

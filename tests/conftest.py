@@ -1,0 +1,166 @@
+"""What all tests share: an isolated environment, a fake encoder, and builds made with it."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.build import Ingest
+from qaserve.engine import Engine
+from qaserve.progress import Silent
+from qaserve.records import EncoderIdentity
+from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
+from qaserve.store import Store, memory_store, open_store
+from qaserve.text import fold
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+DIMENSION = 48
+
+
+class FakeEncoder:
+    """Deterministic and instant: a text is the sum of its words' random vectors, an answer is turned a little."""
+
+    def __init__(self, name: str = "fake", dimension: int = DIMENSION) -> None:
+        self.identity = EncoderIdentity(id=name, revision="1", dimension=dimension)
+        self.encoded: list[str] = []
+
+    def encode_questions(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None):
+        return self._encode(texts, on_batch, turn=0.0)
+
+    def encode_answers(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None):
+        return self._encode(texts, on_batch, turn=0.8)
+
+    def _encode(self, texts, on_batch, turn):
+        self.encoded += texts
+        rows = [sum((self._word(word) for word in fold(text).split()), turn * self._word("the turn")) for text in texts]
+        if on_batch is not None and texts:
+            on_batch(len(texts))
+        vectors = np.array(rows, dtype=np.float64).reshape(len(texts), self.identity.dimension)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def _word(self, word: str):
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+        return np.random.default_rng(seed).normal(size=self.identity.dimension)
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No QASERVE_* variable of the caller's, nothing read from or written to the checkout."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("QASERVE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("QASERVE_MODELS_DIR", str(tmp_path / "models"))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def encoder() -> FakeEncoder:
+    return FakeEncoder()
+
+
+@pytest.fixture
+def make_encoder() -> type[FakeEncoder]:
+    return FakeEncoder
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers; a failing test shows the seed, and the variable TEST_SEED repeats it."""
+    seed = int(os.environ.get("TEST_SEED", random.randrange(2**32)))
+    print(f"TEST_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(params=["memory", "folder"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A real Qdrant, in memory and in a folder."""
+    if request.param == "memory":
+        made = memory_store()
+    else:
+        made = open_store(StoreSettings(data_dir=tmp_path / "data"), "test")
+    with made:
+        yield made
+
+
+@pytest.fixture
+def memory() -> Iterator[Store]:
+    with memory_store() as made:
+        yield made
+
+
+THINGS = ["bread", "cheese", "wine", "paper", "glass", "steel"]
+ASKS = ["How do I make {}?", "what is the way to produce {}", "{} recipe please", "steps for good {}"]
+
+
+def rows_about(things: Sequence[str] = THINGS) -> list[dict]:
+    """Pairs: for every thing, four phrasings of one intent with slightly different answers."""
+    return [
+        {
+            "pair_id": f"{thing}_q{number}",
+            "cluster_id": f"make_{thing}",
+            "question": ask.format(thing),
+            "answer": f"Take material for {thing}, heat it, form {thing}, let {thing} cool; note {number} on {thing}.",
+            "topics": ["making", thing],
+            "related_skills": [f"skill_{thing}.md"],
+            "original_answer": f"make {thing}",
+        }
+        for thing in things
+        for number, ask in enumerate(ASKS)
+    ]
+
+
+@pytest.fixture
+def rows() -> Callable[..., list[dict]]:
+    return rows_about
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    def write(rows: Sequence[dict], name: str = "pairs.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_ingest(tmp_path: Path) -> Callable[..., Ingest]:
+    def make(store: Store, encoder: FakeEncoder, corpus: str = "things", **fit) -> Ingest:
+        return Ingest(
+            store,
+            encoder,
+            tmp_path / "models",
+            corpus,
+            read=ReadSettings(),
+            fit=FitSettings(**fit),
+            reporter=Silent(),
+        )
+
+    return make
+
+
+@pytest.fixture
+def engine(memory: Store, encoder: FakeEncoder, make_ingest, write_rows, tmp_path: Path) -> Engine:
+    """An engine over a build of `rows_about()`."""
+    make_ingest(memory, encoder).run([write_rows(rows_about())])
+    return Engine(memory, encoder, tmp_path / "models", "things")
+
+
+@pytest.fixture
+def real_corpus() -> Path:
+    """The real corpus beside the checkout; skipped, visibly, where it is absent, but never in CI."""
+    path = SHARED / "corpus" / "skills_qa.jsonl"
+    if not path.is_file():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs {path}")
+        pytest.skip(f"no real corpus at {path}")
+    return path
