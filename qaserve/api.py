@@ -93,7 +93,7 @@ def _routes(engine: Engine) -> APIRouter:
         """One cluster with its pairs."""
         return engine.cluster(number)
 
-    @router.get("/pairs/{identifier}", tags=["explore"])
+    @router.get("/pairs/{identifier:path}", tags=["explore"])
     def pairs(identifier: str) -> PairsFound:
         """The pairs of a pair_id, or the one of a point's id."""
         return engine.pairs(identifier)

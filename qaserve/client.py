@@ -28,14 +28,12 @@ ERRORS = {kind.code: error for error, kind in TABLE.items()}
 class Client:
     """Talks to one API. Close it, or use it as a context manager."""
 
-    def __init__(
-        self, url: str, *, key: str | None = None, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, url: str, *, key: str | None = None, timeout: float = 30.0) -> None:
         """Remember the address; nothing is sent yet."""
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Timeout(timeout, connect=min(timeout, 5.0))
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits, transport=transport)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=limits)
 
     def __enter__(self) -> Self:
         """Use as a context manager to close it for certain."""

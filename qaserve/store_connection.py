@@ -85,8 +85,12 @@ def connect_server(settings: StoreSettings) -> QdrantClient:
     url, key = settings.qdrant_url or "", settings.qdrant_api_key
     with warnings.catch_warnings(), translated(url):
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        warnings.filterwarnings("ignore", message="Failed to obtain server version")
-        client = QdrantClient(url=url, api_key=key.get_secret_value() if key else None, timeout=settings.qdrant_timeout)
+        client = QdrantClient(
+            url=url,
+            api_key=key.get_secret_value() if key else None,
+            timeout=settings.qdrant_timeout,
+            check_compatibility=False,  # it would ask from a thread of its own, and only warn
+        )
         try:
             client.get_collections()
         except BaseException:

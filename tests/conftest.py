@@ -4,11 +4,17 @@ import hashlib
 import json
 import os
 import random
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from ingest.build import Ingest
 from qaserve.engine import Engine
@@ -164,3 +170,61 @@ def real_corpus() -> Path:
             pytest.fail(f"CI needs {path}")
         pytest.skip(f"no real corpus at {path}")
     return path
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def serve_app(unused_port: int) -> Iterator[Callable[[FastAPI], str]]:
+    """Serve an application on loopback, for real, until the test ends."""
+    stops = []
+
+    def start(app: FastAPI) -> str:
+        server = uvicorn.Server(uvicorn.Config(app, port=unused_port, log_level="error"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        stops.append((server, thread))
+        while not server.started:
+            assert thread.is_alive(), "the server died"
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{unused_port}"
+
+    yield start
+    for server, thread in stops:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def http_server() -> Iterator[Callable[..., str]]:
+    """Servers on loopback that give every request the same answer."""
+    servers = []
+
+    def start(status: int = 200, body: bytes = b"", content_type: str = "application/json") -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server looks for
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,5 +1,7 @@
 """The page. Run it with `qaserve ui`, or together with the API with `qaserve up`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from qaserve.errors import QaserveError
@@ -7,6 +9,7 @@ from qaserve.settings import get_settings
 from ui import data, search
 from ui.markdown import literal
 
+ICON = Path(__file__).with_name("icon.svg")  # a named icon would be loaded from a font server
 STYLE = """
 <style>
   .block-container { padding-top: 2.2rem; max-width: 84rem; }
@@ -19,7 +22,7 @@ STYLE = """
 
 def main() -> None:
     """Draw the page."""
-    st.set_page_config(page_title="qaserve", page_icon=":material/manage_search:", layout="wide")
+    st.set_page_config(page_title="qaserve", page_icon=str(ICON), layout="wide")
     st.html(STYLE)
     try:
         build = data.live_build()

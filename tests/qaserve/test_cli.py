@@ -1,0 +1,260 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from qaserve import __version__
+from qaserve.cli import main
+from qaserve.cli.base import app, corpus_named_after
+from qaserve.records import AskResult
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, encoder):
+    """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
+    from qaserve.settings import get_settings
+
+    for module in ("ask", "corpus", "service"):
+        monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
+
+    def execute(*arguments):
+        get_settings.cache_clear()
+        monkeypatch.setattr(sys, "argv", ["qaserve", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return execute
+
+
+@pytest.fixture
+def loaded(run, write_rows, rows):
+    path = write_rows(rows(), "things_qa.jsonl")
+    code, out, err = run("ingest", path, "--json")
+    assert (code, json.loads(out)["corpus"]) == (0, "things"), err
+    return path
+
+
+def test_ingest_prints_the_contracts_document(run, write_rows, rows):
+    code, out, _ = run("ingest", write_rows(rows()), "--json")
+    report = json.loads(out)
+    names = "build corpus read added updated unchanged removed rejected repeats conflicts clusters encoder seconds"
+    assert code == 0
+    assert set(names.split()) <= set(report)
+    assert report["added"] == 24
+
+
+def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
+    (tmp_path / "more.jsonl").write_text(loaded.read_text() + "{broken\n")
+    code, out, _ = run("ingest", tmp_path / "more.jsonl")
+    assert code == 0
+    assert "24  updated" in out  # another file is another source
+    assert "0  texts encoded" in out
+    assert "rejected more.jsonl:25: not JSON" in out
+    code, out, _ = run("ingest", tmp_path / "more.jsonl", "--replace", "--dry-run")
+    assert "Dry run: nothing was changed" in out or "is live as build" in out
+
+
+def test_ask_prints_the_apis_document(run, loaded):
+    code, out, _ = run("ask", "how to make bread", "--top-k", "2", "--json")
+    result = AskResult.model_validate_json(out)
+    assert code == 0
+    assert len(result.answers) == 2
+
+
+@pytest.mark.parametrize("routing", ["question", "question2", "centroid"])
+def test_ask_explains_itself_to_a_person(run, loaded, routing):
+    code, out, _ = run("ask", "how to make bread", "--routing", routing, "--explain")
+    assert code == 0
+    assert "Take material for bread" in out
+    assert ("known questions are most like yours" in out) == (routing != "centroid")
+    for text in (
+        "Without projection, these would have come first",
+        f"routing {routing}",
+        "similarity to the first answer",
+    ):
+        assert text in out
+    assert "Why" not in run("ask", "how to make bread")[1]
+
+
+def test_text_from_a_corpus_is_not_markup(run, write_rows, rows):
+    hostile = rows()[0] | {"question": "[bold red]What[/bold red] is this?", "answer": "[link=http://x]y[/link] \\[z]"}
+    run("ingest", write_rows([hostile]))
+    code, out, _ = run("ask", "what is this", "--explain")
+    assert code == 0
+    assert "[bold red]What[/bold red] is this?" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ask", ""], 2, "the question is empty"),
+        (["ask", "x" * 100_000], 2, "100,000 characters"),
+        (["ask", "x", "--top-k", "0"], 2, "--top-k 0: Input should be greater than or equal to 1"),
+        (["ask", "x", "--top-k", "1000000000"], 2, "--top-k 1000000000: Input should be less than or equal to 100"),
+        (["ask", "x", "--temperature", "-1"], 2, "--temperature -1.0"),
+        (["ask", "x", "--routing", "magic"], 2, "magic"),
+        (["ask"], 2, "Missing argument"),
+        (["ask", "x"], 1, "there is no corpus in"),
+        (["ingest", "nowhere.jsonl"], 1, "nowhere.jsonl is not a file or a folder"),
+        (["builds", "activate", "0123456789ab"], 1, "there is no corpus"),
+        (["frobnicate"], 2, "No such command"),
+        (["bench", "routing", "--corpus", "x.jsonl"], 2, "go together"),
+    ],
+)
+def test_what_cannot_be_done_says_so_with_the_right_exit_code(run, arguments, code, message):
+    found, out, err = run(*arguments)
+    assert found == code
+    assert message in err.replace("\n", "")
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_an_error_is_a_document_too(run):
+    code, out, err = run("ask", "x", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "not_found"
+    assert "error:" in err
+
+
+def test_a_bad_setting_is_named_with_its_value(run, monkeypatch):
+    monkeypatch.setenv("QASERVE_PORT", "eighty")
+    code, _, err = run("ask", "x")
+    assert code == 2
+    assert "QASERVE_PORT='eighty'" in err
+
+
+def test_several_corpora_must_be_told_apart(run, loaded, write_rows, rows, monkeypatch):
+    monkeypatch.setenv("QASERVE_CORPUS", "other")
+    assert run("ingest", write_rows(rows(["gold"])))[0] == 0
+    assert "gold" in run("ask", "gold")[1]
+    monkeypatch.delenv("QASERVE_CORPUS")
+    code, _, err = run("ask", "gold")
+    assert code == 2
+    assert "several corpora: other, things" in err
+
+
+def test_builds_can_be_listed_activated_and_pruned(run, loaded, write_rows, rows):
+    first = json.loads(run("builds", "list", "--json")[1])["builds"][0]
+    assert (first["corpus"], first["live"], first["complete"], first["pairs"]) == ("things", True, True, 24)
+    run("ingest", write_rows(rows(["gold"])))
+    code, out, _ = run("builds", "list")
+    assert code == 0
+    assert out.count("things") >= 2
+    assert run("builds", "activate", first["build"])[0] == 0
+    assert json.loads(run("builds", "list", "--json")[1])["builds"][1]["live"]
+    assert len(json.loads(run("builds", "prune", "--keep", "0", "--json")[1])["deleted"]) == 1
+    code, _, err = run("builds", "activate", "0123456789ab")
+    assert code == 1
+    assert "no build '0123456789ab'" in err
+
+
+def test_ask_goes_to_an_api_where_one_is_set(run, engine, serve_app, monkeypatch):
+    from qaserve.api import create_app
+    from qaserve.settings import ServerSettings
+
+    monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, ServerSettings())))
+    code, out, _ = run("ask", "how to make wine", "--json")
+    assert code == 0
+    assert json.loads(out)["build"] == engine.load().info.build
+
+
+def test_doctor_finds_nothing_wrong_and_then_what_is(run, loaded, monkeypatch, tmp_path):
+    monkeypatch.setenv("QASERVE_TYPO", "1")
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "24 pairs" in out
+    assert "nothing reads QASERVE_TYPO" in out
+    manifest = next((tmp_path / "models").rglob("manifest.json"))
+    manifest.write_text("{}")
+    code, out, _ = run("doctor", "--json")
+    document = json.loads(out)
+    assert (code, document["ok"]) == (1, False)
+    assert any("manifest.json is not valid" in finding["text"] for finding in document["findings"])
+
+
+def test_doctor_names_an_encoder_and_a_server_that_are_not_there(run, monkeypatch, unused_port):
+    monkeypatch.setenv("QASERVE_ENCODER", "nonsense")
+    monkeypatch.setenv("QASERVE_QDRANT_URL", f"http://127.0.0.1:{unused_port}")
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "'nonsense' is neither" in out
+    assert "does not answer" in out
+
+
+def test_doctor_says_who_has_the_folder(run, loaded):
+    from qaserve.settings import StoreSettings
+    from qaserve.store import open_store
+
+    with open_store(StoreSettings(), "qaserve serve, http://127.0.0.1:8000"):
+        code, out, _ = run("doctor")
+    assert code == 1
+    assert f"process {os.getpid()} (qaserve serve" in out.replace("\n", " ")
+
+
+def test_a_port_in_use_is_named(run, loaded, monkeypatch):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("QASERVE_PORT", str(port))
+        for command in ("serve", "up"):
+            code, _, err = run(command)
+            assert code == 2
+            assert f"QASERVE_PORT={port}" in err
+
+
+def test_every_command_has_help_with_an_example():
+    import typer
+    from typer.testing import CliRunner
+
+    def walk(command, path):
+        if hasattr(command, "commands"):
+            for name, sub in command.commands.items():
+                yield from walk(sub, [*path, name])
+        else:
+            yield path
+
+    paths = list(walk(typer.main.get_command(app), []))
+    assert {path[0] for path in paths} >= {"fetch", "ingest", "ask", "bench", "builds", "serve", "ui", "up", "doctor"}
+    for path in paths:
+        result = CliRunner().invoke(app, [*path, "--help"])
+        assert result.exit_code == 0
+        assert "Example" in result.output or path == ["doctor"], path
+
+
+def test_the_command_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "qaserve", "--version"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == f"qaserve {__version__}"
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nimport qaserve.cli\nprint([m for m in ('torch', 'sklearn', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus"),
+    [
+        ("skills_qa.jsonl.gz", "skills"),
+        ("My Pairs (2).jsonl", "my-pairs-2"),
+        ("---.jsonl", "corpus"),
+        ("日本.jsonl", "corpus"),
+    ],
+)
+def test_a_corpus_is_named_after_its_file(tmp_path, name, corpus):
+    assert corpus_named_after(tmp_path / name) == corpus

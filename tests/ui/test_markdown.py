@@ -1,0 +1,64 @@
+import pytest
+from markdown_it import MarkdownIt
+
+from ui.markdown import MAX_CHARS, blocks, literal, safe
+
+FENCED = "Run this:\n\n```bash\necho $HOME ![x](http://evil/x.png)\n```\n\nthen that."
+
+
+def test_fenced_code_is_kept_apart_with_its_language_and_untouched():
+    first, code, last = blocks(FENCED)
+    assert (first.language, last.language) == (None, None)
+    assert (code.language, code.text) == ("bash", "echo $HOME ![x](http://evil/x.png)")
+
+
+@pytest.mark.parametrize("fence", ["~~~", "````"])
+def test_other_fences_and_missing_languages_are_code(fence):
+    assert blocks(f"{fence}\nx\n{fence}") == [("x", "")]
+
+
+def test_a_fence_that_never_closes_is_code_to_the_end():
+    assert [block.language for block in blocks("text\n```python\nx = 1")] == [None, "python"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "![x](http://evil/x.png)",
+        "![x][ref]\n\n[ref]: http://evil/x.png",
+        "\\` ![x](http://evil/x.png) `",
+        "`a` ![x](http://evil/x.png) `b`",
+        "- ```\n  ![x](http://evil/x.png)\n",
+        "[![x](http://evil/x.png)](http://evil)",
+        "> ![x](http://evil/x.png)",
+        "`` ` ![x](http://evil/x.png)",
+    ],
+)
+def test_no_image_survives(hostile):
+    for block in blocks(hostile):
+        if block.language is None:
+            assert "<img" not in MarkdownIt("commonmark").render(block.text)
+
+
+def test_dollars_and_directives_are_taken_literally_outside_code():
+    assert safe("costs $5 and $6, :red[x] :material/home: `$HOME :x:`") == (
+        r"costs \$5 and \$6, \:red[x] \:material/home\: `$HOME :x:`".replace(r"\: `", ": `")
+    )
+
+
+def test_headings_do_not_shout():
+    assert safe("# Title\ntext") == "##### Title\ntext"
+
+
+def test_a_huge_answer_is_cut_and_says_so():
+    parts = blocks("x" * 1_000_000)
+    assert len(parts[0].text) == MAX_CHARS
+    assert "1,000,000 characters" in parts[-1].text
+
+
+def test_literal_text_shows_as_it_is():
+    hostile = "<script>alert(1)</script> **bold** [a](b) `c` $x$ :red[d] ~~e~~ # f\n- g"
+    shown = MarkdownIt("commonmark").renderInline(literal(hostile))
+    for tag in ("<script", "<strong", "<a ", "<code", "<s>"):
+        assert tag not in shown
+    assert "**bold**" in shown
