@@ -55,4 +55,9 @@ def compare(wanted: Mapping[str, Pair], live: Mapping[str, Pair], *, replace: bo
 
 def corpus_hash(pairs: Mapping[str, Pair]) -> str:
     """SHA-256 over ids and contents, in the order of ids."""
-    return digest(*(part for point in sorted(pairs) for part in (point, pairs[point].model_dump_json())))
+    return digest(*(part for point in sorted(pairs) for part in (point, _canonical(pairs[point]))))
+
+
+def _canonical(pair: Pair) -> str:
+    """Equal pairs give equal texts, whatever the order of their extra fields."""
+    return json.dumps(pair.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)

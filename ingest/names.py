@@ -40,7 +40,7 @@ def describe_clusters(pairs: Sequence[Pair], labels: Sequence[int], count: int) 
             cluster=k,
             name=names[k],
             terms=tuple(terms[k]),
-            skills=tuple(skill for skill, _ in skills[k].most_common(SKILLS_SHOWN)),
+            skills=tuple(sorted(skills[k], key=lambda skill: (-skills[k][skill], skill))[:SKILLS_SHOWN]),
             size=sizes[k],
         )
         for k in range(count)

@@ -12,6 +12,7 @@ To add a shape, write a function that turns a row into pairs and name it in `_sh
 
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 KNOWN = tuple(field for field in Pair.model_fields if field != "extra")
 LISTS = ("topics", "tags", "related_skills", "related_docs")
 ID_CHARS = 512
+MAX_DEPTH = 64
+HALF_PAIR = "holds half a surrogate pair, which is not text"
 
 Row = dict[str, Any]
 
@@ -69,7 +72,7 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     found: dict[Path, tuple[Path, str]] = {}
     for path in paths:
         if path.is_dir():
-            files = [file for file in _walk(path) if file.name.endswith(SUFFIXES)]
+            files = [file for file in _walk(path) if file.name.lower().endswith(SUFFIXES)]
             if not files:
                 raise CorpusError(
                     f"folder {path} holds no file to read", hint=f"Files must end in {', '.join(SUFFIXES)}."
@@ -84,10 +87,15 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Regular files below a folder in the order of their names; links to folders are not followed: they may loop."""
-    return sorted(
-        Path(root) / name for root, _, names in os.walk(folder) for name in names if (Path(root) / name).is_file()
-    )
+    """Regular files below a folder, in the order of their names; links to folders are not followed: they may loop."""
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(
+            f"folder {error.filename} cannot be read: {error.strerror}", hint="Check its permissions."
+        ) from error
+
+    found = [Path(root) / name for root, _, names in os.walk(folder, onerror=refuse) for name in names]
+    return sorted(path for path in found if path.is_file())
 
 
 def read_files(
@@ -189,7 +197,7 @@ def _parse(raw: bytes) -> Row:
     if "\x00" in text:
         raise _BadRowError(None, "the line holds a NUL byte")
     try:
-        row = json.loads(text, parse_constant=_refuse_constant)
+        row = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise _BadRowError(None, f"not JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
@@ -198,7 +206,30 @@ def _parse(raw: bytes) -> Row:
         raise _BadRowError(None, f"not JSON that can be read: {shorten(str(error), 120)}") from error
     if not isinstance(row, dict):
         raise _BadRowError(None, f"a JSON object is needed, this is {_kind(row)}")
+    if _depth_exceeds(row, MAX_DEPTH):
+        raise _BadRowError(None, "JSON nested too deeply")
     return row
+
+
+def _depth_exceeds(value: object, limit: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(limit):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise _BadRowError(None, f"{shorten(digits, 40)} is too large a number")
+    return value
 
 
 def _refuse_constant(name: str) -> None:
@@ -209,9 +240,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def _shape_of(row: Row) -> Callable[[Row, str], list[Pair]]:
-    if "questions" in row:
+    if row.get("questions") is not None:
         return _from_questions
-    if "question_variants" in row:
+    if row.get("question_variants") is not None:
         return _from_variants
     if "question" in row or "answer" in row:
         return _from_pair
@@ -311,11 +342,14 @@ def _check_texts(pair: Pair, settings: ReadSettings) -> None:
             raise _BadRowError(field, f"{len(text):,} characters; at most {limit:,} are read")
     for field in KNOWN:
         value = getattr(pair, field) or ""
-        control = control_character(value if isinstance(value, str) else " ".join(value))
+        text = value if isinstance(value, str) else " ".join(value)
+        control = control_character(text)
         if control is not None:
             raise _BadRowError(field, f"holds the control character {control}")
+        if has_surrogate(text):
+            raise _BadRowError(field, HALF_PAIR)
     if has_surrogate(json.dumps(pair.model_dump(), ensure_ascii=False)):
-        raise _BadRowError(None, "holds half a surrogate pair, which is not text")
+        raise _BadRowError(None, HALF_PAIR)
 
 
 def _kind(value: object) -> str:

@@ -51,10 +51,11 @@ def fetch(
                     f"{url} has SHA-256 {found}, not {sha256}",
                     hint="The file was changed on the way or at its source; nothing of it was read.",
                 )
+            path.chmod(0o644)
             path.replace(target)
         finally:
             path.unlink(missing_ok=True)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FetchError(
             f"{url} cannot be downloaded: {shorten(str(error) or type(error).__name__, 160)}",
             hint="Check the network, or ingest a file of your own: make run CORPUS=path.jsonl",

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from qaserve.errors import SettingsError
 
 PREFIX = "QASERVE_"
+NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins with a letter or digit"
 
 RoutingName = Literal["question", "question2", "centroid"]
 ProjectionName = Literal["cluster", "pair", "none"]
@@ -28,7 +29,9 @@ HitCount = Annotated[int, Field(ge=1, le=MAX_HITS)]
 
 
 class _Section(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
 
 class StoreSettings(_Section):
@@ -106,6 +109,12 @@ class ServerSettings(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.port == self.ui_port:
+            raise ValueError(f"QASERVE_PORT and QASERVE_UI_PORT are both {self.port}: API and page need one each")
+        return self
+
     @property
     def local_api_url(self) -> str:
         """Address of an API started with these settings, seen from this machine."""
@@ -143,9 +152,11 @@ class Settings:
 def _settings_error(error: ValidationError) -> SettingsError:
     first = error.errors(include_url=False)[0]
     name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else ""
-    secret = "KEY" in name
+    secret = "KEY" in name or ("URL" in name and "@" in str(first["input"]))  # an address may hold a password
     value = "" if not name or secret else f"={first['input']!r}"
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch":
+        reason = f"this is not {'an address such as http://127.0.0.1:6333' if 'URL' in name else NAME_RULE}"
     return SettingsError(f"{name}{value}: {reason}" if name else reason, hint="`qaserve doctor` lists every setting.")
 
 
@@ -167,4 +178,4 @@ def setting_names() -> dict[str, str]:
 def unknown_variables() -> list[str]:
     """QASERVE_* variables that are set but that nothing reads: most often a typing mistake."""
     known = setting_names()
-    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)

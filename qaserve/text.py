@@ -4,7 +4,9 @@ import hashlib
 import re
 import unicodedata
 
-_NOT_WORD = re.compile(r"\W+")
+_NOT_WORD = re.compile(r"[^\w+#]+")  # C, C++ and C# are three languages
+_VOWEL_SIGNS = {"Mn", "Mc"}  # parts of words that \w does not know
+_VARIATIONS = re.compile(r"[\ufe00-\ufe0f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -13,8 +15,13 @@ def fold(text: str) -> str:
 
     A text of punctuation only folds to itself, stripped, so that it still has an identity.
     """
-    folded = _NOT_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
-    return folded or text.strip()
+    normal = _VARIATIONS.sub("", unicodedata.normalize("NFKC", text).casefold())
+    folded = _NOT_WORD.sub(lambda found: "".join(map(_sign_or_space, found.group())), normal)
+    return " ".join(folded.split()) or text.strip()
+
+
+def _sign_or_space(character: str) -> str:
+    return character if unicodedata.category(character) in _VOWEL_SIGNS else " "
 
 
 def digest(*parts: str) -> str:
@@ -40,5 +47,5 @@ def has_surrogate(text: str) -> bool:
 
 def shorten(text: str, limit: int) -> str:
     """Text on one line of at most `limit` characters, with an ellipsis where it was cut."""
-    line = " ".join(text[: limit * 4].split())
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

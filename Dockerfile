@@ -1,0 +1,13 @@
+FROM python:3.11-slim
+WORKDIR /app
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY qaserve qaserve
+COPY ingest ingest
+COPY train train
+COPY ui ui
+RUN pip install --no-cache-dir --constraint constraints.txt --editable . \
+    && useradd --create-home --uid 1000 qaserve \
+    && mkdir -p /app/data /app/models && chown -R qaserve /app/data /app/models
+USER qaserve
+ENTRYPOINT ["qaserve"]
+CMD ["serve"]
