@@ -87,7 +87,7 @@ class Ingest:
         pairs = wanted if replace else live_pairs | wanted
         build, clusters, encoded = None, None, 0
         cleaned: list[str] = []
-        if live_info is not None and not changes and self._healthy(live_info):
+        if live_info is not None and not changes and self._up_to_date(live_info):
             build, clusters = live_info.build, live_info.clusters
         elif not dry_run:
             cleaned = remove_orphans(self._store, self._models_dir, self._corpus)
@@ -163,12 +163,14 @@ class Ingest:
                 advance(1)
         return live
 
-    def _healthy(self, info: CollectionInfo) -> bool:
+    def _up_to_date(self, info: CollectionInfo) -> bool:
+        """Whether the live build is whole, and was made with the settings of now."""
         try:
-            bundles.read(self._models_dir, info.corpus, info.build)
+            manifest = bundles.read(self._models_dir, info.corpus, info.build).manifest
         except BundleError:
             return False
-        return is_complete(self._store, self._models_dir, info)
+        made_with = manifest.model_dump(include=set(FitSettings.model_fields))
+        return made_with == self._fit.model_dump() and is_complete(self._store, self._models_dir, info)
 
     # Embed
 
@@ -216,8 +218,7 @@ class Ingest:
             corpus_hash=corpus_hash(corpus.pairs),
             encoder=self._encoder.identity,
             pairs=len(corpus.pairs),
-            anchor=self._fit.anchor,
-            seed=self._fit.seed,
+            **self._fit.model_dump(),
             effective_rank=round(effective_rank(corpus.answers, self._fit.rank_form), 3),
             defaults=Defaults(),
             metrics={"bank_bytes": model.bank.nbytes, "dense_bank_bytes": model.bank.dense_nbytes},

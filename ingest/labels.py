@@ -1,15 +1,15 @@
 """Labels: how many clusters of answers there are, and which answer is in which."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+from qaserve.settings import RankForm
+
 KMEANS_STARTS = 4
 
 
-def effective_rank(vectors: NDArray[np.floating], form: Literal["participation", "entropy"] = "participation") -> float:
+def effective_rank(vectors: NDArray[np.floating], form: RankForm = "participation") -> float:
     """Effective rank of a matrix, from its singular values σ.
 
     participation: (Σσ)² / Σσ². entropy: exp(H(σ / Σσ)), Roy & Vetterli 2007.
@@ -38,7 +38,7 @@ def _singular_values(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0.0, None)))
 
 
-def cluster_count(vectors: NDArray[np.floating], form: Literal["participation", "entropy"], limit: int) -> int:
+def cluster_count(vectors: NDArray[np.floating], form: RankForm, limit: int) -> int:
     """K: the effective rank, rounded, at least 1, at most `limit` and at most the number of different vectors."""
     distinct = len(np.unique(np.asarray(vectors, dtype=np.float32), axis=0))
     return int(np.clip(round(effective_rank(vectors, form)), 1, min(limit, distinct)))

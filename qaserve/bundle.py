@@ -25,7 +25,7 @@ from safetensors.numpy import save as save_tensors
 from qaserve.errors import BundleError, StoreWriteError
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity, Record
-from qaserve.settings import CorpusName, HitCount, ProjectionName, RoutingName, Temperature
+from qaserve.settings import CorpusName, HitCount, ProjectionName, RankForm, RoutingName, Temperature
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
@@ -61,6 +61,8 @@ class Manifest(Record):
     encoder: EncoderIdentity
     pairs: int = Field(ge=1)
     anchor: float = Field(description="λ.")
+    rank_form: RankForm
+    max_clusters: int
     seed: int
     effective_rank: float
     defaults: Defaults

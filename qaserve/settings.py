@@ -15,6 +15,7 @@ NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins w
 
 RoutingName = Literal["question", "question2", "centroid"]
 ProjectionName = Literal["cluster", "pair", "none"]
+RankForm = Literal["participation", "entropy"]
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 
@@ -72,9 +73,7 @@ class FitSettings(_Section):
     """How a build's model is made."""
 
     anchor: float = Field(1.0, gt=0, le=1e9, description="λ: how strongly each W is held to the identity.")
-    rank_form: Literal["participation", "entropy"] = Field(
-        "participation", description="Effective rank that sets the number of clusters."
-    )
+    rank_form: RankForm = Field("participation", description="Effective rank that sets the number of clusters.")
     max_clusters: int = Field(2_000, ge=1, description="Upper bound on the number of clusters.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of K-means.")
 

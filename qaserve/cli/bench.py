@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from qaserve.cli.base import Json, app, corpus_to_ask, err, out
+from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
 from qaserve.errors import CorpusError, UsageError
 from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
@@ -35,6 +35,16 @@ the live build, or those of a file with arrays `Q` and `A` in the order of a cor
     qaserve bench routing --seeds 5
 
     qaserve bench routing --corpus skills_qa.jsonl --embeddings mpnet.npz --json
+"""
+
+
+LATENCY_HELP = """Ask known questions and show where the time goes, beside the bare encoder and bare Qdrant searches.
+
+**Examples**
+
+    qaserve bench latency
+
+    qaserve bench latency --questions 500 --json
 """
 
 
@@ -79,6 +89,37 @@ def routing(
         print(report.model_dump_json(indent=2))
     else:
         _show(report)
+
+
+@bench_app.command(help=LATENCY_HELP)
+def latency(
+    *,
+    questions: Annotated[int, typer.Option(min=1, max=10_000, help="How many questions to ask.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """See LATENCY_HELP."""
+    from qaserve.engine import Engine
+    from qaserve.store import open_store
+    from train import latency_experiment
+
+    settings = get_settings()
+    with open_store(settings.store, "qaserve bench latency") as store:
+        corpus = corpus_to_ask(settings, store)
+        encoder = make_encoder(settings)
+        engine = Engine(store, encoder, settings.store.models_dir, corpus, settings.routing)
+        known = [row.stored.pair.question for row in store.scroll(corpus, engine.load().info.build)]
+        chosen = known[:: max(1, len(known) // questions)][:questions]
+        with Bars(err).stage("Asking (questions)", len(chosen)) as advance:
+            report = latency_experiment.run(engine, encoder, chosen, advance)
+    if as_json:
+        print(report.model_dump_json(indent=2))
+        return
+    took = report.engine
+    out.print(f"Medians of {report.questions} questions over {report.pairs:,} pairs, in milliseconds:")
+    out.print(f"  encode {took.encode}  route {took.route}  project {took.project}  search {took.search}")
+    out.print(f"  total {took.total}; bare encoder {report.bare_encode}, two bare searches {report.bare_searches}")
+    out.print(f"  the engine takes {report.over_bare} times its bare parts")
+    out.print(f"Bank of W: {report.bank_bytes:,} bytes; as dense matrices {report.dense_bank_bytes:,}")
 
 
 def _from_live_build(settings: Settings) -> "tuple[list[Pair], NDArray[np.float32], NDArray[np.float32], str]":

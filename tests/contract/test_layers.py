@@ -18,7 +18,7 @@ FLOORS = [
         "qaserve.fetch",
     },
     {"qaserve.builds", "train", "ingest"},
-    {"qaserve.engine", "qaserve.doctor", "ingest.build"},
+    {"qaserve.engine", "qaserve.doctor", "ingest.build", "train.latency_experiment"},
     {"qaserve.api", "qaserve.client"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
 ]

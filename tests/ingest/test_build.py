@@ -60,6 +60,17 @@ def test_the_same_input_gives_the_same_bytes(memory, encoder, make_ingest, write
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
+def test_other_settings_make_another_build_of_the_same_pairs(memory, encoder, make_ingest, write_rows, rows, models):
+    path = write_rows(rows())
+    first = make_ingest(memory, encoder).run([path])
+    encoder.encoded = []
+    second = make_ingest(memory, encoder, max_clusters=2).run([path])
+    assert (second.unchanged, second.clusters, encoder.encoded) == (24, 2, [])
+    assert second.build != first.build
+    assert memory.live("things") == second.build
+    assert len(bundles.read(models, "things", second.build).manifest.clusters) == 2
+
+
 def test_rows_that_share_pair_id_and_question_all_live(memory, encoder, make_ingest, write_rows, rows):
     twins = [rows()[0] | {"answer": f"answer number {number}"} for number in range(3)]
     report = make_ingest(memory, encoder).run([write_rows(rows() + twins)])

@@ -29,6 +29,8 @@ def written(tmp_path, rng):
         encoder=EncoderIdentity(id="fake", revision="1", dimension=D),
         pairs=12,
         anchor=1.0,
+        rank_form="participation",
+        max_clusters=9,
         seed=0,
         effective_rank=3.1,
         defaults=Defaults(),

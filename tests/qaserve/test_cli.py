@@ -16,7 +16,7 @@ def run(monkeypatch, capsys, encoder):
     """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
     from qaserve.settings import get_settings
 
-    for module in ("ask", "corpus", "service"):
+    for module in ("ask", "bench", "corpus", "service"):
         monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
 
     def execute(*arguments):
@@ -197,6 +197,35 @@ def test_doctor_says_who_has_the_folder(run, loaded):
         code, out, _ = run("doctor")
     assert code == 1
     assert f"process {os.getpid()} (qaserve serve" in out.replace("\n", " ")
+
+
+def test_bench_latency_reports_every_stage(run, loaded):
+    code, out, _ = run("bench", "latency", "--questions", "6", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["questions"] == 6
+    assert report["engine"]["total"] >= report["engine"]["search"] > 0
+    assert report["dense_bank_bytes"] == report_clusters(run) * 48 * 48 * 4
+    assert "bare encoder" in run("bench", "latency", "--questions", "6")[1]
+
+
+def report_clusters(run):
+    return json.loads(run("builds", "list", "--json")[1])["builds"][0]["clusters"]
+
+
+def test_bench_routing_compares_the_live_builds_pairs(run, write_rows, rows):
+    things = [f"thing{number}" for number in range(12)]
+    run("ingest", write_rows(rows(things)))
+    code, out, _ = run("bench", "routing", "--seeds", "1", "--json")
+    report = json.loads(out)
+    assert (code, report["pairs"], report["queries"]) == (0, 48, 12)
+    assert "anchored W" in run("bench", "routing", "--seeds", "1")[1]
+
+
+def test_bench_routing_needs_something_to_split(run, loaded):
+    code, _, err = run("bench", "routing")
+    assert code == 1
+    assert "24 pairs are too few to split" in err
 
 
 def test_a_port_in_use_is_named(run, loaded, monkeypatch):

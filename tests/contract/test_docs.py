@@ -1,0 +1,94 @@
+"""What the documents say is what the code has."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.cli.base import app
+from qaserve.cli.service import SAMPLE
+from qaserve.settings import ReadSettings, Settings, setting_names
+from qaserve.text import fold
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "models/README.md", "qaserve/sample/sample.jsonl"]
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def commands():
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    names = {command.name or command.callback.__name__ for command in app.registered_commands} | set(groups)
+    return names, {
+        name: {command.name or command.callback.__name__ for command in group.registered_commands}
+        for name, group in groups.items()
+    }
+
+
+def test_the_table_of_settings_is_the_code():
+    rows = re.findall(r"^\| `(QASERVE_\w+)` \| (.*?) \| (.*?) \|$", read("README.md"), re.MULTILINE)
+    expected = [
+        (
+            f"QASERVE_{name.upper()}",
+            "" if field.default is None or field.default == "" else f"`{field.default}`",
+            field.description,
+        )
+        for section in Settings.SECTIONS
+        for name, field in section.model_fields.items()
+    ]
+    assert rows == expected
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_only_commands_and_settings_that_exist_are_named(name):
+    text = read(name)
+    names, groups = commands()
+    for command, sub in re.findall(r"\bqaserve (?!is |itself)([a-z]+)\b(?: ([a-z]+))?", text):
+        if re.search(rf"[`\n ]qaserve {command}[` \n\\]", text) and f"`qaserve {command}" in text:
+            assert command in names, f"qaserve {command}"
+            if command in groups and sub and f"`qaserve {command} {sub}" in text:
+                assert sub in groups[command], f"qaserve {command} {sub}"
+    assert set(re.findall(r"\bQASERVE_[A-Z_]+[A-Z]\b", text)) <= set(setting_names())
+
+
+def test_files_that_the_readme_links_to_exist():
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", read("README.md")):
+        assert (ROOT / target).exists(), target
+
+
+def test_architecture_names_every_room():
+    text = read("ARCHITECTURE.md")
+    for package in ("qaserve", "ingest", "train", "ui"):
+        for path in (ROOT / package).glob("*.py"):
+            if not path.stem.startswith("__"):
+                assert re.search(rf"\b{path.stem}\b", text), path
+
+
+def test_the_sample_teaches_the_product():
+    found = list(read_files(find_files([SAMPLE]), ReadSettings()))
+    assert all(isinstance(item, Located) for item in found)
+    pairs = [item.pair for item in found]
+    assert len(pairs) >= 80
+    assert len({fold(pair.question) for pair in pairs}) == len(pairs)
+    phrasings = [json.loads(line)["question_variants"] for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
+    assert all(len(variants) >= 2 for variants in phrasings)
+
+
+def test_constraints_pin_every_package_exactly():
+    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
+    assert "torch==2.13.0" in lines
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+", line) for line in lines)
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
+    import tomllib
+
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    needed = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    for requirement in needed:
+        assert re.split(r"[<>=!~ \[]", requirement)[0].lower().replace("_", "-") in pinned, requirement

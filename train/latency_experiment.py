@@ -1,0 +1,76 @@
+"""The experiment behind `qaserve bench latency`: where the time of a question goes, beside its bare parts."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+
+from qaserve.encoder import Encoder
+from qaserve.engine import FIRST_LOOK, Engine
+from qaserve.progress import Advance
+from qaserve.records import AskRequest, Record, Timings
+
+WARM_UP = 5
+
+
+class LatencyReport(Record):
+    """Medians in milliseconds."""
+
+    build: str
+    pairs: int
+    questions: int
+    engine: Timings
+    bare_encode: float
+    bare_searches: float
+    over_bare: float
+    """Total of the engine over bare encoder and two bare Qdrant searches; 1.3 means 30% on top."""
+    bank_bytes: int
+    dense_bank_bytes: int
+
+
+def run(engine: Engine, encoder: Encoder, questions: Sequence[str], advance: Advance) -> LatencyReport:
+    """Ask every question through the engine, and then encode and search without it.
+
+    Args:
+        engine: A loaded engine.
+        encoder: Its encoder.
+        questions: What to ask; the first few are asked once more beforehand, unmeasured.
+        advance: Told 1 after each question.
+    """
+    live = engine.load()
+    corpus, build = engine.corpus, live.info.build
+    hits = live.bundle.manifest.defaults.hits
+    for question in questions[:WARM_UP]:
+        engine.ask(AskRequest(question=question))
+    asked: list[Timings] = []
+    encode: list[float] = []
+    search: list[float] = []
+    for question in questions:
+        asked.append(engine.ask(AskRequest(question=question)).trace.timings_ms)
+        with _timed(encode):
+            (vector,) = encoder.encode_questions([question])
+        with _timed(search):
+            engine.store.nearest_questions(corpus, build, vector, hits, with_vectors=False)
+            engine.store.nearest_answers(corpus, build, vector, FIRST_LOOK)
+        advance(1)
+    middle = {name: round(median(getattr(one, name) for one in asked), 3) for name in Timings.model_fields}
+    bare_encode, bare_searches = median(encode), median(search)
+    bank = live.bundle.model.bank
+    return LatencyReport(
+        build=build,
+        pairs=live.info.pairs,
+        questions=len(questions),
+        engine=Timings(**middle),
+        bare_encode=round(bare_encode, 3),
+        bare_searches=round(bare_searches, 3),
+        over_bare=round(middle["total"] / (bare_encode + bare_searches), 3),
+        bank_bytes=bank.nbytes,
+        dense_bank_bytes=bank.dense_nbytes,
+    )
+
+
+@contextmanager
+def _timed(times: list[float]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    times.append(1e3 * (time.perf_counter() - started))
