@@ -11,7 +11,7 @@ from typing import Literal
 from qaserve import __version__, weights
 from qaserve import bundle as bundles
 from qaserve.builds import list_builds
-from qaserve.errors import QaserveError
+from qaserve.errors import QaserveError, StoreLockedError
 from qaserve.records import BuildInfo, Record
 from qaserve.settings import Settings, unknown_variables
 from qaserve.store import Store, open_store
@@ -108,6 +108,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
             kind = "embedded" if store.embedded else "server"
             yield Finding(area="Qdrant", state="ok", text=f"{kind}, {store.where}")
             yield from _corpora(settings, store)
+    except StoreLockedError as error:  # the usual state while an API serves the folder
+        yield Finding(area="Qdrant", state="warning", text=error.message, hint=error.hint)
     except QaserveError as error:
         yield _problem("Qdrant", error)
 

@@ -48,6 +48,8 @@ FIRST_LOOK = 48
 """Answers fetched before they are grouped by intent; doubled until there are enough intents."""
 RAW_LOOK = 100
 """Answers of the search without projection that raw_rank is read from."""
+RAW_SHOWN = 3
+"""How many of those a trace shows at the least."""
 NOT_CALIBRATED = Confidence(value=None, abstained=False, reason="This build has no calibration: judge by similarity.")
 
 
@@ -165,7 +167,7 @@ class Engine:
             build=live.info.build,
             answers=answers,
             confidence=NOT_CALIBRATED,
-            trace=_trace(how, route, live, _cosine(query, projected), raw[: request.top_k], timings),
+            trace=_trace(how, route, live, _cosine(query, projected), raw[: max(request.top_k, RAW_SHOWN)], timings),
         )
 
     def _options(self, request: AskRequest, live: LiveBuild) -> Defaults:

@@ -86,7 +86,8 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
         "QASERVE_NOTICE": notice or server.notice,
     }
     page = server.local_page_url
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of stopping take the same path
+    for number in (signal.SIGINT, signal.SIGTERM):  # explicitly: a background shell starts us with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             api = stack.enter_context(_child("API", [sys.executable, "-m", "qaserve", "serve"], environment))
