@@ -86,11 +86,10 @@ class Ingest:
         changes = compare(wanted, live_pairs, replace=replace)
         pairs = wanted if replace else live_pairs | wanted
         build, clusters, encoded = None, None, 0
-        cleaned: list[str] = []
+        cleaned = [] if dry_run else remove_orphans(self._store, self._models_dir, self._corpus)
         if live_info is not None and not changes and self._up_to_date(live_info):
             build, clusters = live_info.build, live_info.clusters
         elif not dry_run:
-            cleaned = remove_orphans(self._store, self._models_dir, self._corpus)
             corpus, encoded = self._embed(pairs, live)
             before = () if live_info is None or replace else live_info.sources
             sources = tuple(dict.fromkeys([*before, *(row.file for row in rows)]))[-MAX_SOURCES:]
@@ -149,7 +148,7 @@ class Ingest:
         if info.encoder != ours:
             raise EncoderMismatchError(
                 f"corpus {self._corpus!r} was made with {info.encoder}; the setting is {ours}",
-                hint=f"Set QASERVE_ENCODER={info.encoder.id}, or ingest the files under another QASERVE_CORPUS.",
+                hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another QASERVE_CORPUS.",
             )
         return info
 

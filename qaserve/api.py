@@ -115,7 +115,10 @@ def _key_check(settings: ServerSettings) -> Callable[..., None]:
             return
         token = given.credentials if given else ""
         if not secrets.compare_digest(token.encode(), expected.get_secret_value().encode()):
-            raise AccessError("the key is missing or wrong", hint="Send the header Authorization: Bearer KEY.")
+            raise AccessError(
+                "the key is missing or wrong",
+                hint="Set QASERVE_API_KEY; other programs send the header Authorization: Bearer KEY.",
+            )
 
     return check
 

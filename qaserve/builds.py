@@ -60,7 +60,7 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
     """Delete all but the live build and the `keep` newest others; returns the builds deleted."""
     others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
     if not others and corpus not in store.live_builds():
-        raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds` lists what there is.")
+        raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")
     gone = [info.build for info in others[keep:]]
     for build in gone:
         _delete(store, models_dir, corpus, build)

@@ -1,11 +1,9 @@
 """What is installed and running, and what is wrong with it."""
 
-import importlib.util
 import platform
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 from qaserve import __version__, weights
@@ -22,11 +20,14 @@ EMBEDDED_LIMIT = 20_000
 """Above this many pairs the embedded Qdrant, which compares with every point, warns and slows down."""
 
 
+State = Literal["ok", "warning", "problem"]
+
+
 class Finding(Record):
     """One line of the examination."""
 
     area: str
-    state: Literal["ok", "warning", "problem"]
+    state: State
     text: str
     hint: str = ""
 
@@ -89,17 +90,15 @@ def _encoder(settings: Settings) -> Iterator[Finding]:
     name = settings.encoder.encoder
     try:
         source = weights.source_for(name)
-        if source.kind == "hub":
-            text = f"{name}: {source.place}, downloaded when first needed"
-        elif source.kind == "package" and importlib.util.find_spec(source.place) is None:
-            weights.locate(source, "")  # says what to install
-            return
-        else:
-            known = source.identity
-            text = str(known) if known else f"{name}: folder {source.place}"
-        yield Finding(area="encoder", state="ok", text=text)
+        weights.check_installed(source, str(settings.store.data_dir / "encoders"))
     except QaserveError as error:
         yield _problem("encoder", error)
+        return
+    if source.kind == "hub":
+        text = f"{name}: {source.place}, downloaded when first needed"
+    else:
+        text = str(source.identity or f"{name}: folder {source.place}")
+    yield Finding(area="encoder", state="ok", text=text)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -115,37 +114,40 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _corpora(settings: Settings, store: Store) -> Iterator[Finding]:
-    live = store.live_builds()
-    if not live:
+    if not store.live_builds():
         yield Finding(
             area="corpus", state="warning", text="none yet", hint="`make run` or `qaserve ingest FILE` makes one."
         )
-    for corpus in sorted(live):
+    for corpus in store.corpora():
         for build in list_builds(store, settings.store.models_dir, corpus):
             if build.live:
-                yield _live_build(settings.store.models_dir, build, embedded=store.embedded)
+                yield _live_build(settings, build, embedded=store.embedded)
             elif not build.complete:
                 yield Finding(
                     area="build",
                     state="warning",
                     text=f"{corpus}@{build.build} was never finished",
-                    hint="The next ingest removes it.",
+                    hint="The next ingest into this corpus removes it.",
                 )
 
 
-def _live_build(models_dir: Path, build: BuildInfo, *, embedded: bool) -> Finding:
+def _live_build(settings: Settings, build: BuildInfo, *, embedded: bool) -> Finding:
     text = f"{build.corpus}@{build.build}: {build.pairs:,} pairs, {build.clusters} clusters, encoder {build.encoder}"
     try:
-        bundles.read(models_dir, build.corpus, build.build)
+        bundles.read(settings.store.models_dir, build.corpus, build.build)
+        encoder = weights.source_for(settings.encoder.encoder).name
     except QaserveError as error:
         return _problem("build", error)
-    if not build.complete:
+    state: State = "ok"
+    hint = ""
+    if build.encoder != encoder:
+        state, hint = "problem", f"QASERVE_ENCODER is {encoder}: set it to that of {build.encoder}."
+    elif not build.complete:
+        state, text = "problem", f"{text}; pairs are missing"
         hint = "Ingest the files again: what is missing is put back."
-        return Finding(area="build", state="problem", text=f"{text}; pairs are missing", hint=hint)
-    if embedded and build.pairs > EMBEDDED_LIMIT:
-        hint = "Set QASERVE_QDRANT_URL to a Qdrant server."
-        return Finding(area="build", state="warning", text=f"{text}; too many for the embedded Qdrant", hint=hint)
-    return Finding(area="build", state="ok", text=text)
+    elif embedded and build.pairs > EMBEDDED_LIMIT:
+        state, hint = "warning", "So many are slow in the embedded Qdrant: set QASERVE_QDRANT_URL to a server."
+    return Finding(area="build", state=state, text=text, hint=hint)
 
 
 def _problem(area: str, error: QaserveError) -> Finding:

@@ -123,7 +123,7 @@ class Engine:
         if info.encoder != ours:
             raise EncoderMismatchError(
                 f"build {build} of corpus {self.corpus!r} was made with {info.encoder}; the setting is {ours}",
-                hint=f"Set QASERVE_ENCODER={info.encoder.id}, or ingest the files under another QASERVE_CORPUS.",
+                hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another QASERVE_CORPUS.",
             )
         bundle = bundles.read(self._models_dir, self.corpus, build)
         found = bundles.entry_for(bundles.manifest_bytes(bundle.manifest)).sha256

@@ -92,8 +92,11 @@ class RoutingSettings(_Section):
 class ServerSettings(_Section):
     """Addresses of the API and of the page."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address that API and page listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
+    ui_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that the page listens on. The page asks nobody for a key."
+    )
     ui_port: int = Field(8501, ge=1, le=65535, description="Port of the page.")
     api_url: HttpUrl | None = Field(None, description="API that the page and `qaserve ask` talk to.")
     api_key: SecretStr | None = Field(None, description="Key that API callers must send; needed off loopback.")
@@ -117,17 +120,17 @@ class ServerSettings(_Section):
     @property
     def local_api_url(self) -> str:
         """Address of an API started with these settings, seen from this machine."""
-        return f"http://{self._local_host}:{self.port}"
+        return _local_url(self.host, self.port)
 
     @property
     def local_page_url(self) -> str:
         """Address of a page started with these settings, seen from this machine."""
-        return f"http://{self._local_host}:{self.ui_port}"
+        return _local_url(self.ui_host, self.ui_port)
 
-    @property
-    def _local_host(self) -> str:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not a bind
-        return f"[{host}]" if ":" in host else host
+
+def _local_url(host: str, port: int) -> str:
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not a bind
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
 
 
 class Settings:
@@ -156,7 +159,7 @@ def _settings_error(error: ValidationError) -> SettingsError:
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         reason = f"this is not {'an address such as http://127.0.0.1:6333' if 'URL' in name else NAME_RULE}"
-    return SettingsError(f"{name}{value}: {reason}" if name else reason, hint="`qaserve doctor` lists every setting.")
+    return SettingsError(f"{name}{value}: {reason}" if name else reason, hint="The README lists every setting.")
 
 
 @cache

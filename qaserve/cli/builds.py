@@ -21,7 +21,7 @@ def list_(*, as_json: Json = False) -> None:
 
     settings = get_settings()
     with open_store(settings.store, "qaserve builds list") as store:
-        corpora = [settings.store.corpus] if settings.store.corpus else sorted(store.live_builds())
+        corpora = [settings.store.corpus] if settings.store.corpus else store.corpora()
         found = [build for corpus in corpora for build in builds.list_builds(store, settings.store.models_dir, corpus)]
     if as_json:
         print(json.dumps({"builds": [build.model_dump(mode="json") for build in found]}, indent=2))

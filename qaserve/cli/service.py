@@ -13,8 +13,9 @@ from typing import Annotated
 
 import httpx
 import typer
+from rich.markup import escape
 
-from qaserve.cli.base import app, corpus_named_after, corpus_to_ask, err, make_encoder, out
+from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, make_encoder, out
 from qaserve.cli.corpus import fetch_corpus, run_ingest
 from qaserve.errors import FetchError, ServiceError, SettingsError
 from qaserve.settings import Settings, get_settings
@@ -68,7 +69,7 @@ def serve() -> None:
 def ui() -> None:
     """Start the page. It talks to QASERVE_API_URL. Example: QASERVE_UI_PORT=8502 qaserve ui."""
     settings = get_settings()
-    _free_port("QASERVE_UI_PORT", settings.server.host, settings.server.ui_port)
+    _free_port("QASERVE_UI_PORT", settings.server.ui_host, settings.server.ui_port)
     os.execv(sys.executable, page_command(settings))  # noqa: S606 - our own command, no shell
 
 
@@ -78,7 +79,7 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
     settings = get_settings()
     server = settings.server
     _free_port("QASERVE_PORT", server.host, server.port)
-    _free_port("QASERVE_UI_PORT", server.host, server.ui_port)
+    _free_port("QASERVE_UI_PORT", server.ui_host, server.ui_port)
     corpus, notice = _load(settings, path)
     environment = os.environ | {
         "QASERVE_CORPUS": corpus,
@@ -108,7 +109,7 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
 def page_command(settings: Settings) -> list[str]:
     """The command that serves the page."""
     options = {
-        "server.address": settings.server.host,
+        "server.address": settings.server.ui_host,
         "server.port": settings.server.ui_port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
@@ -128,15 +129,22 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     """Bring the corpus in; returns its name and what the page should say about it."""
     from qaserve.store import open_store
 
-    notice = None
+    own, notice = settings.store.corpus, None
+    if path is None and own is not None:
+        with open_store(settings.store, "qaserve up") as store:
+            if own in store.live_builds():
+                err.print(f"Corpus {own} is there already.")
+                return own, None
     if path is None:
         try:
             path = fetch_corpus(settings)
         except FetchError as error:
-            err.print(f"[yellow]The public corpus cannot be fetched; the bundled sample is used.[/] {error.message}")
-            path = SAMPLE
+            err.print(
+                f"[yellow]The public corpus cannot be fetched; the bundled sample is used.[/] {escape(error.message)}"
+            )
+            path, own = SAMPLE, SAMPLE_CORPUS  # never into a corpus of the user's
             notice = "The public corpus could not be fetched: this is the sample corpus, about qaserve itself."
-    corpus = settings.store.corpus or corpus_named_after(path)
+    corpus = own or corpus_named_after(path)
     with open_store(settings.store, "qaserve up") as store:
         report = run_ingest(settings, store, corpus, [path])
     done = "loaded" if report.added or report.updated else "unchanged"

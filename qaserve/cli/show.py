@@ -196,7 +196,7 @@ def show_builds(console: Console, builds: list[BuildInfo]) -> None:
     """Builds, newest first."""
     table = Table(box=None, pad_edge=False, header_style=DIM)
     for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "encoder", "from"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title != "from", overflow="fold")
     for build in builds:
         state = (
             Text("live", style="bold green")

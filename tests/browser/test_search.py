@@ -141,7 +141,7 @@ def test_an_example_and_another_routing_can_be_chosen(service, tab):
     tab.locator("[data-testid=stMain] button", has_text="?").first.click()
     expect(tab.get_by_text("These known questions are most like yours, and vote")).to_be_visible(timeout=60_000)
     assert "q=" in tab.url
-    tab.get_by_text("Options").click()
+    tab.get_by_test_id("stPopoverButton").click()
     tab.get_by_role("combobox").first.click()
     tab.get_by_text("nearest cluster centres").click()
     expect(tab.get_by_text("The clusters whose mean question is nearest are blended")).to_be_visible(timeout=60_000)

@@ -16,6 +16,7 @@ def run(monkeypatch, capsys, encoder):
     """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
     from qaserve.settings import get_settings
 
+    encoder.identity = encoder.identity.model_copy(update={"id": "minilm"})
     for module in ("ask", "bench", "corpus", "service"):
         monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
 
@@ -243,6 +244,49 @@ def test_a_port_in_use_is_named(run, loaded, monkeypatch):
             assert f"QASERVE_PORT={port}" in err
 
 
+@pytest.fixture
+def no_network(monkeypatch, unused_port):
+    from qaserve import fetch
+
+    monkeypatch.setattr(fetch, "URL", f"http://127.0.0.1:{unused_port}/skills_qa.jsonl")
+    monkeypatch.setattr(fetch.fetch, "__kwdefaults__", fetch.fetch.__kwdefaults__ | {"url": fetch.URL})
+
+
+def test_fetch_without_a_network_says_what_to_do(run, no_network):
+    code, out, err = run("fetch")
+    assert (code, out) == (1, "")
+    assert "cannot be downloaded" in err
+    assert "make run CORPUS=" in err
+
+
+def test_up_without_a_network_loads_the_sample_and_says_so(run, no_network, capsys):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    corpus, notice = _load(get_settings(), None)
+    assert corpus == "sample"
+    assert "could not be fetched" in notice
+    assert "the bundled sample is used" in capsys.readouterr().err
+    assert run("ask", "what is a prior", "--json")[0] == 0
+
+
+def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_user(run, loaded, no_network, monkeypatch):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    for name, expected in (("things", ("things", None)), ("mine", ("sample", "The public"))):
+        monkeypatch.setenv("QASERVE_CORPUS", name)
+        get_settings.cache_clear()
+        corpus, notice = _load(get_settings(), None)
+        assert corpus == expected[0]
+        assert (notice or "").startswith(expected[1] or "")
+    monkeypatch.delenv("QASERVE_CORPUS")
+    builds = json.loads(run("builds", "list", "--json")[1])["builds"]
+    assert {(build["corpus"], build["sources"][0]) for build in builds} == {
+        ("things", "things_qa.jsonl"), ("sample", "sample.jsonl")
+    }  # fmt: skip
+
+
 def test_every_command_has_help_with_an_example():
     import typer
     from typer.testing import CliRunner
@@ -288,3 +332,47 @@ def test_help_imports_nothing_heavy():
 )
 def test_a_corpus_is_named_after_its_file(tmp_path, name, corpus):
     assert corpus_named_after(tmp_path / name) == corpus
+
+
+def test_the_sample_only_fills_an_empty_place(run, no_network, write_rows, rows, monkeypatch):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    assert _load(get_settings(), None)[0] == "sample"
+    code, out, _ = run("ingest", write_rows(rows(), "things_qa.jsonl"), "--json")
+    assert (code, json.loads(out)["corpus"], json.loads(out)["pairs"]) == (0, "things", 24)
+    assert json.loads(run("ask", "how to make bread", "--json")[1])["answers"][0]["cluster_id"] == "make_bread"
+
+
+def test_doctor_sees_an_encoder_that_is_not_the_builds_and_one_that_is_not_installed(run, loaded, monkeypatch):
+    monkeypatch.setenv("QASERVE_ENCODER", "mpnet")
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if "site-packages" not in entry])
+    code, out, _ = run("doctor", "--json")
+    findings = {finding["area"]: finding for finding in json.loads(out)["findings"]}
+    assert code == 1
+    assert "mpnet is not installed" in findings["encoder"]["text"]
+    assert findings["build"]["state"] == "problem"
+    assert findings["build"]["hint"] == "QASERVE_ENCODER is mpnet: set it to that of minilm."
+
+
+def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, write_rows, rows, monkeypatch):
+    from qaserve import bundle
+    from qaserve.store import Store
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_, **__):
+        raise Crash
+
+    path = write_rows(rows(), "things_qa.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle, "write", crash)
+        patch.setattr(Store, "delete", crash)
+        with pytest.raises(Crash):
+            run("ingest", path)
+    assert "never finished" in run("doctor")[1]
+    assert "incomplete" in run("builds", "list")[1]
+    code, out, _ = run("ingest", path, "--json")
+    assert (code, len(json.loads(out)["cleaned"])) == (0, 1)
+    assert "never finished" not in run("doctor")[1]

@@ -89,7 +89,7 @@ def test_a_number_out_of_bounds_is_refused_by_name_and_value(monkeypatch, variab
     monkeypatch.setenv(f"QASERVE_{variable}", value)
     with pytest.raises(SettingsError, match=f"^QASERVE_{variable}='{value}': .+") as caught:
         Settings()
-    assert "doctor" in caught.value.hint
+    assert "README" in caught.value.hint
 
 
 @pytest.mark.parametrize(("variable", "section", "value"), [(v, c[0], x) for v, c in CHOICES.items() for x in c[1]])
@@ -287,6 +287,7 @@ def test_a_variable_that_is_read_is_not_called_unknown_whatever_its_case(monkeyp
 )
 def test_local_addresses_can_be_opened_from_this_machine(monkeypatch, host, seen):
     monkeypatch.setenv("QASERVE_HOST", host)
+    monkeypatch.setenv("QASERVE_UI_HOST", host)
     monkeypatch.setenv("QASERVE_API_KEY", SECRET)
     monkeypatch.setenv("QASERVE_PORT", "81")
     monkeypatch.setenv("QASERVE_UI_PORT", "82")
