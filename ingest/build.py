@@ -21,10 +21,10 @@ from ingest.names import describe_clusters
 from ingest.readers import Located, Rejection, find_files, read_files
 from ingest.report import IngestReport, repeated_questions
 from qaserve import bundle as bundles
-from qaserve.builds import is_complete, remove_orphans
+from qaserve.builds import check_encoder, is_complete, remove_orphans
 from qaserve.bundle import Defaults, Manifest, Model
 from qaserve.encoder import Encoder
-from qaserve.errors import BundleError, EncoderMismatchError, QaserveError
+from qaserve.errors import BundleError, QaserveError
 from qaserve.progress import Advance, Reporter
 from qaserve.records import Pair, StoredPair
 from qaserve.settings import FitSettings, ReadSettings
@@ -144,12 +144,7 @@ class Ingest:
         if build is None:
             return None
         info = self._store.info(self._corpus, build)
-        ours = self._encoder.identity
-        if info.encoder != ours:
-            raise EncoderMismatchError(
-                f"corpus {self._corpus!r} was made with {info.encoder}; the setting is {ours}",
-                hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another QASERVE_CORPUS.",
-            )
+        check_encoder(info, self._encoder.identity)
         return info
 
     def _live_pairs(self, info: CollectionInfo | None) -> dict[str, PairVectors]:

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 from qaserve import bundle as bundles
-from qaserve.errors import NotFoundError, UsageError
-from qaserve.records import BuildInfo
+from qaserve.errors import EncoderMismatchError, NotFoundError, UsageError
+from qaserve.records import BuildInfo, EncoderIdentity
 from qaserve.store import CollectionInfo, Store
 
 
@@ -17,6 +17,15 @@ def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
     except OSError:
         return False
     return found == info.bundle_hash and store.count(info.corpus, info.build) == info.pairs
+
+
+def check_encoder(info: CollectionInfo, encoder: EncoderIdentity) -> None:
+    """Raise EncoderMismatchError, with both named, where a build was made with another encoder than the one set."""
+    if info.encoder != encoder:
+        raise EncoderMismatchError(
+            f"build {info.build} of corpus {info.corpus!r} was made with {info.encoder}; the setting is {encoder}",
+            hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another QASERVE_CORPUS.",
+        )
 
 
 def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
@@ -70,9 +79,12 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
 def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
     """Delete what an interrupted ingest left behind: collections that are not live and lack pairs or their bundle.
 
-    A bundle without a collection is left alone: it may belong to another Qdrant that shares the models folder.
+    A bundle without a collection is left alone: it may belong to another Qdrant that shares the models folder. Nothing
+    is deleted while the live build has no bundle either: the folder of bundles is then most likely the wrong one.
     """
     live = store.live_builds().get(corpus)
+    if live is not None and not (bundles.folder_of(models_dir, corpus, live) / bundles.MANIFEST).is_file():
+        return []
     orphans = [
         info.build for info in store.builds(corpus) if info.build != live and not is_complete(store, models_dir, info)
     ]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from qaserve import bundle as bundles
-from qaserve.builds import list_builds
+from qaserve.builds import check_encoder, list_builds
 from qaserve.bundle import Bundle, Defaults
 from qaserve.encoder import Encoder
-from qaserve.errors import BundleError, EncoderMismatchError, NotFoundError, UsageError
+from qaserve.errors import BundleError, NotFoundError, UsageError
 from qaserve.projection import project_by_pairs
 from qaserve.records import (
     Answer,
@@ -119,12 +119,7 @@ class Engine:
 
     def _read(self, build: str) -> LiveBuild:
         info = self.store.info(self.corpus, build)
-        ours = self.encoder.identity
-        if info.encoder != ours:
-            raise EncoderMismatchError(
-                f"build {build} of corpus {self.corpus!r} was made with {info.encoder}; the setting is {ours}",
-                hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another QASERVE_CORPUS.",
-            )
+        check_encoder(info, self.encoder.identity)
         bundle = bundles.read(self._models_dir, self.corpus, build)
         found = bundles.entry_for(bundles.manifest_bytes(bundle.manifest)).sha256
         if found != info.bundle_hash:

@@ -198,6 +198,15 @@ def test_an_orphan_of_other_content_is_removed_and_said(memory, encoder, make_in
     assert [found.build for found in memory.builds("things")] == [report.build]
 
 
+def test_a_wrong_folder_of_bundles_deletes_no_build(memory, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))]).build
+    models.rename(models.with_name("elsewhere"))
+    report = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+    assert report.cleaned == ()
+    assert {first, second} <= {found.build for found in memory.builds("things")}
+
+
 def test_a_failure_tidies_up_after_itself(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
     def full(*_, **__):
         raise StoreWriteError("disk full")
