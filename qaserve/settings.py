@@ -43,7 +43,7 @@ class StoreSettings(_Section):
     qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
     qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")
     qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until a call to that server is given up.")
-    corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one there is.")
+    corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one besides the sample.")
 
     @model_validator(mode="after")
     def _key_needs_server(self) -> Self:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from fastapi import FastAPI
 
 from ingest.build import Ingest
 from qaserve.engine import Engine
-from qaserve.progress import Silent
 from qaserve.records import EncoderIdentity
 from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
 from qaserve.store import Store, memory_store, open_store
@@ -53,6 +53,14 @@ class FakeEncoder:
     def _word(self, word: str):
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
         return np.random.default_rng(seed).normal(size=self.identity.dimension)
+
+
+class Silent:
+    """A progress reporter that tells nobody."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        yield lambda _: None
 
 
 @pytest.fixture(autouse=True)

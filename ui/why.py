@@ -11,6 +11,11 @@ HITS_SHOWN = 8
 CLUSTERS_SHOWN = 6
 ROW_HEIGHT = 26
 LABEL_CHARS = 44
+WEIGHED = {
+    "question": "Their votes add up to the weight of each cluster of answers",
+    "question2": "Their votes are added up, and a final softmax over the sums weighs every cluster of answers",
+    "centroid": "The clusters whose mean question is nearest are blended",
+}
 
 
 def draw(result: AskResult) -> None:
@@ -58,12 +63,7 @@ def _vote_words(trace: Trace) -> str:
 
 def _clusters(trace: Trace) -> None:
     number = 2 if trace.hits else 1
-    title = (
-        "Their votes add up to the weight of each cluster of answers"
-        if trace.hits
-        else "The clusters whose mean question is nearest are blended"
-    )
-    st.markdown(f"**{number}. {title}**")
+    st.markdown(f"**{number}. {WEIGHED[trace.routing]}**")
     shown = trace.clusters[:CLUSTERS_SHOWN]
     frame = pd.DataFrame(
         {

@@ -14,7 +14,10 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 @app.command()
 def doctor(*, as_json: Json = False) -> None:
-    """Tell what is installed, which encoder, Qdrant and build are used, and what is wrong. Exit code 1 on a problem."""
+    """Tell what is installed, which encoder, Qdrant and build are used, and what is wrong. Exit code 1 on a problem.
+
+    Example: qaserve doctor --json
+    """
     from qaserve.doctor import examine
 
     findings = list(examine(get_settings()))

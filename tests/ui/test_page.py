@@ -77,6 +77,8 @@ def test_every_routing_is_drawn(page, routing):
     page.selectbox(key="routing").set_value(routing).run()
     assert not page.exception
     assert ("These known questions are most like yours" in text_of(page)) == (routing != "centroid")
+    assert ("Their votes add up to the weight" in text_of(page)) == (routing == "question")
+    assert ("a final softmax over the sums" in text_of(page)) == (routing == "question2")
 
 
 def test_without_projection_the_page_says_so(page):
