@@ -22,17 +22,21 @@ from ingest.readers import Located, Rejection, find_files, read_files
 from ingest.report import IngestReport, repeated_questions
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete, remove_orphans
-from qaserve.bundle import Defaults, Manifest, Model
+from qaserve.bundle import Defaults, Manifest, Model, Tuning
 from qaserve.encoder import Encoder
 from qaserve.errors import BundleError, QaserveError
+from qaserve.lexical import Lexicon, pair_text
 from qaserve.progress import Advance, Reporter
 from qaserve.records import Pair, StoredPair
 from qaserve.settings import FitSettings, ReadSettings
 from qaserve.store import CollectionInfo, PairVectors, Store, now
+from train.fitting import DEFAULT_ANCHOR, choose, defaults_of
+from train.folds import Examples
 from train.procrustes import fit_bank, mean_rows
 
 UNNAMED = "0" * 12
 MAX_SOURCES = 100
+MADE_WITH = {"rank_form", "max_clusters", "seed"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,15 @@ class Corpus:
     pairs: dict[str, Pair]
     questions: NDArray[np.float32]
     answers: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The numbers of a build to be, and how they were chosen."""
+
+    anchor: float
+    defaults: Defaults
+    tuning: Tuning | None
 
 
 class Ingest:
@@ -93,7 +106,8 @@ class Ingest:
             corpus, encoded = self._embed(pairs, live)
             before = () if live_info is None or replace else live_info.sources
             sources = tuple(dict.fromkeys([*before, *(row.file for row in rows)]))[-MAX_SOURCES:]
-            manifest = self._make(corpus, sources, None if live_info is None else live_info.build)
+            chosen = self._choose(corpus, live_info)
+            manifest = self._make(corpus, chosen, sources, None if live_info is None else live_info.build)
             build, clusters = manifest.build, len(manifest.clusters)
         repeated = repeated_questions(rows)
         return IngestReport(
@@ -163,8 +177,11 @@ class Ingest:
             manifest = bundles.read(self._models_dir, info.corpus, info.build).manifest
         except BundleError:
             return False
-        made_with = manifest.model_dump(include=set(FitSettings.model_fields))
-        return made_with == self._fit.model_dump() and is_complete(self._store, self._models_dir, info)
+        wanted = self._fit.model_dump(include=MADE_WITH) | {"format": bundles.FORMAT}
+        if self._fit.anchor is not None:
+            wanted["anchor"] = self._fit.anchor
+        same = manifest.model_dump(include=set(wanted)) == wanted
+        return same and is_complete(self._store, self._models_dir, info)
 
     # Embed
 
@@ -191,33 +208,84 @@ class Ingest:
 
     # Label, fit, write, swap
 
-    def _make(self, corpus: Corpus, sources: tuple[str, ...], live_build: str | None) -> Manifest:
+    def refit(self) -> Manifest:
+        """A new build of the live pairs and vectors, made live: numbers chosen anew, nothing encoded.
+
+        Raises:
+            NotFoundError: The corpus has no live build.
+            EncoderMismatchError, StoreError: As they say; the live build is untouched.
+        """
+        self._stages.clear()
+        info = self._store.info(self._corpus, self._store.live(self._corpus))
+        check_encoder(info, self._encoder.identity)
+        live = self._live_pairs(info)
+        ordered = [live[point] for point in sorted(live)]
+        corpus = Corpus(
+            {vectors.stored.id: vectors.stored.pair for vectors in ordered},
+            np.stack([vectors.question for vectors in ordered]),
+            np.stack([vectors.answer for vectors in ordered]),
+        )
+        return self._make(corpus, self._tune(corpus), info.sources, info.build)
+
+    def _choose(self, corpus: Corpus, live: CollectionInfo | None) -> Choice:
+        """Numbers chosen on these pairs or, where that would take long, those of the live build."""
+        if len(corpus.pairs) <= self._fit.tune_pairs:
+            return self._tune(corpus)
+        kept = Choice(self._fit.anchor or DEFAULT_ANCHOR, Defaults(), None)
+        if live is not None:
+            with suppress(BundleError):
+                manifest = bundles.read(self._models_dir, live.corpus, live.build).manifest
+                kept = Choice(self._fit.anchor or manifest.anchor, manifest.defaults, None)
+        return kept
+
+    def _tune(self, corpus: Corpus) -> Choice:
+        examples = Examples(
+            list(corpus.pairs.values()), corpus.questions.astype(np.float64), corpus.answers.astype(np.float64)
+        )
+        with self._stage("choose", "Choosing λ, τ, N, β (trials)", None) as advance:
+            tuning = choose(
+                examples,
+                seed=self._fit.seed,
+                anchor=self._fit.anchor,
+                rank_form=self._fit.rank_form,
+                advance=advance,
+            )
+        anchor = self._fit.anchor or (DEFAULT_ANCHOR if tuning is None else tuning.chosen.anchor)
+        return Choice(anchor, defaults_of(tuning), tuning)
+
+    def _make(self, corpus: Corpus, choice: Choice, sources: tuple[str, ...], live_build: str | None) -> Manifest:
         with self._stage("cluster", "Clustering (answers)", len(corpus.pairs)) as advance:
             count = cluster_count(corpus.answers, self._fit.rank_form, self._fit.max_clusters)
             labels = cluster_answers(corpus.answers, count, self._fit.seed)
             advance(len(corpus.pairs))
         with self._stage("fit", "Fitting (clusters)", count) as advance:
-            bank = fit_bank(corpus.questions, corpus.answers, labels, count, self._fit.anchor, advance)
-            model = Model(bank, mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count))
-        tensors = bundles.pack(model)
-        manifest = self._manifest(corpus, labels.tolist(), model, tensors)
+            bank = fit_bank(corpus.questions, corpus.answers, labels, count, choice.anchor, advance)
+            lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
+            means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
+            model = Model(bank, *means, lexicon)
+        files = bundles.pack(model)
+        manifest = self._manifest(corpus, choice, labels.tolist(), model, files)
         with self._stage("write", "Writing (pairs)", len(corpus.pairs)) as advance:
-            self._write(manifest, tensors, sources, _points(corpus, labels.tolist()), live_build, advance)
+            self._write(manifest, files, sources, _points(corpus, labels.tolist()), live_build, advance)
         return manifest
 
-    def _manifest(self, corpus: Corpus, labels: Sequence[int], model: Model, tensors: bytes) -> Manifest:
+    def _manifest(
+        self, corpus: Corpus, choice: Choice, labels: Sequence[int], model: Model, files: Mapping[str, bytes]
+    ) -> Manifest:
         draft = Manifest(
             build=UNNAMED,
             corpus=self._corpus,
             corpus_hash=corpus_hash(corpus.pairs),
             encoder=self._encoder.identity,
             pairs=len(corpus.pairs),
-            **self._fit.model_dump(),
+            anchor=choice.anchor,
+            **self._fit.model_dump(include=MADE_WITH),
             effective_rank=round(effective_rank(corpus.answers, self._fit.rank_form), 3),
-            defaults=Defaults(),
+            defaults=choice.defaults,
+            tuning=choice.tuning,
             metrics={"bank_bytes": model.bank.nbytes, "dense_bank_bytes": model.bank.dense_nbytes},
             clusters=describe_clusters(list(corpus.pairs.values()), labels, len(model.bank)),
-            files={bundles.TENSORS: bundles.entry_for(tensors)},
+            files={name: bundles.entry_for(data) for name, data in files.items()},
         )
         name = hashlib.sha256(bundles.manifest_bytes(draft)).hexdigest()[: len(UNNAMED)]
         return draft.model_copy(update={"build": name})
@@ -225,7 +293,7 @@ class Ingest:
     def _write(
         self,
         manifest: Manifest,
-        tensors: bytes,
+        files: Mapping[str, bytes],
         sources: tuple[str, ...],
         points: Iterator[PairVectors],
         live_build: str | None,
@@ -242,14 +310,14 @@ class Ingest:
             created=now(),
         )
         if info.build == live_build:  # the live build lost a part: give it back what it lost
-            self._fill(info, manifest, tensors, points, advance)
+            self._fill(info, manifest, files, points, advance)
             return
         known = {existing.build: existing for existing in self._store.builds(info.corpus)}
         earlier = known.get(info.build)
         if earlier is None or not is_complete(self._store, self._models_dir, earlier):
             try:
                 self._store.create(info)
-                self._fill(info, manifest, tensors, points, advance)
+                self._fill(info, manifest, files, points, advance)
             except BaseException:
                 with suppress(QaserveError):
                     self._store.delete(info.corpus, info.build)
@@ -257,11 +325,16 @@ class Ingest:
         self._store.activate(info.corpus, info.build)
 
     def _fill(
-        self, info: CollectionInfo, manifest: Manifest, tensors: bytes, points: Iterator[PairVectors], advance: Advance
+        self,
+        info: CollectionInfo,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        points: Iterator[PairVectors],
+        advance: Advance,
     ) -> None:
         for done in self._store.write(info.corpus, info.build, points):
             advance(done)
-        bundles.write(self._models_dir, manifest, tensors)
+        bundles.write(self._models_dir, manifest, files)
 
 
 def _points(corpus: Corpus, labels: Sequence[int]) -> Iterator[PairVectors]:

@@ -1,7 +1,8 @@
 """A bundle: the trained half of a build, as a folder of JSON and safetensors. No pickle.
 
 models/<corpus>/<build>/manifest.json     what it is, how it was made, and the SHA-256 of every other file
-models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions
+models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions and answers
+models/<corpus>/<build>/lexicon.safetensors the words of the pairs and their BM25 scores
 
 A bundle is written into a folder whose name starts with a dot and appears under its own name by one rename: it is
 whole or absent.
@@ -11,9 +12,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +25,15 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from qaserve.errors import BundleError, StoreWriteError
+from qaserve.lexical import Lexicon
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity, Record
-from qaserve.settings import CorpusName, HitCount, ProjectionName, RankForm, RoutingName, Temperature
+from qaserve.settings import CorpusName, HitCount, ProjectionName, RankForm, RoutingName, Temperature, Weight
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
+LEXICON = "lexicon.safetensors"
+FORMAT: Literal[2] = 2
 
 BuildId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 
@@ -42,6 +47,7 @@ class Defaults(Record):
     final_temperature: Temperature = 0.1
     hits: HitCount = 32
     centroids: HitCount = 10
+    lexical_weight: Weight = 0.1
 
 
 class FileEntry(Record):
@@ -51,10 +57,30 @@ class FileEntry(Record):
     size: int
 
 
+class Trial(Record):
+    """One set of numbers, and how well questions held out of the training side were answered with it."""
+
+    anchor: float = Field(description="λ.")
+    temperature: float = Field(description="τ.")
+    hits: int = Field(description="N.")
+    final_temperature: float | None = Field(description="τ' of a final softmax; null: without one.")
+    lexical_weight: float = Field(description="β.")
+    mrr: float = Field(description="Mean reciprocal rank of the wanted intent, mean of the folds.")
+
+
+class Tuning(Record):
+    """How the numbers of a build were chosen: by cross-validation over held-out phrasings of its own pairs."""
+
+    folds: int
+    queries: int = Field(description="Questions held out, all folds together.")
+    chosen: Trial
+    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
+
+
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = FORMAT
     build: BuildId
     corpus: CorpusName
     corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
@@ -66,6 +92,9 @@ class Manifest(Record):
     seed: int
     effective_rank: float
     defaults: Defaults
+    tuning: Tuning | None = Field(
+        None, description="Null: too few pairs to try on, or the numbers of an earlier build."
+    )
     metrics: dict[str, float] = Field(default_factory=dict)
     clusters: tuple[ClusterInfo, ...]
     files: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z]+$")], FileEntry]
@@ -80,6 +109,8 @@ class Model:
     """(K, D) unit rows, for centroid routing."""
     mean_answers: NDArray[np.float32]
     """(K, D) unit rows: where each cluster of answers lies."""
+    lexicon: Lexicon | None
+    """Words of the pairs; None in a bundle of format 1, which knew none."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +119,8 @@ class Bundle:
 
     manifest: Manifest
     model: Model
+    manifest_hash: str
+    """SHA-256 of the manifest as it lies on disk."""
 
 
 def folder_of(models_dir: Path, corpus: str, build: str) -> Path:
@@ -95,17 +128,20 @@ def folder_of(models_dir: Path, corpus: str, build: str) -> Path:
     return models_dir / corpus / build
 
 
-def pack(model: Model) -> bytes:
-    """The model as safetensors; equal models give equal bytes."""
-    return save_tensors(
-        {
+def pack(model: Model) -> dict[str, bytes]:
+    """The files of a model, as safetensors by name; equal models give equal bytes."""
+    files: dict[str, dict[str, NDArray[Any]]] = {
+        TENSORS: {
             "basis": np.ascontiguousarray(model.bank.basis),
             "cores": np.ascontiguousarray(model.bank.cores),
             "ranks": np.ascontiguousarray(model.bank.ranks),
             "mean_questions": np.ascontiguousarray(model.mean_questions),
             "mean_answers": np.ascontiguousarray(model.mean_answers),
         }
-    )
+    }
+    if model.lexicon is not None:
+        files[LEXICON] = model.lexicon.tensors()
+    return {name: save_tensors(tensors) for name, tensors in files.items()}
 
 
 def entry_for(data: bytes) -> FileEntry:
@@ -118,7 +154,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return (manifest.model_dump_json(indent=1) + "\n").encode()
 
 
-def write(models_dir: Path, manifest: Manifest, tensors: bytes) -> None:
+def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
     """Write a bundle whole, replacing a broken one of the same build.
 
     Raises:
@@ -130,7 +166,7 @@ def write(models_dir: Path, manifest: Manifest, tensors: bytes) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
             fresh = Path(scratch) / "bundle"
             fresh.mkdir()
-            for name, data in ((TENSORS, tensors), (MANIFEST, manifest_bytes(manifest))):
+            for name, data in (*files.items(), (MANIFEST, manifest_bytes(manifest))):
                 with (fresh / name).open("xb") as file:
                     file.write(data)
                     file.flush()
@@ -154,7 +190,8 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
     folder = folder_of(models_dir, corpus, build)
     hint = "`qaserve ingest` with the same files makes it again; `qaserve builds activate` goes back to another build."
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        raw = (folder / MANIFEST).read_bytes()
+        manifest = Manifest.model_validate_json(raw)
         contents = {name: (folder / name).read_bytes() for name in manifest.files}
     except FileNotFoundError as error:
         raise BundleError(f"bundle {build}: {Path(error.filename).name} is missing from {folder}", hint=hint) from error
@@ -176,16 +213,17 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
                 f"{MANIFEST} says {expected.size} and {expected.sha256[:12]}…",
                 hint=hint,
             )
-    return Bundle(manifest, _unpack(manifest, contents, hint))
+    return Bundle(manifest, _unpack(manifest, contents, hint), entry_for(raw).sha256)
 
 
 def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     try:
         tensors = load_tensors(contents[TENSORS])
         bank = Bank(tensors["basis"], tensors["cores"], tensors["ranks"])
-        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"])
+        lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON])) if LEXICON in contents else None
+        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon)
     except (KeyError, ValueError, SafetensorError) as error:
-        raise BundleError(f"bundle {manifest.build}: {TENSORS} is not usable: {error}", hint=hint) from error
+        raise BundleError(f"bundle {manifest.build}: its tensors are not usable: {error}", hint=hint) from error
     expected = (len(manifest.clusters), manifest.encoder.dimension)
     for name, array in (("mean_questions", model.mean_questions), ("mean_answers", model.mean_answers)):
         if array.shape != expected or len(bank) != expected[0] or bank.basis.shape[1] != expected[1]:

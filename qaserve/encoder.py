@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,15 @@ class Encoder(Protocol):
         """The same for answers, which some models encode with another prompt."""
 
 
+class LoadedModel(NamedTuple):
+    """What is behind a `SentenceEncoder`, for work that vectors are not enough for."""
+
+    model: "SentenceTransformer"
+    """In eval mode; leave it as it was found."""
+    folder: str
+    """Where its files are."""
+
+
 class SentenceEncoder:
     """A SentenceTransformer behind the `Encoder` protocol, loaded when first needed. Safe to share between threads."""
 
@@ -53,6 +63,7 @@ class SentenceEncoder:
         self._batch = settings.encoder_batch
         self._cache_dir = cache_dir
         self._model: SentenceTransformer | None = None
+        self._folder = ""
         self._identity: EncoderIdentity | None = self._source.identity
         self._lock = threading.Lock()
 
@@ -73,6 +84,18 @@ class SentenceEncoder:
         """Load the weights now. Raises EncoderError when they are missing, altered or of a surprising dimension."""
         with self._lock:
             self._ready()
+
+    @contextmanager
+    def borrowed(self) -> Iterator[LoadedModel]:
+        """The loaded model, for this thread alone until the block ends; inside it, do not encode with this encoder.
+
+        Raises:
+            EncoderError: As `load`.
+        """
+        with self._lock:
+            model = self._ready()
+            _use_threads(None)
+            yield LoadedModel(model, self._folder)
 
     def encode_questions(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vectors:
         """(n, D) float32 unit rows."""
@@ -129,7 +152,7 @@ class SentenceEncoder:
                 question_prompt=self._source.question_prompt,
                 answer_prompt=self._source.answer_prompt,
             )
-            self._model = model
+            self._model, self._folder = model, folder
         return self._model
 
 

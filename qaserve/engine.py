@@ -14,6 +14,7 @@ from qaserve.bundle import Bundle, Defaults
 from qaserve.encoder import Encoder
 from qaserve.errors import BundleError, NotFoundError, UsageError
 from qaserve.projection import project_by_pairs
+from qaserve.ranking import Scored, Words, rank_intents
 from qaserve.records import (
     Answer,
     AskRequest,
@@ -44,8 +45,6 @@ from qaserve.store import AnswerHit, CollectionInfo, QuestionHit, Store
 from qaserve.text import control_character, has_surrogate, shorten
 
 MAX_QUESTION_CHARS = 4_000
-FIRST_LOOK = 48
-"""Answers fetched before they are grouped by intent; doubled until there are enough intents."""
 RAW_LOOK = 100
 """Answers of the search without projection that raw_rank is read from."""
 RAW_SHOWN = 3
@@ -121,7 +120,7 @@ class Engine:
         info = self.store.info(self.corpus, build)
         check_encoder(info, self.encoder.identity)
         bundle = bundles.read(self._models_dir, self.corpus, build)
-        found = bundles.entry_for(bundles.manifest_bytes(bundle.manifest)).sha256
+        found = bundle.manifest_hash
         if found != info.bundle_hash:
             raise BundleError(
                 f"bundle {build} has hash {found[:12]}…, its collection was written with {info.bundle_hash[:12]}…",
@@ -146,9 +145,10 @@ class Engine:
         routed = time.perf_counter()
         projected = _project(query, how, route, live)
         turned = time.perf_counter()
-        best = self._best_per_intent(projected, request.top_k, live)
+        words = _words(question, how, live)
+        best = rank_intents(self.store, self.corpus, live.info.build, projected, request.top_k, words)
         raw = self._raw_order(query, live) if request.explain else []
-        answers = self._answers(best, query, raw, live)
+        answers = self._answers(best, question, query, raw, live)
         finished = time.perf_counter()
         timings = Timings(
             encode=_ms(ready, encoded),
@@ -169,6 +169,8 @@ class Engine:
         chosen = live.bundle.manifest.defaults.model_dump()
         chosen |= self._routing.model_dump(exclude_none=True)
         chosen |= request.model_dump(include=set(chosen), exclude_none=True)
+        if live.bundle.model.lexicon is None:
+            chosen["lexical_weight"] = 0.0
         how = Defaults.model_validate(chosen)
         if how.routing == "centroid" and how.projection == "pair":
             raise UsageError(
@@ -196,18 +198,6 @@ class Engine:
             weights = final_softmax(weights, how.final_temperature)
         return Route(hits, vote.probabilities, vote.weights, weights, None)
 
-    def _best_per_intent(self, vector: Floats, top_k: int, live: LiveBuild) -> list[AnswerHit]:
-        """The best pair of each of the first `top_k` intents. Grouped here, from a wider search: Qdrant's grouped
-        queries behave differently between embedded mode, server and shard counts.
-        """
-        limit = max(FIRST_LOOK, 8 * top_k)
-        while True:
-            found = self.store.nearest_answers(self.corpus, live.info.build, vector, limit)
-            best = _first_per_intent(found)
-            if len(best) >= top_k or len(found) < limit:
-                return best[:top_k]
-            limit *= 4
-
     def _raw_order(self, query: Floats, live: LiveBuild) -> list[RawAnswer]:
         found = self.store.nearest_answers(self.corpus, live.info.build, query, RAW_LOOK)
         return [
@@ -222,19 +212,22 @@ class Engine:
         ]
 
     def _answers(
-        self, best: list[AnswerHit], query: Floats, raw: list[RawAnswer], live: LiveBuild
+        self, best: list[Scored], question: str, query: Floats, raw: list[RawAnswer], live: LiveBuild
     ) -> tuple[Answer, ...]:
-        pairs = self.store.retrieve(self.corpus, live.info.build, [hit.id for hit in best])
+        pairs = self.store.retrieve(self.corpus, live.info.build, [one.hit.id for one in best])
+        lexicon = live.bundle.model.lexicon
         ranks = {answer.cluster_id: answer.rank for answer in raw}
         answers = []
-        for rank, hit in enumerate(best, start=1):
+        for rank, (hit, score, lexical) in enumerate(best, start=1):
             stored, vector = pairs[hit.id]
             pair = stored.pair
             answers.append(
                 Answer(
                     rank=rank,
-                    score=hit.similarity,
-                    parts=ScoreParts(projected=hit.similarity, lexical=0.0),
+                    score=score,
+                    parts=ScoreParts(projected=score - lexical, lexical=lexical),
+                    words=() if lexicon is None else lexicon.shared(question, hit.id),
+                    similarity=hit.similarity,
                     raw_similarity=_cosine(query, vector.astype(np.float64)),
                     raw_rank=ranks.get(pair.cluster_id),
                     id=stored.id,
@@ -299,6 +292,13 @@ def checked_question(text: str) -> str:
     return question
 
 
+def _words(question: str, how: Defaults, live: LiveBuild) -> Words | None:
+    lexicon = live.bundle.model.lexicon
+    if lexicon is None or how.lexical_weight == 0:
+        return None
+    return Words(how.lexical_weight, lexicon, lexicon.relative(question))
+
+
 def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Floats:
     if how.projection == "none":
         return query
@@ -331,6 +331,7 @@ def _trace(
         projection=how.projection,
         temperature=how.temperature,
         final_temperature=how.final_temperature if how.routing == "question2" else None,
+        lexical_weight=how.lexical_weight,
         entropy=normalized_entropy(route.weights),
         hits=hits,
         clusters=_cluster_votes(route, live),

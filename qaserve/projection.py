@@ -108,6 +108,24 @@ class Bank:
             moved += blend[cluster] * (((query @ basis) @ core) @ basis.T)
         return moved
 
+    def project_rows(self, rows: Floats, weights: Floats) -> Floats:
+        """`project` for many questions at once.
+
+        Args:
+            rows: (m, D) unit rows.
+            weights: (m, K) cluster weights of each.
+
+        Returns:
+            (m, D), not normalised.
+        """
+        moved = rows.copy()
+        for cluster in np.flatnonzero(weights.any(axis=0)).tolist():
+            basis, core = self[cluster]
+            voted = np.flatnonzero(weights[:, cluster])
+            turned = ((rows[voted] @ basis) @ core) @ basis.T
+            moved[voted] += weights[voted, cluster, None] * turned
+        return moved
+
 
 def project_by_pairs(x: ArrayLike, questions: ArrayLike, answers: ArrayLike, probabilities: ArrayLike) -> Floats:
     """Blend of the minimal rotations of single pairs, x' = Σ_i p_i · x W_i, in O(N · D).

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qaserve.settings import MAX_TOP_K, HitCount, ProjectionName, RoutingName, Temperature
+from qaserve.settings import MAX_TOP_K, HitCount, ProjectionName, RoutingName, Temperature, Weight
 from qaserve.text import digest
 
 
@@ -84,6 +84,7 @@ class AskRequest(Record):
     projection: ProjectionName | None = None
     temperature: Temperature | None = None
     hits: HitCount | None = None
+    lexical_weight: Weight | None = None
     explain: bool = Field(True, description="False leaves out the search without projection: raw_rank and raw_answers.")
 
 
@@ -113,10 +114,12 @@ class ClusterVote(Record):
 
 
 class ScoreParts(Record):
-    """What a score is made of."""
+    """What a score is made of: it is their sum."""
 
-    projected: float = Field(description="Cosine of the projected question to the answer.")
-    lexical: float = Field(description="Lexical term; 0 while a build has none.")
+    projected: float = Field(description="(1 - β) · cosine of the projected question to the answer.")
+    lexical: float = Field(
+        description="β · BM25 of the pair over the best, times the best cosine: the words in common."
+    )
 
 
 class RawAnswer(Record):
@@ -135,6 +138,10 @@ class Answer(Record):
     rank: int
     score: float
     parts: ScoreParts
+    words: tuple[str, ...] = Field(
+        description="Words of the question that the pair holds, the rarest first; without β none."
+    )
+    similarity: float = Field(description="Cosine of the projected question to the answer.")
     raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
     raw_rank: int | None = Field(description="Rank of its intent without projection; null: beyond what was looked at.")
     id: str
@@ -167,6 +174,9 @@ class Trace(Record):
     projection: ProjectionName
     temperature: float
     final_temperature: float | None = Field(description="τ' of the second softmax; null unless routing is question2.")
+    lexical_weight: float = Field(
+        description="β: how much the words count beside the cosine; 0 where a build has none."
+    )
     entropy: float = Field(
         description="Entropy of the cluster weights in nats, over log K: 0 one cluster, 1 all alike."
     )

@@ -26,6 +26,7 @@ MAX_HITS = 10_000
 MAX_TOP_K = 100
 
 Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
+Weight = Annotated[float, Field(ge=0, le=1)]
 HitCount = Annotated[int, Field(ge=1, le=MAX_HITS)]
 
 
@@ -72,10 +73,15 @@ class ReadSettings(_Section):
 class FitSettings(_Section):
     """How a build's model is made."""
 
-    anchor: float = Field(1.0, gt=0, le=1e9, description="λ: how strongly each W is held to the identity.")
+    anchor: float | None = Field(
+        None, gt=0, le=1e9, description="λ: how strongly each W is held to the identity. Unset: chosen by trial."
+    )
     rank_form: RankForm = Field("participation", description="Effective rank that sets the number of clusters.")
     max_clusters: int = Field(2_000, ge=1, description="Upper bound on the number of clusters.")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of K-means.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of K-means and of the trials.")
+    tune_pairs: int = Field(
+        20_000, ge=0, description="Beyond so many pairs an ingest keeps the live build's numbers; `qaserve fit` tries."
+    )
 
 
 class RoutingSettings(_Section):
@@ -87,6 +93,7 @@ class RoutingSettings(_Section):
     final_temperature: Temperature | None = Field(None, description="τ' of the second softmax of question2.")
     hits: HitCount | None = Field(None, description="N: how many known questions vote.")
     centroids: HitCount | None = Field(None, description="How many clusters centroid routing blends.")
+    lexical_weight: Weight | None = Field(None, description="β: share of the words (BM25) in a score; 0 is off.")
 
 
 class ServerSettings(_Section):

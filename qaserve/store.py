@@ -261,10 +261,20 @@ class Store:
             for point in found
         ]
 
-    def nearest_answers(self, corpus: str, build: str, vector: NDArray[np.floating], limit: int) -> list[AnswerHit]:
-        """Answers nearest to a (D,) vector of any length, nearest first; equal ones in the order of ids."""
+    def nearest_answers(
+        self,
+        corpus: str,
+        build: str,
+        vector: NDArray[np.floating],
+        limit: int,
+        among: Sequence[str] | None = None,
+    ) -> list[AnswerHit]:
+        """Answers nearest to a (D,) vector of any length, nearest first; equal ones in the order of ids.
+
+        `among`: ids of points; only these are looked at.
+        """
         fields = ["pair_id", "cluster_id", "question"]
-        found = self._search(corpus, build, ANSWER, vector, limit, fields, with_vectors=False)
+        found = self._search(corpus, build, ANSWER, vector, limit, fields, with_vectors=False, among=among)
         return [
             AnswerHit(
                 id=str(point.id), similarity=point.score, **{field: (point.payload or {})[field] for field in fields}
@@ -282,12 +292,15 @@ class Store:
         fields: list[str],
         *,
         with_vectors: bool,
+        among: Sequence[str] | None = None,
     ) -> list[models.ScoredPoint]:
+        only = None if among is None else models.Filter(must=[models.HasIdCondition(has_id=list(among))])
         with self._lock, translated(self.where):
             points = self._client.query_points(
                 collection_name(corpus, build),
                 query=np.asarray(vector, dtype=np.float32).tolist(),
                 using=using,
+                query_filter=only,
                 limit=limit,
                 with_payload=fields,
                 with_vectors=with_vectors,

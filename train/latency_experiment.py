@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from statistics import median
 
 from qaserve.encoder import Encoder
-from qaserve.engine import FIRST_LOOK, Engine
+from qaserve.engine import Engine
 from qaserve.progress import Advance
+from qaserve.ranking import FIRST_LOOK
 from qaserve.records import AskRequest, Record, Timings
 
 WARM_UP = 5

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from qaserve.records import Record
+
 HITS = (1, 3, 5)
 NDCG_AT = 10
 
@@ -40,6 +42,32 @@ def summarize(ranks: NDArray[np.float64]) -> dict[str, float]:
         **{f"hit{k}": float((ranks <= k).mean()) for k in HITS},
         "ndcg10": float(found.mean()),
     }
+
+
+class Interval(Record):
+    """A mean difference and its 95% interval; one that holds zero is called no difference."""
+
+    low: float
+    mean: float
+    high: float
+
+
+def paired_bootstrap(
+    values: NDArray[np.float64], reference: NDArray[np.float64], resamples: int = 5_000, seed: int = 0
+) -> Interval:
+    """Mean of `values - reference` with its 95% percentile interval, resampling the queries (Efron 1979).
+
+    Args:
+        values: (m,) a figure per query, for example the reciprocal rank.
+        reference: (m,) the same of what it is compared with, same queries in the same order.
+        resamples: How many bootstrap samples.
+        seed: Of the resampling.
+    """
+    differences = values - reference
+    random = np.random.default_rng(seed)
+    means = [differences[random.integers(0, len(differences), len(differences))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(low=float(low), mean=float(differences.mean()), high=float(high))
 
 
 def mean_cosine(vectors: NDArray[np.floating], targets: NDArray[np.floating]) -> float:

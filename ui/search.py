@@ -122,7 +122,7 @@ def _take(example: str) -> None:
 def _card(answer: Answer, result: AskResult) -> None:
     with st.container(border=True):
         st.markdown(f"**{answer.rank}. {literal(answer.question)}**")
-        st.caption(f"Similarity {answer.score:.2f} · {_moved(answer, result)}")
+        st.caption(f"Score {answer.score:.2f} · {_moved(answer, result)}")
         for block in blocks(answer.answer):
             if block.language is None:
                 st.markdown(block.text)

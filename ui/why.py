@@ -90,8 +90,8 @@ def _turn(result: AskResult) -> None:
     st.markdown(f"**{number}. The vote turns your question towards answers of that kind**")
     before, after = st.columns(2)
     before.metric("Similarity to the first answer, before", f"{first.raw_similarity:.2f}", border=True)
-    gain = first.parts.projected - first.raw_similarity
-    after.metric("and after", f"{first.parts.projected:.2f}", delta=f"{gain:+.2f}", border=True)
+    gain = first.similarity - first.raw_similarity
+    after.metric("and after", f"{first.similarity:.2f}", delta=f"{gain:+.2f}", border=True)
     st.caption(f"Your question and the turned one have similarity {trace.projected_similarity:.2f} (1: not turned).")
 
 

@@ -36,6 +36,9 @@ def ask(
     projection: Annotated[ProjectionName | None, typer.Option(help="How the vote moves the question.")] = None,
     temperature: Annotated[float | None, typer.Option(help="τ of the vote's softmax: small is sharp.")] = None,
     hits: Annotated[int | None, typer.Option(help="How many known questions vote.")] = None,
+    lexical_weight: Annotated[
+        float | None, typer.Option(help="β, 0 to 1: how much the words in common count; 0 is off.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the vote, the projection and the raw ranking.")
     ] = False,
@@ -43,7 +46,13 @@ def ask(
 ) -> None:
     """See HELP."""
     request = _request(
-        question=question, top_k=top_k, routing=routing, projection=projection, temperature=temperature, hits=hits
+        question=question,
+        top_k=top_k,
+        routing=routing,
+        projection=projection,
+        temperature=temperature,
+        hits=hits,
+        lexical_weight=lexical_weight,
     )
     result = _answer(request, get_settings())
     if as_json:

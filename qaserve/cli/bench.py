@@ -63,6 +63,7 @@ def routing(
 ) -> None:
     """See ROUTING_HELP."""
     from train import routing_experiment
+    from train.fitting import DEFAULT_ANCHOR
 
     settings = get_settings()
     if (corpus is None) != (embeddings is None):
@@ -82,7 +83,7 @@ def routing(
             answers,
             encoder=encoder,
             seeds=numbers,
-            anchor=settings.fit.anchor,
+            anchor=settings.fit.anchor or DEFAULT_ANCHOR,
             advance=advance,
         )
     if as_json:
@@ -164,9 +165,15 @@ def _show(report: "RoutingReport") -> None:
     table.add_column("method")
     for name in SHOWN:
         table.add_column({"mrr": "MRR", "cosine": "cos"}.get(name, name.replace("hit", "Hit@")), justify="right")
+    table.add_column("MRR over raw answers (95%)", justify="right")
     for result in report.results:
         cells = [f"{result.metrics[name]:.3f}" if name in result.metrics else "–" for name in SHOWN]
-        table.add_row(result.method, *cells)
+        gain = (
+            "–"
+            if result.gain is None
+            else f"{result.gain.mean:+.3f} ({result.gain.low:+.3f} … {result.gain.high:+.3f})"
+        )
+        table.add_row(result.method, *cells, gain)
     out.print(table)
     out.print(
         f"{report.pairs:,} pairs, encoder {report.encoder} (D {report.dimension}), mean of {len(report.seeds)} splits "

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qaserve.cli.base import Json, app, corpus_to_fill, err, make_encoder, out
+from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out
 from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from ingest.build import Ingest
     from ingest.report import IngestReport
     from qaserve.store import Store
 
@@ -45,6 +46,19 @@ A bad line is reported with file, line, field and reason; the rest goes on. The 
     qaserve ingest skills_qa.jsonl --replace --json
 """
 
+FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; nothing is encoded.
+
+λ, τ, N, the final softmax and the weight of the words β are chosen by cross-validation over held-out phrasings of the
+build's own pairs; what was tried and how well it did stays in the manifest. The result is a new build, made live;
+`qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs.
+
+**Examples**
+
+    qaserve fit
+
+    QASERVE_ANCHOR=2 qaserve fit --json
+"""
+
 
 @app.command(help=FETCH_HELP)
 def fetch(*, as_json: Json = False) -> None:
@@ -77,6 +91,22 @@ def ingest(
         show_report(out, report)
 
 
+@app.command(help=FIT_HELP)
+def fit(*, as_json: Json = False) -> None:
+    """See FIT_HELP."""
+    from qaserve.cli.show import show_fit
+    from qaserve.store import open_store
+
+    settings = get_settings()
+    with open_store(settings.store, "qaserve fit") as store:
+        corpus = corpus_to_ask(settings, store)
+        manifest = _ingest(settings, store, corpus).refit()
+    if as_json:
+        print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
+    else:
+        show_fit(out, manifest)
+
+
 def fetch_corpus(settings: Settings) -> Path:
     """The public corpus, downloaded with a progress bar unless it is there."""
     from qaserve import fetch as fetching
@@ -89,9 +119,13 @@ def run_ingest(
     settings: Settings, store: "Store", corpus: str, paths: list[Path], *, replace: bool = False, dry_run: bool = False
 ) -> "IngestReport":
     """One ingest with progress bars."""
+    return _ingest(settings, store, corpus).run(paths, replace=replace, dry_run=dry_run)
+
+
+def _ingest(settings: Settings, store: "Store", corpus: str) -> "Ingest":
     from ingest.build import Ingest
 
-    work = Ingest(
+    return Ingest(
         store,
         make_encoder(settings),
         settings.store.models_dir,
@@ -100,4 +134,3 @@ def run_ingest(
         fit=settings.fit,
         reporter=Bars(err),
     )
-    return work.run(paths, replace=replace, dry_run=dry_run)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.report import IngestReport
+from qaserve.bundle import Manifest
 from qaserve.records import Answer, AskResult, BuildInfo, Trace
 from qaserve.text import shorten
 
@@ -37,7 +38,8 @@ def _about(answer: Answer) -> str:
         if answer.raw_rank is None
         else f"rank {answer.raw_rank} without projection"
     )
-    parts = [f"score {answer.score:.3f}", moved, answer.cluster_id, *answer.related_skills[:3]]
+    lexical = [f"words {answer.parts.lexical:.3f}"] if answer.parts.lexical else []
+    parts = [f"score {answer.score:.3f}", *lexical, moved, answer.cluster_id, *answer.related_skills[:3]]
     return " · ".join(shorten(part, 60) for part in parts)
 
 
@@ -113,7 +115,7 @@ def _movement(trace: Trace, result: AskResult) -> Group:
         lines.append(Text(f"   similarity of the question before and after: {trace.projected_similarity:.3f}"))
     if result.answers:
         first = result.answers[0]
-        before, after = first.raw_similarity, first.parts.projected
+        before, after = first.raw_similarity, first.similarity
         lines.append(Text(f"   similarity to the first answer: {before:.3f} before, {after:.3f} after"))
     return Group(*lines, Text())
 
@@ -214,3 +216,20 @@ def show_builds(console: Console, builds: list[BuildInfo]) -> None:
             Text(shorten(", ".join(build.sources), 48)),
         )
     console.print(table)
+
+
+def show_fit(console: Console, manifest: Manifest) -> None:
+    """The numbers of a build and how they were chosen."""
+    numbers, tuning = manifest.defaults, manifest.tuning
+    console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
+    console.print(
+        f"  λ {manifest.anchor:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
+        f"β {numbers.lexical_weight:g}"
+    )
+    if tuning is None:
+        console.print("  There are too few phrasings to choose by; these are the defaults.")
+        return
+    console.print(
+        f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
+        f"{tuning.queries} held-out questions in {tuning.folds} folds"
+    )

@@ -1,12 +1,16 @@
 import hashlib
 import json
+import uuid
 
 import numpy as np
 import pytest
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 from qaserve import bundle as bundles
 from qaserve.bundle import Defaults, Manifest, Model
 from qaserve.errors import BundleError, StoreWriteError
+from qaserve.lexical import Lexicon
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity
 from train.procrustes import anchored
@@ -20,8 +24,9 @@ def written(tmp_path, rng):
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
     bank = Bank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
     means = rng.normal(size=(K, D)).astype(np.float32)
-    model = Model(bank, means, -means)
-    tensors = bundles.pack(model)
+    lexicon = Lexicon.fit({str(uuid.UUID(int=n)): text for n, text in enumerate(["one word", "two words"])})
+    model = Model(bank, means, -means, lexicon)
+    files = bundles.pack(model)
     manifest = Manifest(
         build=BUILD,
         corpus="things",
@@ -35,10 +40,10 @@ def written(tmp_path, rng):
         effective_rank=3.1,
         defaults=Defaults(),
         clusters=[ClusterInfo(cluster=k, name=f"c{k}", terms=(), skills=(), size=4) for k in range(K)],
-        files={bundles.TENSORS: bundles.entry_for(tensors)},
+        files={name: bundles.entry_for(data) for name, data in files.items()},
     )
-    bundles.write(tmp_path, manifest, tensors)
-    return tmp_path, manifest, model, tensors
+    bundles.write(tmp_path, manifest, files)
+    return tmp_path, manifest, model, files
 
 
 def test_a_bundle_comes_back_as_it_was_written(written):
@@ -47,25 +52,27 @@ def test_a_bundle_comes_back_as_it_was_written(written):
     assert found.manifest == manifest
     np.testing.assert_array_equal(found.model.bank.basis, model.bank.basis)
     np.testing.assert_array_equal(found.model.mean_answers, model.mean_answers)
+    np.testing.assert_array_equal(found.model.lexicon.scores("one"), model.lexicon.scores("one"))
 
 
 def test_only_json_and_safetensors_are_written_and_no_scratch_is_left(written):
     folder = written[0] / "things"
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == [
         BUILD,
+        f"{BUILD}/lexicon.safetensors",
         f"{BUILD}/manifest.json",
         f"{BUILD}/model.safetensors",
     ]
 
 
 def test_writing_again_gives_the_same_bytes(written):
-    folder, manifest, _, tensors = written
+    folder, manifest, _, files = written
     before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
-    bundles.write(folder, manifest, tensors)
+    bundles.write(folder, manifest, files)
     assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", [bundles.MANIFEST, bundles.TENSORS])
+@pytest.mark.parametrize("name", [bundles.MANIFEST, bundles.TENSORS, bundles.LEXICON])
 def test_a_missing_file_is_named(written, name):
     folder = written[0]
     (folder / "things" / BUILD / name).unlink()
@@ -74,15 +81,18 @@ def test_a_missing_file_is_named(written, name):
 
 
 def test_a_truncated_file_is_told_with_both_sizes(written):
-    folder, _, _, tensors = written
+    folder, _, _, files = written
+    tensors = files[bundles.TENSORS]
     (folder / "things" / BUILD / bundles.TENSORS).write_bytes(tensors[:-10])
     with pytest.raises(BundleError, match=rf"has {len(tensors) - 10} bytes .* says {len(tensors)}"):
         bundles.read(folder, "things", BUILD)
 
 
-def test_every_single_flipped_bit_is_noticed(written, rng):
-    folder, _, _, tensors = written
-    path = folder / "things" / BUILD / bundles.TENSORS
+@pytest.mark.parametrize("name", [bundles.TENSORS, bundles.LEXICON])
+def test_every_single_flipped_bit_is_noticed(written, rng, name):
+    folder, _, _, files = written
+    tensors = files[name]
+    path = folder / "things" / BUILD / name
     for position in rng.integers(0, len(tensors), 25):
         broken = bytearray(tensors)
         broken[position] ^= 1 << int(rng.integers(8))
@@ -94,7 +104,7 @@ def test_every_single_flipped_bit_is_noticed(written, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format: Input should be 1"),
+        ({"format": 3}, "format: Input should be 1 or 2"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),
@@ -118,27 +128,41 @@ def test_a_manifest_that_is_no_json_is_refused(written):
 
 def test_tensors_of_other_shapes_are_refused_with_both(written):
     folder, manifest, model, _ = written
-    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers))
-    lying = manifest.model_copy(update={"files": {bundles.TENSORS: bundles.entry_for(other)}})
+    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers, None))
+    lying = manifest.model_copy(update={"files": {bundles.TENSORS: bundles.entry_for(other[bundles.TENSORS])}})
     bundles.write(folder, lying, other)
     with pytest.raises(BundleError, match=rf"mean_questions is \(2, {D}\).*K, D = \({K}, {D}\)"):
         bundles.read(folder, "things", BUILD)
 
 
-def test_bytes_that_are_no_tensors_are_refused(written):
-    folder, manifest, _, _ = written
-    junk = b"not safetensors"
-    lying = manifest.model_copy(update={"files": {bundles.TENSORS: bundles.entry_for(junk)}})
-    bundles.write(folder, lying, junk)
-    with pytest.raises(BundleError, match="is not usable"):
+def _without_scores(files):
+    tensors = load_tensors(files[bundles.LEXICON])
+    return save_tensors(tensors | {"data": tensors["data"][:1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "junk"),
+    [
+        (bundles.TENSORS, lambda _: b"not safetensors"),
+        (bundles.LEXICON, lambda _: b"not safetensors"),
+        (bundles.LEXICON, lambda files: files[bundles.TENSORS]),
+        (bundles.LEXICON, _without_scores),
+    ],
+)
+def test_bytes_that_are_no_tensors_are_refused(written, name, junk):
+    folder, manifest, _, files = written
+    wrong = files | {name: junk(files)}
+    lying = manifest.model_copy(update={"files": {key: bundles.entry_for(data) for key, data in wrong.items()}})
+    bundles.write(folder, lying, wrong)
+    with pytest.raises(BundleError, match="not usable"):
         bundles.read(folder, "things", BUILD)
 
 
 def test_a_place_that_cannot_be_written_leaves_nothing(written, tmp_path):
-    _, manifest, _, tensors = written
+    _, manifest, _, files = written
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreWriteError, match="the bundle cannot be written to"):
-        bundles.write(tmp_path / "file", manifest, tensors)
+        bundles.write(tmp_path / "file", manifest, files)
 
 
 def test_removing_and_what_an_interrupted_write_left(written):
@@ -153,5 +177,20 @@ def test_removing_and_what_an_interrupted_write_left(written):
 
 
 def test_the_hash_in_the_manifest_is_of_the_file(written):
-    _, manifest, _, tensors = written
-    assert manifest.files[bundles.TENSORS].sha256 == hashlib.sha256(tensors).hexdigest()
+    folder, manifest, _, files = written
+    for name, data in files.items():
+        assert manifest.files[name].sha256 == hashlib.sha256(data).hexdigest()
+    raw = (folder / "things" / BUILD / bundles.MANIFEST).read_bytes()
+    assert bundles.read(folder, "things", BUILD).manifest_hash == hashlib.sha256(raw).hexdigest()
+
+
+def test_a_bundle_of_format_1_has_no_words(written):
+    folder, manifest, _, _ = written
+    path = folder / "things" / BUILD / bundles.MANIFEST
+    old = json.loads(path.read_text())
+    del old["tuning"], old["defaults"]["lexical_weight"], old["files"][bundles.LEXICON]
+    path.write_text(json.dumps(old | {"format": 1}))
+    found = bundles.read(folder, "things", BUILD)
+    assert found.model.lexicon is None
+    assert found.manifest.tuning is None
+    assert found.manifest.anchor == manifest.anchor

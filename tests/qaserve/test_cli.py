@@ -376,3 +376,22 @@ def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, w
     code, out, _ = run("ingest", path, "--json")
     assert (code, len(json.loads(out)["cleaned"])) == (0, 1)
     assert "never finished" not in run("doctor")[1]
+
+
+def test_fit_says_what_it_chose(run, loaded, write_rows, rows):
+    code, out, _ = run("fit")
+    assert code == 0
+    assert "too few phrasings" in out
+    run("ingest", write_rows(rows([f"thing{number}" for number in range(32)])))
+    code, out, _ = run("fit")
+    assert code == 0
+    assert "held-out questions in 5 folds" in out
+    document = json.loads(run("fit", "--json")[1])
+    assert document["tuning"]["chosen"] in document["tuning"]["curve"]
+    assert document["defaults"]["lexical_weight"] == document["tuning"]["chosen"]["lexical_weight"]
+
+
+def test_a_weight_of_words_out_of_range_is_named(run, loaded):
+    code, _, err = run("ask", "bread", "--lexical-weight", "1.5")
+    assert code == 2
+    assert "--lexical-weight 1.5: Input should be less than or equal to 1" in err

@@ -37,9 +37,14 @@ def recompute(engine, result):
     else:
         moved = query
     moved = moved / np.linalg.norm(moved)
+    cosines = np.array([row.answer @ moved for row in rows])
+    relative = dict(
+        zip(live.bundle.model.lexicon.ids, live.bundle.model.lexicon.relative(result.question), strict=True)
+    )
+    weight = trace.lexical_weight
     best = {}
-    for row in rows:
-        score = float(row.answer @ moved)
+    for row, cosine in zip(rows, cosines, strict=True):
+        score = (1 - weight) * cosine + weight * max(0.0, cosines.max()) * relative[row.stored.id]
         intent = row.stored.pair.cluster_id
         best[intent] = max(best.get(intent, -2.0), score)
     return sorted(best.items(), key=lambda item: -item[1])
@@ -55,7 +60,8 @@ def test_the_answer_can_be_recomputed_from_the_trace(engine, routing, projection
     assert [answer.cluster_id for answer in result.answers] == [intent for intent, _ in expected]
     for answer, (_, score) in zip(result.answers, expected, strict=True):
         assert answer.score == pytest.approx(score, abs=1e-5)
-        assert answer.parts.projected == answer.score
+        assert answer.parts.projected + answer.parts.lexical == pytest.approx(answer.score, abs=1e-12)
+        assert answer.parts.projected == pytest.approx((1 - result.trace.lexical_weight) * answer.similarity, abs=1e-9)
     assert [answer.rank for answer in result.answers] == list(range(1, 7))
 
 
@@ -126,7 +132,7 @@ def test_raw_ranks_are_those_of_a_search_without_projection(engine):
     for answer in result.answers:
         assert answer.raw_rank == ranks[answer.cluster_id]
     assert [answer.cluster_id for answer in result.trace.raw_answers] == [a.cluster_id for a in raw.answers]
-    assert all(answer.raw_similarity == pytest.approx(answer.score, abs=1e-6) for answer in raw.answers)
+    assert all(answer.raw_similarity == pytest.approx(answer.similarity, abs=1e-6) for answer in raw.answers)
     assert raw.trace.projected_similarity == pytest.approx(1)
 
 
@@ -217,3 +223,22 @@ def test_clusters_and_their_pairs(engine):
     for number in (-1, len(live.clusters)):
         with pytest.raises(NotFoundError, match=f"no cluster {number}"):
             engine.cluster(number)
+
+
+def test_the_words_can_be_switched_off_and_up(engine):
+    off = engine.ask(AskRequest(question=QUESTION, lexical_weight=0))
+    assert all(answer.parts.lexical == 0 and answer.score == answer.similarity for answer in off.answers)
+    only = engine.ask(AskRequest(question="steel", lexical_weight=1))
+    assert only.answers[0].cluster_id == "make_steel"
+    assert only.answers[0].words == ("steel",)
+    assert only.answers[0].parts.projected == 0
+    assert [answer.score for answer in only.answers][-1] == 0, "nothing else holds the word"
+
+
+def test_the_operators_weight_of_words_counts_where_the_question_is_silent(engine, tmp_path):
+    set_by_operator = Engine(
+        engine.store, engine.encoder, tmp_path / "models", "things", RoutingSettings(lexical_weight=0.3)
+    )
+    assert set_by_operator.ask(AskRequest(question=QUESTION)).trace.lexical_weight == 0.3
+    assert set_by_operator.ask(AskRequest(question=QUESTION, lexical_weight=0.0)).trace.lexical_weight == 0
+    assert engine.ask(AskRequest(question=QUESTION)).trace.lexical_weight == 0.1

@@ -1,0 +1,112 @@
+"""Choosing a build's numbers: λ, τ, N, a final softmax or none, and β, by cross-validation inside the training side.
+
+Each fold holds one phrasing of every answer family of three or more out of the pairs it is given, clusters and fits the
+rest, and asks. The search goes through the numbers one group at a time, keeps what is strictly better, and goes round
+until nothing changes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from qaserve.bundle import Defaults, Trial, Tuning
+from qaserve.progress import Advance
+from qaserve.settings import RankForm
+from train.folds import Examples, Fold, make_fold
+from train.splits import phrasing_split
+
+FOLDS = 5
+MIN_ASKED = 30
+"""Questions that a fold must hold out; with fewer, chance decides."""
+ROUNDS = 3
+DEFAULT_ANCHOR = 1.0
+ANCHORS = (0.3, 0.5, 1.0, 2.0, 4.0)
+TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
+HITS = (16, 32, 64)
+FINAL_TEMPERATURES = (None, 0.05, 0.1, 0.2)
+LEXICAL_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5)
+START = Trial(
+    anchor=DEFAULT_ANCHOR,
+    temperature=Defaults().temperature,
+    hits=Defaults().hits,
+    final_temperature=None,
+    lexical_weight=Defaults().lexical_weight,
+    mrr=0.0,
+)
+
+
+def choose(
+    examples: Examples, *, seed: int, anchor: float | None = None, rank_form: RankForm, advance: Advance
+) -> Tuning | None:
+    """The numbers with the best mean reciprocal rank over the folds; see the module.
+
+    Args:
+        examples: The training side; nothing else is looked at.
+        seed: Of the splits and of K-means.
+        anchor: λ, where it is given and not chosen.
+        rank_form: Effective rank that sets K.
+        advance: Told 1 after each fold is made and after each trial.
+
+    Returns:
+        What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_ASKED` questions.
+    """
+    if len(phrasing_split(examples.pairs, seed).test) < MIN_ASKED:
+        return None
+    folds = []
+    for number in range(FOLDS):
+        split = phrasing_split(examples.pairs, seed + number)
+        folds.append(make_fold(examples.take(split.train), examples.take(split.test), seed, rank_form))
+        advance(1)
+    start = START if anchor is None else START.model_copy(update={"anchor": anchor})
+    tried: dict[tuple[Any, ...], Trial] = {}
+    best = _try(folds, start, tried, advance)
+    for _ in range(ROUNDS):
+        before = best
+        for group in _groups(anchor):
+            for change in group:
+                one = _try(folds, best.model_copy(update=change), tried, advance)
+                best = one if one.mrr > best.mrr else best
+        if best == before:
+            break
+    queries = sum(len(fold.asked) for fold in folds)
+    return Tuning(folds=FOLDS, queries=queries, chosen=best, curve=tuple(tried.values()))
+
+
+def _groups(anchor: float | None) -> Iterator[Iterable[dict[str, Any]]]:
+    if anchor is None:
+        yield [{"anchor": value} for value in ANCHORS]
+    yield [{"temperature": temperature, "hits": hits} for temperature in TEMPERATURES for hits in HITS]
+    yield [{"final_temperature": value} for value in FINAL_TEMPERATURES]
+    yield [{"lexical_weight": value} for value in LEXICAL_WEIGHTS]
+
+
+def _try(folds: Sequence[Fold], trial: Trial, tried: dict[tuple[Any, ...], Trial], advance: Advance) -> Trial:
+    key = tuple(trial.model_dump(exclude={"mrr"}).values())
+    if key not in tried:
+        found = float(np.mean([(1 / ranks_of(fold, trial)).mean() for fold in folds]))
+        tried[key] = trial.model_copy(update={"mrr": round(found, 6)})
+        advance(1)
+    return tried[key]
+
+
+def ranks_of(fold: Fold, trial: Trial) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(m,) rank of the wanted intent of every question of a fold, answered with these numbers."""
+    weights = fold.by_questions(trial.temperature, trial.hits, trial.final_temperature)
+    moved = fold.bank(trial.anchor).project_rows(fold.asked.questions, weights)
+    return fold.ranks(fold.scores(moved, trial.lexical_weight))
+
+
+def defaults_of(tuning: Tuning | None) -> Defaults:
+    """How a build with this tuning answers."""
+    if tuning is None:
+        return Defaults()
+    chosen = tuning.chosen
+    final = chosen.final_temperature
+    return Defaults(
+        routing="question" if final is None else "question2",
+        temperature=chosen.temperature,
+        hits=chosen.hits,
+        lexical_weight=chosen.lexical_weight,
+        **({} if final is None else {"final_temperature": final}),
+    )
