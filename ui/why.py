@@ -11,6 +11,7 @@ HITS_SHOWN = 8
 CLUSTERS_SHOWN = 6
 ROW_HEIGHT = 26
 LABEL_CHARS = 44
+WORDS_SHOWN = 8
 WEIGHED = {
     "question": "Their votes add up to the weight of each cluster of answers",
     "question2": "Their votes are added up, and a final softmax over the sums weighs every cluster of answers",
@@ -93,6 +94,12 @@ def _turn(result: AskResult) -> None:
     gain = first.similarity - first.raw_similarity
     after.metric("and after", f"{first.similarity:.2f}", delta=f"{gain:+.2f}", border=True)
     st.caption(f"Your question and the turned one have similarity {trace.projected_similarity:.2f} (1: not turned).")
+    if trace.lexical_weight and first.words:
+        shared = ", ".join(f"`{word}`" for word in first.words[:WORDS_SHOWN])
+        st.caption(
+            f"Words in common with the first answer: {shared}. They make {first.parts.lexical:.2f} of its score "
+            f"of {first.score:.2f}."
+        )
 
 
 def _raw(result: AskResult) -> None:

@@ -16,6 +16,7 @@ from qaserve.text import shorten
 HITS_SHOWN = 8
 CLUSTERS_SHOWN = 6
 BAR_WIDTH = 16
+WORDS_SHOWN = 8
 REJECTIONS_SHOWN = 10
 CONFLICTS_SHOWN = 5
 DIM = "dim"
@@ -117,6 +118,9 @@ def _movement(trace: Trace, result: AskResult) -> Group:
         first = result.answers[0]
         before, after = first.raw_similarity, first.similarity
         lines.append(Text(f"   similarity to the first answer: {before:.3f} before, {after:.3f} after"))
+        if trace.lexical_weight and first.words:
+            shared = ", ".join(first.words[:WORDS_SHOWN])
+            lines.append(Text(f"   words in common with it (weight {trace.lexical_weight:g}): {shared}"))
     return Group(*lines, Text())
 
 

@@ -80,6 +80,7 @@ def test_ask_explains_itself_to_a_person(run, loaded, routing):
         "Without projection, these would have come first",
         f"routing {routing}",
         "similarity to the first answer",
+        "words in common with it (weight 0.1): bread",
     ):
         assert text in out
     assert "Why" not in run("ask", "how to make bread")[1]

@@ -51,6 +51,7 @@ def test_an_answer_comes_with_every_reason(page, engine):
     assert "Take material for bread" in text
     assert "skill\\_bread" in text
     assert "These known questions are most like yours" in text
+    assert "Words in common with the first answer: `bread`" in text
     hits, clusters, raw = (table.value for table in page.dataframe)
     from qaserve.records import AskRequest
 
