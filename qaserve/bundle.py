@@ -65,7 +65,7 @@ class Trial(Record):
     hits: int = Field(description="N.")
     final_temperature: float | None = Field(description="τ' of a final softmax; null: without one.")
     lexical_weight: float = Field(description="β.")
-    mrr: float = Field(description="Mean reciprocal rank of the wanted intent, mean of the folds.")
+    mrr: float = Field(description="Mean reciprocal rank of the wanted intent, over the questions of all folds.")
 
 
 class Tuning(Record):

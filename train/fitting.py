@@ -1,17 +1,19 @@
 """Choosing a build's numbers: λ, τ, N, a final softmax or none, and β, by cross-validation inside the training side.
 
 Each fold holds one phrasing of every answer family of three or more out of the pairs it is given, clusters and fits the
-rest, and asks. The search goes through the numbers one group at a time, keeps what is strictly better, and goes round
-until nothing changes.
+rest, and asks. The search goes through the numbers one group at a time, takes the best of the group where it gains more
+than the standard error of that gain (the one-standard-error rule of Breiman et al. 1984, paired), and goes round until
+nothing changes. Without that rule it follows the noise of a few hundred questions.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qaserve.bundle import Defaults, Trial, Tuning
 from qaserve.progress import Advance
+from qaserve.routing import Floats
 from qaserve.settings import RankForm
 from train.folds import Examples, Fold, make_fold
 from train.splits import phrasing_split
@@ -39,7 +41,7 @@ START = Trial(
 def choose(
     examples: Examples, *, seed: int, anchor: float | None = None, rank_form: RankForm, advance: Advance
 ) -> Tuning | None:
-    """The numbers with the best mean reciprocal rank over the folds; see the module.
+    """The numbers with the best mean reciprocal rank over the folds' questions, beyond the noise; see the module.
 
     Args:
         examples: The training side; nothing else is looked at.
@@ -59,18 +61,30 @@ def choose(
         folds.append(make_fold(examples.take(split.train), examples.take(split.test), seed, rank_form))
         advance(1)
     start = START if anchor is None else START.model_copy(update={"anchor": anchor})
-    tried: dict[tuple[Any, ...], Trial] = {}
+    tried: dict[tuple[Any, ...], Tried] = {}
     best = _try(folds, start, tried, advance)
     for _ in range(ROUNDS):
         before = best
         for group in _groups(anchor):
-            for change in group:
-                one = _try(folds, best.model_copy(update=change), tried, advance)
-                best = one if one.mrr > best.mrr else best
-        if best == before:
+            found = [_try(folds, best.trial.model_copy(update=change), tried, advance) for change in group]
+            leader = max(found, key=lambda one: one.trial.mrr)
+            best = leader if _gains(leader.reciprocal - best.reciprocal) else best
+        if best is before:
             break
-    queries = sum(len(fold.asked) for fold in folds)
-    return Tuning(folds=FOLDS, queries=queries, chosen=best, curve=tuple(tried.values()))
+    curve = tuple(one.trial for one in tried.values())
+    return Tuning(folds=FOLDS, queries=len(best.reciprocal), chosen=best.trial, curve=curve)
+
+
+class Tried(NamedTuple):
+    """A trial and the reciprocal rank of every question of every fold, (m,)."""
+
+    trial: Trial
+    reciprocal: Floats
+
+
+def _gains(differences: Floats) -> bool:
+    """Whether the mean difference is above its standard error."""
+    return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
 def _groups(anchor: float | None) -> Iterator[Iterable[dict[str, Any]]]:
@@ -81,16 +95,16 @@ def _groups(anchor: float | None) -> Iterator[Iterable[dict[str, Any]]]:
     yield [{"lexical_weight": value} for value in LEXICAL_WEIGHTS]
 
 
-def _try(folds: Sequence[Fold], trial: Trial, tried: dict[tuple[Any, ...], Trial], advance: Advance) -> Trial:
+def _try(folds: Sequence[Fold], trial: Trial, tried: dict[tuple[Any, ...], Tried], advance: Advance) -> Tried:
     key = tuple(trial.model_dump(exclude={"mrr"}).values())
     if key not in tried:
-        found = float(np.mean([(1 / ranks_of(fold, trial)).mean() for fold in folds]))
-        tried[key] = trial.model_copy(update={"mrr": round(found, 6)})
+        reciprocal = np.concatenate([1 / ranks_of(fold, trial) for fold in folds])
+        tried[key] = Tried(trial.model_copy(update={"mrr": round(float(reciprocal.mean()), 6)}), reciprocal)
         advance(1)
     return tried[key]
 
 
-def ranks_of(fold: Fold, trial: Trial) -> np.ndarray[Any, np.dtype[np.float64]]:
+def ranks_of(fold: Fold, trial: Trial) -> Floats:
     """(m,) rank of the wanted intent of every question of a fold, answered with these numbers."""
     weights = fold.by_questions(trial.temperature, trial.hits, trial.final_temperature)
     moved = fold.bank(trial.anchor).project_rows(fold.asked.questions, weights)
