@@ -3,7 +3,7 @@
 Each fold holds one phrasing of every answer family of three or more out of the pairs it is given, clusters and fits the
 rest, and asks. The search goes through the numbers one group at a time, takes the best of the group where it gains more
 than the standard error of that gain (the one-standard-error rule of Breiman et al. 1984, paired), and goes round until
-nothing changes. Without that rule it follows the noise of a few hundred questions.
+nothing changes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
