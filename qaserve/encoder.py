@@ -137,7 +137,10 @@ class SentenceEncoder:
     def _ready(self) -> "SentenceTransformer":
         if self._model is None:
             folder, revision = locate(self._source, self._cache_dir)
-            model = _load(self._source, folder)
+            model = load_model(self._source.name, folder)
+            if self._source.max_tokens is not None:
+                model.max_seq_length = self._source.max_tokens
+            _answer_only()
             dimension = self._source.dimension or int(model.get_embedding_dimension() or 0)
             native = int(model.get_embedding_dimension() or 0)
             if native < dimension:
@@ -163,8 +166,15 @@ def _use_threads(count: int | None) -> None:
     torch.set_num_threads(count or os.cpu_count() or 1)
 
 
-def _load(source: ModelSource, folder: str) -> "SentenceTransformer":
-    import torch  # noqa: PLC0415 - seconds to import; only where a model runs
+def _answer_only() -> None:
+    """Switch gradients off, everywhere: serving trains nothing."""
+    import torch  # noqa: PLC0415
+
+    torch.set_grad_enabled(False)
+
+
+def load_model(name: str, folder: str) -> "SentenceTransformer":
+    """A sentence-transformers model from local files, in eval mode. Raises EncoderError when it cannot be loaded."""
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
@@ -173,10 +183,7 @@ def _load(source: ModelSource, folder: str) -> "SentenceTransformer":
         model = SentenceTransformer(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EncoderError(
-            f"encoder {source.name} cannot be loaded: {shorten(str(error), 200)}",
+            f"encoder {name} cannot be loaded: {shorten(str(error), 200)}",
             hint="The folder must hold a sentence-transformers model with safetensors weights.",
         ) from error
-    if source.max_tokens is not None:
-        model.max_seq_length = source.max_tokens
-    torch.set_grad_enabled(False)
     return model.eval()

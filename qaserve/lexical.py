@@ -11,7 +11,7 @@ so that both terms are on the scale of a cosine.
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import bm25s
@@ -73,10 +73,8 @@ class Lexicon:
             raise ValueError(f"a score is of pair {int(indices.max())}; there are {len(ids)}")
         self.ids = list(ids)
         self._rows = {point: row for row, point in enumerate(self.ids)}
-        self._vocabulary = list(vocabulary)
         self._index = bm25s.BM25()
         self._index.vocab_dict = {word: number for number, word in enumerate(vocabulary)}
-        self._index.unique_token_ids_set = set(range(len(self._vocabulary)))
         self._index.nonoccurrence_array = None
         self._index.scores = {"data": data, "indices": indices, "indptr": indptr, "num_docs": len(self.ids)}
 
@@ -119,12 +117,12 @@ class Lexicon:
         best = found.max(initial=0.0)
         return np.asarray(found / best if best > 0 else found, dtype=np.float32)
 
-    def of(self, scores: NDArray[np.floating], points: Sequence[str]) -> dict[str, float]:
-        """The scores (n,) of some points, by id."""
-        return {point: float(scores[self._rows[point]]) for point in points}
+    def rows(self, points: Iterable[str]) -> NDArray[np.intp]:
+        """Where the points are in `ids` and in `scores`."""
+        return np.array([self._rows[point] for point in points], dtype=np.intp)
 
     def shared(self, question: str, point: str) -> tuple[str, ...]:
-        """Words of the question that the pair holds, the one that counts most first."""
+        """Words of the question that the pair holds, those that count most first."""
         row, counts = self._rows[point], {}
         data, indices, indptr = (self._index.scores[name] for name in ("data", "indices", "indptr"))
         for word in dict.fromkeys(words(question)):
@@ -142,7 +140,7 @@ class Lexicon:
             "data": self._index.scores["data"],
             "indices": self._index.scores["indices"],
             "indptr": self._index.scores["indptr"],
-            "words": np.frombuffer("\n".join(self._vocabulary).encode(), dtype=np.uint8),
+            "words": np.frombuffer("\n".join(self._index.vocab_dict).encode(), dtype=np.uint8),
             "ids": np.frombuffer(b"".join(uuid.UUID(point).bytes for point in self.ids), np.uint8).reshape(-1, 16),
         }
 

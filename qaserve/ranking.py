@@ -1,6 +1,6 @@
 """The final ranking: cosine and lexical term together, each intent once, by its best pair."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,10 +38,9 @@ def rank_intents(
 ) -> list[Scored]:
     """The best pair of each of the first `top_k` intents: exactly what scoring every pair would give.
 
-    Both lists, by cosine and by words, are read from the top. What is in neither scores at most as much as the last of
-    both together; once the ranking is better than that, nothing unread can enter it (the threshold algorithm, Fagin,
-    Lotem & Naor 2003). Grouped here and not in Qdrant, whose grouped and fused queries behave differently between
-    embedded mode, server and shard counts.
+    The nearest answers are read. An answer beyond them has at most the last one's cosine; the few whose words could
+    still lift them above the k-th intent are looked up, and nothing else can enter the ranking. Grouped here and not in
+    Qdrant, whose grouped and fused queries behave differently between embedded mode, server and shard counts.
 
     Args:
         store: Where the build is.
@@ -54,45 +53,47 @@ def rank_intents(
     Returns:
         Best first; fewer than `top_k` where there are fewer intents.
     """
-    order = np.empty(0, np.intp) if words is None else np.argsort(-words.relative, kind="stable")
     limit = max(FIRST_LOOK, 8 * top_k)
     while True:
         near = store.nearest_answers(corpus, build, vector, limit)
-        best, bound = _by_both(store, corpus, build, vector, near, words, order[:limit])
-        if len(near) < limit or (len(best) >= top_k and best[top_k - 1].score >= bound):
+        best = _by_intent(near, near, words)
+        if len(near) < limit:
             return best[:top_k]
+        if len(best) >= top_k:
+            contenders = _contenders(near, best[top_k - 1].score, words)
+            if not contenders:
+                return best[:top_k]
+            if len(contenders) <= limit:
+                more = store.nearest_answers(corpus, build, vector, len(contenders), among=contenders)
+                return _by_intent(near, [*near, *more], words)[:top_k]
         limit *= GROWTH
 
 
-def _by_both(
-    store: Store,
-    corpus: str,
-    build: str,
-    vector: NDArray[np.floating],
-    near: list[AnswerHit],
-    words: Words | None,
-    wordy: NDArray[np.intp],
-) -> tuple[list[Scored], float]:
-    """What the answers read so far give, and what any other could score at most."""
+def _contenders(near: Sequence[AnswerHit], wanted: float, words: Words | None) -> list[str]:
+    """Ids of the pairs not among the nearest whose score could reach `wanted`."""
+    if words is None:
+        return []
+    bounds = (1 - words.weight) * near[-1].similarity + _scale(near, words) * words.relative
+    bounds[words.lexicon.rows(hit.id for hit in near)] = -np.inf
+    return [words.lexicon.ids[row] for row in np.flatnonzero((bounds >= wanted) & (words.relative > 0))]
+
+
+def _scale(near: Sequence[AnswerHit], words: Words) -> float:
+    return words.weight * max(0.0, near[0].similarity)
+
+
+def _by_intent(near: Sequence[AnswerHit], found: Sequence[AnswerHit], words: Words | None) -> list[Scored]:
+    """The best of `found` per intent, best first; `near` begins with the nearest of all answers."""
     if words is None or not near:
-        return _first_per_intent([Scored(hit, hit.similarity, 0.0) for hit in near]), -np.inf
-    seen = {hit.id for hit in near}
-    more = [words.lexicon.ids[row] for row in wordy if words.relative[row] > 0]
-    more = [point for point in more if point not in seen]
-    found = near + (store.nearest_answers(corpus, build, vector, len(more), among=more) if more else [])
-    scale = words.weight * max(0.0, near[0].similarity)
-    relative: Mapping[str, float] = words.lexicon.of(words.relative, [hit.id for hit in found])
-    scored = [
-        Scored(hit, (1 - words.weight) * hit.similarity + scale * relative[hit.id], scale * relative[hit.id])
-        for hit in found
-    ]
-    scored.sort(key=lambda one: (-one.score, one.hit.id))
-    bound = (1 - words.weight) * near[-1].similarity + scale * float(words.relative[wordy[-1]])
-    return _first_per_intent(scored), bound
-
-
-def _first_per_intent(found: list[Scored]) -> list[Scored]:
+        scored = [Scored(hit, hit.similarity, 0.0) for hit in found]
+    else:
+        parts = _scale(near, words) * words.relative[words.lexicon.rows(hit.id for hit in found)].astype(np.float64)
+        scored = [
+            Scored(hit, (1 - words.weight) * hit.similarity + float(part), float(part))
+            for hit, part in zip(found, parts, strict=True)
+        ]
+        scored.sort(key=lambda one: (-one.score, one.hit.id))
     best: dict[str, Scored] = {}
-    for one in found:
+    for one in scored:
         best.setdefault(one.hit.cluster_id, one)
     return list(best.values())

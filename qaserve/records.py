@@ -85,7 +85,7 @@ class AskRequest(Record):
     temperature: Temperature | None = None
     hits: HitCount | None = None
     lexical_weight: Weight | None = None
-    explain: bool = Field(True, description="False leaves out the search without projection: raw_rank and raw_answers.")
+    explain: bool = Field(True, description="False leaves out the plain search: raw_rank and raw_answers.")
 
 
 class Hit(Record):
@@ -123,7 +123,7 @@ class ScoreParts(Record):
 
 
 class RawAnswer(Record):
-    """An answer that the question finds without routing and projection."""
+    """An answer that a plain search finds: by the cosine of the question as it is, without projection and words."""
 
     rank: int
     pair_id: str
@@ -139,11 +139,11 @@ class Answer(Record):
     score: float
     parts: ScoreParts
     words: tuple[str, ...] = Field(
-        description="Words of the question that the pair holds, the rarest first; without β none."
+        description="Words of the question that the pair holds, those that count most first."
     )
     similarity: float = Field(description="Cosine of the projected question to the answer.")
     raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
-    raw_rank: int | None = Field(description="Rank of its intent without projection; null: beyond what was looked at.")
+    raw_rank: int | None = Field(description="Rank of its intent in a plain search; null: beyond what was looked at.")
     id: str
     pair_id: str
     cluster_id: str
@@ -183,7 +183,7 @@ class Trace(Record):
     hits: tuple[Hit, ...]
     clusters: tuple[ClusterVote, ...]
     projected_similarity: float = Field(description="Cosine between the question before and after projection.")
-    raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first without projection.")
+    raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first in a plain search.")
     timings_ms: Timings
 
 

@@ -9,29 +9,26 @@ same bytes as an undisturbed one, and no random state has to be kept.
 """
 
 import hashlib
-import importlib
 import json
-import logging
 import math
-import re
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from qaserve.errors import BundleError, CorpusError, StoreWriteError, UsageError
+from qaserve.errors import CorpusError, UsageError
+from qaserve.files import written_beside
 from qaserve.progress import Advance
 from qaserve.records import Record
 from qaserve.student import Student, StudentSpec, make_module, weights_of
+from train.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,45 +46,6 @@ MIXTURE_NOISE = 0.05
 SAVE_EVERY = 5
 """Epochs between two checkpoints."""
 CHECKPOINT = "distillation.safetensors"
-MOST_LAYERS = 4
-CLOSE_ENOUGH = 0.002
-"""A smaller student whose validation cosine is this close to the best is preferred."""
-ONNX_TOLERANCE = 1e-4
-
-
-class Recipe(Record):
-    """How a student is trained.
-
-    AdamW (Loshchilov & Hutter 2019) minimises the mean over rows of
-
-        cosine_mse: L = c (1 - cos(s, t)) + (1 - c) mean((s - t)²),          c = cosine_share
-        ranking:    r KL(softmax(t̂ Aᵀ/τ) ‖ softmax(ŝ Aᵀ/τ)) + (1 - r) L,     r = ranking_share, τ = its temperature
-
-    for the student's output s and the teacher's t; a hat is a unit row and A are the answers (listwise distillation,
-    Cao et al. 2007).
-    """
-
-    loss: Literal["cosine_mse", "ranking"] = "cosine_mse"
-    epochs: int = Field(ge=1, le=10_000)
-    batch: int = Field(32, ge=1)
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: falls to 0 over the epochs.")
-    weight_decay: float = Field(0.01, ge=0)
-    dropout: float = Field(0.1, ge=0, lt=1, description="Of the transformer form.")
-    patience: int = Field(0, ge=0, description="Stop after so many epochs without a better cosine; 0: never.")
-    validation: float = Field(0.1, gt=0, le=0.5, description="Share of the inputs kept for validation.")
-    cosine_share: float = Field(0.7, ge=0, le=1)
-    ranking_share: float = Field(0.5, ge=0, le=1)
-    ranking_temperature: float = Field(0.05, gt=0)
-    mixtures: int = Field(0, ge=0, le=100, description="Mixtures per input and epoch, new ones in each epoch.")
-
-
-SEED_RECIPE = Recipe(epochs=60, batch=64, learning_rate=3e-4)
-"""The proposal's, for its plain student: 0.7 (1 - cos) + 0.3 MSE at the training questions, 60 epochs, all of them."""
-OUR_RECIPE = Recipe(epochs=20, batch=64, learning_rate=1e-3, schedule="cosine", dropout=0.0, mixtures=2, patience=8)
-"""For residual transformers: mixtures instead of dropout, and a falling learning rate."""
-SLOTS_RECIPE = OUR_RECIPE.model_copy(update={"learning_rate": 1e-2})
-"""For slots, which have no deep layers to upset and learn slowly below this rate."""
 
 
 class Epoch(Record):
@@ -371,7 +329,7 @@ class _Run:
         for number, values in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        with _beside(path) as fresh:
+        with written_beside(path) as fresh:
             fresh.write_bytes(save(tensors, {"state": json.dumps(state)}))
 
     def resume(self, path: Path) -> bool:
@@ -471,152 +429,3 @@ def _copy(module: "Module") -> "dict[str, Tensor]":
 
 def _under(prefix: str, tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path in the same folder that takes the name of `path` when all went well, and is gone when it did not.
-
-    Raises:
-        StoreWriteError: The disk is full or read-only.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-            fresh = Path(scratch) / path.name
-            yield fresh
-            fresh.replace(path)
-    except OSError as error:
-        raise StoreWriteError(
-            f"{path} cannot be written: {error.strerror or error}", hint="Free some space or name a writable folder."
-        ) from error
-
-
-def architectures(dimension: int, clusters: int) -> list[StudentSpec]:
-    """Residual transformers whose capacity H^L is at least the number of clusters, fewest parameters first.
-
-    For 1 to 4 layers the smallest H that divides D and suffices; a number of layers for which none does is left out.
-
-    Args:
-        dimension: D.
-        clusters: K.
-    """
-    found = []
-    for layers in range(1, MOST_LAYERS + 1):
-        heads = (h for h in range(1, dimension + 1) if dimension % h == 0 and h**layers >= clusters)
-        chosen = next(heads, None)
-        if chosen is not None:
-            found.append(StudentSpec(dimension=dimension, heads=chosen, layers=layers))
-    return sorted(found, key=lambda spec: spec.parameters)
-
-
-def choose_architecture(candidates: Sequence[Distilled]) -> Distilled:
-    """The student with the fewest parameters whose validation cosine is within 0.002 of the best.
-
-    Raises:
-        ValueError: There are no candidates.
-    """
-    if not candidates:
-        raise ValueError("there is no student to choose from")
-    best = max(candidate.validation_cosine for candidate in candidates)
-    close = [candidate for candidate in candidates if candidate.validation_cosine >= best - CLOSE_ENOUGH]
-    return min(close, key=lambda candidate: candidate.spec.parameters)
-
-
-def parse_architecture(text: str, dimension: int) -> StudentSpec:
-    """A spec from its short form: "6x3" and "6x3-residual" (heads × layers), "6x3-plain", "slots-256".
-
-    Raises:
-        UsageError: The text has none of these forms, or the heads do not divide D.
-    """
-    hint = (
-        "An architecture is HEADSxLAYERS such as 6x3 or 6x3-plain (heads must divide D), or slots-M such as slots-256."
-    )
-    heads = re.fullmatch(r"(\d{1,4})x(\d{1,2})(-plain|-residual)?", text.strip())
-    slots = re.fullmatch(r"slots-(\d{1,5})", text.strip())
-    try:
-        if heads:
-            h, layers, form = heads.groups()
-            return StudentSpec(dimension=dimension, heads=int(h), layers=int(layers), residual=form != "-plain")
-        if slots:
-            return StudentSpec(dimension=dimension, form="slots", slots=int(slots[1]))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
-        raise UsageError(f"architecture {text!r} is not possible: {where}", hint=hint) from error
-    raise UsageError(f"architecture {text!r} is not known", hint=hint)
-
-
-def export_onnx(student: Student, path: Path) -> float:
-    """Write the student as ONNX, input "question" (m, D) float32 → output "projected" (m, D), and try the file.
-
-    Args:
-        student: What to write.
-        path: The file; replaced whole, and only if onnxruntime reads it and agrees.
-
-    Returns:
-        The largest absolute difference between onnxruntime's and torch's outputs on 33 random unit rows and on one.
-
-    Raises:
-        UsageError: onnx, onnxruntime or onnxscript is not installed.
-        BundleError: The outputs differ by more than 1e-4.
-        StoreWriteError: The file cannot be written.
-    """
-    try:
-        for needed in ("onnx", "onnxruntime", "onnxscript"):
-            importlib.import_module(needed)
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed", hint="pip install 'qaserve[onnx]'") from error
-    with _beside(path) as fresh:
-        _export(student, fresh)
-        difference = _difference(student, fresh)
-        if not difference <= ONNX_TOLERANCE:
-            raise BundleError(
-                f"the ONNX file of {student.spec.name} gives outputs that differ by {difference:.2g} from torch's, "
-                f"more than {ONNX_TOLERANCE:g}; it is not written",
-                hint="Try other versions of onnxruntime and onnxscript.",
-            )
-    return difference
-
-
-def _difference(student: Student, path: Path) -> float:
-    """Largest absolute difference between an ONNX file's outputs and the student's, on 33 random unit rows and one."""
-    import onnxruntime  # noqa: PLC0415
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    rows = np.random.default_rng(0).normal(size=(33, student.spec.dimension))
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    found = [session.run(None, {"question": part})[0] - student.project(part) for part in (rows, rows[:1])]
-    return float(np.abs(np.concatenate(found)).max())
-
-
-def _export(student: Student, path: Path) -> None:
-    import torch  # noqa: PLC0415
-
-    example = torch.zeros(2, student.spec.dimension)  # a batch of one would be taken for a constant
-    # Only with gradients on do the encoder layers run step by step; the fused kernel has no ONNX form.
-    with torch.enable_grad(), warnings.catch_warnings(), _quiet("torch.onnx._internal.exporter._registration"):
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # torch's own
-        torch.onnx.export(
-            student.module,
-            (example,),
-            path,
-            input_names=["question"],
-            output_names=["projected"],
-            dynamic_shapes=({0: torch.export.Dim("m")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Only errors from this logger: torch's exporter reports that torchvision, which nobody here uses, is missing."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.errors import EncoderError, UsageError
+from qaserve.encoder import load_model
+from qaserve.errors import UsageError
 from qaserve.progress import Advance
-from qaserve.text import shorten
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -91,7 +91,8 @@ def fine_tune(
     import torch  # noqa: PLC0415 - seconds to import; only where a model runs
 
     torch.set_num_threads(os.cpu_count() or 1)  # serving may have left it at one
-    model = _load(encoder_folder)
+    model = load_model(encoder_folder, encoder_folder).to("cpu")
+    model.max_seq_length = min(model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
     with tempfile.TemporaryDirectory() as scratch, torch.enable_grad():
         arguments = _arguments(scratch, epochs, batch, learning_rate, seed)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -114,23 +115,6 @@ def _dataset(questions: Sequence[str], answers: Sequence[str]) -> "Dataset":
             f"fine-tuning needs a package that is not installed: {error.name}", hint="pip install 'qaserve[bench]'"
         ) from error
     return Dataset.from_dict({"question": list(questions), "answer": list(answers)})
-
-
-def _load(folder: str) -> "SentenceTransformer":
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-    from transformers.utils import logging  # noqa: PLC0415
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        # Told to use local files only, the model's card asks the hub nothing either.
-        model = SentenceTransformer(folder, device="cpu", local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise EncoderError(
-            f"the encoder in {folder} cannot be loaded: {shorten(str(error), 200)}",
-            hint="The folder must hold a sentence-transformers model with safetensors weights.",
-        ) from error
-    model.max_seq_length = min(model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
-    return model
 
 
 def _arguments(

@@ -14,7 +14,7 @@ import numpy as np
 from qaserve.bundle import Defaults, Trial, Tuning
 from qaserve.progress import Advance
 from qaserve.routing import Floats
-from qaserve.settings import RankForm
+from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
 from train.splits import phrasing_split
 
@@ -38,34 +38,31 @@ START = Trial(
 )
 
 
-def choose(
-    examples: Examples, *, seed: int, anchor: float | None = None, rank_form: RankForm, advance: Advance
-) -> Tuning | None:
+def choose(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
     """The numbers with the best mean reciprocal rank over the folds' questions, beyond the noise; see the module.
 
     Args:
         examples: The training side; nothing else is looked at.
-        seed: Of the splits and of K-means.
-        anchor: λ, where it is given and not chosen.
-        rank_form: Effective rank that sets K.
+        fit: How a build is fitted: the seed is also that of the splits, and a λ that is set is kept.
         advance: Told 1 after each fold is made and after each trial.
 
     Returns:
         What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_ASKED` questions.
     """
-    if len(phrasing_split(examples.pairs, seed).test) < MIN_ASKED:
+    if len(phrasing_split(examples.pairs, fit.seed).test) < MIN_ASKED:
         return None
     folds = []
     for number in range(FOLDS):
-        split = phrasing_split(examples.pairs, seed + number)
-        folds.append(make_fold(examples.take(split.train), examples.take(split.test), seed, rank_form))
+        split = phrasing_split(examples.pairs, fit.seed + number)
+        known, asked = examples.take(split.train), examples.take(split.test)
+        folds.append(make_fold(known, asked, fit.seed, fit.rank_form, fit.max_clusters))
         advance(1)
-    start = START if anchor is None else START.model_copy(update={"anchor": anchor})
-    tried: dict[tuple[Any, ...], Tried] = {}
+    start = numbers_of(None, fit)
+    tried: dict[Trial, Tried] = {}
     best = _try(folds, start, tried, advance)
     for _ in range(ROUNDS):
         before = best
-        for group in _groups(anchor):
+        for group in _groups(fit.anchor):
             found = [_try(folds, best.trial.model_copy(update=change), tried, advance) for change in group]
             leader = max(found, key=lambda one: one.trial.mrr)
             best = leader if _gains(leader.reciprocal - best.reciprocal) else best
@@ -95,8 +92,8 @@ def _groups(anchor: float | None) -> Iterator[Iterable[dict[str, Any]]]:
     yield [{"lexical_weight": value} for value in LEXICAL_WEIGHTS]
 
 
-def _try(folds: Sequence[Fold], trial: Trial, tried: dict[tuple[Any, ...], Tried], advance: Advance) -> Tried:
-    key = tuple(trial.model_dump(exclude={"mrr"}).values())
+def _try(folds: Sequence[Fold], trial: Trial, tried: dict[Trial, Tried], advance: Advance) -> Tried:
+    key = trial.model_copy(update={"mrr": 0.0})
     if key not in tried:
         reciprocal = np.concatenate([1 / ranks_of(fold, trial) for fold in folds])
         tried[key] = Tried(trial.model_copy(update={"mrr": round(float(reciprocal.mean()), 6)}), reciprocal)
@@ -109,6 +106,13 @@ def ranks_of(fold: Fold, trial: Trial) -> Floats:
     weights = fold.by_questions(trial.temperature, trial.hits, trial.final_temperature)
     moved = fold.bank(trial.anchor).project_rows(fold.asked.questions, weights)
     return fold.ranks(fold.scores(moved, trial.lexical_weight))
+
+
+def numbers_of(tuning: Tuning | None, fit: FitSettings) -> Trial:
+    """The numbers that were chosen or, where nothing was, those that the search starts from; a λ that is set is kept."""
+    if tuning is not None:
+        return tuning.chosen
+    return START if fit.anchor is None else START.model_copy(update={"anchor": fit.anchor})
 
 
 def defaults_of(tuning: Tuning | None) -> Defaults:

@@ -11,10 +11,11 @@ from ingest.labels import cluster_answers, cluster_count
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.projection import Bank, project_by_pairs
 from qaserve.records import Pair
-from qaserve.routing import Floats, final_softmax, route_by_centroids, softmax
+from qaserve.routing import Floats, final_softmax, route_by_centroids
 from qaserve.settings import RankForm
 from train.metrics import intent_ranks
 from train.procrustes import centred_seed, fit_bank, mean_rows
+from train.teachers import voting_shares
 
 MAX_CLUSTERS = 2_000
 
@@ -26,6 +27,8 @@ class Examples:
     pairs: Sequence[Pair]
     questions: Floats
     answers: Floats
+    priors: Floats | None = None
+    """(n,) importance of each in the routing softmax; None means 1 for all."""
 
     def __len__(self) -> int:
         """How many pairs."""
@@ -33,7 +36,8 @@ class Examples:
 
     def take(self, rows: NDArray[np.integer]) -> "Examples":
         """Some of the rows."""
-        return Examples([self.pairs[row] for row in rows], self.questions[rows], self.answers[rows])
+        priors = None if self.priors is None else self.priors[rows]
+        return Examples([self.pairs[row] for row in rows], self.questions[rows], self.answers[rows], priors)
 
     @property
     def intents(self) -> list[str]:
@@ -49,6 +53,8 @@ class Fold:
     asked: Examples
     labels: NDArray[np.int64]
     count: int
+    searched: Examples
+    """What can be found: the known side, or more where answers that nothing was fitted on stay searchable."""
 
     @cached_property
     def similarities(self) -> Floats:
@@ -57,8 +63,8 @@ class Fold:
 
     @cached_property
     def lexical(self) -> Floats:
-        """(m, n) BM25 of every question asked and every known pair, divided by the question's best; 0 without any."""
-        lexicon = Lexicon.fit({str(row): pair_text(pair) for row, pair in enumerate(self.known.pairs)})
+        """(m, s) BM25 of every question asked and every pair searched, over the question's best; 0 without any."""
+        lexicon = Lexicon.fit({str(row): pair_text(pair) for row, pair in enumerate(self.searched.pairs)})
         return np.stack([lexicon.relative(pair.question) for pair in self.asked.pairs]).astype(np.float64)
 
     @cached_property
@@ -80,15 +86,11 @@ class Fold:
     # Who votes
 
     def shares(self, temperature: float, hits: int | None, prior: Floats | None = None) -> Floats:
-        """(m, n) probabilities of question routing; zero beyond the top `hits`, None means all. `prior`: (n,)."""
-        logits = self.similarities
-        if hits is None or hits >= logits.shape[1]:
-            return softmax(logits, temperature, prior)
-        top = np.argpartition(-logits, hits - 1, axis=1)[:, :hits]
-        voting = softmax(np.take_along_axis(logits, top, axis=1), temperature, None if prior is None else prior[top])
-        shares = np.zeros_like(logits)
-        np.put_along_axis(shares, top, voting, axis=1)
-        return shares
+        """(m, n) probabilities of question routing; zero beyond the top `hits`, None means all.
+
+        `prior`: (n,) importance; None means that of the known examples.
+        """
+        return voting_shares(self.similarities, temperature, hits, self.known.priors if prior is None else prior)
 
     def by_questions(
         self, temperature: float, hits: int | None, final: float | None = None, prior: Floats | None = None
@@ -122,11 +124,11 @@ class Fold:
     # How well it finds
 
     def cosines(self, moved: Floats) -> Floats:
-        """(m, n) cosine of moved questions (m, D) to the known answers."""
-        return np.asarray(unit_rows(moved) @ self.known.answers.T)
+        """(m, s) cosine of moved questions (m, D) to the answers searched."""
+        return np.asarray(unit_rows(moved) @ self.searched.answers.T)
 
     def scores(self, moved: Floats, lexical_weight: float) -> Floats:
-        """(m, n) final scores: cosine and lexical term together."""
+        """(m, s) final scores: cosine and lexical term together."""
         cosines = self.cosines(moved)
         if lexical_weight == 0:
             return cosines
@@ -135,13 +137,22 @@ class Fold:
 
     def ranks(self, scores: Floats) -> NDArray[np.float64]:
         """(m,) rank of the wanted intent, each intent listed once, by its best answer."""
-        return intent_ranks(scores, self.known.intents, self.asked.intents)
+        return intent_ranks(scores, self.searched.intents, self.asked.intents)
 
 
-def make_fold(known: Examples, asked: Examples, seed: int, rank_form: RankForm = "participation") -> Fold:
-    """Cluster the known side; the questions asked are not looked at."""
-    count = cluster_count(known.answers, rank_form, MAX_CLUSTERS)
-    return Fold(known, asked, cluster_answers(known.answers, count, seed), count)
+def make_fold(
+    known: Examples,
+    asked: Examples,
+    seed: int,
+    rank_form: RankForm = "participation",
+    max_clusters: int = MAX_CLUSTERS,
+    searched: Examples | None = None,
+) -> Fold:
+    """Cluster the known side; the questions asked are not looked at. What is searched is the known side by default."""
+    count = cluster_count(known.answers, rank_form, max_clusters)
+    return Fold(
+        known, asked, cluster_answers(known.answers, count, seed), count, known if searched is None else searched
+    )
 
 
 def unit_rows(rows: Floats) -> Floats:

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from qaserve.encoder import LoadedModel, SentenceEncoder
 from qaserve.errors import EncoderError
+from qaserve.progress import Advance
 from qaserve.routing import Floats
 from qaserve.text import fold
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
-
-Advance = Callable[[int], None]
 
 BATCH = 64
 """Texts in one forward pass of the encoder."""

@@ -1,4 +1,4 @@
-"""What a user would reach for instead: BM25, its fusion with a dense ranking, and txtai, dense and hybrid.
+"""What a user would reach for instead: rank fusion, and txtai, dense and hybrid; BM25 alone is `Fold.lexical`.
 
 Every function gives (m, n) scores of n documents for m queries, higher is better, for `train.metrics.intent_ranks`.
 """
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,29 +18,6 @@ if TYPE_CHECKING:
 FUSION_K = 60
 EXACT = "IDMap,Flat"
 """faiss compares with every vector; txtai's own choice above 5,000 documents is approximate."""
-
-
-def joined(questions: Sequence[str], answers: Sequence[str]) -> list[str]:
-    """(n,) documents "question answer"."""
-    return [f"{question} {answer}" for question, answer in zip(questions, answers, strict=True)]
-
-
-def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float32]:
-    """BM25 as bm25s does it when nothing is set (Lù 2024): Lucene's form, k1 = 1.5, b = 0.75, its English stop words.
-
-    Args:
-        queries: (m,) texts.
-        documents: (n,) texts, at least one; `joined` gives the strongest.
-
-    Returns:
-        (m, n) scores ≥ 0; 0 where no word is shared.
-    """
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(list(documents), stopwords="en", show_progress=False), show_progress=False)
-    words = bm25s.tokenize(list(queries), stopwords="en", return_ids=False, show_progress=False)
-    # get_scores() itself fails on a query of stop words alone.
-    scores = [index.get_scores_from_ids(index.get_tokens_ids(row)) for row in words]
-    return np.array(scores, dtype=np.float32).reshape(len(queries), len(documents))
 
 
 def reciprocal_rank_fusion(*scores: NDArray[np.floating], k: int = FUSION_K) -> NDArray[np.float64]:
@@ -75,7 +51,7 @@ def txtai_scores(
     `hybrid` is txtai's own: 0.5 · cosine + 0.5 · BM25 normalised to [0, 1]. Its MRR depends on what is indexed. On one
     split of the first corpus, MiniLM: answers 0.610; vectors of answers under the text "question answer" 0.630, under
     it the unit means of both vectors 0.627; "question answer" encoded as one text 0.636. The last is the strongest and
-    what a user of txtai gets, who hands it one text for both. Compare with that: `joined` and its vectors.
+    what a user of txtai gets, who hands it one text for both. Compare with that: those texts and their vectors.
 
     Args:
         documents: (n,) texts.

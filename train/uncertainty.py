@@ -19,9 +19,10 @@ import numpy as np
 
 from qaserve.encoder import LoadedModel, SentenceEncoder
 from qaserve.errors import EncoderError
+from qaserve.progress import Advance
 from qaserve.routing import Floats
 from qaserve.text import shorten
-from train.mlm_head import Advance, Batch, FittedHead, batches, fit, seeded, tokenized
+from train.mlm_head import Batch, FittedHead, batches, fit, seeded, tokenized
 
 if TYPE_CHECKING:
     import torch

@@ -62,7 +62,7 @@ def draw(build: BuildInfo) -> None:
     with found:
         st.markdown("#### Answers")
         for answer in result.answers:
-            _card(answer, result)
+            _card(answer)
         if not result.answers:
             st.info("The corpus holds no answer.")
     with reasons:
@@ -119,10 +119,10 @@ def _take(example: str) -> None:
     st.session_state["q"] = example
 
 
-def _card(answer: Answer, result: AskResult) -> None:
+def _card(answer: Answer) -> None:
     with st.container(border=True):
         st.markdown(f"**{answer.rank}. {literal(answer.question)}**")
-        st.caption(f"Score {answer.score:.2f} · {_moved(answer, result)}")
+        st.caption(f"Score {answer.score:.2f} · {_moved(answer)}")
         for block in blocks(answer.answer):
             if block.language is None:
                 st.markdown(block.text)
@@ -131,16 +131,14 @@ def _card(answer: Answer, result: AskResult) -> None:
         _chips(answer)
 
 
-def _moved(answer: Answer, result: AskResult) -> str:
-    if result.trace.projection == "none":
-        return "without projection"
+def _moved(answer: Answer) -> str:
     if answer.raw_rank is None:
-        return ":green[:material/arrow_upward: not in the first 100 without projection]"
+        return ":green[:material/arrow_upward: not in the first 100 of a plain search]"
     if answer.raw_rank > answer.rank:
-        return f":green[:material/arrow_upward: up from rank {answer.raw_rank}]"
+        return f":green[:material/arrow_upward: up from rank {answer.raw_rank} of a plain search]"
     if answer.raw_rank < answer.rank:
-        return f":orange[:material/arrow_downward: down from rank {answer.raw_rank}]"
-    return "same rank without projection"
+        return f":orange[:material/arrow_downward: down from rank {answer.raw_rank} of a plain search]"
+    return "same rank as in a plain search"
 
 
 def _chips(answer: Answer) -> None:

@@ -18,6 +18,9 @@ WEIGHED = {
     "centroid": "The clusters whose mean question is nearest are blended",
 }
 
+TURNED_BY_VOTE = "The vote turns your question towards answers of that kind"
+TURNED = {"student": "The student, which was taught what the vote does, turns your question"}
+
 
 def draw(result: AskResult) -> None:
     """Draw the reasons beside the answers."""
@@ -27,6 +30,7 @@ def draw(result: AskResult) -> None:
         _hits(trace)
     _clusters(trace)
     _turn(result)
+    _words(result)
     _raw(result)
     times = trace.timings_ms
     st.caption(
@@ -88,13 +92,17 @@ def _turn(result: AskResult) -> None:
         st.markdown(f"**{number}. Your question is not moved**")
         return
     first = result.answers[0]
-    st.markdown(f"**{number}. The vote turns your question towards answers of that kind**")
+    st.markdown(f"**{number}. {TURNED.get(trace.projection, TURNED_BY_VOTE)}**")
     before, after = st.columns(2)
     before.metric("Similarity to the first answer, before", f"{first.raw_similarity:.2f}", border=True)
     gain = first.similarity - first.raw_similarity
     after.metric("and after", f"{first.similarity:.2f}", delta=f"{gain:+.2f}", border=True)
     st.caption(f"Your question and the turned one have similarity {trace.projected_similarity:.2f} (1: not turned).")
-    if trace.lexical_weight and first.words:
+
+
+def _words(result: AskResult) -> None:
+    if result.answers and result.answers[0].parts.lexical:
+        first = result.answers[0]
         shared = ", ".join(f"`{word}`" for word in first.words[:WORDS_SHOWN])
         st.caption(
             f"Words in common with the first answer: {shared}. They make {first.parts.lexical:.2f} of its score "
@@ -104,10 +112,10 @@ def _turn(result: AskResult) -> None:
 
 def _raw(result: AskResult) -> None:
     trace = result.trace
-    if trace.projection == "none" or not trace.raw_answers:
+    if not trace.raw_answers or (trace.projection == "none" and not trace.lexical_weight):
         return
     now = {answer.cluster_id: answer.rank for answer in result.answers}
-    st.markdown(f"**{4 if trace.hits else 3}. Without it, these would have come first**")
+    st.markdown(f"**{4 if trace.hits else 3}. A plain search would have given these first**")
     frame = pd.DataFrame(
         {
             "rank": [answer.rank for answer in trace.raw_answers],

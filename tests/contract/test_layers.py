@@ -7,7 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    {"qaserve.text", "qaserve.errors", "qaserve.settings", "qaserve.records", "qaserve.progress", "qaserve"},
+    {
+        "qaserve.text",
+        "qaserve.errors",
+        "qaserve.files",
+        "qaserve.settings",
+        "qaserve.records",
+        "qaserve.progress",
+        "qaserve",
+    },
     {"qaserve.routing", "qaserve.projection", "qaserve.lexical", "train.metrics"},
     {
         "qaserve.store",
@@ -30,6 +38,7 @@ MODEL_ROOMS = {
     "train.distillation",
     "train.finetuning",
     "train.mlm_head",
+    "train.student_onnx",
     "train.uncertainty",
 }
 FILES = [path for package in ("qaserve", "ingest", "train", "ui") for path in sorted((ROOT / package).rglob("*.py"))]

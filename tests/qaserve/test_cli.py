@@ -77,7 +77,7 @@ def test_ask_explains_itself_to_a_person(run, loaded, routing):
     assert "Take material for bread" in out
     assert ("known questions are most like yours" in out) == (routing != "centroid")
     for text in (
-        "Without projection, these would have come first",
+        "A plain search would have given these first",
         f"routing {routing}",
         "similarity to the first answer",
         "words in common with it (weight 0.1): bread",

@@ -1,28 +1,13 @@
 import json
-import logging
-import sys
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from qaserve.errors import BundleError, CorpusError, StoreWriteError, UsageError
-from qaserve.student import Student, StudentSpec, make_module
-from train import distillation
-from train.distillation import (
-    CHECKPOINT,
-    OUR_RECIPE,
-    SEED_RECIPE,
-    SLOTS_RECIPE,
-    Distilled,
-    Epoch,
-    Recipe,
-    architectures,
-    choose_architecture,
-    distill,
-    export_onnx,
-    parse_architecture,
-)
+from qaserve.errors import CorpusError, StoreWriteError, UsageError
+from qaserve.student import StudentSpec
+from train.distillation import CHECKPOINT, distill
+from train.recipes import OUR_RECIPE, SEED_RECIPE, SLOTS_RECIPE, Recipe
 
 TRANSFORMER = StudentSpec(dimension=12, heads=3, layers=1)
 SLOTS = StudentSpec(dimension=12, form="slots", slots=8)
@@ -226,119 +211,3 @@ def test_the_proposals_recipe_is_the_proposals():
 def test_few_questions_are_enough_to_train(rng, count):
     spec = StudentSpec(dimension=12, form="slots", slots=64)  # more slots than questions
     assert distill(unit(rng, count, 12), teacher_of(rng), spec, SLOTS_RECIPE).epochs
-
-
-@pytest.mark.parametrize(
-    ("dimension", "clusters", "names"),
-    [
-        (768, 183, ["192x1", "16x2", "6x3", "4x4"]),
-        (384, 139, ["192x1", "12x2", "6x3", "4x4"]),
-        (12, 100, ["12x2", "6x3", "4x4"]),
-        (12, 1, ["1x1", "1x2", "1x3", "1x4"]),
-        (2, 1_000, []),
-    ],
-)
-def test_architectures_have_the_capacity_with_the_fewest_heads(dimension, clusters, names):
-    found = architectures(dimension, clusters)
-    assert [spec.name for spec in found] == [f"{name} residual" for name in names]
-    assert all(spec.capacity >= clusters for spec in found)
-    assert [spec.parameters for spec in found] == sorted(spec.parameters for spec in found)
-
-
-def distilled(spec, cosine):
-    point = Epoch(train_loss=0.1, validation_cosine=cosine)
-    return Distilled(
-        spec=spec,
-        weights=b"",
-        epochs=1,
-        best_epoch=1,
-        train_loss=0.1,
-        validation_cosine=cosine,
-        curve=(point,),
-        seconds=1,
-    )
-
-
-@pytest.mark.parametrize(("cosines", "layers"), [((0.979, 0.980, 0.9805), 1), ((0.97, 0.98, 0.981), 2)])
-def test_the_smallest_of_the_best_students_is_chosen(cosines, layers):
-    candidates = [distilled(spec, cosine) for spec, cosine in zip(architectures(12, 1), cosines, strict=False)]
-    assert choose_architecture(candidates).spec.layers == layers
-    assert choose_architecture(candidates[::-1]).spec.layers == layers
-
-
-def test_nothing_cannot_be_chosen_from():
-    with pytest.raises(ValueError, match="no student to choose from"):
-        choose_architecture([])
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("6x3", "6x3 residual"),
-        ("6x3-residual", "6x3 residual"),
-        ("12x2-plain", "12x2 plain"),
-        ("slots-256", "slots 256"),
-    ],
-)
-def test_architectures_are_read_from_their_short_form(text, name):
-    assert parse_architecture(text, 384).name == name
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("big", "architecture 'big' is not known"),
-        ("6x3-slots", "'6x3-slots' is not known"),
-        ("slots-", "'slots-' is not known"),
-        ("5x2", "'5x2' is not possible: 384 dimensions cannot be shared equally among 5 heads"),
-        ("0x2", "'0x2' is not possible: heads: Input should be greater than or equal to 1"),
-        ("6x99", "'6x99' is not possible: layers: Input should be less than or equal to 48"),
-        ("slots-0", "'slots-0' is not possible: the form slots needs slots of 1 or more"),
-    ],
-)
-def test_an_architecture_that_cannot_be_is_refused(text, message):
-    with pytest.raises(UsageError, match=message) as caught:
-        parse_architecture(text, 384)
-    assert "6x3-plain" in caught.value.hint
-    assert "slots-256" in caught.value.hint
-
-
-@pytest.fixture
-def trained(rng):
-    def train(spec):
-        return distill(unit(rng, 40, 12), teacher_of(rng), spec, SHORT).student
-
-    return train
-
-
-@pytest.mark.parametrize("spec", [TRANSFORMER, SLOTS], ids=["transformer", "slots"])
-def test_the_onnx_file_gives_the_students_outputs(trained, rng, tmp_path, caplog, spec):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    student, path = trained(spec), tmp_path / "folder" / "student.onnx"
-    assert export_onnx(student, path) <= 1e-4
-    assert [found.name for found in path.parent.iterdir()] == ["student.onnx"]
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for count in (1, 9):
-        rows = unit(rng, count, 12).astype(np.float32)
-        np.testing.assert_allclose(session.run(["projected"], {"question": rows})[0], student.project(rows), atol=1e-4)
-
-
-@pytest.mark.parametrize("difference", [0.002, np.nan])
-def test_an_onnx_file_that_disagrees_is_not_written(tmp_path, monkeypatch, difference):
-    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    monkeypatch.setattr(distillation, "_export", lambda student, path: path.write_bytes(b"another"))
-    monkeypatch.setattr(distillation, "_difference", lambda student, path: difference)
-    path = tmp_path / "student.onnx"
-    path.write_bytes(b"the one before")
-    with pytest.raises(BundleError, match=r"the ONNX file of slots 8 gives outputs that differ by (0\.002|nan)"):
-        export_onnx(Student(SLOTS, make_module(SLOTS, 0)), path)
-    assert [found.name for found in tmp_path.iterdir()] == ["student.onnx"]
-    assert path.read_bytes() == b"the one before"
-
-
-def test_a_missing_extra_names_its_install_command(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match="onnxruntime") as caught:
-        export_onnx(Student(SLOTS, make_module(SLOTS, 0)), tmp_path / "student.onnx")
-    assert caught.value.hint == "pip install 'qaserve[onnx]'"

@@ -3,7 +3,7 @@ import pytest
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.bundle import Defaults
-from qaserve.settings import ReadSettings
+from qaserve.settings import FitSettings, ReadSettings
 from train import fitting
 from train.fitting import choose, defaults_of, ranks_of
 from train.folds import Examples, make_fold
@@ -24,17 +24,17 @@ def examples(rows, encoder, write_rows):
 
 def test_what_is_chosen_was_tried_and_is_no_worse_than_the_start(examples):
     told = []
-    tuning = choose(examples, seed=0, rank_form="participation", advance=told.append)
+    tuning = choose(examples, FitSettings(seed=0), told.append)
     assert tuning.chosen.mrr >= tuning.curve[0].mrr
     assert tuning.chosen in tuning.curve
     assert len(told) == fitting.FOLDS + len(tuning.curve)
     assert tuning.queries == fitting.FOLDS * COUNT
     assert len({trial.model_dump_json(exclude={"mrr"}) for trial in tuning.curve}) == len(tuning.curve)
-    assert tuning == choose(examples, seed=0, rank_form="participation", advance=told.append)
+    assert tuning == choose(examples, FitSettings(seed=0), told.append)
 
 
 def test_the_figure_of_a_trial_is_what_asking_gives(examples):
-    tuning = choose(examples, seed=4, rank_form="participation", advance=lambda _: None)
+    tuning = choose(examples, FitSettings(seed=4), lambda _: None)
     found = []
     for number in range(fitting.FOLDS):
         split = phrasing_split(examples.pairs, 4 + number)
@@ -44,19 +44,26 @@ def test_the_figure_of_a_trial_is_what_asking_gives(examples):
 
 
 def test_a_given_anchor_is_kept(examples):
-    tuning = choose(examples, seed=0, anchor=7.0, rank_form="participation", advance=lambda _: None)
+    tuning = choose(examples, FitSettings(anchor=7.0), lambda _: None)
     assert {trial.anchor for trial in tuning.curve} == {7.0}
+
+
+def test_the_bound_on_clusters_holds_in_the_folds_too(examples, monkeypatch):
+    counts = []
+    monkeypatch.setattr(fitting, "ranks_of", lambda fold, _: counts.append(fold.count) or np.ones(len(fold.asked)))
+    choose(examples, FitSettings(max_clusters=3), lambda _: None)
+    assert set(counts) == {3}
 
 
 def test_too_few_phrasings_leave_the_defaults(examples):
     few = examples.take(np.arange(4 * (fitting.MIN_ASKED - 1)))
-    assert choose(few, seed=0, rank_form="participation", advance=lambda _: None) is None
+    assert choose(few, FitSettings(), lambda _: None) is None
     assert defaults_of(None) == Defaults()
 
 
 @pytest.mark.parametrize(("final", "routing"), [(None, "question"), (0.2, "question2")])
 def test_the_choice_becomes_the_builds_default(examples, final, routing):
-    tuning = choose(examples, seed=0, rank_form="participation", advance=lambda _: None)
+    tuning = choose(examples, FitSettings(seed=0), lambda _: None)
     trial = tuning.chosen.model_copy(update={"final_temperature": final, "hits": 16, "lexical_weight": 0.25})
     defaults = defaults_of(tuning.model_copy(update={"chosen": trial}))
     assert (defaults.routing, defaults.hits, defaults.lexical_weight) == (routing, 16, 0.25)
@@ -87,9 +94,9 @@ def test_a_gain_within_its_standard_error_changes_nothing(examples, monkeypatch)
 
     monkeypatch.setattr(fitting, "FOLDS", 1)
     monkeypatch.setattr(fitting, "ranks_of", by_chance)
-    kept = choose(examples, seed=0, rank_form="participation", advance=lambda _: None)
+    kept = choose(examples, FitSettings(seed=0), lambda _: None)
     assert kept.chosen.model_copy(update={"mrr": 0.0}) == start
     monkeypatch.setattr(fitting, "ranks_of", lambda fold, trial: np.full(len(fold.asked), 2 - trial.lexical_weight))
-    moved = choose(examples, seed=0, rank_form="participation", advance=lambda _: None)
+    moved = choose(examples, FitSettings(seed=0), lambda _: None)
     assert moved.chosen.lexical_weight == max(fitting.LEXICAL_WEIGHTS)
     assert moved.chosen.model_copy(update={"mrr": 0.0, "lexical_weight": start.lexical_weight}) == start
