@@ -3,6 +3,7 @@
 models/<corpus>/<build>/manifest.json     what it is, how it was made, and the SHA-256 of every other file
 models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions and answers
 models/<corpus>/<build>/lexicon.safetensors the words of the pairs and their BM25 scores
+models/<corpus>/<build>/student.safetensors the student's weights, where there is a student
 
 A bundle is written into a folder whose name starts with a dot and appears under its own name by one rename: it is
 whole or absent.
@@ -24,16 +25,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from qaserve.calibration import Calibration
 from qaserve.errors import BundleError, StoreWriteError
 from qaserve.lexical import Lexicon
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity, Record
 from qaserve.settings import CorpusName, HitCount, ProjectionName, RankForm, RoutingName, Temperature, Weight
+from qaserve.student import StudentSpec
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
 LEXICON = "lexicon.safetensors"
-FORMAT: Literal[2] = 2
+STUDENT = "student.safetensors"
+FORMAT: Literal[3] = 3
 
 BuildId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 
@@ -77,24 +81,43 @@ class Tuning(Record):
     curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
 
 
+class StudentInfo(Record):
+    """What a student is, and how it was taught."""
+
+    spec: StudentSpec
+    recipe: dict[str, float | int | str]
+    importance: str = Field("uniform", description="How the pairs were weighed in the loss.")
+    seed: int
+    epochs: int = Field(description="Epochs run.")
+    train_loss: float = Field(description="Of the epoch that was kept.")
+    validation_cosine: float = Field(
+        description="Mean cosine of student and teacher on known questions kept apart, in that epoch."
+    )
+
+
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
-    format: Literal[1, 2] = FORMAT
+    format: Literal[1, 2, 3] = FORMAT
     build: BuildId
     corpus: CorpusName
     corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
     encoder: EncoderIdentity
     pairs: int = Field(ge=1)
     anchor: float = Field(description="λ.")
+    anchor_setting: float | None = Field(None, description="λ as it was set; null: it was chosen.")
     rank_form: RankForm
     max_clusters: int
     seed: int
+    precision: float | None = Field(None, description="As it was set; see its setting. Null before format 3.")
     effective_rank: float
+    prior: str = Field("uniform", description="Which importance of the pairs their priors are.")
     defaults: Defaults
     tuning: Tuning | None = Field(
         None, description="Null: too few pairs to try on, or the numbers of an earlier build."
     )
+    calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
+    student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
     metrics: dict[str, float] = Field(default_factory=dict)
     clusters: tuple[ClusterInfo, ...]
     files: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z]+$")], FileEntry]
@@ -111,6 +134,8 @@ class Model:
     """(K, D) unit rows: where each cluster of answers lies."""
     lexicon: Lexicon | None
     """Words of the pairs; None in a bundle of format 1, which knew none."""
+    student: bytes | None = None
+    """The student's weights as `qaserve.student` writes them; read where they are used, for torch takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +166,8 @@ def pack(model: Model) -> dict[str, bytes]:
     }
     if model.lexicon is not None:
         files[LEXICON] = model.lexicon.tensors()
-    return {name: save_tensors(tensors) for name, tensors in files.items()}
+    packed = {name: save_tensors(tensors) for name, tensors in files.items()}
+    return packed if model.student is None else packed | {STUDENT: model.student}
 
 
 def entry_for(data: bytes) -> FileEntry:
@@ -201,6 +227,8 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise BundleError(f"bundle {build}: {MANIFEST} is not valid: {where}: {first['msg']}", hint=hint) from error
+    if (manifest.student is None) != (STUDENT not in manifest.files):
+        raise BundleError(f"bundle {build}: {MANIFEST} and its list of files disagree about a student", hint=hint)
     if (manifest.corpus, manifest.build) != (corpus, build):
         raise BundleError(
             f"bundle {build} of corpus {corpus}: {MANIFEST} says {manifest.build} of {manifest.corpus}", hint=hint
@@ -221,7 +249,7 @@ def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
         tensors = load_tensors(contents[TENSORS])
         bank = Bank(tensors["basis"], tensors["cores"], tensors["ranks"])
         lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON])) if LEXICON in contents else None
-        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon)
+        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon, contents.get(STUDENT))
     except (KeyError, ValueError, SafetensorError) as error:
         raise BundleError(f"bundle {manifest.build}: its tensors are not usable: {error}", hint=hint) from error
     expected = (len(manifest.clusters), manifest.encoder.dimension)

@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, list_builds
 from qaserve.bundle import Bundle, Defaults
+from qaserve.calibration import NEAREST, Top, evidence
 from qaserve.encoder import Encoder
 from qaserve.errors import BundleError, NotFoundError, UsageError
 from qaserve.projection import project_by_pairs
@@ -42,14 +44,22 @@ from qaserve.routing import (
 )
 from qaserve.settings import RoutingSettings
 from qaserve.store import AnswerHit, CollectionInfo, QuestionHit, Store
+from qaserve.student import Student
 from qaserve.text import control_character, has_surrogate, shorten
 
 MAX_QUESTION_CHARS = 4_000
 RAW_LOOK = 100
-"""Answers of the search without projection that raw_rank is read from."""
+"""Answers of the plain search that raw_rank is read from."""
 RAW_SHOWN = 3
 """How many of those a trace shows at the least."""
-NOT_CALIBRATED = Confidence(value=None, abstained=False, reason="This build has no calibration: judge by similarity.")
+NOT_CALIBRATED = Confidence(
+    value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
+)
+OTHER_OPTIONS = Confidence(
+    value=None,
+    abstained=False,
+    reason="The calibration holds for the options that the build chose, and these are others: judge by similarity.",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,12 @@ class LiveBuild:
     def clusters(self) -> tuple[ClusterInfo, ...]:
         """Names and sizes of the clusters."""
         return self.bundle.manifest.clusters
+
+    @cached_property
+    def student(self) -> Student | None:
+        """The build's student, read when it is first asked for; None where there is none."""
+        info, weights = self.bundle.manifest.student, self.bundle.model.student
+        return None if info is None or weights is None else Student.from_bytes(info.spec, weights)
 
 
 @dataclass(frozen=True)
@@ -146,9 +162,10 @@ class Engine:
         projected = _project(query, how, route, live)
         turned = time.perf_counter()
         words = _words(question, how, live)
-        best = rank_intents(self.store, self.corpus, live.info.build, projected, request.top_k, words)
+        best = rank_intents(self.store, self.corpus, live.info.build, projected, max(request.top_k, NEAREST), words)
         raw = self._raw_order(query, live) if request.explain else []
-        answers = self._answers(best, question, query, raw, live)
+        answers = self._answers(best[: request.top_k], question, query, raw, live)
+        confidence = _confidence(how, route, [one.score for one in best], answers, live)
         finished = time.perf_counter()
         timings = Timings(
             encode=_ms(ready, encoded),
@@ -161,7 +178,7 @@ class Engine:
             question=question,
             build=live.info.build,
             answers=answers,
-            confidence=NOT_CALIBRATED,
+            confidence=confidence,
             trace=_trace(how, route, live, _cosine(query, projected), raw[: max(request.top_k, RAW_SHOWN)], timings),
         )
 
@@ -172,6 +189,11 @@ class Engine:
         if live.bundle.model.lexicon is None:
             chosen["lexical_weight"] = 0.0
         how = Defaults.model_validate(chosen)
+        if how.projection == "student" and live.bundle.manifest.student is None:
+            raise UsageError(
+                f"build {live.info.build} has no student",
+                hint="`qaserve distill` trains one; or use projection 'cluster'.",
+            )
         if how.routing == "centroid" and how.projection == "pair":
             raise UsageError(
                 "projection 'pair' needs known questions that vote, and routing 'centroid' asks none",
@@ -292,6 +314,33 @@ def checked_question(text: str) -> str:
     return question
 
 
+def _confidence(
+    how: Defaults, route: Route, scores: list[float], answers: tuple[Answer, ...], live: LiveBuild
+) -> Confidence:
+    """How sure the first answer is; only asked the way that it was calibrated for."""
+    manifest = live.bundle.manifest
+    if manifest.calibration is None:
+        return NOT_CALIBRATED
+    if how != manifest.defaults:
+        return OTHER_OPTIONS
+    first = answers[0]
+    return manifest.calibration.confidence(
+        evidence(
+            similarities=np.array([hit.similarity for hit in route.hits]),
+            probabilities=route.probabilities,
+            clusters=np.array([hit.cluster for hit in route.hits]),
+            weights=route.weights,
+            scores=np.array(scores),
+            top=Top(
+                similarity=first.similarity,
+                raw_similarity=first.raw_similarity,
+                lexical=first.parts.lexical,
+                cluster=first.cluster,
+            ),
+        )
+    )
+
+
 def _words(question: str, how: Defaults, live: LiveBuild) -> Words | None:
     lexicon = live.bundle.model.lexicon
     if lexicon is None or how.lexical_weight == 0:
@@ -304,6 +353,8 @@ def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Flo
         return query
     if how.projection == "cluster":
         return live.bundle.model.bank.project(query, route.weights)
+    if how.projection == "student" and live.student is not None:
+        return live.student.project(query)
     shares = route.probabilities
     if route.votes is not None and how.routing == "question2":
         shares = redistribute(shares, [hit.cluster for hit in route.hits], route.votes, route.weights)

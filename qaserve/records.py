@@ -190,8 +190,10 @@ class Trace(Record):
 class Confidence(Record):
     """How sure the engine is that the first answer is right."""
 
-    value: float | None = Field(description="Probability; null while the build has no calibration.")
-    abstained: bool
+    value: float | None = Field(
+        description="Probability that it is; null where the build has no calibration for the options asked with."
+    )
+    abstained: bool = Field(description="Whether it is more likely that nothing here answers the question.")
     reason: str
 
 

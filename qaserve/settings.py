@@ -14,7 +14,7 @@ PREFIX = "QASERVE_"
 NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins with a letter or digit"
 
 RoutingName = Literal["question", "question2", "centroid"]
-ProjectionName = Literal["cluster", "pair", "none"]
+ProjectionName = Literal["cluster", "pair", "student", "none"]
 RankForm = Literal["participation", "entropy"]
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
@@ -82,13 +82,19 @@ class FitSettings(_Section):
     tune_pairs: int = Field(
         20_000, ge=0, description="Beyond so many pairs an ingest keeps the live build's numbers; `qaserve fit` tries."
     )
+    precision: float = Field(
+        0.75,
+        gt=0,
+        lt=1,
+        description="So many of the questions not abstained on have an answer here, were half of all such.",
+    )
 
 
 class RoutingSettings(_Section):
     """How a question is routed when it does not say. What is unset here comes from the build."""
 
     routing: RoutingName | None = Field(None, description="question, question2 or centroid.")
-    projection: ProjectionName | None = Field(None, description="cluster, pair or none.")
+    projection: ProjectionName | None = Field(None, description="cluster, pair, student or none.")
     temperature: Temperature | None = Field(None, description="τ of the softmax.")
     final_temperature: Temperature | None = Field(None, description="τ' of the second softmax of question2.")
     hits: HitCount | None = Field(None, description="N: how many known questions vote.")

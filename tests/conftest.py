@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ingest.build import Ingest
+from ingest.builder import Builder
 from qaserve.engine import Engine
 from qaserve.records import EncoderIdentity
 from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
@@ -147,17 +148,17 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_ingest(tmp_path: Path) -> Callable[..., Ingest]:
+def make_builder(tmp_path: Path) -> Callable[..., Builder]:
+    def make(store: Store, encoder: FakeEncoder, corpus: str = "things", **fit) -> Builder:
+        return Builder(store, encoder.identity, tmp_path / "models", corpus, fit=FitSettings(**fit), reporter=Silent())
+
+    return make
+
+
+@pytest.fixture
+def make_ingest(make_builder) -> Callable[..., Ingest]:
     def make(store: Store, encoder: FakeEncoder, corpus: str = "things", **fit) -> Ingest:
-        return Ingest(
-            store,
-            encoder,
-            tmp_path / "models",
-            corpus,
-            read=ReadSettings(),
-            fit=FitSettings(**fit),
-            reporter=Silent(),
-        )
+        return Ingest(make_builder(store, encoder, corpus, **fit), encoder, ReadSettings())
 
     return make
 

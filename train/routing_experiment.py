@@ -1,162 +1,363 @@
-"""The experiment behind `qaserve bench routing`: every routing with every projection, on held-out phrasings."""
+"""The experiment behind `qaserve bench routing`: every routing with every projection, on questions held out.
+
+Three splits. *phrasing*: new phrasings of known answers; the one to judge by. *intent*: questions about intents of
+which no question is known and on which nothing was fitted, while their answers can be found. *random*: the proposal's
+own, for comparison only, because near-repeats of what is asked stay on the training side. The proposal's W, which take
+a minute a split at D 768, the numbers chosen by trial and txtai are measured on phrasing alone.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
 
-from qaserve.bundle import Defaults
+from qaserve.bundle import Defaults, Trial
+from qaserve.errors import UsageError
 from qaserve.progress import Advance
-from qaserve.records import Pair, Record
 from qaserve.routing import Floats
-from train.fitting import choose, ranks_of
+from qaserve.settings import FitSettings
+from train.comparison import COSINE, MRR, Tally, row_cosines
+from train.experiment import Experiment, Source
+from train.fitting import START, choose, ranks_of
 from train.folds import Examples, Fold, make_fold
-from train.metrics import Interval, mean_cosine, paired_bootstrap, summarize
-from train.peers import reciprocal_rank_fusion
-from train.splits import phrasing_split
+from train.metrics import intent_ranks
+from train.peers import reciprocal_rank_fusion, txtai_scores
+from train.routing_report import (
+    BEST_QUESTION,
+    BM25,
+    CENTROID,
+    CHOSEN,
+    DEFAULT,
+    FUSION,
+    LEXICAL_WEIGHTS,
+    PER_PAIR,
+    PER_PAIR_SEED,
+    QUESTION,
+    QUESTION2,
+    QUESTION_HITS,
+    QUESTION_SEED_TEMPERATURE,
+    RAW,
+    RAW_QUESTIONS,
+    SEED_CENTROID,
+    SEED_CENTROIDS,
+    SEED_QUESTION,
+    SEED_QUESTION2,
+    SEED_TEMPERATURE,
+    TXTAI,
+    TXTAI_BOTH,
+    TXTAI_HYBRID,
+    TXTAI_HYBRID_ANSWERS,
+    RoutingReport,
+    RoutingRun,
+    SplitName,
+    SplitResults,
+    Tested,
+    WordsPoint,
+    findings,
+    plots,
+    tables,
+    with_words,
+)
+from train.splits import Split, check_families, first_families, intent_split, phrasing_split, random_split
 
-SEED_TEMPERATURE = 0.1
-"""Temperature and top-k of the proposal's own recipe."""
-SEED_CENTROIDS = 10
-LEXICAL_WEIGHTS = (0.05, 0.1, 0.2, 0.5)
-REFERENCE = "raw answers"
-CHOSEN = "the product: numbers chosen on the training side"
+SPLITS: dict[SplitName, Callable[..., Split]] = {
+    "phrasing": phrasing_split,
+    "intent": intent_split,
+    "random": random_split,
+}
+QUICK_PAIRS = 300
+QUICK_DIMENSION = 400
+"""Above it, a quick run leaves the proposal's dense W out."""
+RIVALS = (
+    RAW,
+    RAW_QUESTIONS,
+    BM25,
+    FUSION,
+    SEED_CENTROID,
+    SEED_QUESTION,
+    SEED_QUESTION2,
+    TXTAI,
+    TXTAI_BOTH,
+    TXTAI_HYBRID,
+    TXTAI_HYBRID_ANSWERS,
+    DEFAULT,
+)
+"""What the product is measured against; its own default numbers where it has others."""
 
 
-class Result(Record):
-    """A method's figures, mean over the seeds."""
+class Hypothesis(NamedTuple):
+    """What the proposal expects, as a difference that can be measured."""
 
+    claim: str
     method: str
-    metrics: dict[str, float]
-    gain: Interval | None = Field(description=f"Difference in MRR to {REFERENCE!r}, over all questions of all seeds.")
+    reference: str
+    measure: str = MRR
+    at_least: float = 0.0
+    split: SplitName = "phrasing"
 
 
-class RoutingReport(Record):
-    """What the experiment found."""
-
-    encoder: str
-    dimension: int
-    pairs: int
-    seeds: tuple[int, ...]
-    queries: float
-    clusters: float
-    anchor: float
-    results: tuple[Result, ...]
-
+HYPOTHESES = (
+    Hypothesis(
+        "routing by questions instead of centroids gives 5% more cosine or better, with the proposal's W",
+        SEED_QUESTION,
+        SEED_CENTROID,
+        COSINE,
+        0.05,
+    ),
+    Hypothesis(
+        "routing by questions instead of centroids gives 5% more cosine or better, with anchored W",
+        QUESTION_SEED_TEMPERATURE,
+        CENTROID,
+        COSINE,
+        0.05,
+    ),
+    Hypothesis(
+        "routing by questions at the product's temperature gives 5% more cosine or better, with anchored W",
+        QUESTION,
+        CENTROID,
+        COSINE,
+        0.05,
+    ),
+    Hypothesis("routing by questions finds better, with the proposal's W", SEED_QUESTION, SEED_CENTROID),
+    Hypothesis("routing by questions finds better, with anchored W", QUESTION_SEED_TEMPERATURE, CENTROID),
+    Hypothesis("routing by questions at the product's temperature finds better, with anchored W", QUESTION, CENTROID),
+    Hypothesis(
+        "routing by questions generalises better, to intents that nothing was fitted on",
+        QUESTION_SEED_TEMPERATURE,
+        CENTROID,
+        split="intent",
+    ),
+    Hypothesis("a final softmax over the clusters finds better, with the proposal's W", SEED_QUESTION2, SEED_QUESTION),
+    Hypothesis("a final softmax over the clusters finds better, with anchored W", QUESTION2, QUESTION),
+    Hypothesis(
+        "a cluster should weigh more with every question that matches, not by its best", QUESTION, BEST_QUESTION
+    ),
+    Hypothesis("projection with the proposal's W finds better than none", SEED_QUESTION, RAW),
+    Hypothesis("one W for each cluster finds better than a blend of single pairs' W", QUESTION_HITS, PER_PAIR),
+)
 
 Method = Callable[[Fold], Floats]
 
 
-def methods(defaults: Defaults, anchor: float) -> dict[str, Method]:
-    """What is compared, by name: how each method moves the queries.
-
-    Where no number of hits is named all questions vote; centroid routing blends the top 10, as the proposal does, and
-    `question2` is question routing with its final softmax.
-    """
-    t, hits, final = defaults.temperature, defaults.hits, defaults.final_temperature
-    seed_t, top = SEED_TEMPERATURE, SEED_CENTROIDS
-
-    def anchored(fold: Fold, weights: Floats) -> Floats:
-        return fold.bank(anchor).project_rows(fold.asked.questions, weights)
-
-    return {
-        "raw answers": lambda fold: fold.asked.questions,
-        f"seed W, centroid τ={seed_t}": lambda fold: fold.through_centred(fold.by_centroids(seed_t, top)),
-        f"seed W, question τ={seed_t}": lambda fold: fold.through_centred(fold.by_questions(seed_t, None)),
-        f"seed W, question2 τ={seed_t}": lambda fold: fold.through_centred(fold.by_questions(seed_t, None, seed_t)),
-        f"anchored W, centroid τ={seed_t}": lambda fold: anchored(fold, fold.by_centroids(seed_t, top)),
-        f"anchored W, question τ={t:g}": lambda fold: anchored(fold, fold.by_questions(t, None)),
-        f"anchored W, question τ={t:g}, {hits} hits": lambda fold: anchored(fold, fold.by_questions(t, hits)),
-        f"anchored W, question2 τ={t:g}": lambda fold: anchored(fold, fold.by_questions(t, None, final)),
-        f"per-pair W, τ={seed_t}": lambda fold: fold.through_pairs(fold.shares(seed_t, None)),
-        f"per-pair W, τ={t:g}, {hits} hits": lambda fold: fold.through_pairs(fold.shares(t, hits)),
-    }
-
-
-def run(
-    pairs: Sequence[Pair],
-    questions: NDArray[np.floating],
-    answers: NDArray[np.floating],
-    *,
-    encoder: str,
-    seeds: Sequence[int],
-    anchor: float,
-    advance: Advance,
-) -> RoutingReport:
-    """Compare all methods on the phrasing split of each seed; nothing is tuned on the questions asked.
+def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> RoutingRun:
+    """Compare all methods on the three splits of each seed; nothing is tuned on the questions asked.
 
     Args:
-        pairs: n pairs.
-        questions: (n, D) unit rows.
-        answers: (n, D) unit rows.
-        encoder: Name, for the report.
-        seeds: One split and one K-means each.
-        anchor: λ.
-        advance: Told 1 after each method of each seed.
+        source: Pairs and vectors. With the encoder that made them, txtai gets vectors of "question answer" as one text.
+        seeds: One of each split and one K-means each.
+        quick: The first of the seeds alone, about 300 pairs, no text encoded.
+        advance: Told as often as `steps` says.
+
+    Raises:
+        CorpusError: No phrasing can be held out, or all pairs are of one intent.
+        EncoderError: The encoder cannot be loaded.
     """
-    figures: dict[str, list[dict[str, float]]] = {}
-    reciprocal: dict[str, list[Floats]] = {}
-    folds = []
-    examples = Examples(pairs, np.asarray(questions, np.float64), np.asarray(answers, np.float64))
+    examples = source.examples
+    if quick:
+        examples, seeds = examples.take(first_families(examples.pairs, QUICK_PAIRS)), seeds[:1]
+    check_families(examples.pairs)
+    together = None if quick else _encoded_together(source)
+    advance(1)
+    dense = not quick or examples.questions.shape[1] <= QUICK_DIMENSION
+    found = _Found({name: Tally() for name in SPLITS}, {name: [] for name in SPLITS}, [], {})
     for seed in seeds:
-        split = phrasing_split(pairs, seed)
-        fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
-        folds.append((len(fold.asked), fold.count))
-        for name, ranks, more in _judge(fold, anchor, seed):
-            figures.setdefault(name, []).append(summarize(ranks) | more)
-            reciprocal.setdefault(name, []).append(1 / ranks)
-            advance(1)
-    means = {
-        name: {metric: float(np.mean([row[metric] for row in rows])) for metric in rows[0]}
-        for name, rows in figures.items()
-    }
-    pooled = {name: np.concatenate(values) for name, values in reciprocal.items()}
-    gains = {name: paired_bootstrap(values, pooled[REFERENCE]) for name, values in pooled.items() if name != REFERENCE}
-    return RoutingReport(
+        for name, split in SPLITS.items():
+            held_out = split(examples.pairs, seed)
+            fold = fold_of(examples, held_out, seed, whole=name != "phrasing")
+            found.sizes[name].append((len(fold.asked), len(fold.searched), fold.count))
+            _everywhere(fold, found.tallies[name], advance)
+            if name == "phrasing":
+                texts = None if together is None else together[held_out.train]
+                _phrasing_alone(fold, seed, dense, texts, found, advance)
+    return _summary(source.encoder, examples, seeds, found)
+
+
+def steps(seeds: Sequence[int], quick: bool) -> int:
+    """How often `run` will call `advance`, each time with 1."""
+    everywhere = len(SCORINGS) + len(METHODS) + len(LEXICAL_WEIGHTS)
+    return 1 + len(seeds[:1] if quick else seeds) * (len(SPLITS) * everywhere + len(ALONE))
+
+
+def fold_of(examples: Examples, split: Split, seed: int, *, whole: bool) -> Fold:
+    """The fold of a split.
+
+    Args:
+        examples: All pairs.
+        split: What is fitted on and what is asked.
+        seed: Of K-means.
+        whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they have no
+            words in the lexicon and no vote.
+    """
+    known, asked = examples.take(split.train), examples.take(split.test)
+    if not whole:
+        return make_fold(known, asked, seed)
+    fitted = set(split.train.tolist())
+    pairs = [
+        pair if row in fitted else pair.model_copy(update={"question": ""}) for row, pair in enumerate(examples.pairs)
+    ]
+    return make_fold(known, asked, seed, searched=Examples(pairs, examples.questions, examples.answers))
+
+
+def _encoded_together(source: Source) -> Floats | None:
+    """(n, D) unit vectors of "question answer" as one text."""
+    if source.model is None:
+        return None
+    return source.model.encode_answers(_joined(source.examples)).astype(np.float64)
+
+
+def _joined(examples: Examples) -> list[str]:
+    return [f"{pair.question} {pair.answer}" for pair in examples.pairs]
+
+
+class _Found(NamedTuple):
+    """What the seeds have given so far."""
+
+    tallies: dict[SplitName, Tally]
+    sizes: dict[SplitName, list[tuple[int, int, int]]]
+    """Questions asked, pairs searched and clusters, for each seed."""
+    chosen: list[Trial]
+    left_out: dict[str, None]
+
+
+def _anchored(fold: Fold, weights: Floats) -> Floats:
+    return fold.bank(START.anchor).project_rows(fold.asked.questions, weights)
+
+
+def _best_questions(fold: Fold, temperature: float) -> Floats:
+    """(m, K) cluster weights where the best question of a cluster votes for it, alone."""
+    shares = fold.shares(temperature, None)
+    best = np.stack([shares[:, fold.labels == cluster].max(axis=1) for cluster in range(fold.count)], axis=1)
+    return np.asarray(best / best.sum(axis=1, keepdims=True))
+
+
+T, HITS, FINAL = START.temperature, START.hits, Defaults().final_temperature
+SEED_T, TOP = SEED_TEMPERATURE, SEED_CENTROIDS
+
+SCORINGS: dict[str, Method] = {
+    RAW_QUESTIONS: lambda fold: intent_ranks(fold.similarities, fold.known.intents, fold.asked.intents),
+    BM25: lambda fold: fold.ranks(fold.lexical),
+    FUSION: lambda fold: fold.ranks(reciprocal_rank_fusion(fold.cosines(fold.asked.questions), fold.lexical)),
+}
+"""What is compared without moving the question: (m,) ranks."""
+METHODS: dict[str, Method] = {
+    RAW: lambda fold: fold.asked.questions,
+    CENTROID: lambda fold: _anchored(fold, fold.by_centroids(SEED_T, TOP)),
+    QUESTION_SEED_TEMPERATURE: lambda fold: _anchored(fold, fold.by_questions(SEED_T, None)),
+    QUESTION: lambda fold: _anchored(fold, fold.by_questions(T, None)),
+    QUESTION_HITS: lambda fold: _anchored(fold, fold.by_questions(T, HITS)),
+    QUESTION2: lambda fold: _anchored(fold, fold.by_questions(T, None, FINAL)),
+    BEST_QUESTION: lambda fold: _anchored(fold, _best_questions(fold, T)),
+    PER_PAIR_SEED: lambda fold: fold.through_pairs(fold.shares(SEED_T, None)),
+    PER_PAIR: lambda fold: fold.through_pairs(fold.shares(T, HITS)),
+}
+"""What is compared by how it moves the questions: (m, D).
+
+Where no number of hits is named all questions vote; centroid routing blends the top 10, as the proposal does, and
+`question2` is question routing with its final softmax.
+"""
+SEED_METHODS: dict[str, Method] = {
+    SEED_CENTROID: lambda fold: fold.through_centred(fold.by_centroids(SEED_T, TOP)),
+    SEED_QUESTION: lambda fold: fold.through_centred(fold.by_questions(SEED_T, None)),
+    SEED_QUESTION2: lambda fold: fold.through_centred(fold.by_questions(SEED_T, None, SEED_T)),
+}
+"""The proposal's."""
+ALONE = ("the proposal's W", "the numbers chosen", "txtai")
+"""What is measured on phrasing alone, in steps."""
+
+
+def _everywhere(fold: Fold, tally: Tally, advance: Advance) -> None:
+    """What is measured on every split."""
+    for method, move in METHODS.items():
+        _add_moved(fold, method, move, tally)
+        advance(1)
+    for method, ranks_of_fold in SCORINGS.items():
+        tally.add(method, ranks_of_fold(fold))
+        advance(1)
+    moved = METHODS[QUESTION_HITS](fold)
+    for weight in LEXICAL_WEIGHTS:
+        tally.add(with_words(weight), fold.ranks(fold.scores(moved, weight)))
+        advance(1)
+
+
+def _phrasing_alone(
+    fold: Fold, seed: int, dense: bool, together: Floats | None, found: _Found, advance: Advance
+) -> None:
+    tally = found.tallies["phrasing"]
+    if dense:
+        for method, move in SEED_METHODS.items():
+            _add_moved(fold, method, move, tally)
+    else:
+        found.left_out["the proposal's W, dense: a quick run has no time for them at this dimension"] = None
+    advance(1)
+    tuning = choose(fold.known, FitSettings(anchor=None, seed=seed), lambda _: None)
+    if tuning is None:
+        found.left_out["numbers chosen on the training side: it is too small to hold questions out of it"] = None
+    else:
+        tally.add(CHOSEN, ranks_of(fold, tuning.chosen))
+        found.chosen.append(tuning.chosen)
+    advance(1)
+    try:
+        for method, ranks in list(_txtai(fold, together)):
+            tally.add(method, ranks)
+    except UsageError as missing:
+        found.left_out[f"txtai: {missing}; {missing.hint}"] = None
+    advance(1)
+
+
+def _add_moved(fold: Fold, method: str, move: Method, tally: Tally) -> None:
+    moved = move(fold)
+    tally.add(method, fold.ranks(fold.cosines(moved)), row_cosines(moved, fold.asked.answers))
+
+
+def _txtai(fold: Fold, together: Floats | None) -> Iterator[tuple[str, Floats]]:
+    """Names and ranks (m,) of txtai with vectors of the same encoder; `together`: as `_encoded_together`."""
+    queries, vectors = [pair.question for pair in fold.asked.pairs], fold.asked.questions
+    answers, both = [pair.answer for pair in fold.known.pairs], _joined(fold.known)
+    yield TXTAI, fold.ranks(txtai_scores(answers, fold.known.answers, queries, vectors))
+    if together is None:
+        scores = txtai_scores(both, fold.known.answers, queries, vectors, hybrid=True)
+        yield TXTAI_HYBRID_ANSWERS, fold.ranks(scores)
+        return
+    yield TXTAI_BOTH, fold.ranks(txtai_scores(both, together, queries, vectors))
+    yield TXTAI_HYBRID, fold.ranks(txtai_scores(both, together, queries, vectors, hybrid=True))
+
+
+def _summary(encoder: str, examples: Examples, seeds: Sequence[int], found: _Found) -> RoutingRun:
+    phrasing = found.tallies["phrasing"]
+    product = CHOSEN if CHOSEN in phrasing.methods else DEFAULT
+    return RoutingRun(
         encoder=encoder,
-        dimension=questions.shape[1],
-        pairs=len(pairs),
+        dimension=examples.questions.shape[1],
+        pairs=len(examples),
         seeds=tuple(seeds),
-        queries=float(np.mean([queries for queries, _ in folds])),
-        clusters=float(np.mean([clusters for _, clusters in folds])),
-        anchor=anchor,
-        results=tuple(Result(method=name, metrics=metrics, gain=gains.get(name)) for name, metrics in means.items()),
+        splits=tuple(_split_results(name, found) for name in SPLITS),
+        words=tuple(_words_point(phrasing, weight) for weight in (0.0, *LEXICAL_WEIGHTS)),
+        chosen=tuple(found.chosen),
+        product=product,
+        against=phrasing.differences(product, [name for name in RIVALS if name != product]),
+        hypotheses=tuple(
+            Tested(
+                claim=one.claim,
+                split=one.split,
+                at_least=one.at_least,
+                difference=found.tallies[one.split].difference(one.method, one.reference, one.measure),
+            )
+            for one in HYPOTHESES
+            if {one.method, one.reference} <= found.tallies[one.split].methods
+        ),
+        left_out=tuple(found.left_out),
     )
 
 
-def steps(seeds: Sequence[int]) -> int:
-    """How often `run` will call `advance`."""
-    return len(seeds) * (len(methods(Defaults(), 1.0)) + len(SCORINGS) + len(LEXICAL_WEIGHTS) + 1)
+def _split_results(name: SplitName, found: _Found) -> SplitResults:
+    queries, searched, clusters = np.mean(found.sizes[name], axis=0).tolist()
+    results = found.tallies[name].results(RAW)
+    return SplitResults(split=name, queries=queries, searched=searched, clusters=clusters, results=results)
 
 
-SCORINGS: dict[str, Method] = {
-    "raw questions": lambda fold: fold.similarities,
-    "BM25 over question and answer": lambda fold: fold.lexical,
-    "reciprocal rank fusion of raw answers and BM25": lambda fold: reciprocal_rank_fusion(
-        fold.cosines(fold.asked.questions), fold.lexical
-    ),
-}
-"""What is compared without moving the question: (m, n) scores."""
+def _words_point(tally: Tally, weight: float) -> WordsPoint:
+    one = tally.difference(with_words(weight) if weight else QUESTION_HITS, QUESTION_HITS)
+    return WordsPoint(weight=weight, mrr=one.base + one.gain.mean, gain=one.gain)
 
 
-def _judge(fold: Fold, anchor: float, seed: int) -> Iterator[tuple[str, Floats, dict[str, float]]]:
-    """Name, ranks (m,), and what else there is to say of each method."""
-    for name, score in SCORINGS.items():
-        yield name, fold.ranks(score(fold)), {}
-    for name, move in methods(Defaults(), anchor).items():
-        moved = move(fold)
-        yield name, fold.ranks(fold.cosines(moved)), {"cosine": mean_cosine(moved, fold.asked.answers)}
-    t, hits = Defaults().temperature, Defaults().hits
-    moved = fold.bank(anchor).project_rows(fold.asked.questions, fold.by_questions(t, hits))
-    for weight in LEXICAL_WEIGHTS:
-        yield (
-            f"anchored W, question τ={t:g}, {hits} hits, words β={weight:g}",
-            fold.ranks(fold.scores(moved, weight)),
-            {},
-        )
-    tuning = choose(fold.known, seed=seed, rank_form="participation", advance=lambda _: None)
-    if tuning is not None:
-        chosen = tuning.chosen
-        numbers = {"anchor": chosen.anchor, "temperature": chosen.temperature, "lexical_weight": chosen.lexical_weight}
-        yield CHOSEN, ranks_of(fold, chosen), numbers
+EXPERIMENT = Experiment("routing", "Routing and projection", RoutingReport, tables, findings, plots)

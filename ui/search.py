@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qaserve.records import Answer, AskRequest, AskResult, BuildInfo
+from qaserve.records import Answer, AskRequest, BuildInfo
 from ui import data, why
 from ui.markdown import blocks, literal
 
@@ -16,6 +16,7 @@ PROJECTIONS = {
     None: "as the build says",
     "cluster": "clusters' projections",
     "pair": "single pairs' projections",
+    "student": "the student",
     "none": "no projection",
 }
 CHIPS_SHOWN = 4

@@ -1,42 +1,50 @@
-"""`qaserve bench`."""
+"""`qaserve bench`: one command for every experiment, all made alike, and what else can be measured."""
 
+import json
+import shlex
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.table import Table
+from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table as Drawn
+from rich.text import Text
 
 from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
-from qaserve.errors import CorpusError, UsageError
+from qaserve.errors import EncoderError, UsageError
 from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
+from train.experiments import EXPERIMENTS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from qaserve.encoder import SentenceEncoder
+    from qaserve.records import Record
+    from train.experiment import Source, Table
+    from train.experiments import ExperimentModule
+    from train.reports import Measured
 
-    from qaserve.records import Pair
-    from train.routing_experiment import RoutingReport
-
-MIN_PAIRS = 30
-SHOWN = ("mrr", "hit1", "hit3", "hit5", "cosine")
+NAME_WIDTH = 24
+"""Of the first column of a table on a narrow terminal."""
+MAX_WIDTH = 400
 
 bench_app = typer.Typer(help="Measure, on data that nothing was fitted or tuned on.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
-ROUTING_HELP = """Compare every routing with every projection, on held-out phrasings.
+EXPERIMENT_HELP = """{about}
 
-For each seed one phrasing of every answer family of three or more is held out; clusters, K and W see only the rest.
-Relevant is the pair's own intent (`cluster_id`); every intent is ranked once, by its best answer. Vectors are those of
-the live build, or those of a file with arrays `Q` and `A` in the order of a corpus file.
+Vectors are those of the live build, or those of files with arrays `Q` and `A` in the order of a corpus file; the name
+of such a file is taken as the encoder's.
 
 **Examples**
 
-    qaserve bench routing --seeds 5
+    qaserve bench {name} --quick
 
-    qaserve bench routing --corpus skills_qa.jsonl --embeddings mpnet.npz --json
+    qaserve bench {name} --corpus skills_qa.jsonl --embeddings minilm.npz --reports reports
 """
-
 
 LATENCY_HELP = """Ask known questions and show where the time goes, beside the bare encoder and bare Qdrant searches.
 
@@ -47,49 +55,71 @@ LATENCY_HELP = """Ask known questions and show where the time goes, beside the b
     qaserve bench latency --questions 500 --json
 """
 
+PUBLISH_HELP = """Write the page of results from the reports of experiments, and draw their plots again.
+
+Nothing is measured. A report of `--quick` is refused: it saw only a part of the data.
+
+**Examples**
+
+    qaserve bench publish
+
+    qaserve bench publish --check
+"""
+
 
 @bench_app.callback()
 def bench() -> None:
     """Measure, on data that nothing was fitted or tuned on."""
 
 
-@bench_app.command(help=ROUTING_HELP)
-def routing(
-    *,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="How many splits, seeds 0, 1, 2 …")] = 3,
-    corpus: Annotated[Path | None, typer.Option(help="Corpus file of the embeddings.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="npz file with arrays Q and A.")] = None,
-    as_json: Json = False,
-) -> None:
-    """See ROUTING_HELP."""
-    from train import routing_experiment
-    from train.fitting import DEFAULT_ANCHOR
+class Options(NamedTuple):
+    """What the command of an experiment was told."""
 
-    settings = get_settings()
-    if (corpus is None) != (embeddings is None):
-        raise UsageError("--corpus and --embeddings go together", hint="Give both, or neither for the live build.")
-    if corpus is not None and embeddings is not None:
-        pairs, questions, answers = _from_files(settings, corpus, embeddings)
-        encoder = embeddings.stem
-    else:
-        pairs, questions, answers, encoder = _from_live_build(settings)
-    if len(pairs) < MIN_PAIRS:
-        raise CorpusError(f"{len(pairs)} pairs are too few to split; {MIN_PAIRS} are needed", hint="Ingest more pairs.")
-    numbers = range(seeds)
-    with Bars(err).stage("Comparing (methods)", routing_experiment.steps(numbers)) as advance:
-        report = routing_experiment.run(
-            pairs,
-            questions,
-            answers,
-            encoder=encoder,
-            seeds=numbers,
-            anchor=settings.fit.anchor or DEFAULT_ANCHOR,
-            advance=advance,
-        )
-    if as_json:
-        print(report.model_dump_json(indent=2))
-    else:
-        _show(report)
+    name: str
+    seeds: int
+    corpus: Path | None
+    embeddings: tuple[Path, ...]
+    quick: bool
+    folder: Path | None
+    as_json: bool
+
+    @property
+    def command(self) -> str:
+        """The command line that gives the same figures again, without the folders of this machine."""
+        parts = ["qaserve", "bench", self.name, "--seeds", str(self.seeds)]
+        if self.corpus is not None:
+            parts += ["--corpus", self.corpus.resolve().name]
+        for path in self.embeddings:
+            parts += ["--embeddings", path.name]
+        return shlex.join([*parts, "--quick"] if self.quick else parts)
+
+
+def _add(name: str) -> None:
+    """Make the command of an experiment."""
+    listed = EXPERIMENTS[name]
+    how_many = f"How many: seeds 0, 1, 2 …; {listed.seeds} unless told otherwise, 1 with --quick."
+
+    @bench_app.command(name, help=EXPERIMENT_HELP.format(about=listed.about, name=name))
+    def experiment(
+        *,
+        seeds: Annotated[int | None, typer.Option(min=1, max=100, help=how_many, show_default=False)] = None,
+        corpus: Annotated[Path | None, typer.Option(help="Corpus file of the embeddings.")] = None,
+        embeddings: Annotated[
+            list[Path] | None, typer.Option(help="npz file with arrays Q and A; may be given several times.")
+        ] = None,
+        quick: Annotated[
+            bool, typer.Option("--quick", help="See that it runs: seconds, on a part of the data.")
+        ] = False,
+        reports: Annotated[Path | None, typer.Option(help="Folder to write report and plots to.")] = None,
+        as_json: Json = False,
+    ) -> None:
+        """See EXPERIMENT_HELP."""
+        number = seeds or (1 if quick else listed.seeds)
+        _measure(Options(name, number, corpus, tuple(embeddings or ()), quick, reports, as_json))
+
+
+for _name in EXPERIMENTS:
+    _add(_name)
 
 
 @bench_app.command(help=LATENCY_HELP)
@@ -123,59 +153,122 @@ def latency(
     out.print(f"Bank of W: {report.bank_bytes:,} bytes; as dense matrices {report.dense_bank_bytes:,}")
 
 
-def _from_live_build(settings: Settings) -> "tuple[list[Pair], NDArray[np.float32], NDArray[np.float32], str]":
-    import numpy as np
+@bench_app.command(help=PUBLISH_HELP)
+def publish(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if page or plots are stale.")] = False,
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+    page: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/results.md"),
+    as_json: Json = False,
+) -> None:
+    """See PUBLISH_HELP."""
+    from train import results
 
-    from qaserve.store import open_store
-
-    with open_store(settings.store, "qaserve bench") as store:
-        corpus = corpus_to_ask(settings, store)
-        build = store.live(corpus)
-        encoder = store.info(corpus, build).encoder.id
-        rows = list(store.scroll(corpus, build))
-    pairs = [row.stored.pair for row in rows]
-    return pairs, np.stack([row.question for row in rows]), np.stack([row.answer for row in rows]), encoder
-
-
-def _from_files(
-    settings: Settings, corpus: Path, embeddings: Path
-) -> "tuple[list[Pair], NDArray[np.float32], NDArray[np.float32]]":
-    import numpy as np
-
-    from ingest.readers import Located, find_files, read_files
-
-    pairs = [item.pair for item in read_files(find_files([corpus]), settings.read) if isinstance(item, Located)]
-    try:
-        with np.load(embeddings, allow_pickle=False) as arrays:
-            questions, answers = arrays["Q"], arrays["A"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CorpusError(
-            f"{embeddings} is not an npz file with arrays Q and A: {error}", hint="Save it with numpy.savez."
-        ) from error
-    if not questions.ndim == answers.ndim == 2 or not len(questions) == len(answers) == len(pairs):
-        raise CorpusError(
-            f"{embeddings} holds Q {questions.shape} and A {answers.shape}; {corpus} gives {len(pairs)} pairs",
-            hint="Both arrays need a row for every pair, in the order of the file.",
-        )
-    return pairs, questions, answers
+    found = (results.check if check else results.publish)(reports, page)
+    stale = [str(path) for path in found.stale]
+    if as_json:
+        print(json.dumps({"page": str(page), "experiments": found.experiments, "stale": stale}, indent=2))
+    else:
+        shown = ", ".join(found.experiments) or "no experiment"
+        out.print(Text(f"{page} {'is checked' if check else 'is written'}: {shown}"))
+        for path in stale:
+            err.print(Text(f"stale: {path}; `qaserve bench publish` makes it anew"))
+    if stale:
+        raise typer.Exit(1)
 
 
-def _show(report: "RoutingReport") -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("method")
-    for name in SHOWN:
-        table.add_column({"mrr": "MRR", "cosine": "cos"}.get(name, name.replace("hit", "Hit@")), justify="right")
-    table.add_column("MRR over raw answers (95%)", justify="right")
-    for result in report.results:
-        cells = [f"{result.metrics[name]:.3f}" if name in result.metrics else "–" for name in SHOWN]
-        gain = (
-            "–"
-            if result.gain is None
-            else f"{result.gain.mean:+.3f} ({result.gain.low:+.3f} … {result.gain.high:+.3f})"
-        )
-        table.add_row(result.method, *cells, gain)
-    out.print(table)
-    out.print(
-        f"{report.pairs:,} pairs, encoder {report.encoder} (D {report.dimension}), mean of {len(report.seeds)} splits "
-        f"with {report.queries:.0f} held-out questions and {report.clusters:.0f} clusters, λ {report.anchor:g}."
+def _measure(options: Options) -> None:
+    """Run an experiment for every encoder, and show, print and write what came out."""
+    _check(options)
+    from train import reports
+
+    module = EXPERIMENTS[options.name].load()
+    if options.folder is not None:
+        reports.check_writable(options.folder, module.EXPERIMENT, quick=options.quick)
+    sources = _sources(get_settings(), options)
+    started = time.perf_counter()
+    report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
+    origin = reports.provenance(
+        options.command,
+        seeds=range(options.seeds),
+        quick=options.quick,
+        wall_seconds=time.perf_counter() - started,
     )
+    measured = reports.Measured(module.EXPERIMENT, reports.Document(provenance=origin, report=report))
+    if options.as_json:
+        print(reports.to_json(measured.document), end="")
+    else:
+        _show(measured)
+    for path in reports.write(options.folder, measured) if options.folder is not None else ():
+        err.print(Text(f"written: {path}"))
+
+
+def _check(options: Options) -> None:
+    if (options.corpus is None) != (not options.embeddings):
+        raise UsageError("--corpus and --embeddings go together", hint="Give both, or neither for the live build.")
+    names = [path.stem for path in options.embeddings]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"{names.count(name)} files are called {name}: their name is the encoder's in the report",
+                hint="Rename them.",
+            )
+
+
+def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Record":
+    seeds = range(options.seeds)
+    with Bars(err).stage(f"{source.encoder} (steps)", module.steps(seeds, options.quick)) as advance:
+        return module.run(source, seeds=seeds, quick=options.quick, advance=advance)
+
+
+def _sources(settings: Settings, options: Options) -> "list[Source]":
+    from qaserve.store import open_store
+    from train.sources import from_build, from_files
+
+    encoder = _encoder_at_hand(settings)
+    if options.corpus is not None:
+        return [from_files(options.corpus, path, settings.read, encoder) for path in options.embeddings]
+    with open_store(settings.store, f"qaserve bench {options.name}") as store:
+        return [from_build(store, corpus_to_ask(settings, store), encoder)]
+
+
+def _encoder_at_hand(settings: Settings) -> "SentenceEncoder | None":
+    """The encoder of the settings where its files are on this machine; for an experiment nothing is downloaded."""
+    from qaserve.weights import check_installed, source_for
+
+    source = source_for(settings.encoder.encoder)
+    if source.kind == "hub":
+        return None
+    try:
+        check_installed(source, str(settings.store.data_dir / "encoders"))
+    except EncoderError:
+        return None
+    return make_encoder(settings)
+
+
+def _show(measured: "Measured") -> None:
+    experiment, document = measured
+    for table in experiment.tables(document.report):
+        out.print(Text(table.title, style="bold"))
+        drawn = _drawn(table)
+        # A terminal may be too narrow for all figures; long lines are better than figures without their digits.
+        needed = Measurement.get(out, out.options.update(max_width=MAX_WIDTH), drawn).minimum
+        Console(width=max(out.width, needed)).print(Padding(drawn, (0, 0, 1, 0)))
+    for finding in experiment.findings(document.report):
+        out.print(Text(f"- {finding}"))
+    if document.provenance.quick:
+        err.print("Measured with --quick, on a part of the data: these figures say only that it runs.")
+
+
+def _drawn(table: "Table") -> Drawn:
+    """Only headers and the first column wrap; figures stay whole."""
+    drawn = Drawn(box=None, pad_edge=False, header_style="dim")
+    for number, (name, *cells) in enumerate(zip(table.columns, *table.rows, strict=True)):
+        widest = max(len(text) for text in [*cells, *name.split()])
+        if number:
+            drawn.add_column(Text(fill(name, widest)), justify="right", min_width=widest, no_wrap=True)
+        else:
+            drawn.add_column(Text(name), min_width=min(widest, NAME_WIDTH))
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn

@@ -1,5 +1,6 @@
 """`qaserve fetch` and `qaserve ingest`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,9 @@ from qaserve.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from ingest.build import Ingest
+    from ingest.builder import Builder
     from ingest.report import IngestReport
+    from qaserve.records import EncoderIdentity
     from qaserve.store import Store
 
 FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.
@@ -57,14 +60,31 @@ build's own pairs; what was tried and how well it did stays in the manifest. The
     qaserve fit
 
     QASERVE_ANCHOR=2 qaserve fit --json
+
+    qaserve fit --prior entropy
+"""
+
+DISTILL_HELP = """Teach a student what routing and projection do: one small network that needs no votes.
+
+The result is a new build, made live, that answers with `--projection student` as well. An architecture is `slots-M`
+(attention over M learned slots), `HEADSxLAYERS` (a residual transformer; `6x3-plain` without the residual), or `auto`:
+slots and transformers of capacity H^L ≥ K are trained, and the smallest that is as good as the best at questions kept
+apart stays. An interrupted training goes on where it was. The next `fit` or changing `ingest` makes a build without a
+student, for its W are others.
+
+**Examples**
+
+    qaserve distill
+
+    qaserve distill --architecture auto
+
+    qaserve distill --architecture 6x3 --importance entropy --onnx student.onnx --json
 """
 
 
 @app.command(help=FETCH_HELP)
 def fetch(*, as_json: Json = False) -> None:
     """See FETCH_HELP."""
-    import json
-
     path = fetch_corpus(get_settings())
     print(json.dumps({"path": str(path)}) if as_json else path)
 
@@ -92,19 +112,63 @@ def ingest(
 
 
 @app.command(help=FIT_HELP)
-def fit(*, as_json: Json = False) -> None:
+def fit(
+    *,
+    prior: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Importance of the pairs in routing; `uniform` takes it back.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """See FIT_HELP."""
+    from ingest.refit import refit
     from qaserve.cli.show import show_fit
     from qaserve.store import open_store
 
     settings = get_settings()
     with open_store(settings.store, "qaserve fit") as store:
-        corpus = corpus_to_ask(settings, store)
-        manifest = _ingest(settings, store, corpus).refit()
+        encoder = make_encoder(settings)
+        builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
+        manifest = refit(builder, prior, encoder)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
         show_fit(out, manifest)
+
+
+@app.command(help=DISTILL_HELP)
+def distill(
+    *,
+    architecture: Annotated[str, typer.Option(help="slots-M, HEADSxLAYERS, HEADSxLAYERS-plain, or auto.")] = (
+        "slots-256"
+    ),
+    importance: Annotated[str, typer.Option(metavar="NAME", help="How the pairs are weighed in the loss.")] = "uniform",
+    onnx: Annotated[
+        Path | None, typer.Option(help="Write the student as ONNX too, and compare it (extra `onnx`).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """See DISTILL_HELP."""
+    from ingest.refit import add_student
+    from qaserve.cli.show import show_distilled
+    from qaserve.store import open_store
+    from qaserve.student import Student
+    from train.student_onnx import check_installed, export_onnx
+
+    settings = get_settings()
+    if onnx is not None:
+        check_installed()
+    with open_store(settings.store, "qaserve distill") as store:
+        encoder = make_encoder(settings)
+        builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
+        report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
+    difference = None if onnx is None else export_onnx(Student.from_bytes(report.student.spec, report.weights), onnx)
+    if as_json:
+        exported = {} if onnx is None else {"onnx": {"file": str(onnx), "largest_difference": difference}}
+        print(json.dumps(report.model_dump(mode="json") | exported, indent=2))
+    else:
+        show_distilled(out, report)
+        if onnx is not None:
+            out.print(f"{onnx}: onnxruntime gives the same to {difference:.1g}")
 
 
 def fetch_corpus(settings: Settings) -> Path:
@@ -122,15 +186,15 @@ def run_ingest(
     return _ingest(settings, store, corpus).run(paths, replace=replace, dry_run=dry_run)
 
 
+def make_builder(settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity") -> "Builder":
+    """What makes builds of a corpus, with progress bars."""
+    from ingest.builder import Builder
+
+    return Builder(store, encoder, settings.store.models_dir, corpus, fit=settings.fit, reporter=Bars(err))
+
+
 def _ingest(settings: Settings, store: "Store", corpus: str) -> "Ingest":
     from ingest.build import Ingest
 
-    return Ingest(
-        store,
-        make_encoder(settings),
-        settings.store.models_dir,
-        corpus,
-        read=settings.read,
-        fit=settings.fit,
-        reporter=Bars(err),
-    )
+    encoder = make_encoder(settings)
+    return Ingest(make_builder(settings, store, corpus, encoder.identity), encoder, settings.read)

@@ -1,6 +1,6 @@
 """How answers, traces and reports look in a terminal. Everything from a corpus is printed as plain text."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
 from rich.markdown import Markdown
@@ -12,6 +12,9 @@ from ingest.report import IngestReport
 from qaserve.bundle import Manifest
 from qaserve.records import Answer, AskResult, BuildInfo, Trace
 from qaserve.text import shorten
+
+if TYPE_CHECKING:
+    from ingest.refit import DistillReport
 
 HITS_SHOWN = 8
 CLUSTERS_SHOWN = 6
@@ -35,9 +38,9 @@ def show_answers(console: Console, result: AskResult) -> None:
 
 def _about(answer: Answer) -> str:
     moved = (
-        "not in the first 100 without projection"
+        "not in the first 100 of a plain search"
         if answer.raw_rank is None
-        else f"rank {answer.raw_rank} without projection"
+        else f"rank {answer.raw_rank} in a plain search"
     )
     lexical = [f"words {answer.parts.lexical:.3f}"] if answer.parts.lexical else []
     parts = [f"score {answer.score:.3f}", *lexical, moved, answer.cluster_id, *answer.related_skills[:3]]
@@ -109,6 +112,7 @@ def _movement(trace: Trace, result: AskResult) -> Group:
     said = {
         "cluster": "The clusters' projections, blended by weight, turn your question",
         "pair": "The projections of the single pairs, blended by probability, turn your question",
+        "student": "The student, which was taught what the clusters' projections do, turns your question",
         "none": "No projection: your question stays where it is",
     }[trace.projection]
     lines = [Text.assemble(("3. ", "bold"), (said, "bold"))]
@@ -128,7 +132,7 @@ def _raw(trace: Trace) -> Group:
     table = _table(("rank", "right"), ("similarity", "right"), ("answer to", None))
     for answer in trace.raw_answers:
         table.add_row(str(answer.rank), f"{answer.similarity:.3f}", Text(shorten(answer.question, 200)))
-    return Group(Text("4. Without projection, these would have come first", style="bold"), table, Text())
+    return Group(Text("4. A plain search would have given these first", style="bold"), table, Text())
 
 
 def _footer(result: AskResult) -> Text:
@@ -230,6 +234,8 @@ def show_fit(console: Console, manifest: Manifest) -> None:
         f"  λ {manifest.anchor:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
         f"β {numbers.lexical_weight:g}"
     )
+    if manifest.prior != "uniform":
+        console.print(f"  pairs are weighed by their importance: {manifest.prior}")
     if tuning is None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
@@ -237,3 +243,23 @@ def show_fit(console: Console, manifest: Manifest) -> None:
         f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
         f"{tuning.queries} held-out questions in {tuning.folds} folds"
     )
+
+
+def show_distilled(console: Console, report: "DistillReport") -> None:
+    """The students that were trained, and the one that was kept."""
+    table = Table(box=None, pad_edge=False, header_style=DIM)
+    for title in ("student", "parameters", "capacity", "cosine to teacher", "train loss", "epochs", "seconds", ""):
+        table.add_column(title, justify="left" if title in {"student", ""} else "right")
+    for one in report.candidates:
+        table.add_row(
+            one.name,
+            f"{one.parameters:,}",
+            f"{one.capacity:,}",
+            f"{one.validation_cosine:.3f}",
+            f"{one.train_loss:.4f}",
+            str(one.epochs),
+            f"{one.seconds:.0f}",
+            "kept" if one.name == report.student.spec.name else "",
+        )
+    console.print(table)
+    console.print(f"Build {report.build} is live; ask with --projection student.")

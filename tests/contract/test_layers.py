@@ -16,7 +16,7 @@ FLOORS = [
         "qaserve.progress",
         "qaserve",
     },
-    {"qaserve.routing", "qaserve.projection", "qaserve.lexical", "train.metrics"},
+    {"qaserve.routing", "qaserve.projection", "qaserve.lexical", "qaserve.calibration", "train.metrics"},
     {
         "qaserve.store",
         "qaserve.store_connection",

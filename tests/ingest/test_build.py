@@ -5,7 +5,7 @@ import pytest
 
 from qaserve import bundle as bundles
 from qaserve.builds import activate, list_builds, prune
-from qaserve.errors import CorpusError, EncoderError, EncoderMismatchError, NotFoundError, StoreWriteError, UsageError
+from qaserve.errors import CorpusError, EncoderError, EncoderMismatchError, StoreWriteError, UsageError
 from qaserve.records import AskRequest
 
 
@@ -302,37 +302,6 @@ def test_an_encoder_that_fails_leaves_the_live_build(memory, encoder, make_inges
     with pytest.raises(EncoderError, match="no usable vector"):
         make_ingest(memory, encoder).run([write_rows(rows())])
     assert snapshot(memory) == before
-
-
-def test_a_fit_makes_a_new_build_of_the_same_pairs_and_encodes_nothing(store, encoder, make_ingest, write_rows, rows):
-    report = make_ingest(store, encoder).run([write_rows(rows())])
-    before = {row.stored.id for row in store.scroll("things", report.build)}
-    encoder.encoded.clear()
-    manifest = make_ingest(store, encoder, anchor=3.0).refit()
-    assert encoder.encoded == []
-    assert manifest.build != report.build
-    assert manifest.anchor == 3.0
-    assert store.live("things") == manifest.build
-    assert {row.stored.id for row in store.scroll("things", manifest.build)} == before
-    assert report.build in {info.build for info in store.builds("things")}, "the earlier build stays"
-
-
-def test_a_fit_needs_a_live_build(memory, encoder, make_ingest):
-    with pytest.raises(NotFoundError, match="no corpus 'things'"):
-        make_ingest(memory, encoder).refit()
-
-
-def test_an_interrupted_fit_leaves_the_live_build(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
-    report = make_ingest(memory, encoder).run([write_rows(rows())])
-
-    def crash(*_, **__):
-        raise StoreWriteError("full")
-
-    monkeypatch.setattr("ingest.build.bundles.write", crash)
-    with pytest.raises(StoreWriteError, match="full"):
-        make_ingest(memory, encoder, anchor=3.0).refit()
-    assert memory.live("things") == report.build
-    assert [info.build for info in memory.builds("things")] == [report.build]
 
 
 def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(

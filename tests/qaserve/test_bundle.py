@@ -104,7 +104,7 @@ def test_every_single_flipped_bit_is_noticed(written, rng, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "format: Input should be 1 or 2"),
+        ({"format": 4}, "format: Input should be 1, 2 or 3"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),

@@ -202,33 +202,8 @@ def test_doctor_says_who_has_the_folder(run, loaded):
     assert f"process {os.getpid()} (qaserve serve" in out.replace("\n", " ")
 
 
-def test_bench_latency_reports_every_stage(run, loaded):
-    code, out, _ = run("bench", "latency", "--questions", "6", "--json")
-    report = json.loads(out)
-    assert code == 0
-    assert report["questions"] == 6
-    assert report["engine"]["total"] >= report["engine"]["search"] > 0
-    assert report["dense_bank_bytes"] == report_clusters(run) * 48 * 48 * 4
-    assert "bare encoder" in run("bench", "latency", "--questions", "6")[1]
-
-
 def report_clusters(run):
     return json.loads(run("builds", "list", "--json")[1])["builds"][0]["clusters"]
-
-
-def test_bench_routing_compares_the_live_builds_pairs(run, write_rows, rows):
-    things = [f"thing{number}" for number in range(12)]
-    run("ingest", write_rows(rows(things)))
-    code, out, _ = run("bench", "routing", "--seeds", "1", "--json")
-    report = json.loads(out)
-    assert (code, report["pairs"], report["queries"]) == (0, 48, 12)
-    assert "anchored W" in run("bench", "routing", "--seeds", "1")[1]
-
-
-def test_bench_routing_needs_something_to_split(run, loaded):
-    code, _, err = run("bench", "routing")
-    assert code == 1
-    assert "24 pairs are too few to split" in err
 
 
 def test_a_port_in_use_is_named(run, loaded, monkeypatch):
@@ -396,3 +371,36 @@ def test_a_weight_of_words_out_of_range_is_named(run, loaded):
     code, _, err = run("ask", "bread", "--lexical-weight", "1.5")
     assert code == 2
     assert "--lexical-weight 1.5: Input should be less than or equal to 1" in err
+
+
+def test_distill_teaches_a_student_that_ask_can_use(run, loaded, tmp_path):
+    code, _, err = run("ask", "bread", "--projection", "student")
+    assert code == 2
+    assert "qaserve distill" in err
+    file = tmp_path / "student.onnx"
+    code, out, _ = run("distill", "--architecture", "slots-4", "--onnx", file, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["onnx"] == {"file": str(file), "largest_difference": pytest.approx(0, abs=1e-4)}
+    assert file.is_file()
+    assert document["student"]["spec"]["slots"] == 4
+    assert "weights" not in document
+    result = json.loads(run("ask", "bread", "--projection", "student", "--json")[1])
+    assert (result["build"], result["trace"]["projection"]) == (document["build"], "student")
+    code, out, _ = run("distill", "--architecture", "slots-8")
+    assert code == 0
+    assert "slots 8" in out
+    assert "--projection student" in out
+
+
+def test_an_architecture_that_is_not_one_is_refused_with_the_way_out(run, loaded):
+    code, _, err = run("distill", "--architecture", "big")
+    assert code == 2
+    assert "architecture 'big' is not known" in err
+    assert "slots-M" in err
+
+
+def test_fit_with_an_unknown_prior_names_those_there_are(run, loaded):
+    code, _, err = run("fit", "--prior", "luck")
+    assert code == 2
+    assert "fisher-empirical" in err

@@ -24,6 +24,7 @@ BOUNDS = {
     "FINAL_TEMPERATURE": ("routing", 1e-4, 1e3, ["0", "0.00009", "1000.1", "-1", "nan", "inf"]),
     "HITS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "LEXICAL_WEIGHT": ("routing", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
+    "PRECISION": ("fit", 1e-6, 1 - 1e-6, ["0", "1", "-1", "nan"]),
     "TUNE_PAIRS": ("fit", 0, 10**12, ["-1", "1.5"]),
     "CENTROIDS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
@@ -32,7 +33,7 @@ BOUNDS = {
 }
 CHOICES = {
     "ROUTING": ("routing", ["question", "question2", "centroid"]),
-    "PROJECTION": ("routing", ["cluster", "pair", "none"]),
+    "PROJECTION": ("routing", ["cluster", "pair", "student", "none"]),
     "RANK_FORM": ("fit", ["participation", "entropy"]),
 }
 

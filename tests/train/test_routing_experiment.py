@@ -1,16 +1,21 @@
-import json
+import sys
 
 import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.cli.bench import _from_files
-from qaserve.records import Pair
-from qaserve.settings import ReadSettings, get_settings
-from qaserve.text import fold
-from train.metrics import intent_ranks, mean_cosine, summarize
-from train.routing_experiment import run, steps
-from train.splits import phrasing_split
+from qaserve.errors import CorpusError
+from qaserve.settings import ReadSettings
+from train import routing_experiment as experiment
+from train import routing_report as report_of
+from train.comparison import Difference, Tally
+from train.experiment import Source
+from train.folds import Examples
+from train.metrics import Interval
+from train.routing_experiment import EXPERIMENT, fold_of, run, steps
+from train.routing_report import CHOSEN, DEFAULT, RAW, RAW_QUESTIONS, RoutingReport, verdict, with_words
+from train.sources import from_files
+from train.splits import Split, intent_split
 
 # Published for MiniLM, mean of three seeds: MRR, Hit@3, cosine to the answer. A reproduction lands within ±0.02.
 PUBLISHED = {
@@ -22,73 +27,197 @@ PUBLISHED = {
     "anchored W, question τ=0.05": (0.649, 0.789, 0.724),
     "per-pair W, τ=0.1": (0.652, 0.792, 0.722),
 }
+THINGS = [f"thing{number} part{number % 7}" for number in range(40)]
+
+
+@pytest.fixture
+def examples(rows, encoder, write_rows):
+    items = read_files(find_files([write_rows(rows(THINGS))]), ReadSettings())
+    pairs = [item.pair for item in items if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs])
+    answers = encoder.encode_answers([pair.answer for pair in pairs])
+    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+
+
+def measure(source, *, quick=False, seeds=(0,)):
+    told = []
+    found = run(source, seeds=seeds, quick=quick, advance=told.append)
+    assert set(told) == {1}
+    assert len(told) == steps(seeds, quick)
+    return found
+
+
+def of(found, split="phrasing"):
+    (part,) = (part for part in found.splits if part.split == split)
+    return {one.method: one for one in part.results}
 
 
 @pytest.mark.corpus
 def test_the_published_figures_come_out_on_one_seed(real_corpus):
     embeddings = real_corpus.parents[1] / "embeddings" / "minilm.npz"
-    pairs, questions, answers = _from_files(get_settings(), real_corpus, embeddings)
-    done = []
-    report = run(pairs, questions, answers, encoder="minilm", seeds=[0], anchor=1.0, advance=done.append)
-    assert sum(done) == steps([0])
-    found = {result.method: result.metrics for result in report.results}
+    found = measure(from_files(real_corpus, embeddings, ReadSettings()))
+    results = of(found)
     for method, (mrr, hit3, cosine) in PUBLISHED.items():
-        assert found[method]["mrr"] == pytest.approx(mrr, abs=0.02), method
-        assert found[method]["hit3"] == pytest.approx(hit3, abs=0.02), method
+        assert results[method].metrics["mrr"] == pytest.approx(mrr, abs=0.02), method
+        assert results[method].metrics["hit3"] == pytest.approx(hit3, abs=0.02), method
         if cosine is not None:
-            assert found[method]["cosine"] == pytest.approx(cosine, abs=0.02), method
-    assert found["seed W, question τ=0.1"]["mrr"] < found["raw answers"]["mrr"]
-    assert found["anchored W, question τ=0.05, 32 hits"]["mrr"] > found["raw answers"]["mrr"]
+            assert results[method].metrics["cosine"] == pytest.approx(cosine, abs=0.02), method
+    assert found.product == CHOSEN
+    better = {one.reference for one in found.against if one.gain.low > 0}
+    assert better >= {RAW, report_of.FUSION, report_of.SEED_CENTROID, report_of.SEED_QUESTION}
 
 
-@pytest.mark.corpus
-def test_a_held_out_question_is_not_on_the_training_side(real_corpus):
-    items = read_files(find_files([real_corpus]), ReadSettings())
-    pairs = [item.pair for item in items if isinstance(item, Located)]
-    split = phrasing_split(pairs, seed=3)
-    asked = {fold(pairs[row].question) for row in split.test}
-    assert not asked & {fold(pairs[row].question) for row in split.train}
-    assert len(split.test) == 552
-    np.testing.assert_array_equal(split.test, phrasing_split(pairs, seed=3).test)
-    assert set(split.test) != set(phrasing_split(pairs, seed=4).test)
+def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
+    pytest.importorskip("txtai", reason="the extra `peers` is not installed")
+    found = measure(Source("fake", examples), seeds=(0, 1))
+    assert [part.split for part in found.splits] == ["phrasing", "intent", "random"]
+    assert [(part.queries, part.searched) for part in found.splits] == [(40, 120), (32, 160), (16, 160)]
+    for part in found.splits:
+        assert [one.method for one in part.results if one.gain is None] == [RAW]
+    alone = set(of(found)) - set(of(found, "intent"))
+    assert alone == {*experiment.SEED_METHODS, CHOSEN, report_of.TXTAI, report_of.TXTAI_HYBRID_ANSWERS}
+    assert len(found.chosen) == 2
+    assert found.left_out == ()
+    assert {one.reference for one in found.against} == set(experiment.RIVALS) - {
+        report_of.TXTAI_BOTH,
+        report_of.TXTAI_HYBRID,
+    }
+    assert len(found.hypotheses) == len(experiment.HYPOTHESES)
 
 
-def test_small_families_are_not_split():
-    pairs = [
-        Pair(
-            pair_id=str(n), cluster_id="c", question=f"q{n}", answer="a", source_file="f", extra={"original_answer": o}
-        )
-        for n, o in enumerate(["x", "x", "y", "y", "y"])
+def test_the_same_seeds_give_the_same_run(examples):
+    assert measure(Source("fake", examples)) == measure(Source("fake", examples))
+
+
+def test_txtai_over_vectors_of_the_answers_is_raw_answers(examples):
+    pytest.importorskip("txtai", reason="the extra `peers` is not installed")
+    results = of(measure(Source("fake", examples)))
+    assert results[report_of.TXTAI].metrics["mrr"] == pytest.approx(results[RAW].metrics["mrr"])
+
+
+def test_with_the_encoder_txtai_gets_question_and_answer_as_one_text(examples, encoder):
+    pytest.importorskip("txtai", reason="the extra `peers` is not installed")
+    found = measure(Source("fake", examples, encoder))
+    assert encoder.encoded[-160:] == [f"{pair.question} {pair.answer}" for pair in examples.pairs]
+    results = of(found)
+    assert {report_of.TXTAI_BOTH, report_of.TXTAI_HYBRID} <= set(results)
+    assert report_of.TXTAI_HYBRID_ANSWERS not in results
+
+
+def test_what_is_not_installed_or_too_small_is_left_out_and_said(examples, monkeypatch):
+    monkeypatch.setitem(sys.modules, "txtai", None)
+    found = measure(Source("fake", examples.take(np.arange(80))))
+    assert found.product == DEFAULT
+    assert DEFAULT not in {one.reference for one in found.against}
+    assert CHOSEN not in of(found)
+    said = EXPERIMENT.findings(RoutingReport(runs=(found,)))
+    assert [sentence for sentence in said if "left out" in sentence] == [
+        "fake: left out: numbers chosen on the training side: it is too small to hold questions out of it.",
+        (
+            "fake: left out: txtai: the comparison with txtai needs a package that is not installed: txtai; "
+            "pip install 'qaserve[peers]'."
+        ),
     ]
-    split = phrasing_split(pairs, seed=0)
-    assert len(split.test) == 1
-    assert split.test[0] in {2, 3, 4}
 
 
-def test_ranks_count_every_intent_once_by_its_best_answer():
-    scores = np.array([[0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.4]])
-    intents = ["a", "a", "b", "c"]
-    assert intent_ranks(scores, intents, ["b", "a"]).tolist() == [2, 3]
-    assert intent_ranks(scores, intents, ["c", "nobody"]).tolist() == [3, np.inf]
+def test_quick_takes_one_seed_and_few_pairs(examples, monkeypatch):
+    monkeypatch.setattr(experiment, "QUICK_PAIRS", 99)
+    monkeypatch.setattr(experiment, "QUICK_DIMENSION", 20)
+    found = measure(Source("fake", examples), quick=True, seeds=(7, 8))
+    assert (found.pairs, found.seeds) == (100, (7,))
+    assert not set(experiment.SEED_METHODS) & set(of(found))
+    assert "the proposal's W, dense: a quick run has no time for them at this dimension" in found.left_out
+    assert len(found.hypotheses) == 8
 
 
-def test_metrics_are_their_definitions():
-    found = summarize(np.array([1, 2, 4, np.inf]))
-    assert found["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 4) / 4)
-    assert (found["hit1"], found["hit3"], found["hit5"]) == (0.25, 0.5, 0.75)
-    assert found["ndcg10"] == pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(5)) / 4)
-    assert summarize(np.array([11.0]))["ndcg10"] == 0
-    assert mean_cosine(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0]])) == pytest.approx(0.6)
+def test_pairs_without_phrasings_are_refused(examples):
+    with pytest.raises(CorpusError, match="no answer of 2 pairs has 3 phrasings"):
+        run(Source("fake", examples.take(np.arange(2))), seeds=(0,), quick=False, advance=lambda _: None)
 
 
-def test_embeddings_of_another_corpus_are_refused(tmp_path, rows):
-    from qaserve.errors import CorpusError
+def test_an_intent_held_out_keeps_its_answers_and_loses_its_questions(examples):
+    split = intent_split(examples.pairs, 0)
+    fold = fold_of(examples, split, 0, whole=True)
+    assert len(fold.known) == len(split.train)
+    assert [pair.answer for pair in fold.searched.pairs] == [pair.answer for pair in examples.pairs]
+    for row in split.test:
+        assert fold.searched.pairs[row].question == ""
+    for row in split.train:
+        assert fold.searched.pairs[row] == examples.pairs[row]
+    ranks = experiment.SCORINGS[RAW_QUESTIONS](fold)
+    assert np.isinf(ranks).all()
+    assert np.isfinite(fold.ranks(fold.cosines(fold.asked.questions))).all()
 
-    corpus, embeddings = tmp_path / "c.jsonl", tmp_path / "e.npz"
-    corpus.write_text("\n".join(map(json.dumps, rows())))
-    np.savez(embeddings, Q=np.zeros((3, 4)), A=np.zeros((3, 4)))
-    with pytest.raises(CorpusError, match=r"Q \(3, 4\) and A \(3, 4\); .* gives 24 pairs"):
-        _from_files(get_settings(), corpus, embeddings)
-    embeddings.write_text("no")
-    with pytest.raises(CorpusError, match="not an npz file"):
-        _from_files(get_settings(), corpus, embeddings)
+
+def test_no_word_of_an_unknown_question_is_searched(examples):
+    """The word `recipe` is in one phrasing of each family and in no answer."""
+    asked = np.array([row for row, pair in enumerate(examples.pairs) if "recipe" in pair.question])
+    split = Split(np.setdiff1d(np.arange(len(examples)), asked), asked)
+    only_recipe = [pair.model_copy(update={"question": "recipe"}) for pair in examples.take(asked).pairs]
+    fold = fold_of(examples, split, 0, whole=True)
+    alone = Examples(only_recipe, fold.asked.questions, fold.asked.answers)
+    assert not type(fold)(fold.known, alone, fold.labels, fold.count, fold.searched).lexical.any()
+    assert type(fold)(fold.known, alone, fold.labels, fold.count, examples).lexical.any()
+
+
+def test_the_best_question_of_a_cluster_votes_alone(examples):
+    fold = fold_of(examples, intent_split(examples.pairs, 1), 1, whole=False)
+    weights = experiment._best_questions(fold, 0.1)
+    powers = np.exp(fold.similarities / 0.1)
+    best = np.array([[row[fold.labels == k].max() for k in range(fold.count)] for row in powers])
+    np.testing.assert_allclose(weights, best / best.sum(axis=1, keepdims=True))
+
+
+def test_words_add_to_what_has_none(examples):
+    found = measure(Source("fake", examples))
+    none, *more = found.words
+    assert (none.weight, none.gain) == (0, Interval(low=0, mean=0, high=0))
+    results = of(found)
+    assert none.mrr == pytest.approx(results[report_of.QUESTION_HITS].metrics["mrr"])
+    for point in more:
+        assert point.mrr == pytest.approx(results[with_words(point.weight)].metrics["mrr"])
+        assert point.gain.mean == pytest.approx(point.mrr - none.mrr)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_least", "word"),
+    [
+        (0.06, 0.08, 0.1, "held"),
+        (0.01, 0.08, 0.1, "undecided"),
+        (0.01, 0.03, 0.1, "did not hold"),
+        (-0.03, -0.01, 0.0, "did not hold"),
+        (-0.01, 0.2, 0.1, "no difference"),
+        (0.01, 0.03, 0.0, "held"),
+    ],
+)
+def test_a_hypothesis_is_judged_by_its_whole_interval(low, high, at_least, word):
+    difference = Difference(
+        method="m", reference="r", measure="mrr", base=0.5, gain=Interval(low=low, mean=(low + high) / 2, high=high)
+    )
+    tested = report_of.Tested(claim="c", split="phrasing", at_least=at_least, difference=difference)
+    assert word in verdict(tested)
+
+
+def test_what_is_shown_is_made_from_the_report_alone(examples):
+    figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
+    report = RoutingReport(runs=(measure(Source("fake", examples)),))
+    again = RoutingReport.model_validate_json(report.model_dump_json())
+    assert again == report
+    shown = EXPERIMENT.tables(again)
+    assert shown == EXPERIMENT.tables(report)
+    for table in shown:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    said = EXPERIMENT.findings(again)
+    assert sum("the product, numbers chosen on the training side: " in sentence for sentence in said) >= 1
+    assert sum("routing by questions" in sentence for sentence in said) == 7
+    gains, words = EXPERIMENT.plots(again)
+    axes = figure.Figure().add_subplot()
+    words.draw(axes)
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, *report_of.LEXICAL_WEIGHTS]
+    assert line.get_ydata().tolist() == [point.mrr for point in report.runs[0].words]
+    gains.draw(figure.Figure().add_subplot())
+
+
+def test_a_missing_method_is_no_rival():
+    assert Tally().differences(DEFAULT, experiment.RIVALS) == ()

@@ -1,0 +1,295 @@
+"""Making a build out of pairs and their vectors: label, fit, write, swap.
+
+A build's id is a hash of its manifest, which holds the hash of everything else in it. The order of writing makes a
+crash harmless at any point: collection, then bundle, then one alias change. Until that last step the live build
+answers; what an interrupted run leaves behind is never live, and the next run removes it.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.compare import corpus_hash
+from ingest.labels import cluster_answers, cluster_count, effective_rank
+from ingest.names import describe_clusters
+from qaserve import bundle as bundles
+from qaserve.builds import check_encoder, is_complete
+from qaserve.bundle import Defaults, Manifest, Model, Tuning
+from qaserve.calibration import Calibration
+from qaserve.errors import BundleError, QaserveError
+from qaserve.lexical import Lexicon, pair_text
+from qaserve.progress import Advance, Reporter
+from qaserve.records import EncoderIdentity, Pair, StoredPair
+from qaserve.settings import FitSettings
+from qaserve.store import CollectionInfo, PairVectors, Store, now
+from train.calibration import calibrate
+from train.fitting import DEFAULT_ANCHOR, choose, defaults_of, numbers_of
+from train.folds import Examples
+from train.procrustes import fit_bank, mean_rows
+
+UNNAMED = "0" * 12
+UNIFORM = "uniform"
+MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All pairs of a build to be, by point id, with their vectors and priors in the same order."""
+
+    pairs: dict[str, Pair]
+    questions: NDArray[np.float32]
+    answers: NDArray[np.float32]
+    priors: NDArray[np.float64]
+    prior: str = UNIFORM
+    """Which importance the priors are."""
+
+    @property
+    def examples(self) -> Examples:
+        """The same as what is fitted on."""
+        priors = None if (self.priors == 1).all() else self.priors
+        vectors = self.questions.astype(np.float64), self.answers.astype(np.float64)
+        return Examples(list(self.pairs.values()), *vectors, priors)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The numbers of a build to be, how they were chosen, and how sure its answers are."""
+
+    anchor: float
+    defaults: Defaults
+    tuning: Tuning | None
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class LiveBuild:
+    """What is live before the next build."""
+
+    info: CollectionInfo
+    manifest: Manifest | None
+    """None where its bundle is broken."""
+    points: dict[str, PairVectors]
+    """By id, in the order of ids."""
+
+    @property
+    def prior(self) -> str:
+        """Which importance its priors are."""
+        return UNIFORM if self.manifest is None else self.manifest.prior
+
+    @property
+    def corpus(self) -> Corpus:
+        """Its pairs, vectors and priors."""
+        rows = self.points.values()
+        return Corpus(
+            {point: vectors.stored.pair for point, vectors in self.points.items()},
+            np.stack([vectors.question for vectors in rows]),
+            np.stack([vectors.answer for vectors in rows]),
+            np.array([vectors.stored.prior for vectors in rows]),
+            self.prior,
+        )
+
+
+class Builder:
+    """Makes the builds of one corpus, and tells how long each stage took."""
+
+    def __init__(
+        self,
+        store: Store,
+        encoder: EncoderIdentity,
+        models_dir: Path,
+        corpus: str,
+        *,
+        fit: FitSettings,
+        reporter: Reporter,
+    ) -> None:
+        """Remember the parts."""
+        self.store, self.encoder, self.models_dir, self.corpus = store, encoder, models_dir, corpus
+        self.fit = fit
+        self.stages: dict[str, float] = {}
+        self._reporter = reporter
+
+    @contextmanager
+    def stage(self, name: str, shown: str, total: int | None) -> Iterator[Advance]:
+        """Show and time a stage; it may come several times."""
+        started = time.perf_counter()
+        with self._reporter.stage(shown, total) as advance:
+            yield advance
+        self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - started
+
+    # What there is
+
+    def live(self) -> LiveBuild | None:
+        """The live build with all its points; None where the corpus has none. Raises as `read` does."""
+        build = self.store.live_builds().get(self.corpus)
+        return None if build is None else self.read(build)
+
+    def read(self, build: str) -> LiveBuild:
+        """A build with all its points.
+
+        Raises:
+            EncoderMismatchError: It was made with another encoder.
+        """
+        info = self.store.info(self.corpus, build)
+        check_encoder(info, self.encoder)
+        points: dict[str, PairVectors] = {}
+        with self.stage("compare", "Reading the live build (pairs)", info.pairs) as advance:
+            for vectors in self.store.scroll(self.corpus, build):
+                points[vectors.stored.id] = vectors
+                advance(1)
+        manifest = None
+        with suppress(BundleError):
+            manifest = bundles.read(self.models_dir, self.corpus, build).manifest
+        return LiveBuild(info, manifest, {point: points[point] for point in sorted(points)})
+
+    def is_up_to_date(self, live: LiveBuild) -> bool:
+        """Whether a build is whole, and was made with the settings of now."""
+        if live.manifest is None:
+            return False
+        wanted = self.fit.model_dump(include=MADE_WITH) | {
+            "format": bundles.FORMAT,
+            "anchor_setting": self.fit.anchor,
+        }
+        same = live.manifest.model_dump(include=set(wanted)) == wanted
+        return same and is_complete(self.store, self.models_dir, live.info)
+
+    # The numbers
+
+    def choose(self, corpus: Corpus, live: LiveBuild | None) -> Choice:
+        """Numbers chosen on these pairs or, where that would take long, those of the live build."""
+        if len(corpus.pairs) <= self.fit.tune_pairs:
+            return self.tune(corpus)
+        manifest = None if live is None else live.manifest
+        if manifest is None:
+            return Choice(self.fit.anchor or DEFAULT_ANCHOR, Defaults(), None, None)
+        return Choice(self.fit.anchor or manifest.anchor, manifest.defaults, None, manifest.calibration)
+
+    def tune(self, corpus: Corpus) -> Choice:
+        """Numbers and calibration by cross-validation on these pairs."""
+        examples = corpus.examples
+        with self.stage("choose", "Choosing λ, τ, N, β (trials)", None) as advance:
+            tuning = choose(examples, self.fit, advance)
+        numbers = numbers_of(tuning, self.fit)
+        with self.stage("calibrate", "Calibrating (folds)", None) as advance:
+            calibration = calibrate(examples, numbers, self.fit, advance)
+        return Choice(numbers.anchor, defaults_of(tuning), tuning, calibration)
+
+    # Label, fit, write, swap
+
+    def cluster(self, corpus: Corpus) -> tuple[NDArray[np.int64], int]:
+        """(n,) cluster of every pair by its answer, and K."""
+        with self.stage("cluster", "Clustering (answers)", len(corpus.pairs)) as advance:
+            count = cluster_count(corpus.answers, self.fit.rank_form, self.fit.max_clusters)
+            labels = cluster_answers(corpus.answers, count, self.fit.seed)
+            advance(len(corpus.pairs))
+        return labels, count
+
+    def make(
+        self,
+        corpus: Corpus,
+        clusters: tuple[NDArray[np.int64], int],
+        choice: Choice,
+        sources: tuple[str, ...],
+        live: LiveBuild | None,
+    ) -> Manifest:
+        """Fit a build of these pairs and make it live."""
+        labels, count = clusters
+        with self.stage("fit", "Fitting (clusters)", count) as advance:
+            bank = fit_bank(corpus.questions, corpus.answers, labels, count, choice.anchor, advance)
+            lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
+            means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
+            model = Model(bank, *means, lexicon)
+        manifest = Manifest(
+            build=UNNAMED,
+            corpus=self.corpus,
+            corpus_hash=corpus_hash(corpus.pairs),
+            encoder=self.encoder,
+            pairs=len(corpus.pairs),
+            anchor=choice.anchor,
+            anchor_setting=self.fit.anchor,
+            **self.fit.model_dump(include=MADE_WITH),
+            effective_rank=round(effective_rank(corpus.answers, self.fit.rank_form), 3),
+            prior=corpus.prior,
+            defaults=choice.defaults,
+            tuning=choice.tuning,
+            calibration=choice.calibration,
+            metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes},
+            clusters=describe_clusters(list(corpus.pairs.values()), labels.tolist(), len(bank)),
+            files={},
+        )
+        return self.publish(manifest, model, _points(corpus, labels.tolist()), sources, live)
+
+    def publish(
+        self,
+        draft: Manifest,
+        model: Model,
+        points: Iterator[PairVectors],
+        sources: tuple[str, ...],
+        live: LiveBuild | None,
+    ) -> Manifest:
+        """Name a build by its content, write it and make it live. Gives its manifest."""
+        files = bundles.pack(model)
+        entries = {name: bundles.entry_for(data) for name, data in files.items()}
+        draft = draft.model_copy(update={"build": UNNAMED, "files": entries})
+        name = hashlib.sha256(bundles.manifest_bytes(draft)).hexdigest()[: len(UNNAMED)]
+        manifest = draft.model_copy(update={"build": name})
+        info = CollectionInfo(
+            corpus=manifest.corpus,
+            build=manifest.build,
+            encoder=manifest.encoder,
+            pairs=manifest.pairs,
+            clusters=len(manifest.clusters),
+            bundle_hash=bundles.entry_for(bundles.manifest_bytes(manifest)).sha256,
+            sources=sources,
+            created=now(),
+        )
+        with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
+            if live is not None and info.build == live.info.build:  # it lost a part: give it back what it lost
+                self._fill(info, manifest, files, points, advance)
+            else:
+                self._create(info, manifest, files, points, advance)
+                self.store.activate(info.corpus, info.build)
+        return manifest
+
+    def _create(
+        self,
+        info: CollectionInfo,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        points: Iterator[PairVectors],
+        advance: Advance,
+    ) -> None:
+        known = {existing.build: existing for existing in self.store.builds(info.corpus)}
+        earlier = known.get(info.build)
+        if earlier is not None and is_complete(self.store, self.models_dir, earlier):
+            return
+        try:
+            self.store.create(info)
+            self._fill(info, manifest, files, points, advance)
+        except BaseException:
+            with suppress(QaserveError):
+                self.store.delete(info.corpus, info.build)
+            raise
+
+    def _fill(
+        self,
+        info: CollectionInfo,
+        manifest: Manifest,
+        files: Mapping[str, bytes],
+        points: Iterator[PairVectors],
+        advance: Advance,
+    ) -> None:
+        for done in self.store.write(info.corpus, info.build, points):
+            advance(done)
+        bundles.write(self.models_dir, manifest, files)
+
+
+def _points(corpus: Corpus, labels: Sequence[int]) -> Iterator[PairVectors]:
+    rows = zip(corpus.pairs.items(), labels, corpus.priors.tolist(), corpus.questions, corpus.answers, strict=True)
+    for (point, pair), label, prior, question, answer in rows:
+        yield PairVectors(StoredPair(id=point, pair=pair, cluster=label, prior=prior), question, answer)

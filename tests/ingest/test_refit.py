@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+
+from ingest.refit import add_student, refit
+from qaserve import bundle as bundles
+from qaserve.builds import activate
+from qaserve.engine import Engine
+from qaserve.errors import BundleError, CorpusError, NotFoundError, StoreWriteError, UsageError
+from qaserve.records import AskRequest
+from train.distillation import distill
+
+QUESTION = "Which recipe gives the best bread and cheese?"
+
+
+@pytest.fixture
+def ingested(memory, encoder, make_ingest, write_rows, rows):
+    """A live build of `rows()`."""
+    return make_ingest(memory, encoder).run([write_rows(rows())])
+
+
+@pytest.fixture
+def models(tmp_path):
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def teach(memory, encoder, make_builder, tmp_path):
+    def teach(architecture="slots-8", **options):
+        return add_student(make_builder(memory, encoder), architecture, tmp_path / "training", **options)
+
+    return teach
+
+
+def test_a_fit_makes_a_new_build_of_the_same_pairs_and_encodes_nothing(
+    store, encoder, make_ingest, make_builder, write_rows, rows
+):
+    report = make_ingest(store, encoder).run([write_rows(rows())])
+    before = {row.stored.id for row in store.scroll("things", report.build)}
+    encoder.encoded.clear()
+    manifest = refit(make_builder(store, encoder, anchor=3.0))
+    assert encoder.encoded == []
+    assert manifest.build != report.build
+    assert manifest.anchor == 3.0
+    assert store.live("things") == manifest.build
+    assert {row.stored.id for row in store.scroll("things", manifest.build)} == before
+    assert report.build in {info.build for info in store.builds("things")}, "the earlier build stays"
+
+
+def test_a_fit_and_a_student_need_a_live_build(memory, encoder, make_builder, teach):
+    with pytest.raises(NotFoundError, match="no corpus 'things'"):
+        refit(make_builder(memory, encoder))
+    with pytest.raises(NotFoundError, match="no corpus 'things'"):
+        teach()
+
+
+def test_an_interrupted_fit_leaves_the_live_build(memory, encoder, make_builder, ingested, monkeypatch):
+    def crash(*_, **__):
+        raise StoreWriteError("full")
+
+    monkeypatch.setattr(bundles, "write", crash)
+    with pytest.raises(StoreWriteError, match="full"):
+        refit(make_builder(memory, encoder, anchor=3.0))
+    assert memory.live("things") == ingested.build
+    assert [info.build for info in memory.builds("things")] == [ingested.build]
+
+
+def priors_of(store):
+    return {row.stored.id: row.stored.prior for row in store.scroll("things", store.live("things"))}
+
+
+def test_an_importance_becomes_the_prior_and_can_be_taken_back(
+    memory, encoder, make_builder, make_ingest, ingested, write_rows, rows, models
+):
+    manifest = refit(make_builder(memory, encoder), "entropy")
+    weighed = priors_of(memory)
+    assert manifest.prior == "entropy"
+    assert np.mean(list(weighed.values())) == pytest.approx(1)
+    assert len(set(weighed.values())) > 1
+    result = Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION))
+    assert {hit.id: hit.prior for hit in result.trace.hits} == {hit.id: weighed[hit.id] for hit in result.trace.hits}
+    refit(make_builder(memory, encoder))
+    assert priors_of(memory) == weighed, "a plain fit keeps them"
+    later = make_ingest(memory, encoder).run([write_rows(rows(["amber"]), "more.jsonl")])
+    assert bundles.read(models, "things", later.build).manifest.prior == "entropy"
+    kept = priors_of(memory)
+    assert {point: kept[point] for point in weighed} == weighed
+    assert {kept[point] for point in kept.keys() - weighed.keys()} == {1.0}, "new pairs weigh 1"
+    assert refit(make_builder(memory, encoder), "uniform").prior == "uniform"
+    assert set(priors_of(memory).values()) == {1.0}
+
+
+def test_an_unknown_importance_changes_nothing(memory, encoder, make_builder, ingested, teach):
+    with pytest.raises(UsageError, match="importance 'luck' is not known"):
+        refit(make_builder(memory, encoder), "luck")
+    with pytest.raises(UsageError, match="importance 'luck' is not known"):
+        teach(weighing="luck")
+    with pytest.raises(UsageError, match="no encoder to read them"):
+        refit(make_builder(memory, encoder), "norm")
+    assert memory.live("things") == ingested.build
+
+
+def test_a_student_answers_beside_the_projection_it_learned_from(memory, encoder, ingested, teach, models):
+    report = teach()
+    assert memory.live("things") == report.build != ingested.build
+    engine = Engine(memory, encoder, models, "things")
+    taught = engine.ask(AskRequest(question=QUESTION, projection="student", lexical_weight=0.0))
+    voted = engine.ask(AskRequest(question=QUESTION, lexical_weight=0.0))
+    live = engine.load()
+    query = encoder.encode_questions([QUESTION])[0].astype(float)
+    moved = live.student.project(query)
+    rows = {row.stored.id: row.answer for row in memory.scroll("things", report.build)}
+    for answer in taught.answers:
+        assert answer.score == pytest.approx(moved @ rows[answer.id] / np.linalg.norm(moved), abs=1e-5)
+    assert taught.trace.projection == "student"
+    assert taught.trace.projected_similarity != voted.trace.projected_similarity
+    first = bundles.read(models, "things", ingested.build)
+    np.testing.assert_array_equal(live.bundle.model.bank.basis, first.model.bank.basis)
+    assert report.student.spec.slots == 8
+    assert not list(models.parent.glob("training/*/*")), "the state of the training is gone"
+
+
+def test_a_build_without_a_student_says_how_to_get_one(memory, encoder, ingested, models):
+    with pytest.raises(UsageError, match=f"build {ingested.build} has no student") as refused:
+        Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION, projection="student"))
+    assert "qaserve distill" in refused.value.hint
+
+
+def test_the_same_training_gives_the_same_build_and_going_back_works(memory, encoder, ingested, teach, models):
+    first = teach()
+    activate(memory, models, "things", ingested.build)
+    assert teach().build == first.build
+    assert teach("slots-4").build != first.build
+
+
+def test_auto_tries_every_sufficient_shape_and_keeps_the_smallest_of_the_best(memory, encoder, ingested, teach):
+    report = teach("auto")
+    clusters = ingested.clusters
+    assert {one.name for one in report.candidates} > {"slots 256"}
+    assert all(one.capacity >= clusters for one in report.candidates)
+    best = max(one.validation_cosine for one in report.candidates)
+    kept = next(one for one in report.candidates if one.name == report.student.spec.name)
+    assert kept.validation_cosine >= best - 0.002
+    sizes = [one.parameters for one in report.candidates]
+    assert sizes == sorted(sizes)
+
+
+def test_an_interrupted_training_goes_on_and_gives_the_same_build(
+    memory, encoder, ingested, teach, models, monkeypatch
+):
+    undisturbed = teach()
+    activate(memory, models, "things", ingested.build)
+
+    class StoppedError(Exception):
+        pass
+
+    epochs = []
+
+    def stopped(*arguments, advance, **options):
+        def tell(done):
+            epochs.append(done)
+            if len(epochs) == 7:
+                raise StoppedError
+
+        return distill(*arguments, advance=tell, **options)
+
+    monkeypatch.setattr("ingest.refit.distill", stopped)
+    with pytest.raises(StoppedError):
+        teach()
+    monkeypatch.setattr("ingest.refit.distill", distill)
+    assert memory.live("things") == ingested.build
+    assert [info.build for info in memory.builds("things")] == [undisturbed.build, ingested.build]
+    kept = list(models.parent.glob("training/things/*/uniform/slots-8/*"))
+    assert [file.name for file in kept] == ["distillation.safetensors"], "five epochs were kept"
+    assert teach().build == undisturbed.build
+
+
+@pytest.mark.parametrize("architecture", ["9x9x9", "slots-0", "7x1", "transformer"])
+def test_an_unknown_architecture_changes_nothing(memory, ingested, teach, architecture):
+    with pytest.raises(UsageError, match=f"architecture '{architecture}'"):
+        teach(architecture)
+    assert memory.live("things") == ingested.build
+
+
+def test_too_few_pairs_have_no_student(memory, encoder, make_ingest, write_rows, rows, teach):
+    report = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
+    with pytest.raises(CorpusError, match="4 questions are too few to train a student"):
+        teach()
+    assert memory.live("things") == report.build
+
+
+def test_a_student_whose_file_is_damaged_is_refused(memory, encoder, teach, ingested, models):
+    report = teach()
+    file = bundles.folder_of(models, "things", report.build) / bundles.STUDENT
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=r"student\.safetensors has"):
+        Engine(memory, encoder, models, "things").load()

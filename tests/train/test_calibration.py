@@ -1,0 +1,260 @@
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
+from qaserve.ranking import Words, rank_intents
+from qaserve.routing import route_by_questions
+from qaserve.settings import FitSettings, ReadSettings
+from train import calibration as fitting
+from train.calibration import (
+    Cases,
+    ask,
+    calibrate,
+    calibration_error,
+    collect,
+    fit_calibration,
+    fit_logistic,
+    half_and_half,
+    out_of_fold,
+    regions_of,
+    roc_area,
+    sibling_bound,
+    threshold_at,
+)
+from train.fitting import START, ranks_of
+from train.folds import Examples, make_fold
+from train.splits import phrasing_split
+
+KINDS, ITEMS = 10, 6
+
+
+@pytest.fixture
+def make_examples(rows, encoder, write_rows):
+    """Ten topics of six things each; every thing is an intent with four phrasings, answered as told."""
+
+    def make(answer):
+        things = [f"topic{kind} matter{kind} item{kind}x{item}" for kind in range(KINDS) for item in range(ITEMS)]
+        made = rows(things)
+        for number, row in enumerate(made):
+            row["answer"] = answer(row["topics"][1], number)
+        path = write_rows(made)
+        pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+        questions = encoder.encode_questions([pair.question for pair in pairs])
+        answers = encoder.encode_answers([pair.answer for pair in pairs])
+        return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+
+    return make
+
+
+@pytest.fixture
+def examples(make_examples):
+    """Answers of one thing are near, those of one topic less, and other topics are far."""
+    return make_examples(lambda thing, number: f"{thing} note{number % 4}")
+
+
+@pytest.fixture
+def cases(rng):
+    """Two regions, answered where the answer is near, right where the margin is wide; the rest is noise."""
+    count = 2_000
+    found = rng.normal(size=(count, len(FEATURES)))
+    near, wide = found[:, FEATURES.index("answer_similarity")], found[:, FEATURES.index("margin_second")]
+    answered = near + rng.logistic(size=count) * 0.5 > 0
+    right = answered & (wide + rng.logistic(size=count) * 0.5 > 0)
+    return Cases(found, answered, right, rng.integers(0, 2, count))
+
+
+def test_a_calibration_of_a_corpus(examples):
+    told = []
+    fit = FitSettings(seed=2)
+    found = calibrate(examples, START, fit, told.append)
+    assert sum(told) == fitting.STEPS
+    assert found == calibrate(examples, START, fit, lambda _: None)
+    assert found.precision == fit.precision
+    assert found.cases["answered"] == fitting.SPLITS * KINDS * ITEMS
+    assert fitting.MIN_CASES <= found.cases["unanswered"] <= len(examples)
+    assert found.coverage >= fitting.MIN_COVERAGE
+    assert found.figures["roc_area"] > 0.5
+    for part in (found.answered, found.right):
+        along = [DIRECTIONS[FEATURES.index(name)] for name in part.features] * np.array(part.coefficients)
+        assert (along >= 0).all()
+    assert Calibration.model_validate_json(found.model_dump_json()) == found
+
+
+def test_too_few_cases_give_none(examples, make_examples):
+    few_phrasings = examples.take(np.arange(4 * (fitting.MIN_CASES - 1)))
+    assert calibrate(few_phrasings, START, FitSettings(), lambda _: None) is None
+    intents = np.array(examples.intents)
+    few_intents = examples.take(np.flatnonzero(np.isin(intents, np.unique(intents)[: 2 * fitting.REGIONS - 1])))
+    assert regions_of(few_intents, 0) is None
+    assert calibrate(few_intents, START, FitSettings(), lambda _: None) is None
+    alike = make_examples(lambda thing, number: f"do this and that word{number}")
+    assert regions_of(alike, 0) is not None
+    assert calibrate(alike, START, FitSettings(), lambda _: None) is None
+
+
+def test_an_unanswered_question_has_nothing_right_left(examples):
+    regions = regions_of(examples, 0)
+    assert set(regions) == set(range(fitting.REGIONS))
+    for intent in set(examples.intents):
+        assert len(set(regions[np.array(examples.intents) == intent])) == 1
+    cases = collect(examples, START, FitSettings(), lambda _: None)
+    assert not cases.right[~cases.answered].any()
+    assert cases.right[cases.answered].any()
+
+
+def test_a_neighbour_as_near_as_a_sibling_answers(examples):
+    bound = sibling_bound(examples)
+    cosines, intents = examples.answers @ examples.answers.T, np.array(examples.intents)
+    siblings = cosines[np.triu(intents[:, None] == intents, 1)]
+    assert np.mean(siblings >= bound) == pytest.approx(1 - fitting.SIBLINGS, abs=0.01)
+    lone = examples.take(np.arange(0, len(examples), 4))
+    assert sibling_bound(lone) == np.inf
+    repeated = examples.take(np.repeat(np.arange(0, len(examples), 4), 2))
+    assert sibling_bound(repeated) == np.inf
+
+
+def test_asking_a_large_fold_is_bounded(examples, monkeypatch):
+    monkeypatch.setattr(fitting, "MAX_ASKED", 7)
+    cases = collect(examples, START, FitSettings(), lambda _: None)
+    assert np.count_nonzero(cases.answered) == 7 * fitting.SPLITS
+    assert 0 < np.count_nonzero(~cases.answered) <= 7 * fitting.REGIONS
+
+
+def test_right_is_what_the_ranking_says(examples):
+    split = phrasing_split(examples.pairs, 1)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 1)
+    for trial in (START, START.model_copy(update={"final_temperature": 0.1, "lexical_weight": 0.0, "hits": 8})):
+        _, right = ask(fold, trial)
+        np.testing.assert_array_equal(right, ranks_of(fold, trial) == 1)
+
+
+def test_asking_gives_the_evidence_that_the_engine_would_collect(
+    engine, make_ingest, rows, write_rows, memory, encoder
+):
+    """The vectorised form against store, ranking and routing of a build of the same pairs."""
+    live = engine.load()
+    build, model = live.info.build, live.bundle.model
+    points = sorted(memory.scroll("things", build), key=lambda point: point.stored.id)
+    known = Examples(
+        [point.stored.pair for point in points],
+        np.stack([point.question for point in points]).astype(np.float64),
+        np.stack([point.answer for point in points]).astype(np.float64),
+    )
+    asked = known.take(np.array([3, 11, 17]))
+    fold = make_fold(known, asked, FitSettings().seed)
+    assert fold.labels.tolist() == [point.stored.cluster for point in points]
+    found, _ = ask(fold, START)
+    for row, pair in enumerate(asked.pairs):
+        query = asked.questions[row]
+        hits = memory.nearest_questions("things", build, query, START.hits, with_vectors=False)
+        vote = route_by_questions(
+            [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.temperature
+        )
+        words = Words(START.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
+        ranked = rank_intents(memory, "things", build, model.bank.project(query, vote.weights), 5, words)
+        ((stored, vector),) = memory.retrieve("things", build, [ranked[0].hit.id]).values()
+        expected = evidence(
+            similarities=[hit.similarity for hit in hits],
+            probabilities=vote.probabilities,
+            clusters=[hit.cluster for hit in hits],
+            weights=vote.weights,
+            scores=[one.score for one in ranked],
+            top=Top(ranked[0].hit.similarity, float(query @ vector), ranked[0].lexical, stored.cluster),
+        )
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
+def test_the_regressions_find_what_decides(cases):
+    judged = out_of_fold(cases)
+    found = fit_calibration(cases, judged, 0.6)
+    answered = dict(zip(found.answered.features, found.answered.coefficients, strict=True))
+    right = dict(zip(found.right.features, found.right.coefficients, strict=True))
+    assert max(answered, key=lambda name: abs(answered[name])) == "answer_similarity"
+    assert max(right, key=lambda name: abs(right[name])) == "margin_second"
+    assert found.figures["calibration_error"] < 0.05
+    assert found.figures["roc_area"] > 0.85
+    assert found.figures["precision"] == pytest.approx(0.6, abs=0.01)
+    assert fit_calibration(cases, judged, 0.99).coverage == pytest.approx(fitting.MIN_COVERAGE, abs=0.005)
+    assert found.cases == {"answered": int(cases.answered.sum()), "unanswered": int((~cases.answered).sum())}
+
+
+def test_no_coefficient_points_the_wrong_way(cases):
+    backwards = cases.evidence * np.where(np.arange(len(FEATURES)) == FEATURES.index("answer_similarity"), -1, 1)
+    found = fit_logistic(backwards, cases.answered, np.ones(len(cases.answered)))
+    assert "answer_similarity" not in found.features
+    flat = cases.evidence.copy()
+    flat[:, FEATURES.index("margin_second")] = 0.25
+    assert "margin_second" not in fit_logistic(flat, cases.answered, np.ones(len(cases.answered))).features
+
+
+@pytest.mark.parametrize("outcome", [True, False])
+def test_one_outcome_needs_no_feature(cases, outcome):
+    found = fit_logistic(cases.evidence, np.full(len(cases.right), outcome), np.ones(len(cases.right)))
+    assert found.features == ()
+    share = (len(cases.right) * outcome + 1) / (len(cases.right) + 2)
+    assert found.probability(cases.evidence[0]) == pytest.approx(share, rel=1e-4)
+
+
+def test_predictions_of_a_region_do_not_look_at_its_outcomes(cases):
+    judged = out_of_fold(cases)
+    inside = cases.regions == 0
+    turned = cases._replace(
+        answered=np.where(inside, ~cases.answered, cases.answered), right=np.where(inside, ~cases.right, cases.right)
+    )
+    again = out_of_fold(turned)
+    np.testing.assert_array_equal(again.answered[inside], judged.answered[inside])
+    np.testing.assert_array_equal(again.value[inside], judged.value[inside])
+    assert not np.array_equal(again.value[~inside], judged.value[~inside])
+
+
+def test_the_threshold_is_the_smallest_that_reaches_the_precision(cases):
+    judged, weights = out_of_fold(cases), half_and_half(cases.answered)
+
+    def reached(threshold):
+        kept = judged.answered >= threshold
+        return np.average(cases.answered[kept], weights=weights[kept])
+
+    threshold = threshold_at(judged.answered, cases.answered, 0.8)
+    assert reached(threshold) >= 0.8
+    below = np.sort(judged.answered[judged.answered < threshold])
+    assert all(reached(value) < 0.8 for value in below)
+    assert threshold_at(judged.answered, cases.answered, 0.9) > threshold
+    kept = np.mean(judged.answered[cases.answered] >= threshold_at(judged.answered, cases.answered, 0.99, 0.95))
+    assert kept == pytest.approx(0.95, abs=0.005)
+
+
+def test_a_precision_out_of_reach_gives_the_nearest():
+    probabilities = np.repeat([0.9, 0.6, 0.3], 40)
+    answered = np.tile([True, True, True, False], 30) & (probabilities > 0.5)
+    answered[:40] = np.arange(40) < 20
+    threshold = threshold_at(probabilities, answered, 0.99)
+    assert threshold == 0.6
+    assert threshold_at(probabilities, answered, 0.4) == 0.3
+
+
+def test_both_kinds_count_alike():
+    answered = np.array([True, False, False, False])
+    weights = half_and_half(answered)
+    assert weights[answered].sum() == weights[~answered].sum() == 2
+    np.testing.assert_array_equal(half_and_half(np.ones(3, bool)), np.ones(3))
+
+
+def test_calibration_error_and_roc_area_are_their_definitions():
+    probabilities = np.array([0.05, 0.05, 0.95, 1.0])
+    right = np.array([False, True, True, True])
+    ones = np.ones(4)
+    assert calibration_error(probabilities, right, ones) == pytest.approx((2 * 0.45 + 2 * 0.025) / 4)
+    assert calibration_error(probabilities, right, np.array([1.0, 0, 0, 0])) == pytest.approx(0.05)
+    assert roc_area(np.array([0.1, 0.5, 0.5, 0.9]), np.array([False, False, True, True])) == pytest.approx(3.5 / 4)
+
+
+@pytest.mark.corpus
+def test_the_real_corpus_is_calibrated(real_corpus):
+    pairs = [item.pair for item in read_files(find_files([real_corpus]), ReadSettings()) if isinstance(item, Located)]
+    with np.load(real_corpus.parents[1] / "embeddings" / "minilm.npz") as arrays:
+        examples = Examples(pairs, arrays["Q"].astype(np.float64), arrays["A"].astype(np.float64))
+    found = calibrate(examples, START, FitSettings(), lambda _: None)
+    assert found.figures["calibration_error"] <= 0.05
+    assert found.figures["roc_area"] >= 0.85
+    assert found.coverage >= 0.9

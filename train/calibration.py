@@ -1,0 +1,368 @@
+"""Fitting the calibration of a build: cases from its own pairs, two logistic regressions, and the threshold.
+
+Questions that the corpus answers are held-out phrasings, asked of the rest. Questions that it does not answer are made
+by taking away a whole region of topics (intents whose mean answers K-means puts together) and asking what was taken.
+Not all of these go unanswered: what is left may say nearly the same under another intent. So a question counts as
+unanswered only where nothing left is as near to its own answer as answers of one intent usually are to each other
+(`sibling_bound`); the others are no cases.
+
+No coefficient may point against its feature's direction: features that do are dropped, the most contrary first, and the
+rest is fitted again. Figures and threshold come from predictions for each region that the others were fitted for.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from ingest.labels import KMEANS_STARTS
+from qaserve.bundle import Trial
+from qaserve.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
+from qaserve.progress import Advance
+from qaserve.routing import Floats
+from qaserve.settings import FitSettings
+from train.folds import Examples, Fold, make_fold
+from train.splits import phrasing_split
+
+SPLITS = 5
+"""Phrasing splits that answered cases come from."""
+REGIONS = 8
+MAX_ASKED = 600
+"""Questions asked of one fold; of more, so many are drawn."""
+MIN_CASES = 30
+"""Of each kind; also the fewest questions that a threshold is judged by."""
+MIN_COVERAGE = 0.9
+"""Of the questions that the corpus answers: to call one of them unanswered is worse than to show what is nearest."""
+SIBLINGS = 0.25
+"""Quantile of the cosines between answers of one intent from which another answer counts as saying the same."""
+PENALTY = 1.0
+"""C, for features of unit variance; with thousands of cases it hardly matters."""
+MAX_ITERATIONS = 1_000
+MIN_SPREAD = 1e-6
+"""A feature that varies less says nothing."""
+BINS = 10
+STEPS = SPLITS + REGIONS
+"""How often `collect` calls `advance`, where it gives cases."""
+
+Bools = NDArray[np.bool_]
+
+
+class Cases(NamedTuple):
+    """Questions asked as the engine would be, and how it went. n of them."""
+
+    evidence: Floats
+    """(n, F) see `qaserve.calibration.evidence`."""
+    answered: Bools
+    """(n,) whether the corpus answers the question."""
+    right: Bools
+    """(n,) whether the first answer is of the wanted intent."""
+    regions: NDArray[np.int64]
+    """(n,) the region of the wanted intent; predictions are made for a region from all others."""
+
+    @property
+    def weights(self) -> Floats:
+        """(n,) so that answered and unanswered questions count alike; their mean is 1."""
+        return half_and_half(self.answered)
+
+    def take(self, chosen: Bools) -> "Cases":
+        """Some of the cases."""
+        return Cases(self.evidence[chosen], self.answered[chosen], self.right[chosen], self.regions[chosen])
+
+
+class Judged(NamedTuple):
+    """Predictions for cases that they were not fitted on."""
+
+    answered: Floats
+    """(n,) probability that the corpus answers."""
+    value: Floats
+    """(n,) probability that the first answer is right."""
+
+
+def calibrate(examples: Examples, trial: Trial, fit: FitSettings, advance: Advance) -> Calibration | None:
+    """The calibration of a build that is fitted on these examples and answers with these numbers.
+
+    Args:
+        examples: All pairs of the build; nothing else is looked at.
+        trial: How the build answers; its mrr is not looked at.
+        fit: How the build is fitted; the seed is also that of splits and regions. Its precision is the stated one, see
+            `Calibration`; above 0.5 it holds something back, as half of the cases are answered.
+        advance: Told 1 after each phrasing split and each region.
+
+    Returns:
+        The same for the same arguments; None with fewer than `MIN_CASES` answered questions per split or unanswered
+        questions in all, or with fewer than two different intents to a region.
+    """
+    cases = collect(examples, trial, fit, advance)
+    return None if cases is None else fit_calibration(cases, out_of_fold(cases), fit.precision)
+
+
+# Cases
+
+
+def collect(examples: Examples, trial: Trial, fit: FitSettings, advance: Advance) -> Cases | None:
+    """The cases that `calibrate` is fitted on; None where they are too few."""
+    regions = regions_of(examples, fit.seed)
+    if regions is None or len(phrasing_split(examples.pairs, fit.seed).test) < MIN_CASES:
+        return None
+    random = np.random.default_rng(fit.seed)
+    found: list[Cases] = []
+    for number in range(SPLITS):
+        split = phrasing_split(examples.pairs, fit.seed + number)
+        asked = _drawn(split.test, random)
+        asked_of, right = ask(_fold(examples, split.train, asked, fit), trial)
+        found.append(Cases(asked_of, np.ones(len(asked), bool), right, regions[asked]))
+        advance(1)
+    bound = sibling_bound(examples)
+    for region in range(REGIONS):
+        asked = _drawn(np.flatnonzero(regions == region), random)
+        fold = _fold(examples, np.flatnonzero(regions != region), asked, fit)
+        unanswered = nearest_answers(fold) < bound
+        asked_of, right = ask(fold, trial)
+        found.append(Cases(asked_of, np.zeros(len(asked), bool), right, regions[asked]).take(unanswered))
+        advance(1)
+    cases = Cases(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return cases if np.count_nonzero(~cases.answered) >= MIN_CASES else None
+
+
+def regions_of(examples: Examples, seed: int) -> NDArray[np.int64] | None:
+    """(n,) region of topics of every pair, 0 … `REGIONS` - 1; no intent is in two.
+
+    K-means of the intents' mean answers. None where fewer than two different ones come to a region.
+    """
+    names, numbers = np.unique(np.array(examples.intents), return_inverse=True)
+    means = np.zeros((len(names), examples.answers.shape[1]))
+    np.add.at(means, numbers, examples.answers)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), MIN_SPREAD)
+    if len(np.unique(means.astype(np.float32), axis=0)) < 2 * REGIONS:
+        return None
+    labels = KMeans(REGIONS, n_init=KMEANS_STARTS, random_state=seed).fit(means).labels_
+    return np.asarray(labels[numbers], dtype=np.int64)
+
+
+def sibling_bound(examples: Examples) -> float:
+    """Cosine from which an answer counts as saying the same: three of four answers of one intent are as near.
+
+    Pairs of the same answer text are left out. Infinite where no intent has two different answers.
+    """
+    rows = {text: row for row, text in enumerate(pair.answer for pair in examples.pairs)}
+    kept = np.array(sorted(rows.values()))
+    intents, found = np.array(examples.intents)[kept], []
+    for name in np.unique(intents):
+        own = examples.answers[kept[intents == name]]
+        found.append((own @ own.T)[np.triu_indices(len(own), 1)])
+    cosines = np.concatenate(found)
+    return float(np.quantile(cosines, SIBLINGS)) if cosines.size else float("inf")
+
+
+def nearest_answers(fold: Fold) -> Floats:
+    """(m,) cosine of every asked question's own answer to the nearest answer searched."""
+    return np.asarray((fold.asked.answers @ fold.searched.answers.T).max(axis=1))
+
+
+def ask(fold: Fold, trial: Trial) -> tuple[Floats, Bools]:
+    """Answer every question of a fold as the engine does.
+
+    Args:
+        fold: What is searched must be the known side.
+        trial: The numbers.
+
+    Returns:
+        (m, F) evidence, and (m,) whether the first answer is of the wanted intent.
+    """
+    weights = fold.by_questions(trial.temperature, trial.hits, trial.final_temperature)
+    shares = fold.shares(trial.temperature, trial.hits)
+    moved = fold.bank(trial.anchor).project_rows(fold.asked.questions, weights)
+    cosines, scores = fold.cosines(moved), fold.scores(moved, trial.lexical_weight)
+    raw = fold.asked.questions @ fold.searched.answers.T
+    hits = np.argsort(-fold.similarities, axis=1, kind="stable")[:, : trial.hits]
+    best = -np.sort(-_by_intent(scores, fold.searched.intents), axis=1)[:, :NEAREST]
+    first = scores.argmax(axis=1)
+    found = [
+        evidence(
+            similarities=fold.similarities[row, hits[row]],
+            probabilities=shares[row, hits[row]],
+            clusters=fold.labels[hits[row]],
+            weights=weights[row],
+            scores=best[row],
+            top=Top(
+                similarity=float(cosines[row, top]),
+                raw_similarity=float(raw[row, top]),
+                lexical=float(scores[row, top] - (1 - trial.lexical_weight) * cosines[row, top]),
+                cluster=int(fold.labels[top]),
+            ),
+        )
+        for row, top in enumerate(first)
+    ]
+    right = np.array(fold.searched.intents)[first] == np.array(fold.asked.intents)
+    return np.stack(found), np.asarray(right)
+
+
+def _by_intent(scores: Floats, intents: list[str]) -> Floats:
+    """(m, I) best score of every intent, of scores (m, s)."""
+    _, numbers = np.unique(np.array(intents), return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(int(numbers.max()) + 1))
+    return np.asarray(np.maximum.reduceat(scores[:, order], starts, axis=1))
+
+
+def _drawn(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    return rows if len(rows) <= MAX_ASKED else np.sort(random.choice(rows, MAX_ASKED, replace=False))
+
+
+def _fold(examples: Examples, known: NDArray[np.int64], asked: NDArray[np.int64], fit: FitSettings) -> Fold:
+    return make_fold(examples.take(known), examples.take(asked), fit.seed, fit.rank_form, fit.max_clusters)
+
+
+# Fitting
+
+
+def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibration:
+    """Both regressions on all cases; threshold and figures from predictions that were not fitted on the case.
+
+    Args:
+        cases: What to fit on.
+        judged: `out_of_fold(cases)`.
+        precision: Stated, see `Calibration`.
+    """
+    answered, right = _fit_both(cases)
+    threshold = threshold_at(judged.answered, cases.answered, precision, MIN_COVERAGE)
+    kept = judged.answered >= threshold
+    return Calibration(
+        answered=answered,
+        right=right,
+        threshold=threshold,
+        precision=precision,
+        coverage=round(float(kept[cases.answered].mean()), 6),
+        cases={"answered": int(cases.answered.sum()), "unanswered": int((~cases.answered).sum())},
+        figures={name: round(figure, 6) for name, figure in _figures(cases, judged, kept).items()},
+    )
+
+
+def out_of_fold(cases: Cases) -> Judged:
+    """Predictions for the cases of each region by regressions on the cases of all others."""
+    answered, value = np.zeros(len(cases.answered)), np.zeros(len(cases.answered))
+    for region in np.unique(cases.regions):
+        inside = cases.regions == region
+        first, second = _fit_both(cases.take(~inside))
+        answered[inside] = [first.probability(row) for row in cases.evidence[inside]]
+        value[inside] = answered[inside] * [second.probability(row) for row in cases.evidence[inside]]
+    return Judged(answered, value)
+
+
+def threshold_at(probabilities: Floats, answered: Bools, precision: float, coverage: float = 0.0) -> float:
+    """The smallest probability from which on at least `precision` of the questions are answered ones.
+
+    Both kinds count alike in all. Where no threshold with at least `MIN_CASES` questions above it gets there, the one
+    that comes nearest is taken. If it would keep less than `coverage`, the highest that keeps so much is taken instead.
+
+    Args:
+        probabilities: (n,) that the corpus answers.
+        answered: (n,) whether it does; both kinds occur.
+        precision: Stated.
+        coverage: Share of the answered questions that must stay.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    falling, weights = probabilities[order], half_and_half(answered)[order]
+    reached = np.cumsum(weights * answered[order]) / np.cumsum(weights)
+    kept = np.cumsum(answered[order]) / np.count_nonzero(answered)
+    last_of_equals = np.append(falling[1:] < falling[:-1], True)
+    enough = np.arange(len(order)) + 1 >= min(MIN_CASES, len(order))
+    allowed = np.flatnonzero(last_of_equals & enough)
+    reaching = allowed[reached[allowed] >= precision]
+    chosen = reaching[-1] if reaching.size else allowed[reached[allowed].argmax()]
+    if kept[chosen] < coverage:
+        chosen = allowed[np.searchsorted(kept[allowed], coverage)]
+    return _short(float(falling[chosen]), down=True)
+
+
+def fit_logistic(found: Floats, positive: Bools, weights: Floats) -> Logistic:
+    """Logistic regression with every coefficient in its feature's direction.
+
+    Args:
+        found: (n, F) evidence.
+        positive: (n,) what is predicted. If all are alike the result has no features.
+        weights: (n,) of the cases.
+    """
+    mean = np.average(found, axis=0, weights=weights)
+    scale = np.sqrt(np.average((found - mean) ** 2, axis=0, weights=weights))
+    kept = np.flatnonzero(scale > MIN_SPREAD) if positive.any() and not positive.all() else np.empty(0, np.intp)
+    coefficients = np.empty(0)
+    total = weights.sum()
+    share = (weights[positive].sum() + 1) / (total + 2)
+    intercept = float(np.log(share / (1 - share)))
+    while kept.size:
+        unit = (found[:, kept] - mean[kept]) / scale[kept]
+        model = LogisticRegression(C=PENALTY, max_iter=MAX_ITERATIONS).fit(unit, positive, sample_weight=weights)
+        coefficients, fitted = model.coef_[0], float(model.intercept_[0])
+        along = coefficients * DIRECTIONS[kept]
+        if along.min() >= 0:
+            intercept = fitted
+            break
+        kept, coefficients = np.delete(kept, along.argmin()), np.empty(0)
+    return Logistic(
+        features=tuple(FEATURES[feature] for feature in kept),
+        mean=tuple(_short(float(value)) for value in mean[kept]),
+        scale=tuple(_short(float(value)) for value in scale[kept]),
+        coefficients=tuple(_short(float(value)) for value in coefficients),
+        intercept=_short(intercept),
+    )
+
+
+def _fit_both(cases: Cases) -> tuple[Logistic, Logistic]:
+    answered = cases.take(cases.answered)
+    return (
+        fit_logistic(cases.evidence, cases.answered, cases.weights),
+        fit_logistic(answered.evidence, answered.right, np.ones(len(answered.right))),
+    )
+
+
+def _short(value: float, *, down: bool = False) -> float:
+    """Six digits: the last bits differ between machines, and a build is named by a hash of its numbers."""
+    if down:
+        return float(np.floor(value * 1e6) / 1e6)
+    return float(f"{value:.6g}")
+
+
+# Judging
+
+
+def _figures(cases: Cases, judged: Judged, kept: Bools) -> dict[str, float]:
+    weights = cases.weights
+    return {
+        "calibration_error": calibration_error(judged.value, cases.right & cases.answered, weights),
+        "roc_area": roc_area(judged.answered, cases.answered),
+        "first_right": float(cases.right[cases.answered].mean()),
+        "precision": float(np.average(cases.answered[kept], weights=weights[kept])),
+    }
+
+
+def half_and_half(answered: Bools) -> Floats:
+    """(n,) weights of mean 1 with which both kinds count alike, whatever their numbers; 1 if there is only one kind."""
+    count = np.count_nonzero(answered)
+    if count in {0, len(answered)}:
+        return np.ones(len(answered))
+    return np.where(answered, len(answered) / (2 * count), len(answered) / (2 * (len(answered) - count)))
+
+
+def calibration_error(probabilities: Floats, outcomes: Bools, weights: Floats) -> float:
+    """Expected calibration error over ten bins of equal width (Naeini et al. 2015).
+
+    Args:
+        probabilities: (n,) predicted.
+        outcomes: (n,) what happened.
+        weights: (n,) of the predictions.
+
+    Returns:
+        Σ over bins of the bin's share of the weight times |mean probability - share of outcomes|, in [0, 1].
+    """
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=weights * (probabilities - outcomes), minlength=BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def roc_area(probabilities: Floats, positive: Bools) -> float:
+    """Probability that one of the positive scores above one of the others, equal ones counting half; both occur."""
+    return float(roc_auc_score(positive, probabilities))
