@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qaserve.records import Answer, AskRequest, BuildInfo
+from qaserve.records import Answer, AskRequest, BuildInfo, Confidence
 from ui import data, why
 from ui.markdown import blocks, literal
 
@@ -61,13 +61,24 @@ def draw(build: BuildInfo) -> None:
     result = data.ask(request.model_dump_json(exclude_none=True), build.build)
     found, reasons = st.columns([11, 9], gap="large")
     with found:
-        st.markdown("#### Answers")
+        _confidence(result.confidence)
         for answer in result.answers:
             _card(answer)
         if not result.answers:
             st.info("The corpus holds no answer.")
     with reasons:
         why.draw(result)
+
+
+def _confidence(confidence: Confidence) -> None:
+    st.markdown("#### Nearest pairs" if confidence.abstained else "#### Answers")
+    reason = literal(confidence.reason)
+    if confidence.abstained:
+        st.warning(f"**{reason}**  \nThese pairs are only what comes nearest.", icon=":material/search_off:")
+    elif confidence.value is None:
+        st.caption(reason)
+    else:
+        st.caption(f"Confidence **{confidence.value:.0%}** · {reason}")
 
 
 def _options(question: str) -> AskRequest:

@@ -35,8 +35,7 @@ def draw(result: AskResult) -> None:
     times = trace.timings_ms
     st.caption(
         f"{times.total:.0f} ms: encode {times.encode:.0f}, route {times.route:.0f}, project {times.project:.0f}, "
-        f"search {times.search:.0f} · build {result.build} · "
-        + (f"confidence {result.confidence.value:.0%}" if result.confidence.value is not None else "not calibrated")
+        f"search {times.search:.0f} · build {result.build}"
     )
 
 

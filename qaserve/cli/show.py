@@ -26,7 +26,13 @@ DIM = "dim"
 
 
 def show_answers(console: Console, result: AskResult) -> None:
-    """The answers, best first."""
+    """How sure the first answer is, and the answers, best first."""
+    confidence = result.confidence
+    if confidence.abstained:
+        console.print(Text(confidence.reason, style="bold yellow"))
+        console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
+    elif confidence.value is not None:
+        console.print(Text(f"Confidence {confidence.value:.0%}. {confidence.reason}\n", style=DIM))
     for answer in result.answers:
         head = Text.assemble((f"{answer.rank}. ", "bold cyan"), (shorten(answer.question, 200), "bold"))
         console.print(head)

@@ -194,3 +194,28 @@ def test_a_student_whose_file_is_damaged_is_refused(memory, encoder, teach, inge
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(BundleError, match=r"student\.safetensors has"):
         Engine(memory, encoder, models, "things").load()
+
+
+@pytest.mark.parametrize("same", ["answers", "questions", "all"])
+@pytest.mark.parametrize("prior", ["entropy", "fisher-empirical", "fisher-expected"])
+def test_pairs_that_are_all_alike_are_weighed_and_taught(
+    memory, encoder, make_builder, make_ingest, write_rows, rows, models, teach, same, prior
+):
+    many = rows()
+    for row in many:
+        row["answer"] = row["answer"] if same == "questions" else "the one answer"
+        row["question"] = row["question"] if same == "answers" else "the one question"
+    make_ingest(memory, encoder).run([write_rows(many)])
+    assert refit(make_builder(memory, encoder), prior).prior == prior
+    assert np.mean(list(priors_of(memory).values())) == pytest.approx(1)
+    teach(weighing=prior)
+    result = Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION, projection="student"))
+    assert result.answers
+    assert np.isfinite(result.answers[0].score)
+
+
+def test_more_clusters_than_pairs_are_not_made(memory, encoder, make_builder, make_ingest, write_rows, rows):
+    report = make_ingest(memory, encoder, max_clusters=100_000).run([write_rows(rows()[:3])])
+    manifest = refit(make_builder(memory, encoder, max_clusters=100_000), "entropy")
+    assert report.clusters <= 3
+    assert len(manifest.clusters) <= 3

@@ -30,7 +30,7 @@ def page(url, monkeypatch):
 
 
 def text_of(page):
-    kinds = (page.markdown, page.caption, page.info, page.error, page.code)
+    kinds = (page.markdown, page.caption, page.info, page.warning, page.error, page.code)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
@@ -128,3 +128,19 @@ def test_a_notice_of_the_operator_is_on_top(page, monkeypatch):
     get_settings.cache_clear()
     page.run()
     assert "sample corpus" in page.info[0].value
+
+
+def test_how_sure_an_answer_is_stands_above_it(memory, encoder, make_ingest, write_rows, rows, page):
+    page.run()
+    page.text_input(key="q").set_value("bread").run()
+    assert "too few pairs" in text_of(page), "a small build is not calibrated, and says so"
+    many = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]), "many.jsonl")
+    make_ingest(memory, encoder).run([many], replace=True)
+    st.cache_data.clear()
+    page.text_input(key="q").set_value("steps for good thing7 part0").run()
+    assert "Confidence **" in text_of(page)
+    assert "#### Answers" in text_of(page)
+    page.text_input(key="q").set_value("unrelated nonsense everywhere").run()
+    assert not page.exception
+    assert "Nothing here seems to answer this" in page.warning[0].value
+    assert "#### Nearest pairs" in text_of(page)
