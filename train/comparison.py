@@ -52,6 +52,11 @@ class Tally:
         """Nothing is known yet."""
         self._figures: dict[str, list[dict[str, float]]] = {}
         self._values: dict[tuple[str, str], list[Floats]] = {}
+        self._intents: list[str] = []
+
+    def ask(self, intents: Sequence[str]) -> None:
+        """Begin a seed whose questions want these intents, (m,); then add every method."""
+        self._intents += intents
 
     def add(self, method: str, ranks: Floats, cosines: Floats | None = None) -> None:
         """Note one seed of a method; every method must be asked the same questions in the same order.
@@ -85,14 +90,14 @@ class Tally:
         )
 
     def difference(self, method: str, reference: str, measure: str = MRR) -> Difference:
-        """Mean difference of two methods, with its paired bootstrap interval over all questions of all seeds."""
+        """Mean difference of two methods, with its interval: all questions of all seeds, by intent."""
         values, base = (np.concatenate(self._values[name, measure]) for name in (method, reference))
         return Difference(
             method=method,
             reference=reference,
             measure=measure,
             base=float(base.mean()),
-            gain=paired_bootstrap(values, base),
+            gain=paired_bootstrap(values, base, self._intents),
         )
 
     def differences(self, method: str, references: Iterable[str]) -> tuple[Difference, ...]:

@@ -134,6 +134,8 @@ class _Asked(NamedTuple):
     reciprocal: Floats
     """(m,) reciprocal rank of the wanted intent, by cosine alone."""
     answer_cosine: float
+    intents: list[str]
+    """(m,) what the questions want."""
 
 
 class _Trained(NamedTuple):
@@ -145,7 +147,7 @@ class _Trained(NamedTuple):
 
 
 def _ask(fold: Fold, moved: Floats) -> _Asked:
-    return _Asked(1 / fold.ranks(fold.cosines(moved)), mean_cosine(moved, fold.asked.answers))
+    return _Asked(1 / fold.ranks(fold.cosines(moved)), mean_cosine(moved, fold.asked.answers), fold.asked.intents)
 
 
 def _train(fold: Fold, teacher: Teacher, wanted: Floats, plan: _Plan, seed: int) -> _Trained:
@@ -200,6 +202,7 @@ class _Notes:
     def _student(self, plan: _Plan) -> StudentResult:
         found = self.students[plan]
         reciprocal = _pooled([one.asked for one in found])
+        intents = [intent for one in found for intent in one.asked.intents]
         ranking = plan.recipe.loss == "ranking"
         return StudentResult(
             name=plan.spec.name,
@@ -213,8 +216,8 @@ class _Notes:
             teacher_cosine=_mean(one.teacher_cosine for one in found),
             answer_cosine=_mean(one.asked.answer_cosine for one in found),
             mrr=float(reciprocal.mean()),
-            gain=paired_bootstrap(reciprocal, _pooled(self.teachers[plan.teacher][: len(found)])),
-            loss_gain=paired_bootstrap(reciprocal, _pooled([one.asked for one in self.students[plan.twin]]))
+            gain=paired_bootstrap(reciprocal, _pooled(self.teachers[plan.teacher][: len(found)]), intents),
+            loss_gain=paired_bootstrap(reciprocal, _pooled([one.asked for one in self.students[plan.twin]]), intents)
             if ranking
             else None,
         )

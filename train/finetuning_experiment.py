@@ -239,6 +239,7 @@ class _Parts:
 
 def _ask_unchanged(fold: Fold, tally: Tally) -> None:
     queries = fold.asked.questions
+    tally.ask(fold.asked.intents)
     tally.add(RAW, fold.ranks(fold.cosines(queries)), row_cosines(queries, fold.asked.answers))
     tally.add(RAW_WORDS, fold.ranks(fold.scores(queries, START.lexical_weight)))
     tally.add(PRODUCT, ranks_of(fold, START))

@@ -85,7 +85,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     seeds = seeds[:1] if quick else seeds
     recipe = SLOTS_RECIPE.model_copy(update={"epochs": QUICK_EPOCHS}) if quick else SLOTS_RECIPE
     texts = _texts(source.model, examples, quick, advance)
-    figures, spreads, boundary, clusters = [], [], [], []
+    figures, spreads, boundary, intents, clusters = [], [], [], [], []
     for seed in seeds:
         split = phrasing_split(examples.pairs, seed)
         fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
@@ -93,6 +93,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         figures.append(dict(_judged(fold, weights, recipe, seed, advance)))
         spreads.append([_spread(name, values, weights[ENTROPY]) for name, values in weights.items()])
         boundary.append(boundary_questions(fold))
+        intents.append(np.array(fold.asked.intents))
         clusters.append(fold.count)
         advance(len(USES) * (len(_names(quick)) - len(weights)))
     product = Defaults()
@@ -116,7 +117,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         head_perplexity=None if texts.token is None else texts.token.perplexity,
         unigram_perplexity=None if texts.token is None else texts.token.baseline_perplexity,
         spreads=tuple(_mean_spread(rows) for rows in zip(*spreads, strict=True)),
-        results=tuple(_results(figures, np.concatenate(boundary))),
+        results=tuple(_results(figures, np.concatenate(boundary), np.concatenate(intents))),
     )
 
 
@@ -243,7 +244,9 @@ def _cosines(moved: Floats, targets: Floats) -> Floats:
     return np.asarray((unit_rows(moved) * targets).sum(axis=1))
 
 
-def _results(seeds: Sequence[Mapping[Method, Figures]], boundary: NDArray[np.bool_]) -> Iterator[Result]:
+def _results(
+    seeds: Sequence[Mapping[Method, Figures]], boundary: NDArray[np.bool_], intents: NDArray[np.str_]
+) -> Iterator[Result]:
     pooled = {
         method: {metric: np.concatenate([seed[method][metric] for seed in seeds]) for metric in first}
         for method, first in seeds[0].items()
@@ -252,10 +255,15 @@ def _results(seeds: Sequence[Mapping[Method, Figures]], boundary: NDArray[np.boo
         uniform, entropy = pooled[use, UNIFORM], pooled[use, ENTROPY]
         for queries in QUERIES:
             rows = boundary if queries == "boundary" else np.ones_like(boundary)
-            gains = (
-                {} if name == UNIFORM else {m: paired_bootstrap(figures[m][rows], uniform[m][rows]) for m in figures}
-            )
-            beyond = None if name in {UNIFORM, ENTROPY} else paired_bootstrap(figures[MRR][rows], entropy[MRR][rows])
+            asked = intents[rows].tolist()
+            gains = {
+                metric: paired_bootstrap(values[rows], uniform[metric][rows], asked)
+                for metric, values in figures.items()
+                if name != UNIFORM
+            }
+            beyond = None
+            if name not in {UNIFORM, ENTROPY}:
+                beyond = paired_bootstrap(figures[MRR][rows], entropy[MRR][rows], asked)
             means = {metric: float(values[rows].mean()) for metric, values in figures.items()}
             yield Result(use=use, weighting=name, queries=queries, metrics=means, gains=gains, over_entropy=beyond)
 

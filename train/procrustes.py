@@ -17,6 +17,7 @@ an SVD of r × r, r ≤ 2n, instead of D × D.
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from qaserve.projection import Bank, Rotation
@@ -116,7 +117,10 @@ def centred_seed(questions: ArrayLike, answers: ArrayLike) -> Floats:
     """
     s, t = np.asarray(questions, dtype=np.float64), np.asarray(answers, dtype=np.float64)
     s, t = s - s.mean(axis=0), t - t.mean(axis=0)
-    left, values, right = np.linalg.svd(s.T @ t)
+    try:
+        left, values, right = np.linalg.svd(s.T @ t)
+    except np.linalg.LinAlgError:  # LAPACK's fast method gives up on a matrix now and then; the older one does not
+        left, values, right = scipy.linalg.svd(s.T @ t, lapack_driver="gesvd")
     spread, pull = (s**2).sum(), values.sum()
     scale = pull / spread if spread > SPREAD_FLOOR and pull > SPREAD_FLOOR else 1.0
     return np.asarray(scale * (left @ right))

@@ -267,6 +267,7 @@ ALONE = ("the proposal's W", "the numbers chosen", "txtai")
 
 def _everywhere(fold: Fold, tally: Tally, advance: Advance) -> None:
     """What is measured on every split."""
+    tally.ask(fold.asked.intents)
     for method, move in METHODS.items():
         _add_moved(fold, method, move, tally)
         advance(1)
