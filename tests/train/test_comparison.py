@@ -60,7 +60,7 @@ def test_nothing_is_shown_below_zero_that_is_not():
 def test_tables_hold_what_was_measured(tally):
     table = results_table("title", tally.results("poor"))
     assert table.columns[:2] == ("method", "MRR")
-    assert table.rows[0] == ("poor", "0.500", "0.000", "1.000", "1.000", "0.631", "0.550", "–")
+    assert table.rows[0] == ("poor", "0.500", "0.000", "1.000", "1.000", "0.631", "0.570", "–")
     assert table.rows[2][-2:] == ("–", "+0.500 (+0.500 … +0.500)")
     told = differences_table("title", tally.differences("good", ["poor", "same"]))
     assert [row[0] for row in told.rows] == ["good – poor", "good – same"]
