@@ -118,7 +118,7 @@ def test_the_question_box_is_the_first_thing_and_asking_gives_answers_and_reason
     box(tab).press("Enter")
     expect(tab.get_by_text(f"1. {QUESTION}").first).to_be_visible(timeout=60_000)
     expect(tab.get_by_text("Why these answers")).to_be_visible()
-    expect(tab.get_by_text("Without it, these would have come first")).to_be_visible()
+    expect(tab.get_by_text("A plain search would have given these first")).to_be_visible()
     expect(tab.locator("[data-testid=stVegaLiteChart]")).to_have_count(2)
     expect(tab.locator("[data-testid=stDataFrame]")).to_have_count(3)
     answer = httpx.post(f"{service.api}/v1/ask", json={"question": QUESTION}, timeout=60).json()
