@@ -53,7 +53,8 @@ whole, and the random tenth that the proposal takes, are shown beside it.""",
         "train.finetuning_experiment",
         f"""Compare the product with the same encoder, fine-tuned on the training side, in quality and in training time.
 
-{HELD_OUT} Fine-tuning needs the encoder itself: the one of QASERVE_ENCODER, where it made the vectors.""",
+{HELD_OUT} Fine-tuning needs the encoder itself: the one that the file is called after, or that of
+QASERVE_ENCODER, where it made the vectors.""",
         seeds=3,
     ),
     "distill": Listed(
@@ -66,7 +67,8 @@ whole, and the random tenth that the proposal takes, are shown beside it.""",
         "train.importance_experiment",
         f"""Weigh pairs by how uncertain they are, in routing and in distillation, and see whether that helps.
 
-{HELD_OUT} Measures of a text need the encoder itself: the one of QASERVE_ENCODER, where it made the vectors.""",
+{HELD_OUT} Measures of a text need the encoder itself: the one that the file is called after, or that of
+QASERVE_ENCODER, where it made the vectors.""",
     ),
     "calibration": Listed(
         "train.calibration_experiment",

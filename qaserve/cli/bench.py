@@ -225,25 +225,32 @@ def _sources(settings: Settings, options: Options) -> "list[Source]":
     from qaserve.store import open_store
     from train.sources import from_build, from_files
 
-    encoder = _encoder_at_hand(settings)
     if options.corpus is not None:
-        return [from_files(options.corpus, path, settings.read, encoder) for path in options.embeddings]
+        return [
+            from_files(options.corpus, path, settings.read, _encoder_at_hand(settings, path.stem))
+            for path in options.embeddings
+        ]
     with open_store(settings.store, f"qaserve bench {options.name}") as store:
-        return [from_build(store, corpus_to_ask(settings, store), encoder)]
+        return [from_build(store, corpus_to_ask(settings, store), _encoder_at_hand(settings))]
 
 
-def _encoder_at_hand(settings: Settings) -> "SentenceEncoder | None":
-    """The encoder of the settings where its files are on this machine; for an experiment nothing is downloaded."""
-    from qaserve.weights import check_installed, source_for
+def _encoder_at_hand(settings: Settings, name: str = "") -> "SentenceEncoder | None":
+    """An encoder whose files are on this machine; for an experiment nothing is downloaded.
 
-    source = source_for(settings.encoder.encoder)
+    It is the known one of that name or, where none is called so, that of the settings.
+    """
+    from qaserve.encoder import SentenceEncoder
+    from qaserve.weights import KNOWN, check_installed, source_for
+
+    chosen = settings.encoder.model_copy(update={"encoder": name} if name in KNOWN else {})
+    cache, source = str(settings.store.data_dir / "encoders"), source_for(chosen.encoder)
     if source.kind == "hub":
         return None
     try:
-        check_installed(source, str(settings.store.data_dir / "encoders"))
+        check_installed(source, cache)
     except EncoderError:
         return None
-    return make_encoder(settings)
+    return SentenceEncoder(chosen, cache)
 
 
 def _show(measured: "Measured") -> None:

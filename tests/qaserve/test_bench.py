@@ -179,6 +179,15 @@ def test_no_encoder_is_downloaded_for_an_experiment(monkeypatch):
     assert bench._encoder_at_hand(get_settings()).identity.id == "minilm"
 
 
+def test_a_file_brings_the_encoder_that_it_is_called_after(monkeypatch):
+    from qaserve.cli import bench
+
+    monkeypatch.setenv("QASERVE_ENCODER", "nomic")
+    get_settings.cache_clear()
+    assert bench._encoder_at_hand(get_settings(), "minilm").identity.id == "minilm"
+    assert bench._encoder_at_hand(get_settings(), "my-vectors") is None
+
+
 def test_latency_reports_every_stage(run, write_rows, rows):
     run("ingest", write_rows(rows()))
     code, out, _ = run("bench", "latency", "--questions", "6", "--json")
