@@ -2,8 +2,14 @@
 
 QaserveError
 ├── UsageError              a question, option or request that cannot be meant
-│   └── SettingsError       a QASERVE_* variable with a bad value
+│   ├── SettingsError       a QASERVE_* variable with a bad value
+│   └── TooLargeError       a request with more bytes or questions than are taken
 ├── AccessError             the API key is missing or wrong
+│   └── ForbiddenError      the key may ask, but change nothing
+├── LimitError              this caller has asked for more than its share
+├── BusyError               too many are asking at once, or the answer took too long
+├── ConflictError           what was asked for does not go with what is there or going on now
+│   └── QualityError        a new build finds clearly less than the live one
 ├── NotFoundError           a pair, cluster, build or corpus that is not there
 ├── CorpusError             input from which no pair can be read
 ├── FetchError              the public corpus could not be downloaded and verified
@@ -47,8 +53,32 @@ class SettingsError(UsageError):
     """A QASERVE_* variable with a bad value."""
 
 
+class TooLargeError(UsageError):
+    """A request with more bytes or questions than are taken."""
+
+
 class AccessError(QaserveError):
     """The API key is missing or wrong."""
+
+
+class ForbiddenError(AccessError):
+    """The key may ask, but change nothing."""
+
+
+class LimitError(QaserveError):
+    """This caller has asked for more than its share."""
+
+
+class BusyError(QaserveError):
+    """Too many are asking at once, or the answer took too long."""
+
+
+class ConflictError(QaserveError):
+    """What was asked for does not go with what is there or going on now."""
+
+
+class QualityError(ConflictError):
+    """A new build finds clearly less than the live one."""
 
 
 class NotFoundError(QaserveError):
@@ -111,7 +141,13 @@ TABLE: dict[type[QaserveError], ErrorKind] = {
     QaserveError: ErrorKind("error", 500, 1),
     UsageError: ErrorKind("invalid_request", 422, 2),
     SettingsError: ErrorKind("invalid_setting", 500, 2),
+    TooLargeError: ErrorKind("too_large", 413, 2),
     AccessError: ErrorKind("unauthorized", 401, 1),
+    ForbiddenError: ErrorKind("forbidden", 403, 1),
+    LimitError: ErrorKind("rate_limited", 429, 1),
+    BusyError: ErrorKind("busy", 503, 1),
+    ConflictError: ErrorKind("conflict", 409, 1),
+    QualityError: ErrorKind("quality_dropped", 409, 1),
     NotFoundError: ErrorKind("not_found", 404, 1),
     CorpusError: ErrorKind("invalid_corpus", 422, 1),
     FetchError: ErrorKind("fetch_failed", 502, 1),

@@ -113,6 +113,9 @@ class ServerSettings(_Section):
     ui_port: int = Field(8501, ge=1, le=65535, description="Port of the page.")
     api_url: HttpUrl | None = Field(None, description="API that the page and `qaserve ask` talk to.")
     api_key: SecretStr | None = Field(None, description="Key that API callers must send; needed off loopback.")
+    write_key: SecretStr | None = Field(
+        None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
+    )
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 
@@ -122,6 +125,12 @@ class ServerSettings(_Section):
             raise ValueError(
                 f"QASERVE_HOST={self.host} is open to other machines: set QASERVE_API_KEY, or listen on 127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _write_key_needs_the_other(self) -> Self:
+        if self.write_key is not None and self.api_key is None:
+            raise ValueError("QASERVE_WRITE_KEY is set but QASERVE_API_KEY is not: set a key for asking too")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,62 @@
+"""Every error as a document with its HTTP status: no traceback, no path of the machine."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from qaserve.errors import QaserveError
+from qaserve.records import ErrorDetail, ErrorReply
+from qaserve.text import shorten
+
+REPLIES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorReply, "description": text}
+    for status, text in {
+        401: "The key is missing or wrong.",
+        404: "It is not there.",
+        422: "The request cannot be meant.",
+        503: "The store, the model or the encoder cannot be used now.",
+    }.items()
+}
+
+
+def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
+    """Have the application answer every error with an `ErrorReply`; no text of `hidden` appears in one."""
+
+    @app.exception_handler(QaserveError)
+    def ours(_: Request, error: QaserveError) -> JSONResponse:
+        kind = error.kind
+        return reply(kind.status, kind.code, _without(error.message, hidden), _without(error.hint, hidden))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        value = f" (got {shorten(repr(first['input']), 80)})" if "input" in first and where != "body" else ""
+        return reply(422, "invalid_request", f"{where}: {first['msg']}{value}", "/docs describes the request.")
+
+    @app.exception_handler(HTTPException)
+    def http(_: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        return reply(
+            error.status_code, code, str(error.detail), "/docs lists what there is.", dict(error.headers or {})
+        )
+
+    @app.exception_handler(Exception)
+    def unforeseen(_request: Request, _error: Exception) -> JSONResponse:
+        # A bug must not show its insides to a caller; the server logs the traceback.
+        return reply(500, "internal", "something went wrong inside", "The server's log says more.")
+
+
+def reply(status: int, code: str, message: str, hint: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error as the answer to a request."""
+    body = ErrorReply(error=ErrorDetail(code=code, message=message, hint=hint))
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def _without(text: str, hidden: tuple[str, ...]) -> str:
+    for secret in hidden:
+        text = text.replace(secret, "…")
+    return text
