@@ -1,14 +1,17 @@
-"""What the live build holds: clusters and pairs."""
+"""What the live build holds: clusters and pairs, how good and how near they are, and what can be filtered by."""
 
 from fastapi import APIRouter
 
 from qaserve.engine import Engine
-from qaserve.records import ClusterDetail, ClusterList, PairsFound
+from qaserve.explore import Explorer
+from qaserve.records import AskRequest, ClusterDetail, ClusterList, PairsFound
+from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
 
 
 def routes(engine: Engine) -> APIRouter:
-    """/v1/clusters and /v1/pairs."""
+    """/v1/clusters, /v1/pairs, /v1/quality, /v1/map and /v1/facets."""
     router = APIRouter(tags=["explore"])
+    explorer = Explorer(engine)
 
     @router.get("/clusters")
     def clusters() -> ClusterList:
@@ -25,5 +28,30 @@ def routes(engine: Engine) -> APIRouter:
     def pairs(identifier: str) -> PairsFound:
         """The pairs of a pair_id, or the one of a point's id."""
         return engine.pairs(identifier)
+
+    @router.get("/quality")
+    def quality() -> QualityList:
+        """How good every cluster is. The first call after a change of build computes it, which takes seconds."""
+        return explorer.quality()
+
+    @router.get("/quality/{number}")
+    def cluster_quality(number: int) -> ClusterView:
+        """One cluster: its neighbours, and where its questions are unsure."""
+        return explorer.cluster(number)
+
+    @router.get("/facets")
+    def facets() -> Facets:
+        """What answers can be filtered by, with counts."""
+        return explorer.facets()
+
+    @router.get("/map")
+    def corpus_map() -> CorpusMap:
+        """Clusters and answers in two dimensions."""
+        return explorer.map()
+
+    @router.post("/map")
+    def place(request: AskRequest) -> PlacedAsk:
+        """Answer a question, and place it, its hits and its answers on the map."""
+        return explorer.place(request)
 
     return router

@@ -1,0 +1,86 @@
+"""What was measured: the reports of experiments, where their folder is at hand."""
+
+from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from qaserve.errors import NotFoundError, QaserveError
+from qaserve.views import ReportInfo, ReportList, ReportPicture, ReportTable, ReportView
+
+if TYPE_CHECKING:
+    from train.reports import Measured
+
+
+def routes(folder: Path) -> APIRouter:
+    """/v1/reports."""
+    router = APIRouter(tags=["reports"])
+
+    @router.get("/reports")
+    def reports() -> ReportList:
+        """The experiments that were measured; none where there is no folder of reports."""
+        found, unreadable = _read_all(folder)
+        return ReportList(reports=tuple(_info(measured) for measured in found.values()), unreadable=tuple(unreadable))
+
+    @router.get("/reports/{name}")
+    def report(name: str) -> ReportView:
+        """What one experiment found: sentences, tables and plots."""
+        found, _ = _read_all(folder)
+        if name not in found:
+            there = ", ".join(found) or "none"
+            raise NotFoundError(f"no report {name!r}", hint=f"There are: {there}. `qaserve bench NAME` measures.")
+        return _view(folder, found[name])
+
+    return router
+
+
+def _read_all(folder: Path) -> tuple[dict[str, "Measured"], list[str]]:
+    """Reports by name, and for each file that is none a sentence without its folder."""
+    from train import reports  # noqa: PLC0415 - serving needs no training package until somebody looks
+    from train.experiments import EXPERIMENTS  # noqa: PLC0415
+
+    found, unreadable = {}, []
+    for name, listed in EXPERIMENTS.items():
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            continue
+        try:
+            found[name] = reports.read(path, listed.load().EXPERIMENT)
+        except QaserveError as error:
+            unreadable.append(error.message.replace(f"{folder}/", ""))
+    return found, unreadable
+
+
+def _info(measured: "Measured") -> ReportInfo:
+    experiment, document = measured
+    return ReportInfo(
+        name=experiment.name,
+        title=experiment.title,
+        date=document.provenance.date,
+        findings=len(experiment.findings(document.report)),
+    )
+
+
+def _view(folder: Path, measured: "Measured") -> ReportView:
+    from train import reports  # noqa: PLC0415
+
+    experiment, document = measured
+    origin = document.provenance
+    return ReportView(
+        name=experiment.name,
+        title=experiment.title,
+        findings=tuple(experiment.findings(document.report)),
+        tables=tuple(
+            ReportTable(title=table.title, columns=table.columns, rows=table.rows)
+            for table in experiment.tables(document.report)
+        ),
+        pictures=tuple(
+            ReportPicture(title=plot.title, png=b64encode((folder / name).read_bytes()).decode())
+            for name, plot in reports.pictures(measured)
+            if (folder / name).is_file()
+        ),
+        command=origin.command,
+        date=origin.date,
+        measured_on=f"{origin.machine.cpu}, {origin.machine.cores} cores",
+    )
