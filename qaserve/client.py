@@ -20,6 +20,7 @@ from qaserve.records import (
     Record,
 )
 from qaserve.text import shorten
+from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 
 T = TypeVar("T", bound=Record)
 ERRORS = {kind.code: error for error, kind in TABLE.items()}
@@ -68,6 +69,34 @@ class Client:
     def builds(self) -> BuildList:
         """Every build of the corpus."""
         return self._call("GET", "/v1/builds", BuildList)
+
+    def quality(self) -> QualityList:
+        """How good every cluster is."""
+        return self._call("GET", "/v1/quality", QualityList)
+
+    def cluster_quality(self, number: int) -> ClusterView:
+        """One cluster: its neighbours, and where its questions are unsure."""
+        return self._call("GET", f"/v1/quality/{number}", ClusterView)
+
+    def facets(self) -> Facets:
+        """What answers can be filtered by."""
+        return self._call("GET", "/v1/facets", Facets)
+
+    def map(self) -> CorpusMap:
+        """Clusters and answers in two dimensions."""
+        return self._call("GET", "/v1/map", CorpusMap)
+
+    def place(self, request: AskRequest) -> PlacedAsk:
+        """Ask a question, and place it on the map."""
+        return self._call("POST", "/v1/map", PlacedAsk, json=request.model_dump(exclude_none=True))
+
+    def reports(self) -> ReportList:
+        """The experiments that were measured."""
+        return self._call("GET", "/v1/reports", ReportList)
+
+    def report(self, name: str) -> ReportView:
+        """What one experiment found."""
+        return self._call("GET", f"/v1/reports/{quote(name, safe='')}", ReportView)
 
     def ready(self) -> Health:
         """Whether the API can answer questions; raises what keeps it from that."""

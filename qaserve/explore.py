@@ -4,7 +4,6 @@ Everything is computed once for a build, when it is first asked for, and kept un
 """
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
@@ -12,8 +11,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.engine import Engine, LiveBuild
+from qaserve.engine import Engine
 from qaserve.errors import NotFoundError
+from qaserve.explain import LiveBuild
 from qaserve.landscape import layout, place
 from qaserve.projection import project_by_pairs
 from qaserve.records import AskRequest, AskResult, StoredPair
@@ -97,23 +97,6 @@ class Landscape:
                 for pair, (x, y) in zip(self.pairs[:ON_THE_MAP], spots.tolist(), strict=True)
             ),
             total=self.live.info.pairs,
-        )
-
-    @cached_property
-    def facets(self) -> Facets:
-        """What answers can be filtered by."""
-        lists = {
-            field: _counted(value for stored in self.pairs for value in getattr(stored.pair, field))
-            for field in ("topics", "tags", "related_skills")
-        }
-        return Facets(
-            build=self.live.info.build,
-            **lists,
-            source_file=_counted(stored.pair.source_file for stored in self.pairs),
-            cluster=tuple(
-                FacetValue(value=str(info.cluster), label=info.name, count=info.size)
-                for info in self.live.clusters[:FACET_VALUES]
-            ),
         )
 
     def view(self, cluster: int) -> ClusterView:
@@ -203,9 +186,21 @@ class Explorer:
             return self._landscape().map
 
     def facets(self) -> Facets:
-        """What its answers can be filtered by."""
-        with self._lock:
-            return self._landscape().facets
+        """What its answers can be filtered by; counted by Qdrant."""
+        live = self._engine.load()
+        build = live.info.build
+        counted = {
+            field: tuple(
+                FacetValue(value=value, label=value, count=count)
+                for value, count in self._engine.store.facets(self._engine.corpus, build, field, FACET_VALUES)
+            )
+            for field in ("topics", "tags", "related_skills", "source_file")
+        }
+        clusters = tuple(
+            FacetValue(value=str(info.cluster), label=info.name, count=info.size)
+            for info in live.clusters[:FACET_VALUES]
+        )
+        return Facets(build=build, cluster=clusters, **counted)
 
     def quality(self) -> QualityList:
         """How good its clusters are."""
@@ -236,10 +231,11 @@ class Explorer:
         Raises:
             UsageError: As `Engine.ask`.
         """
-        result = self._engine.ask(request)
+        vector = self._engine.encoder.encode_questions([self._engine.check(request)])[0]
+        result = self._engine.answer(request, vector, 0.0)
         with self._lock:
             seen = self._landscape()
-        question = self._engine.encoder.encode_questions([result.question])[0].astype(np.float64)
+        question = vector.astype(np.float64)
         vectors = self._vectors(result, question, seen)
         spots = seen.spots([question, _turned(question, result, vectors, seen.live)])
         return PlacedAsk(
@@ -261,7 +257,7 @@ class Explorer:
         found = {one: (seen.questions[row], seen.answers[row]) for one, row in rows.items()}
         if len(found) < len(set(wanted)):
             hits = self._engine.store.nearest_questions(
-                self._engine.corpus, result.build, question, len(wanted), with_vectors=True
+                self._engine.corpus, result.build, question, len(wanted), result.trace.filters, with_vectors=True
             )
             for hit in hits:
                 if hit.vectors is not None:
@@ -275,9 +271,7 @@ class Explorer:
         return self._seen
 
 
-def _turned(
-    question: Floats, result: AskResult, vectors: dict[str, tuple[Floats, Floats]], live: LiveBuild
-) -> Floats:
+def _turned(question: Floats, result: AskResult, vectors: dict[str, tuple[Floats, Floats]], live: LiveBuild) -> Floats:
     """The projected question, (D,), computed again from the trace of its ask."""
     trace = result.trace
     weights = np.zeros(len(live.clusters))
@@ -297,12 +291,6 @@ def _turned(
     return project_by_pairs(
         question, [vectors[hit.id][0] for hit in hits], [vectors[hit.id][1] for hit in hits], shares
     )
-
-
-def _counted(values: Iterable[str]) -> tuple[FacetValue, ...]:
-    counts = Counter(values)
-    order = sorted(counts, key=lambda value: (-counts[value], value))
-    return tuple(FacetValue(value=value, label=value, count=counts[value]) for value in order[:FACET_VALUES])
 
 
 def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:

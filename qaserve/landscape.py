@@ -1,5 +1,8 @@
-"""A map of answers in two dimensions. The clusters' mean answers are laid out by t-SNE (van der Maaten & Hinton 2008);
-any other vector stands among the clusters that it is most similar to, by one rule for questions and answers alike."""
+"""A map of answers in two dimensions.
+
+The clusters' mean answers are laid out by t-SNE (van der Maaten & Hinton 2008); any other vector stands among the
+clusters that it is most similar to, by one rule for questions and answers alike.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

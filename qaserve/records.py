@@ -106,6 +106,7 @@ class AskRequest(Record):
     routing: RoutingName | None = None
     projection: ProjectionName | None = None
     temperature: Temperature | None = None
+    final_temperature: Temperature | None = None
     hits: HitCount | None = None
     lexical_weight: Weight | None = None
     filters: Filters = Filters()

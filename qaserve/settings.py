@@ -116,6 +116,9 @@ class ServerSettings(_Section):
     write_key: SecretStr | None = Field(
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
+    reports_dir: Path = Field(
+        Path("reports"), description="Folder of the experiments' reports, for the page of results."
+    )
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 

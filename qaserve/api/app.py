@@ -3,7 +3,7 @@
 from fastapi import Depends, FastAPI
 
 from qaserve import __version__
-from qaserve.api import ask, builds, explore, health
+from qaserve.api import ask, builds, explore, health, reports
 from qaserve.api.access import Access
 from qaserve.api.errors import REPLIES, handle_errors
 from qaserve.engine import Engine
@@ -25,7 +25,13 @@ def create_app(engine: Engine, settings: ServerSettings, hidden: tuple[str, ...]
     )
     access = Access(settings)
     app.include_router(health.routes(engine))
-    for router in (ask.routes(engine), explore.routes(engine), builds.routes(engine)):
+    routers = (
+        ask.routes(engine),
+        explore.routes(engine),
+        builds.routes(engine),
+        reports.routes(settings.reports_dir),
+    )
+    for router in routers:
         app.include_router(router, prefix="/v1", dependencies=[Depends(access.read)], responses=REPLIES)
     handle_errors(app, hidden)
     return app

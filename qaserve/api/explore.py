@@ -11,7 +11,12 @@ from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
 def routes(engine: Engine) -> APIRouter:
     """/v1/clusters, /v1/pairs, /v1/quality, /v1/map and /v1/facets."""
     router = APIRouter(tags=["explore"])
-    explorer = Explorer(engine)
+    _what_there_is(router, engine)
+    _from_above(router, Explorer(engine))
+    return router
+
+
+def _what_there_is(router: APIRouter, engine: Engine) -> None:
 
     @router.get("/clusters")
     def clusters() -> ClusterList:
@@ -28,6 +33,9 @@ def routes(engine: Engine) -> APIRouter:
     def pairs(identifier: str) -> PairsFound:
         """The pairs of a pair_id, or the one of a point's id."""
         return engine.pairs(identifier)
+
+
+def _from_above(router: APIRouter, explorer: Explorer) -> None:
 
     @router.get("/quality")
     def quality() -> QualityList:
@@ -53,5 +61,3 @@ def routes(engine: Engine) -> APIRouter:
     def place(request: AskRequest) -> PlacedAsk:
         """Answer a question, and place it, its hits and its answers on the map."""
         return explorer.place(request)
-
-    return router
