@@ -24,7 +24,7 @@ class MapAnswer(Record):
 
 
 class CorpusMap(Record):
-    """Every cluster, and answers, in two dimensions: what is near is alike, and the axes have no meaning of their own."""
+    """Clusters and answers in two dimensions: what is near is alike, and the axes mean nothing by themselves."""
 
     build: str
     clusters: tuple[MapCluster, ...]

@@ -1,43 +1,60 @@
 """The page. Run it with `qaserve ui`, or together with the API with `qaserve up`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
 
 from qaserve.errors import QaserveError
+from qaserve.records import BuildInfo
 from qaserve.settings import get_settings
-from ui import data, search
+from ui import clusters, data, look, results, search, why
 from ui.markdown import literal
 
 ICON = Path(__file__).with_name("icon.svg")  # a named icon would be loaded from a font server
-STYLE = """
-<style>
-  .block-container { padding-top: 2.2rem; max-width: 84rem; }
-  div[data-testid="stTextInput"] input { font-size: 1.15rem; padding: .7rem .9rem; }
-  div[data-testid="stMarkdownContainer"] h5 { padding: .6rem 0 .5rem; }
-  div[data-testid="stMarkdownContainer"] p, div[data-testid="stMarkdownContainer"] li { overflow-wrap: anywhere; }
-</style>
-"""
 
 
 def main() -> None:
-    """Draw the page."""
+    """Draw the page that the address names."""
     st.set_page_config(page_title="qaserve", page_icon=str(ICON), layout="wide")
-    st.html(STYLE)
-    try:
+    st.html(look.STYLE)
+    pages = {
+        "search": st.Page(_with_build(search.draw), title="Search", icon=":material/search:", default=True),
+        "why": st.Page(_with_build(why.draw), title="Why", icon=":material/account_tree:", url_path="why"),
+        "clusters": st.Page(_with_build(clusters.draw), title="Clusters", icon=":material/hub:", url_path="clusters"),
+        "results": st.Page(_guarded(results.draw), title="Results", icon=":material/monitoring:", url_path="results"),
+    }
+    st.session_state["pages"] = pages
+    here = st.navigation(list(pages.values()), position="top")
+    notice = get_settings().server.notice
+    if notice:
+        st.info(literal(notice), icon=":material/info:")
+    here.run()
+
+
+def _with_build(draw: Callable[[BuildInfo], None]) -> Callable[[], None]:
+    """A page that needs a live build."""
+
+    def page() -> None:
         build = data.live_build()
         if build is None:
-            st.warning("The API has no live build. Load a corpus with `qaserve ingest FILE`.")
-            return
-        notice = get_settings().server.notice
-        if notice:
-            st.info(literal(notice), icon=":material/info:")
-        search.draw(build)
-    except QaserveError as error:
-        st.error(f"**{literal(error.message)}**\n\n{literal(error.hint)}", icon=":material/cloud_off:")
-        if st.button("Try again", icon=":material/refresh:"):
-            st.cache_data.clear()
-            st.rerun()
+            look.nothing_loaded()
+        else:
+            draw(build)
+
+    return _guarded(page)
+
+
+def _guarded(draw: Callable[[], None]) -> Callable[[], None]:
+    """A page whose errors are said on it."""
+
+    def page() -> None:
+        try:
+            draw()
+        except QaserveError as error:
+            look.failure(error)
+
+    return page
 
 
 main()

@@ -3,10 +3,13 @@
 import streamlit as st
 
 from qaserve.client import Client
-from qaserve.records import AskRequest, AskResult, BuildInfo, ClusterInfo
+from qaserve.errors import UsageError
+from qaserve.records import AskRequest, AskResult, BuildInfo, BuildList, ClusterDetail, ClusterInfo
 from qaserve.settings import get_settings
+from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 
-EXAMPLES = 4
+EXAMPLES = 5
+KEPT_SECONDS = 600
 
 
 @st.cache_resource
@@ -17,28 +20,101 @@ def client() -> Client:
     return Client(server.api_url or server.local_api_url, key=key, timeout=server.api_timeout)
 
 
-@st.cache_data(ttl=300, max_entries=256, show_spinner="Searching …")
-def ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is part of the cache's key
-    """The answer to a request, as JSON so that it can be a key."""
+@st.cache_data(ttl=3, show_spinner=False)
+def builds() -> BuildList:
+    """Every build of the corpus."""
+    return client().builds()
+
+
+def live_build() -> BuildInfo | None:
+    """The build that answers."""
+    return next((build for build in builds().builds if build.live), None)
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=512, show_spinner="Searching …")
+def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is part of the cache's key
     return client().ask(AskRequest.model_validate_json(request))
 
 
-@st.cache_data(ttl=5, show_spinner=False)
-def live_build() -> BuildInfo | None:
-    """The build that answers."""
-    return next((build for build in client().builds().builds if build.live), None)
+def ask(request: AskRequest, build: str) -> AskResult:
+    """The answer to a request."""
+    return _ask(request.model_dump_json(exclude_none=True), build)
 
 
-@st.cache_data(ttl=300, max_entries=8, show_spinner=False)
+def ask_student(request: AskRequest, build: str) -> AskResult | None:
+    """The answer with the student's projection; None where the build has no student."""
+    try:
+        return ask(request, build)
+    except UsageError:
+        return None
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")
+def _place(request: str, build: str) -> PlacedAsk:  # noqa: ARG001 - the build is part of the cache's key
+    return client().place(AskRequest.model_validate_json(request))
+
+
+def place(request: AskRequest, build: str) -> PlacedAsk:
+    """An ask on the map."""
+    return _place(request.model_dump_json(exclude_none=True), build)
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map: the first time takes some seconds …")
+def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cache's key
+    """Clusters and answers of the live build in two dimensions."""
+    return client().map()
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Looking at every cluster: the first time takes seconds …")
+def quality(build: str) -> QualityList:  # noqa: ARG001 - the build is the cache's key
+    """How good the live build's clusters are."""
+    return client().quality()
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Opening the cluster …")
+def cluster_view(number: int, build: str) -> ClusterView:  # noqa: ARG001 - the build is part of the cache's key
+    """One cluster from above."""
+    return client().cluster_quality(number)
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner=False)
+def cluster_pairs(number: int, build: str) -> ClusterDetail:  # noqa: ARG001 - the build is part of the cache's key
+    """One cluster with its pairs."""
+    return client().cluster(number)
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner=False)
+def facets(build: str) -> Facets:  # noqa: ARG001 - the build is the cache's key
+    """What answers can be filtered by."""
+    return client().facets()
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
 def clusters(build: str) -> tuple[ClusterInfo, ...]:  # noqa: ARG001 - the build is the cache's key
     """Every cluster of the live build."""
     return client().clusters().clusters
 
 
-@st.cache_data(ttl=300, max_entries=8, show_spinner=False)
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
 def example_questions(build: str) -> list[str]:
     """Real questions, from clusters far apart in size."""
     count = len(clusters(build))
     chosen = sorted({round(step * (count - 1) / EXAMPLES) for step in range(EXAMPLES)})
     details = [client().cluster(number) for number in chosen]
-    return list(dict.fromkeys(min((pair.pair.question for pair in found.pairs), key=len) for found in details))
+    return list(dict.fromkeys(min((pair.pair.question for pair in found.pairs), key=_plainness) for found in details))
+
+
+def _plainness(question: str) -> tuple[bool, int]:
+    return not question.endswith("?"), len(question)
+
+
+@st.cache_data(ttl=KEPT_SECONDS, show_spinner=False)
+def reports() -> ReportList:
+    """The experiments that were measured."""
+    return client().reports()
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner="Reading the report …")
+def report(name: str) -> ReportView:
+    """What one experiment found."""
+    return client().report(name)

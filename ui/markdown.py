@@ -1,19 +1,24 @@
 """Answers are text from strangers: what of their Markdown reaches the page, and how.
 
 Streamlit escapes HTML by itself. What is left to take away is whatever loads from elsewhere (images), and what
-Streamlit adds to Markdown and corpus text does not mean: $formulas$, :colour[directives] and :emoji_codes:.
+Streamlit adds to Markdown and corpus text does not mean: $formulas$, :colour[directives] and :emoji_codes:. A link says
+where it leads.
 """
 
 import re
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import unescapeAll
 
 MAX_CHARS = 20_000
 
 _PARSER = MarkdownIt("commonmark")
 _DIRECTIVE = re.compile(r":(?=[\w+-]+(?:\[|:|/))")
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+_DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
+_DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
 _LANGUAGE = re.compile(r"^[A-Za-z0-9+#_-]{1,24}")
 
 
@@ -51,7 +56,7 @@ def _add_markdown(parts: list[Block], lines: list[str]) -> None:
 
 
 def safe(text: str) -> str:
-    """Markdown in which an image is a link, a dollar is a dollar, and a heading is no larger than the page's own."""
+    """Markdown in which an image is a link, a link shows its host, and a heading is no larger than the page's own."""
     text = text.replace("![", "\\!\\[")  # everywhere, even in code: what looks like code to us may not to the browser
     pieces, start = [], 0
     for span in _CODE_SPAN.finditer(text):
@@ -62,7 +67,16 @@ def safe(text: str) -> str:
 
 
 def _plain(text: str) -> str:
+    text = _DESTINATION.sub(_with_host, _DEFINITION.sub(r"\1\\[", text))  # a link by reference would hide its host
     return _DIRECTIVE.sub(r"\\:", text.replace("$", "\\$"))
+
+
+def _with_host(link: re.Match[str]) -> str:
+    try:
+        host = urlsplit(unescapeAll(link.group(1))).hostname
+    except ValueError:
+        host = "?"
+    return f" ({literal(host)}){link.group()}" if host else link.group()
 
 
 def literal(text: str) -> str:

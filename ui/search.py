@@ -1,166 +1,240 @@
-"""The search page: a question, its answers, and beside them why."""
+"""The search page: a question, and its answers."""
 
 import streamlit as st
 
-from qaserve.records import Answer, AskRequest, BuildInfo, Confidence
-from ui import data, why
-from ui.markdown import blocks, literal
+from qaserve.records import AskResult, BuildInfo, Confidence
+from qaserve.views import FacetValue
+from ui import cards, data, look, state
+from ui.markdown import literal
 
+FACETS = {
+    "topics": "Topic",
+    "related_skills": "Skill",
+    "tags": "Tag",
+    "cluster": "Cluster",
+    "source_file": "Source file",
+}
 ROUTINGS = {
-    None: "as the build says",
-    "question": "known questions vote",
-    "question2": "known questions vote, final softmax",
-    "centroid": "nearest cluster centres",
+    "": "As the build says",
+    "question": "Known questions like yours",
+    "question2": "Known questions, in two rounds",
+    "centroid": "The clusters nearest to your question",
 }
 PROJECTIONS = {
-    None: "as the build says",
-    "cluster": "clusters' projections",
-    "pair": "single pairs' projections",
-    "student": "the student",
-    "none": "no projection",
+    "": "As the build says",
+    "cluster": "The clusters voted for",
+    "pair": "The single pairs that voted",
+    "student": "A network trained to do it",
+    "none": "Nothing: a plain search",
 }
-CHIPS_SHOWN = 4
+WORDS = ((0.8, "green", "Very likely right"), (0.5, "green", "Probably right"), (0.25, "orange", "Perhaps right"))
+UNLIKELY = "Unlikely to be right"
 STEPS = (
     (
         "how_to_vote",
         "Known questions vote",
-        "Your question is compared with all known ones. The most similar vote for the groups their answers are in.",
+        "Your question is compared with all known ones. The most similar vote for the clusters their answers are in.",
     ),
     (
         "turn_slight_right",
         "The vote turns your question",
-        "Questions and their answers use different words. Each group has learned the turn from one to the other.",
+        "Questions and their answers use different words. Each cluster has learned the turn from one to the other.",
     ),
     (
         "fact_check",
         "The nearest answers are shown",
-        "With every vote beside them, and with what would have come first without all this.",
+        "With how sure we are, and with every vote one click away.",
     ),
 )
+VOTES_SHOWN = 4
 
 
 def draw(build: BuildInfo) -> None:
-    """Draw everything."""
+    """Draw the search page."""
+    state.load("search")
+    if not state.get("q"):
+        look.title(
+            "Ask, and see why", f"Search {build.pairs:,} answers by meaning. Every answer can say why it was found."
+        )
+    question = question_box()
+    _tools(build)
+    if not question:
+        _welcome(build)
+    else:
+        _found(data.ask(state.request(), build.build))
+    state.save()
+
+
+def question_box() -> str:
+    """The box for the question; gives what is in it."""
     question = st.text_input(
         "Your question",
-        key="q",
+        key=state.offer("q", ""),
         type="search",
         placeholder="What do you want to know?",
         icon=":material/search:",
-        bind="query-params",
         label_visibility="collapsed",
-        max_chars=4000,
     )
-    below, options = st.columns([5, 1], vertical_alignment="center")
-    below.caption(f"**qaserve** searches {build.pairs:,} question/answer pairs of corpus {literal(build.corpus)}")
-    with options.popover("Options", icon=":material/tune:", width="stretch"):
-        request = _options(question or "")
-    if not (question or "").strip():
-        _welcome(build)
-        return
-    result = data.ask(request.model_dump_json(exclude_none=True), build.build)
-    found, reasons = st.columns([11, 9], gap="large")
-    with found:
-        _confidence(result.confidence)
-        for answer in result.answers:
-            _card(answer)
-        if not result.answers:
-            st.info("The corpus holds no answer.")
-    with reasons:
-        why.draw(result)
+    state.keep("q", (question or "").strip())
+    return state.get("q") or ""
 
 
-def _confidence(confidence: Confidence) -> None:
-    st.markdown("#### Nearest pairs" if confidence.abstained else "#### Answers")
-    reason = literal(confidence.reason)
-    if confidence.abstained:
-        st.warning(f"**{reason}**  \nThese pairs are only what comes nearest.", icon=":material/search_off:")
-    elif confidence.value is None:
-        st.caption(reason)
-    else:
-        st.caption(f"Confidence **{confidence.value:.0%}** · {reason}")
+# Filters and options
 
 
-def _options(question: str) -> AskRequest:
-    routing = st.selectbox("Who votes", ROUTINGS, format_func=ROUTINGS.__getitem__, key="routing")
+def _tools(build: BuildInfo) -> None:
+    with st.container(horizontal=True, key="tools", vertical_alignment="center", gap="small"):
+        count = sum(len(state.get(name) or []) for name in state.FILTERS)
+        label = f"Filters ({count})" if count else "Filters"
+        filters = st.popover(label, icon=":material/filter_list:", on_change="rerun", key="filters")
+        changed = any(state.get(name) is not None for name in ("routing", "projection"))
+        options = st.popover("Options (changed)" if changed else "Options", icon=":material/tune:")
+        st.caption(f"{build.pairs:,} question/answer pairs · corpus {literal(build.corpus)}", width="content")
+    if filters.open or count:
+        with filters:
+            _filters(build)
+    with options:
+        _options()
+    if count:
+        _active_filters()
+
+
+def _filters(build: BuildInfo) -> None:
+    facets = data.facets(build.build)
+    st.caption("Any of the values in a box; all of the boxes.")
+    for name, label in FACETS.items():
+        known: tuple[FacetValue, ...] = getattr(facets, name)
+        names = {_value(name, one.value): f"{_label(name, one.label)} ({one.count:,})" for one in known}
+        names |= {value: str(value) for value in state.get(name) or [] if value not in names}
+        if len(names) > 1:
+            chosen = st.multiselect(label, names, key=state.offer(name, []), format_func=names.__getitem__)
+            state.keep(name, list(chosen))
+
+
+def _value(name: str, text: str) -> str | int:
+    return int(text) if name == "cluster" else text
+
+
+def _label(name: str, text: str) -> str:
+    return cards.plain_name(text) if name == "related_skills" else text
+
+
+def _active_filters() -> None:
+    active = [(name, value) for name in state.FILTERS for value in state.get(name) or []]
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        for number, (name, value) in enumerate(active):
+            st.button(
+                f"{FACETS[name]}: {literal(_label(name, str(value)))}",
+                icon=":material/close:",
+                key=f"drop{number}",
+                help="Remove this filter",
+                on_click=state.drop_filter,
+                args=(name, value),
+            )
+        st.button("Clear all", type="tertiary", on_click=state.clear_filters)
+
+
+def _options() -> None:
+    routing = st.selectbox(
+        "Who votes",
+        ROUTINGS,
+        format_func=ROUTINGS.__getitem__,
+        key=state.offer("routing", ""),
+        help="Step 1 of **Why**.",
+    )
+    state.keep("routing", routing)
     projection = st.selectbox(
-        "What moves the question", PROJECTIONS, format_func=PROJECTIONS.__getitem__, key="projection"
+        "What turns your question",
+        PROJECTIONS,
+        format_func=PROJECTIONS.__getitem__,
+        key=state.offer("projection", ""),
+        help="Step 3 of **Why**.",
     )
-    own = st.toggle("Set temperature and hits myself", key="own")
-    temperature = st.slider(
-        "Temperature",
-        0.01,
-        0.5,
-        0.05,
-        0.01,
-        disabled=not own,
-        help="Low: the most similar known question decides alone. High: all of them count nearly alike.",
-    )
-    hits = st.slider("Known questions that vote", 1, 200, 32, disabled=not own)
-    top_k = st.slider("Answers", 1, 20, 5)
-    return AskRequest(
-        question=question,
-        top_k=top_k,
-        routing=routing,
-        projection=projection,
-        temperature=temperature if own else None,
-        hits=hits if own else None,
-    )
+    state.keep("projection", projection)
+    top_k = st.slider("Answers", 1, 20, key=state.offer("top_k", state.DEFAULT_TOP_K))
+    state.keep("top_k", top_k, state.DEFAULT_TOP_K)
+    st.caption("The **Why** page has more of them, and shows what each one changes.")
+
+
+# Before a question
 
 
 def _welcome(build: BuildInfo) -> None:
-    st.markdown("##### Ask in your own words, or try one of these")
-    columns = st.columns(2)
-    for number, example in enumerate(data.example_questions(build.build)):
-        columns[number % 2].button(
-            literal(example),
-            key=f"example{number}",
-            icon=":material/search:",
-            width="stretch",
-            on_click=_take,
-            args=(example,),
-        )
-    st.markdown("##### How an answer is found")
+    st.markdown("#### Ask in your own words, or try one of these")
+    with st.container(gap="xsmall"):
+        for number, example in enumerate(data.example_questions(build.build)):
+            st.button(
+                literal(example),
+                key=f"example{number}",
+                icon=":material/search:",
+                type="tertiary",
+                on_click=state.put,
+                args=("q", example),
+            )
+    st.space("small")
+    st.markdown("#### How an answer is found")
     for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f":material/{icon}: **{title}**")
             st.caption(text)
+    st.html(look.FOCUS, unsafe_allow_javascript=True)
 
 
-def _take(example: str) -> None:
-    st.session_state["q"] = example
+# After a question
 
 
-def _card(answer: Answer) -> None:
-    with st.container(border=True):
-        st.markdown(f"**{answer.rank}. {literal(answer.question)}**")
-        st.caption(f"Score {answer.score:.2f} · {_moved(answer)}")
-        for block in blocks(answer.answer):
-            if block.language is None:
-                st.markdown(block.text)
-            else:
-                st.code(block.text, language=block.language or None, wrap_lines=True)
-        _chips(answer)
+def _found(result: AskResult) -> None:
+    found, reasons = st.columns([2, 1], gap="large")
+    with found:
+        _verdict(result)
+        filters = {name: list(getattr(result.trace.filters, name)) for name in cards.CHIPS}
+        for answer in result.answers:
+            cards.card(answer, filters)
+        if not result.answers:
+            st.info("No pair matches these filters. Remove one to search more.", icon=":material/filter_list_off:")
+    with reasons:
+        _reasons(result)
 
 
-def _moved(answer: Answer) -> str:
-    if answer.raw_rank is None:
-        return ":green[:material/arrow_upward: not in the first 100 of a plain search]"
-    if answer.raw_rank > answer.rank:
-        return f":green[:material/arrow_upward: up from rank {answer.raw_rank} of a plain search]"
-    if answer.raw_rank < answer.rank:
-        return f":orange[:material/arrow_downward: down from rank {answer.raw_rank} of a plain search]"
-    return "same rank as in a plain search"
+def _verdict(result: AskResult) -> None:
+    sure = result.confidence
+    if not result.answers:
+        return
+    if sure.abstained:
+        st.markdown("#### Nothing here seems to answer this")
+        st.warning(
+            f"{literal(sure.reason)}  \nThe pairs below are only what comes nearest.", icon=":material/search_off:"
+        )
+    else:
+        st.markdown(f"#### Answers {_badge(sure)}")
+        st.caption(literal(sure.reason))
 
 
-def _chips(answer: Answer) -> None:
-    skills, topics = answer.related_skills[:CHIPS_SHOWN], answer.topics[:CHIPS_SHOWN]
-    if skills or topics:
-        with st.container(horizontal=True, gap="xsmall"):
-            for skill in skills:
-                st.badge(literal(skill.removesuffix(".md")), color="blue", icon=":material/construction:")
-            for topic in topics:
-                st.badge(literal(topic), color="gray", icon=":material/label:")
-    if answer.related_docs:
-        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
-        st.caption(f":material/description: {shown}")
+def _badge(sure: Confidence) -> str:
+    if sure.value is None:
+        return ""
+    value = sure.value
+    colour, words = next(((colour, words) for least, colour, words in WORDS if value >= least), ("gray", UNLIKELY))
+    return f":{colour}-badge[{words} · {value:.0%}]"
+
+
+def _reasons(result: AskResult) -> None:
+    trace = result.trace
+    with st.container(border=True, key="reasons"):
+        st.markdown("#### Why these answers")
+        if trace.hits:
+            first = trace.hits[0]
+            st.markdown(
+                f"**{len(trace.hits)} known questions** like yours voted. The most similar is "
+                f"“{literal(first.question)}” (similarity {first.similarity:.2f})."
+            )
+        st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
+        for vote in trace.clusters[:VOTES_SHOWN]:
+            st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
+        st.page_link(
+            st.session_state["pages"]["why"],
+            label="See every step",
+            icon=":material/account_tree:",
+            query_params=state.address(),
+        )
+        st.caption(f"Answered in {trace.timings_ms.total:.0f} ms")

@@ -1,0 +1,89 @@
+"""Answers as cards."""
+
+import streamlit as st
+
+from qaserve.records import Answer
+from ui import state
+from ui.markdown import blocks, literal
+
+CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
+"""What a card's chips filter by, with their icons."""
+CHIPS_SHOWN = 4
+TALL_CHARS = 2_500
+TALL = 460
+
+
+def card(answer: Answer, filters: dict[str, list[str]]) -> None:
+    """An answer with the known question that it answers.
+
+    Args:
+        answer: What is shown.
+        filters: What is filtered by already; its chips are pressed.
+    """
+    with st.container(border=True, key=f"card{answer.rank}"):
+        st.markdown(f"##### {answer.rank}. {literal(answer.question)}")
+        st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
+        text(answer.answer)
+        _chips(answer, filters)
+        if answer.related_docs:
+            shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
+            st.caption(f":material/description: {shown}")
+
+
+def text(answer: str) -> None:
+    """The text of an answer; a long one scrolls in its card."""
+    with st.container(height=TALL if len(answer) > TALL_CHARS else "content", border=False):
+        for block in blocks(answer):
+            if block.language is None:
+                st.markdown(block.text)
+            else:
+                st.code(block.text, language=block.language or None, wrap_lines=True)
+
+
+def moved(answer: Answer) -> str:
+    """Where a plain search has the answer."""
+    if answer.raw_rank is None:
+        return ":green[:material/arrow_upward: a plain search would not have shown it]"
+    if answer.raw_rank > answer.rank:
+        return f":green[:material/arrow_upward: a plain search has it at rank {answer.raw_rank}]"
+    if answer.raw_rank < answer.rank:
+        return f":orange[:material/arrow_downward: a plain search has it at rank {answer.raw_rank}]"
+    return "same rank as in a plain search"
+
+
+def _chips(answer: Answer, filters: dict[str, list[str]]) -> None:
+    chips = [(field, value) for field in CHIPS for value in getattr(answer, field)[:CHIPS_SHOWN]]
+    if not chips:
+        return
+    chosen = [one for one in chips if one[1] in filters.get(one[0], [])]
+    key = f"chips {answer.id} {chosen}"
+    st.pills(
+        "Show only answers with",
+        chips,
+        selection_mode="multi",
+        default=chosen,
+        format_func=_chip,
+        key=key,
+        label_visibility="collapsed",
+        on_change=_filter,
+        args=(key, chosen),
+    )
+
+
+def _chip(chip: tuple[str, str]) -> str:
+    return f":material/{CHIPS[chip[0]]}: {literal(plain_name(chip[1]))}"
+
+
+def plain_name(value: str) -> str:
+    """A skill without what only its file needs: skill_csv_source.md is csv source."""
+    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ") if value.endswith(".md") else value
+
+
+def _filter(key: str, before: list[tuple[str, str]]) -> None:
+    after = st.session_state[key]
+    for field, value in after:
+        if (field, value) not in before:
+            state.add_filter(field, value)
+    for field, value in before:
+        if (field, value) not in after:
+            state.drop_filter(field, value)

@@ -1,0 +1,235 @@
+"""The clusters of answers: which there are, how good they are, and what is inside."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from qaserve.records import BuildInfo
+from qaserve.text import fold
+from qaserve.views import BorderPair, ClusterQuality, ClusterView, QualityList
+from ui import cards, data, look
+from ui.markdown import literal
+
+PAGE = 8
+SORTS = {
+    "Largest first": lambda one: -one.size,
+    "Hardest to find first": lambda one: (one.found, -one.size),
+    "Widest spread first": lambda one: -one.spread,
+    "Strongest turn first": lambda one: -one.turn,
+    "By name": lambda one: one.name,
+}
+COLUMNS: dict[str, Any] = {
+    "cluster": st.column_config.TextColumn("Cluster", width="large"),
+    "pairs": st.column_config.NumberColumn("Pairs", width="small"),
+    "found": st.column_config.ProgressColumn(
+        "Found again",
+        format="percent",
+        min_value=0,
+        max_value=1,
+        help="Share of its questions that the vote of all the other questions brings to this cluster.",
+    ),
+    "spread": st.column_config.NumberColumn(
+        "Spread", format="%.2f", width="small", help="0: all its answers are alike. The higher, the more they differ."
+    ),
+    "turn": st.column_config.NumberColumn(
+        "Turn", format="%.0f°", width="small", help="How far it turns its questions to bring them to its answers."
+    ),
+}
+
+
+def draw(build: BuildInfo) -> None:
+    """Draw one cluster where the address names one, and all of them otherwise."""
+    number = _opened(build)
+    if number is None:
+        _all(data.quality(build.build))
+    else:
+        _one(data.cluster_view(number, build.build), build)
+
+
+def open_cluster(number: int | None) -> None:
+    """Have the address name a cluster."""
+    if number is None:
+        st.query_params.pop("open", None)
+    else:
+        st.query_params["open"] = str(number)
+
+
+def _opened(build: BuildInfo) -> int | None:
+    said = st.query_params.get("open", "")
+    return int(said) if said.isdecimal() and int(said) < build.clusters else None
+
+
+# All
+
+
+def _all(found: QualityList) -> None:
+    look.title(
+        "Clusters",
+        "A cluster is a group of answers about the same thing. Questions vote for clusters, and each has learned "
+        "how its questions lead to its answers.",
+    )
+    one, two, three = st.columns(3)
+    one.metric("Clusters", f"{len(found.clusters):,}", border=True)
+    two.metric("Pairs", f"{found.pairs:,}", border=True)
+    three.metric(
+        "Questions found again",
+        f"{found.found:.0%}",
+        border=True,
+        help="Share of all known questions that the vote of the others brings to their own cluster.",
+    )
+    if found.looked_at < found.pairs:
+        st.caption(f"Quality is measured on {found.looked_at:,} of the pairs.")
+    search, sort = st.columns([2, 1])
+    words = search.text_input(
+        "Search clusters", key="cluster_search", placeholder="A word, a skill …", icon=":material/search:"
+    )
+    order = sort.selectbox("Order", SORTS, key="cluster_sort")
+    shown = sorted((one for one in found.clusters if _matches(one, words or "")), key=SORTS[order])
+    if not shown:
+        st.info(f"No cluster is about “{literal(words or '')}”.", icon=":material/search_off:")
+        return
+    st.caption(f"{len(shown):,} clusters. Mark a row, or choose a name below, to open one.")
+    _table(shown)
+    chosen = st.selectbox(
+        "Open a cluster",
+        [one.cluster for one in shown],
+        format_func={one.cluster: f"{one.name} ({one.size})" for one in shown}.__getitem__,
+        index=None,
+        placeholder="Choose a cluster",
+        key="cluster_open",
+    )
+    if chosen is not None:
+        open_cluster(chosen)
+        st.rerun()
+
+
+def _matches(one: ClusterQuality, words: str) -> bool:
+    text = fold(" ".join((one.name, *one.terms, *map(cards.plain_name, one.skills))))
+    return all(word in text for word in fold(words).split())
+
+
+def _table(shown: list[ClusterQuality]) -> None:
+    frame = pd.DataFrame(
+        {
+            "cluster": [one.name for one in shown],
+            "pairs": [one.size for one in shown],
+            "found": [one.found for one in shown],
+            "spread": [one.spread for one in shown],
+            "turn": [one.turn for one in shown],
+        }
+    )
+    picked = st.dataframe(
+        frame,
+        hide_index=True,
+        column_config=COLUMNS,
+        on_select="rerun",
+        selection_mode="single-row",
+        height=460 if len(shown) > 12 else "content",
+        key=f"cluster_table {len(shown)} {shown[0].cluster}",
+    )
+    rows = picked["selection"]["rows"]
+    if rows and rows[0] < len(shown):
+        open_cluster(shown[rows[0]].cluster)
+        st.rerun()
+
+
+# One
+
+
+def _one(view: ClusterView, build: BuildInfo) -> None:
+    one = view.quality
+    st.button("All clusters", icon=":material/arrow_back:", type="tertiary", on_click=open_cluster, args=(None,))
+    look.title(literal(one.name), f"{one.size} pairs · {', '.join(literal(term) for term in one.terms)}")
+    if one.skills:
+        st.markdown(" ".join(f":gray-badge[{literal(cards.plain_name(skill))}]" for skill in one.skills))
+    _figures(one)
+    near, unsure = st.tabs(["Neighbours", "Its questions at the border"])
+    with near:
+        st.caption("The clusters whose answers are most like these. 1 would be the same.")
+        for other in view.neighbours:
+            st.button(
+                f"{literal(other.name)} · {other.similarity:.2f}",
+                key=f"near{other.cluster}",
+                icon=":material/hub:",
+                type="tertiary",
+                on_click=open_cluster,
+                args=(other.cluster,),
+            )
+        if not view.neighbours:
+            st.info("There is no other cluster.")
+    with unsure:
+        st.caption("The questions about which the others agree least: between this cluster and another.")
+        _pairs_table(view.border)
+    _strayed(view)
+    _pairs(view.quality.cluster, build)
+
+
+def _figures(one: ClusterQuality) -> None:
+    with st.grid(4, min_column_width=180):
+        st.metric(
+            "Found again",
+            f"{one.found:.0%}",
+            border=True,
+            help="Share of its questions that the vote of all the other questions brings here.",
+        )
+        st.metric("Spread", f"{one.spread:.2f}", border=True, help="0: all its answers are alike.")
+        st.metric(
+            "Turns its questions by",
+            f"{one.turn:.0f}°",
+            border=True,
+            help="The angle between a question before and after the turn that this cluster has learned.",
+        )
+        st.metric(
+            "Question to its answer",
+            f"{one.before:.2f} → {one.after:.2f}",
+            border=True,
+            help="Mean similarity before and after the turn. It was learned from these very pairs.",
+        )
+
+
+def _strayed(view: ClusterView) -> None:
+    if not view.elsewhere:
+        st.success("Every question here finds its own cluster.", icon=":material/check_circle:")
+        return
+    count = len(view.elsewhere)
+    with st.expander(
+        f"{count} question{'s' if count > 1 else ''} would go to another cluster",
+        icon=":material/alt_route:",
+        expanded=True,
+    ):
+        st.caption(
+            "Asked anew, these would be led elsewhere. Perhaps the question can be put more clearly, or its answer "
+            "belongs to the other cluster."
+        )
+        _pairs_table(view.elsewhere)
+
+
+def _pairs_table(pairs: tuple[BorderPair, ...]) -> None:
+    frame = pd.DataFrame(
+        {
+            "question": [one.question for one in pairs],
+            "here": [one.own for one in pairs],
+            "there": [one.rival_weight for one in pairs],
+            "other": [one.rival_name for one in pairs],
+            "pair": [one.pair_id for one in pairs],
+        }
+    )
+    config: dict[str, Any] = {
+        "question": st.column_config.TextColumn("Question", width="large"),
+        "here": st.column_config.NumberColumn("This cluster", format="percent", width="small"),
+        "there": st.column_config.NumberColumn("The other", format="percent", width="small"),
+        "other": st.column_config.TextColumn("Other cluster"),
+        "pair": st.column_config.TextColumn("Pair id", width="small"),
+    }
+    st.dataframe(frame, hide_index=True, column_config=config, height="content")
+
+
+def _pairs(number: int, build: BuildInfo) -> None:
+    pairs = data.cluster_pairs(number, build.build).pairs
+    st.markdown(f"#### Its {len(pairs)} pairs")
+    pages = -(-len(pairs) // PAGE)
+    page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
+    for stored in pairs[(page - 1) * PAGE : page * PAGE]:
+        with st.expander(literal(stored.pair.question)):
+            cards.text(stored.pair.answer)

@@ -1,0 +1,64 @@
+"""The same question answered in five ways, side by side."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from qaserve.records import AskResult, BuildInfo
+from qaserve.text import shorten
+from ui import charts, data, state
+from ui.markdown import literal
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Plain search": ("nearest answers to the question as it is", {"projection": "none", "lexical_weight": 0}),
+    "Clusters' centres": ("the nearest clusters turn it", {"routing": "centroid", "projection": "cluster"}),
+    "Known questions": ("known questions vote", {"routing": "question", "projection": "cluster"}),
+    "Single pairs": ("each voter brings its own turn", {"routing": "question", "projection": "pair"}),
+    "Student": ("a network taught to do it", {"projection": "student"}),
+}
+SHOWN = 5
+
+
+def draw(build: BuildInfo) -> None:
+    """Five columns, or four where the build has no student."""
+    found = {}
+    for way, (_, options) in WAYS.items():
+        request = state.request(options=False, top_k=SHOWN, **options)
+        result = data.ask_student(request, build.build) if way == "Student" else data.ask(request, build.build)
+        if result is not None:
+            found[way] = result
+    plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
+    with st.grid(len(found), min_column_width=190, border=True):
+        for way, result in found.items():
+            with st.container():
+                st.markdown(f"**{way}**")
+                st.caption(WAYS[way][0])
+                st.markdown("\n".join(_line(result, number, plain) for number in range(len(result.answers))))
+    st.caption("▲ ▼ against the plain search; ● not among its first five.")
+    if "Student" not in found:
+        st.caption("This build has no student: `qaserve distill` trains one.")
+    _table(found)
+
+
+def _line(result: AskResult, number: int, plain: dict[str, int]) -> str:
+    answer = result.answers[number]
+    before = plain.get(answer.cluster_id)
+    change = ":green[●]" if before is None else ""
+    if before is not None and before > answer.rank:
+        change = f":green[▲{before - answer.rank}]"
+    elif before is not None and before < answer.rank:
+        change = f":orange[▼{answer.rank - before}]"
+    return f"{answer.rank}. {literal(shorten(answer.question, 90))} {change}"
+
+
+def _table(found: dict[str, AskResult]) -> None:
+    questions: dict[str, str] = {}
+    for result in found.values():
+        for answer in result.answers:
+            questions.setdefault(answer.cluster_id, answer.question)
+    ranks = {
+        way: [{one.cluster_id: str(one.rank) for one in result.answers}.get(intent, "–") for intent in questions]
+        for way, result in found.items()
+    }
+    charts.table(pd.DataFrame({"answers the question": list(questions.values()), **ranks}), "Ranks as a table")

@@ -1,0 +1,68 @@
+"""How the page looks, and what it says when there is nothing to show."""
+
+import streamlit as st
+
+from qaserve.errors import QaserveError, ServiceError
+from ui import state
+from ui.markdown import literal
+
+STYLE = """
+<style>
+  .block-container { padding-top: 4.4rem; padding-bottom: 4rem; max-width: 78rem; }
+  div[data-testid="stTextInput"] input[type="search"] { font-size: 1.15rem; padding: .8rem .9rem; }
+  div[data-testid="stMarkdownContainer"] h5 { padding: .1rem 0 .2rem; font-size: 1.08rem; line-height: 1.4; }
+  div[data-testid="stMarkdownContainer"] h4 { padding: .4rem 0 .2rem; }
+  div[data-testid="stMarkdownContainer"] p, div[data-testid="stMarkdownContainer"] li,
+  div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
+  div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
+  div[data-testid="stMetricValue"] { font-size: 1.6rem; }
+  .st-key-tools button { min-height: 2.2rem; }
+  @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
+</style>
+"""
+FOCUS = """
+<script>
+  const box = document.querySelector('input[type="search"]');
+  if (box && (document.activeElement === document.body || !document.activeElement)) { box.focus(); }
+</script>
+"""
+
+
+def title(text: str, below: str) -> None:
+    """The head of a page."""
+    st.markdown(f"### {text}")
+    st.caption(below)
+
+
+def step(number: int, text: str, below: str) -> None:
+    """The head of a step of a story."""
+    st.markdown(f"#### :primary-badge[{number}] {text}")
+    st.markdown(below)
+
+
+def failure(error: QaserveError) -> None:
+    """Say what went wrong, and offer a way on."""
+    gone = isinstance(error, ServiceError)
+    with st.container(border=True):
+        st.markdown("#### The search service does not answer" if gone else "#### That did not work")
+        st.error(literal(error.message), icon=":material/cloud_off:" if gone else ":material/error:")
+        st.markdown(literal(error.hint))
+        with st.container(horizontal=True):
+            if st.button("Try again", icon=":material/refresh:", type="primary"):
+                st.cache_data.clear()
+                st.rerun()
+            if not gone and any(state.get(name) for name in state.OPTIONS):
+                st.button("Ask as the build says", icon=":material/restart_alt:", on_click=state.clear_options)
+
+
+def nothing_loaded() -> None:
+    """Say that there is no corpus yet, and how one comes in."""
+    with st.container(border=True):
+        st.markdown("#### Nothing to search yet")
+        st.warning("The API has no live build.", icon=":material/database_off:")
+        st.markdown("Load a file of questions and answers on the **Ingest** page, or run `qaserve ingest FILE`.")
+
+
+def percent(share: float) -> str:
+    """A share as people say it; little is not nothing."""
+    return "less than 1%" if 0 < share < 0.01 else f"{share:.0%}"

@@ -1,0 +1,163 @@
+"""Steps 3 and 4 of the story: what the vote does to the question, and what is nearest then."""
+
+import math
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from qaserve.records import Answer, AskResult
+from qaserve.text import shorten
+from ui import charts, look
+from ui.markdown import literal
+
+WORDS_SHOWN = 8
+KEPT_OUT = {
+    "filter": "it does not match the filters",
+    "similarity": "a known question like yours voted, but its answer is farther than those shown",
+    "routing": "the vote turned your question away from it",
+    "words": "as near, but it shares fewer words with your question",
+}
+TURNED_BY = {
+    "cluster": "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns "
+    "of the clusters voted for are blended by their weight.",
+    "pair": "Each known question that voted brings its own turn, the one that takes it to its own answer. They are "
+    "blended by their share of the vote.",
+    "student": "A small network that was taught what vote and turn do together does it in one step; the vote above is "
+    "shown for comparison.",
+}
+
+
+def turn(result: AskResult) -> None:
+    """Step 3."""
+    trace = result.trace
+    if trace.projection == "none" or not result.answers:
+        look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
+        return
+    degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
+    look.step(
+        3,
+        f"The vote turns your question by {degrees:.0f}° towards answers like these",
+        f"Questions and answers use different words, so a question does not lie where its answer lies. "
+        f"{TURNED_BY[trace.projection]}",
+    )
+    first = result.answers[0]
+    one, two, three = st.columns(3)
+    one.metric("First answer's similarity, before", f"{first.raw_similarity:.2f}", border=True)
+    gain = first.similarity - first.raw_similarity
+    two.metric("after the turn", f"{first.similarity:.2f}", delta=f"{gain:+.2f}", border=True)
+    three.metric("its rank", f"{_rank(first.raw_rank)} → {first.rank}", border=True)
+    _moves(result)
+
+
+def _rank(rank: int | None) -> str:
+    return "100+" if rank is None else str(rank)
+
+
+def _moves(result: AskResult) -> None:
+    answers = result.answers
+    values = [value for answer in answers for value in (answer.raw_similarity, answer.similarity)]
+    low, high = min(values) - 0.03, max(values) + 0.03
+    height = charts.ROW * len(answers)
+
+    def at(value: float) -> float:
+        return (value - low) / (high - low) * 0.86
+
+    rows = [
+        {
+            "x": at(answer.raw_similarity),
+            "x2": at(answer.similarity),
+            "y": charts.ROW * number + 28,
+            "colour": charts.PALETTE[0] if answer.similarity >= answer.raw_similarity else charts.PALETTE[1],
+            "hint": f"{answer.raw_similarity:.2f} → {answer.similarity:.2f}",
+            "label": f"{answer.rank}. {shorten(answer.question, 140)}",
+        }
+        for number, answer in enumerate(answers)
+    ]
+    frame = pd.DataFrame(rows)
+    labels = frame.assign(x=0.0, y=frame["y"] - 14)
+    ends = frame.assign(x=frame[["x", "x2"]].max(axis=1) + 0.02)
+    places = {
+        "x": alt.X("x:Q", scale=charts.unit(), axis=None),
+        "y": alt.Y("y:Q", scale=charts.pixels(height), axis=None),
+    }
+    colour = alt.Color("colour:N", scale=None)
+    before = alt.Chart(frame).mark_point(size=60, strokeWidth=2, opacity=1).encode(**places, color=colour)
+    after = (
+        alt.Chart(frame.assign(x=frame["x2"]))
+        .mark_point(size=80, filled=True, opacity=1)
+        .encode(**places, color=colour)
+    )
+    layers = [
+        charts.bars(frame, height, thickness=3),
+        before,
+        after,
+        charts.texts(labels, "label", height),
+        charts.texts(ends, "hint", height, quiet=True, baseline="middle"),
+    ]
+    charts.show(layers, height, "chart_turn", "Similarity of each answer before and after the turn; see the table.")
+    st.caption("○ similarity of your question to the answer before the turn, ● after it")
+    charts.table(
+        pd.DataFrame(
+            {
+                "rank": [answer.rank for answer in answers],
+                "rank in a plain search": [_rank(answer.raw_rank) for answer in answers],
+                "before": [answer.raw_similarity for answer in answers],
+                "after": [answer.similarity for answer in answers],
+                "answers the question": [answer.question for answer in answers],
+            }
+        ),
+        before="%.3f",
+        after="%.3f",
+    )
+
+
+def nearest(result: AskResult) -> None:
+    """Step 4."""
+    trace = result.trace
+    if trace.lexical_weight:
+        words = (
+            f"A score is {1 - trace.lexical_weight:.0%} nearness of meaning, after the turn, and up to "
+            f"{trace.lexical_weight:.0%} words in common, so that names and flags count."
+        )
+    else:
+        words = "A score is the nearness of meaning after the turn."
+    look.step(4, "These answers are nearest", words)
+    for answer in result.answers:
+        st.markdown(f"{answer.rank}. **{literal(answer.question)}** · score {answer.score:.2f}  \n{_parts(answer)}")
+    if not result.answers:
+        st.info("No pair matches the filters.")
+    charts.table(
+        pd.DataFrame(
+            {
+                "rank": [answer.rank for answer in result.answers],
+                "score": [answer.score for answer in result.answers],
+                "meaning": [answer.parts.projected for answer in result.answers],
+                "words": [answer.parts.lexical for answer in result.answers],
+                "answers the question": [answer.question for answer in result.answers],
+            }
+        ),
+        score="%.3f",
+        meaning="%.3f",
+        words="%.3f",
+    )
+    _excluded(result)
+
+
+def _parts(answer: Answer) -> str:
+    if not answer.parts.lexical:
+        return f"meaning {answer.parts.projected:.2f}"
+    shared = ", ".join(f"`{word.replace('`', '')}`" for word in answer.words[:WORDS_SHOWN])
+    return f"meaning {answer.parts.projected:.2f} + words {answer.parts.lexical:.2f}: {shared}"
+
+
+def _excluded(result: AskResult) -> None:
+    excluded = result.trace.excluded
+    if not excluded:
+        return
+    with st.expander("Did you expect another answer?", icon=":material/help:"):
+        for one in excluded:
+            st.markdown(
+                f"**{literal(one.question)}** is not shown: {KEPT_OUT[one.by]} "
+                f"(similarity {one.raw_similarity:.2f} before the turn, {one.similarity:.2f} after)."
+            )

@@ -1,0 +1,273 @@
+"""Steps 1 and 2 of the story: who is like the question, and whom they vote for."""
+
+import math
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from qaserve.records import Hit, Trace
+from qaserve.text import shorten
+from ui import charts, look
+from ui.markdown import literal
+
+HITS_SHOWN = 8
+CLUSTERS_SHOWN = 5
+LESS_ALIKE = 0.05
+VOTE_PIXELS = 240
+HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
+LEFT, RIGHT = 0.43, 0.66
+CURVE = 24
+
+
+def names(trace: Trace) -> dict[int, str]:
+    """Names of the clusters that were voted for."""
+    return {vote.cluster: vote.name for vote in trace.clusters}
+
+
+def likeness(trace: Trace) -> None:
+    """Step 1."""
+    first = trace.hits[0]
+    look.step(1, "These known questions are like yours", _likeness_words(trace))
+    shown = trace.hits[:HITS_SHOWN]
+    colour = charts.colours([vote.cluster for vote in trace.clusters])
+    height = charts.ROW * len(shown) + 22
+    rows = [(26 + charts.ROW * number, hit) for number, hit in enumerate(shown)]
+    heads = pd.DataFrame([{"x": 0, "y": 10, "label": "how alike"}, {"x": 0.54, "y": 10, "label": "share of the vote"}])
+    labels = pd.DataFrame([{"x": 0, "y": y + 10, "label": shorten(hit.question, 140)} for y, hit in rows])
+    most = max(hit.probability for hit in shown)
+    alike = [_bar(0, 0.36 * max(hit.similarity, 0), y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
+    shares = [
+        _bar(
+            0.54,
+            0.54 + 0.36 * hit.probability / most,
+            y,
+            colour.get(hit.cluster, charts.REST),
+            f"{hit.probability:.1%}",
+        )
+        for y, hit in rows
+    ]
+    layers = [
+        charts.texts(heads, "label", height, quiet=True, limit=0.44),
+        charts.texts(labels, "label", height),
+        charts.bars(pd.DataFrame(alike), height),
+        charts.bars(pd.DataFrame(shares), height),
+        charts.texts(_ends(alike), "hint", height, quiet=True, baseline="middle"),
+        charts.texts(_ends(shares), "hint", height, quiet=True, baseline="middle"),
+    ]
+    charts.show(
+        layers,
+        height,
+        "chart_likeness",
+        f"Known questions by how alike they are; the first, {first.similarity:.2f}. The table has the figures.",
+    )
+    rest = trace.hits[HITS_SHOWN:]
+    if rest:
+        st.caption(f"{len(rest)} more share the remaining {look.percent(sum(hit.probability for hit in rest))}.")
+    _hits_table(trace)
+
+
+def _bar(x: float, x2: float, y: float, colour: str, hint: str) -> dict[str, float | str]:
+    return {"x": x, "x2": max(x2, x + 0.004), "y": y + 22, "colour": colour, "hint": hint}
+
+
+def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    return frame.assign(x=frame["x2"] + 0.025)
+
+
+def _likeness_words(trace: Trace) -> str:
+    first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.temperature)
+    return (
+        f"Your question was compared with every known one; the {len(trace.hits)} most similar vote. The first is "
+        f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
+        f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
+        f"τ = {trace.temperature:g} means."
+    )
+
+
+def _hits_table(trace: Trace) -> None:
+    called = names(trace)
+    frame = pd.DataFrame(
+        {
+            "known question": [hit.question for hit in trace.hits],
+            "similarity": [hit.similarity for hit in trace.hits],
+            "share": [hit.probability for hit in trace.hits],
+            "votes for": [called.get(hit.cluster, "") for hit in trace.hits],
+        }
+    )
+    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", share="percent")
+
+
+def flow(trace: Trace) -> None:
+    """Step 2."""
+    look.step(2, "They vote for these clusters of answers", _flow_words(trace))
+    if trace.hits:
+        _flow_chart(trace)
+    else:
+        _weights_chart(trace)
+    frame = pd.DataFrame(
+        {
+            "cluster": [vote.name for vote in trace.clusters],
+            "weight": [vote.weight for vote in trace.clusters],
+            "voters": [vote.hits for vote in trace.clusters],
+            "vote": [vote.vote if vote.vote is not None else vote.weight for vote in trace.clusters],
+        }
+    )
+    if not trace.hits:
+        frame = frame.drop(columns=["voters", "vote"]).assign(similarity=[vote.similarity for vote in trace.clusters])
+    elif trace.routing != "question2":
+        frame = frame.drop(columns="vote")
+    charts.table(frame, f"All {len(frame)} clusters", weight="percent", vote="percent", similarity="%.3f")
+
+
+def _flow_words(trace: Trace) -> str:
+    first = trace.clusters[0]
+    if trace.routing == "centroid":
+        return (
+            "With this routing no single question votes: the clusters whose *average* question is most like yours are "
+            f"taken. **{literal(first.name)}** weighs most, {look.percent(first.weight)}."
+        )
+    text = (
+        "A cluster is a group of answers about the same thing, and every known question votes for the cluster that its "
+        f"own answer is in. **{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
+        f"{first.hits} of {len(trace.hits)} questions."
+    )
+    if trace.routing == "question2":
+        text += (
+            f" A second round then weighs all clusters by those sums (τ' = {trace.final_temperature:g}), and leaves "
+            f"it {look.percent(first.weight)}."
+        )
+    return text
+
+
+def _flow_chart(trace: Trace) -> None:
+    shown = [vote.cluster for vote in trace.clusters[:CLUSTERS_SHOWN]]
+    colour = charts.colours([vote.cluster for vote in trace.clusters])
+    called = names(trace)
+    left = [(shorten(hit.question, 120), _alike(hit), [hit]) for hit in trace.hits[:HITS_SHOWN]]
+    rest = list(trace.hits[HITS_SHOWN:])
+    if rest:
+        left.append((f"{len(rest)} more known questions", look.percent(sum(h.probability for h in rest)), rest))
+    ends: list[tuple[str, str, list[int]]] = [(called[one], _counted(trace, [one]), [one]) for one in shown]
+    others = sorted({hit.cluster for hit in trace.hits} - set(shown))
+    if others:
+        plural = "s" if len(others) > 1 else ""
+        ends.append((f"{len(others)} more cluster{plural}", _counted(trace, others), others))
+    sources = _slots([sum(hit.probability for hit in hits) for _, _, hits in left], HIT_SLOT)
+    target = {one: number for number, (_, _, clusters) in enumerate(ends) for one in clusters}
+    got = [sum(hit.probability for hit in trace.hits if target[hit.cluster] == number) for number in range(len(ends))]
+    targets = _slots(got, CLUSTER_SLOT)
+    height = max(_bottom(sources), _bottom(targets)) + GAP
+    ribbons = _ribbons(
+        [(hits, top) for (_, _, hits), (_, top, _) in zip(left, sources, strict=True)], target, targets, colour
+    )
+    area = (
+        alt.Chart(pd.DataFrame(ribbons))
+        .mark_area(opacity=0.5)
+        .encode(
+            x=alt.X("x:Q", scale=charts.unit(), axis=None),
+            y=alt.Y("y:Q", scale=charts.pixels(height), axis=None),
+            y2="y2:Q",
+            detail="ribbon:N",
+            color=alt.Color("colour:N", scale=None),
+            tooltip=alt.Tooltip("hint:N", title=" "),
+        )
+    )
+    layers = [area, *_labels([one[:2] for one in left], sources, 0, LEFT - 0.03, height)]
+    layers += _labels([one[:2] for one in ends], targets, RIGHT + 0.02, 0.98 - RIGHT, height)
+    charts.show(
+        layers, height, "chart_flow", "Bands from known questions to the clusters they vote for; see the table."
+    )
+
+
+def _alike(hit: Hit) -> str:
+    return f"{hit.similarity:.2f} alike → {look.percent(hit.probability)}"
+
+
+def _counted(trace: Trace, clusters: list[int]) -> str:
+    hits = [hit for hit in trace.hits if hit.cluster in clusters]
+    share = look.percent(sum(hit.probability for hit in hits))
+    return f"{share} · {len(hits)} question{'s' if len(hits) != 1 else ''}"
+
+
+def _slots(shares: list[float], least: float) -> list[tuple[float, float, float]]:
+    """For each share (top of its slot, top of its band, bottom of its slot), in pixels."""
+    slots, top = [], 0.0
+    for share in shares:
+        size = max(share * VOTE_PIXELS, least)
+        slots.append((top, top + (size - share * VOTE_PIXELS) / 2, top + size))
+        top += size + GAP
+    return slots
+
+
+def _bottom(slots: list[tuple[float, float, float]]) -> float:
+    return slots[-1][2]
+
+
+def _labels(
+    rows: list[tuple[str, str]], slots: list[tuple[float, float, float]], x: float, limit: float, height: float
+) -> list[alt.Chart]:
+    middles = [(top + bottom) / 2 for top, _, bottom in slots]
+    upper = pd.DataFrame([{"x": x, "y": y - 2, "label": text} for (text, _), y in zip(rows, middles, strict=True)])
+    lower = pd.DataFrame([{"x": x, "y": y + 13, "label": text} for (_, text), y in zip(rows, middles, strict=True)])
+    return [
+        charts.texts(upper, "label", height, limit=limit),
+        charts.texts(lower, "label", height, limit=limit, quiet=True),
+    ]
+
+
+def _ribbons(
+    sources: list[tuple[list[Hit], float]],
+    target: dict[int, int],
+    targets: list[tuple[float, float, float]],
+    colour: dict[int, str],
+) -> list[dict[str, float | str | int]]:
+    """Points of every band: from a hit's share on the left to its cluster's on the right."""
+    filled = [band for _, band, _ in targets]
+    points: list[dict[str, float | str | int]] = []
+    for ribbon, (hit, start) in enumerate(_starts(sources)):
+        number, width = target[hit.cluster], hit.probability * VOTE_PIXELS
+        end, filled[number] = filled[number], filled[number] + width
+        for step in range(CURVE + 1):
+            part = step / CURVE
+            y = start + (end - start) * part * part * (3 - 2 * part)
+            points.append(
+                {
+                    "ribbon": ribbon,
+                    "x": LEFT + (RIGHT - LEFT) * part,
+                    "y": y,
+                    "y2": y + max(width, 0.8),
+                    "colour": colour.get(hit.cluster, charts.REST),
+                    "hint": f"{shorten(hit.question, 80)}: {hit.probability:.1%}",
+                }
+            )
+    return points
+
+
+def _starts(sources: list[tuple[list[Hit], float]]) -> list[tuple[Hit, float]]:
+    found = []
+    for hits, top in sources:
+        at = top
+        for hit in hits:
+            found.append((hit, at))
+            at += hit.probability * VOTE_PIXELS
+    return found
+
+
+def _weights_chart(trace: Trace) -> None:
+    shown = trace.clusters[: CLUSTERS_SHOWN + 3]
+    colour = charts.colours([vote.cluster for vote in trace.clusters])
+    height = charts.ROW * len(shown)
+    most = max(vote.weight for vote in shown)
+    rows = [(charts.ROW * number, vote) for number, vote in enumerate(shown)]
+    labels = pd.DataFrame([{"x": 0, "y": y + 14, "label": vote.name} for y, vote in rows])
+    weights = [
+        _bar(0, 0.85 * vote.weight / most, y + 4, colour[vote.cluster], look.percent(vote.weight)) for y, vote in rows
+    ]
+    layers = [
+        charts.texts(labels, "label", height),
+        charts.bars(pd.DataFrame(weights), height),
+        charts.texts(_ends(weights), "hint", height, quiet=True, baseline="middle"),
+    ]
+    charts.show(layers, height, "chart_flow", "Clusters by weight; the table has the figures.")
