@@ -16,7 +16,7 @@ from qaserve.errors import NotFoundError
 from qaserve.explain import LiveBuild
 from qaserve.landscape import layout, place
 from qaserve.projection import project_by_pairs
-from qaserve.records import AskRequest, AskResult, StoredPair
+from qaserve.records import AskResult, StoredPair
 from qaserve.routing import Floats, normalized_entropy, redistribute
 from qaserve.store import PairVectors
 from qaserve.views import (
@@ -225,14 +225,9 @@ class Explorer:
                 )
             return seen.view(number)
 
-    def place(self, request: AskRequest) -> PlacedAsk:
-        """Answer a question, and say where it, its hits and its answers stand on the map.
-
-        Raises:
-            UsageError: As `Engine.ask`.
-        """
-        vector = self._engine.encoder.encode_questions([self._engine.check(request)])[0]
-        result = self._engine.answer(request, vector, 0.0)
+    def place(self, result: AskResult) -> PlacedAsk:
+        """Say where a question, its hits and its answers stand on the map."""
+        vector = self._engine.encoder.encode_questions([result.question])[0]
         with self._lock:
             seen = self._landscape()
         question = vector.astype(np.float64)

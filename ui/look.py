@@ -4,7 +4,7 @@ import streamlit as st
 
 from qaserve.errors import QaserveError, ServiceError
 from ui import state
-from ui.markdown import literal
+from ui.markdown import literal, safe
 
 STYLE = """
 <style>
@@ -45,8 +45,11 @@ def failure(error: QaserveError) -> None:
     gone = isinstance(error, ServiceError)
     with st.container(border=True):
         st.markdown("#### The search service does not answer" if gone else "#### That did not work")
-        st.error(literal(error.message), icon=":material/cloud_off:" if gone else ":material/error:")
-        st.markdown(literal(error.hint))
+        st.error(
+            literal(error.message[:1].upper() + error.message[1:]),
+            icon=":material/cloud_off:" if gone else ":material/error:",
+        )
+        st.markdown(safe(error.hint))
         with st.container(horizontal=True):
             if st.button("Try again", icon=":material/refresh:", type="primary"):
                 st.cache_data.clear()

@@ -1,18 +1,20 @@
 """What the live build holds: clusters and pairs, how good and how near they are, and what can be filtered by."""
 
+import anyio.to_thread
 from fastapi import APIRouter
 
+from qaserve.api.desk import Desk
 from qaserve.engine import Engine
 from qaserve.explore import Explorer
 from qaserve.records import AskRequest, ClusterDetail, ClusterList, PairsFound
 from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
 
 
-def routes(engine: Engine) -> APIRouter:
+def routes(engine: Engine, desk: Desk) -> APIRouter:
     """/v1/clusters, /v1/pairs, /v1/quality, /v1/map and /v1/facets."""
     router = APIRouter(tags=["explore"])
     _what_there_is(router, engine)
-    _from_above(router, Explorer(engine))
+    _from_above(router, Explorer(engine), desk)
     return router
 
 
@@ -35,7 +37,7 @@ def _what_there_is(router: APIRouter, engine: Engine) -> None:
         return engine.pairs(identifier)
 
 
-def _from_above(router: APIRouter, explorer: Explorer) -> None:
+def _from_above(router: APIRouter, explorer: Explorer, desk: Desk) -> None:
 
     @router.get("/quality")
     def quality() -> QualityList:
@@ -58,6 +60,7 @@ def _from_above(router: APIRouter, explorer: Explorer) -> None:
         return explorer.map()
 
     @router.post("/map")
-    def place(request: AskRequest) -> PlacedAsk:
+    async def place(request: AskRequest) -> PlacedAsk:
         """Answer a question, and place it, its hits and its answers on the map."""
-        return explorer.place(request)
+        (result,) = await desk.ask([request])
+        return await anyio.to_thread.run_sync(explorer.place, result)

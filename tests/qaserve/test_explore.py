@@ -67,7 +67,7 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
 
     compute = explore._turned
     monkeypatch.setattr(explore, "_turned", lambda *args: turned.append(compute(*args)) or turned[-1])
-    placed = explorer.place(AskRequest(question="how to make bread", **options))
+    placed = explorer.place(engine.ask(AskRequest(question="how to make bread", **options)))
     assert placed.result.answers
     assert len(placed.hits) == len(placed.result.trace.hits)
     assert len(placed.answers) == len(placed.result.answers)
@@ -133,8 +133,9 @@ def test_a_build_of_one_pair_can_be_looked_at(memory, encoder, make_ingest, writ
     from qaserve.engine import Engine
 
     make_ingest(memory, encoder).run([write_rows([{"question": "Why one?", "answer": "Because."}])])
-    explorer = Explorer(Engine(memory, encoder, tmp_path / "models", "things"))
+    engine = Engine(memory, encoder, tmp_path / "models", "things")
+    explorer = Explorer(engine)
     assert explorer.map().total == 1
     assert explorer.quality().clusters[0].size == 1
     assert explorer.cluster(0).neighbours == ()
-    assert explorer.place(AskRequest(question="Why?")).answers
+    assert explorer.place(engine.ask(AskRequest(question="Why?"))).answers
