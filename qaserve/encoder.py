@@ -24,6 +24,8 @@ OnBatch = Callable[[int], None]
 FEW_TEXTS = 4
 """So few are encoded by one thread. That costs a little on an idle machine (two cores: 24 ms instead of 18) and saves
 much on a busy one (35 ms instead of 500), where the threads of one short forward pass wait for each other's turn."""
+SOME_TEXTS = 64
+"""So few by half of the cores: they are questions, and while they are encoded others are searched for."""
 
 
 class Encoder(Protocol):
@@ -108,7 +110,7 @@ class SentenceEncoder:
     def _encode(self, texts: Sequence[str], prompt: str, on_batch: OnBatch | None) -> Vectors:
         with self._lock:  # fast tokenizers refuse to be used by two threads at once
             model = self._ready()
-            _use_threads(1 if len(texts) <= FEW_TEXTS else None)
+            _use_threads(_threads_for(len(texts)))
             out = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
             # Longest first: batches of like length waste no padding, and the largest fails first if memory is short.
             order = np.argsort([-len(text) for text in texts], kind="stable")
@@ -157,6 +159,12 @@ class SentenceEncoder:
             )
             self._model, self._folder = model, folder
         return self._model
+
+
+def _threads_for(texts: int) -> int | None:
+    if texts <= FEW_TEXTS:
+        return 1
+    return max(1, (os.cpu_count() or 1) // 2) if texts <= SOME_TEXTS else None
 
 
 def _use_threads(count: int | None) -> None:

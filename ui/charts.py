@@ -32,14 +32,14 @@ def colours(clusters: list[int]) -> dict[int, str]:
     return {cluster: PALETTE[number] if number < len(PALETTE) else REST for number, cluster in enumerate(clusters)}
 
 
-def pixels(height: float) -> alt.Scale:
-    """A vertical scale in pixels, from the top."""
-    return alt.Scale(domain=[0, height], range=[0, alt.expr("height")], nice=False, zero=False)
-
-
-def unit() -> alt.Scale:
-    """A horizontal scale from 0, left, to 1, right."""
-    return alt.Scale(domain=[0, 1], nice=False)
+def place(height: float) -> list[alt.X | alt.Y]:
+    """The columns x, from 0, left, to 1, right, and y, in pixels from the top."""
+    return [
+        alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False), axis=None),
+        alt.Y(
+            "y:Q", scale=alt.Scale(domain=[0, height], range=[0, alt.expr("height")], nice=False, zero=False), axis=None
+        ),
+    ]
 
 
 def texts(
@@ -48,36 +48,32 @@ def texts(
     height: float,
     *,
     limit: float = 1.0,
-    align: str = "left",
-    bold: bool = False,
     quiet: bool = False,
-    baseline: str = "alphabetic",
+    centred: bool = False,
 ) -> alt.Chart:
     """Labels at the columns x (0 to 1) and y (pixels), cut at a share of the width."""
-    mark = alt.Chart(frame).mark_text(
-        align=align,
-        baseline=baseline,
+    mark: alt.Chart = alt.Chart(frame).mark_text(
+        align="left",
+        baseline="middle" if centred else "alphabetic",
         fontSize=12 if quiet else 13,
-        fontWeight="bold" if bold else "normal",
         limit=alt.expr(f"width * {limit}"),
         color=ink(),
         opacity=0.7 if quiet else 1.0,
     )
-    return mark.encode(
-        x=alt.X("x:Q", scale=unit(), axis=None), y=alt.Y("y:Q", scale=pixels(height), axis=None), text=column
-    )
+    drawn: alt.Chart = mark.encode(*place(height), alt.Text(f"{column}:N"))
+    return drawn
 
 
 def bars(frame: pd.DataFrame, height: float, thickness: float = 9) -> alt.Chart:
     """Bars from x to x2 (0 to 1) at y (pixels), in the colour of their row."""
-    mark = alt.Chart(frame).mark_rule(strokeWidth=thickness, strokeCap="round")
-    return mark.encode(
-        x=alt.X("x:Q", scale=unit(), axis=None),
+    mark: alt.Chart = alt.Chart(frame).mark_rule(strokeWidth=thickness, strokeCap="round")
+    drawn: alt.Chart = mark.encode(
+        *place(height),
         x2="x2:Q",
-        y=alt.Y("y:Q", scale=pixels(height), axis=None),
         color=alt.Color("colour:N", scale=None),
         tooltip=alt.Tooltip("hint:N", title=" "),
     )
+    return drawn
 
 
 def show(layers: list[alt.Chart], height: float, key: str, alternative: str) -> None:

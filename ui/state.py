@@ -143,11 +143,13 @@ def address(**changes: Any) -> dict[str, list[str]]:
 
 
 def _asked() -> dict[str, Any]:
-    return st.session_state.setdefault("asked", {})
+    asked: dict[str, Any] = st.session_state.setdefault("asked", {})
+    return asked
 
 
 def _written() -> dict[str, list[str]]:
-    return st.session_state.setdefault("written", {})
+    written: dict[str, list[str]] = st.session_state.setdefault("written", {})
+    return written
 
 
 def _texts(value: Any) -> list[str]:

@@ -77,23 +77,19 @@ def _moves(result: AskResult) -> None:
     frame = pd.DataFrame(rows)
     labels = frame.assign(x=0.0, y=frame["y"] - 14)
     ends = frame.assign(x=frame[["x", "x2"]].max(axis=1) + 0.02)
-    places = {
-        "x": alt.X("x:Q", scale=charts.unit(), axis=None),
-        "y": alt.Y("y:Q", scale=charts.pixels(height), axis=None),
-    }
     colour = alt.Color("colour:N", scale=None)
-    before = alt.Chart(frame).mark_point(size=60, strokeWidth=2, opacity=1).encode(**places, color=colour)
+    before = alt.Chart(frame).mark_point(size=60, strokeWidth=2, opacity=1).encode(*charts.place(height), colour)
     after = (
         alt.Chart(frame.assign(x=frame["x2"]))
         .mark_point(size=80, filled=True, opacity=1)
-        .encode(**places, color=colour)
+        .encode(*charts.place(height), colour)
     )
     layers = [
         charts.bars(frame, height, thickness=3),
         before,
         after,
         charts.texts(labels, "label", height),
-        charts.texts(ends, "hint", height, quiet=True, baseline="middle"),
+        charts.texts(ends, "hint", height, quiet=True, centred=True),
     ]
     charts.show(layers, height, "chart_turn", "Similarity of each answer before and after the turn; see the table.")
     st.caption("○ similarity of your question to the answer before the turn, ● after it")

@@ -52,8 +52,8 @@ def likeness(trace: Trace) -> None:
         charts.texts(labels, "label", height),
         charts.bars(pd.DataFrame(alike), height),
         charts.bars(pd.DataFrame(shares), height),
-        charts.texts(_ends(alike), "hint", height, quiet=True, baseline="middle"),
-        charts.texts(_ends(shares), "hint", height, quiet=True, baseline="middle"),
+        charts.texts(_ends(alike), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(shares), "hint", height, quiet=True, centred=True),
     ]
     charts.show(
         layers,
@@ -115,7 +115,9 @@ def flow(trace: Trace) -> None:
         }
     )
     if not trace.hits:
-        frame = frame.drop(columns=["voters", "vote"]).assign(similarity=[vote.similarity for vote in trace.clusters])
+        frame = frame.drop(columns=["voters", "vote"]).assign(
+            similarity=[vote.similarity or 0.0 for vote in trace.clusters]
+        )
     elif trace.routing != "question2":
         frame = frame.drop(columns="vote")
     charts.table(frame, f"All {len(frame)} clusters", weight="percent", vote="percent", similarity="%.3f")
@@ -166,8 +168,7 @@ def _flow_chart(trace: Trace) -> None:
         alt.Chart(pd.DataFrame(ribbons))
         .mark_area(opacity=0.5)
         .encode(
-            x=alt.X("x:Q", scale=charts.unit(), axis=None),
-            y=alt.Y("y:Q", scale=charts.pixels(height), axis=None),
+            *charts.place(height),
             y2="y2:Q",
             detail="ribbon:N",
             color=alt.Color("colour:N", scale=None),
@@ -268,6 +269,6 @@ def _weights_chart(trace: Trace) -> None:
     layers = [
         charts.texts(labels, "label", height),
         charts.bars(pd.DataFrame(weights), height),
-        charts.texts(_ends(weights), "hint", height, quiet=True, baseline="middle"),
+        charts.texts(_ends(weights), "hint", height, quiet=True, centred=True),
     ]
     charts.show(layers, height, "chart_flow", "Clusters by weight; the table has the figures.")
