@@ -11,6 +11,7 @@ from qaserve.settings import get_settings
 from ui import clusters, data, look, results, search, why
 from ui.markdown import literal
 
+LOGO = Path(__file__).with_name("logo.svg")
 ICON = Path(__file__).with_name("icon.svg")  # a named icon would be loaded from a font server
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="qaserve", page_icon=str(ICON), layout="wide")
     st.html(look.STYLE)
+    st.logo(str(LOGO), size="large")
     pages = {
         "search": st.Page(_with_build(search.draw), title="Search", icon=":material/search:", default=True),
         "why": st.Page(_with_build(why.draw), title="Why", icon=":material/account_tree:", url_path="why"),

@@ -8,6 +8,7 @@ import streamlit as st
 
 PALETTE = ("#0d9488", "#d97706", "#3b82f6", "#db2777", "#7c3aed", "#65a30d")
 REST = "#9ca3af"
+PERCENT = "%.1f%%"
 ROW = 44
 """Pixels of a row: a label, and a bar under it."""
 
@@ -90,14 +91,16 @@ def show(layers: list[alt.Chart], height: float, key: str, alternative: str) -> 
 
 
 def table(frame: pd.DataFrame, label: str = "The figures", **formats: Any) -> None:
-    """The table of a chart, folded away; `formats` of columns, or percent for shares.
+    """The table of a chart, folded away.
 
     Args:
         frame: The figures.
         label: What the fold is called.
-        formats: printf forms by column, for numbers.
+        formats: printf forms by column, for numbers; `PERCENT` for shares.
     """
     with st.expander(label, icon=":material/table:"):
+        shares = [name for name, form in formats.items() if form == PERCENT and name in frame]
+        frame = frame.assign(**{name: 100 * frame[name] for name in shares})
         config = {
             name: st.column_config.NumberColumn(format=form, width="small")
             for name, form in formats.items()

@@ -24,9 +24,9 @@ COLUMNS: dict[str, Any] = {
     "pairs": st.column_config.NumberColumn("Pairs", width="small"),
     "found": st.column_config.ProgressColumn(
         "Found again",
-        format="percent",
+        format="%.0f%%",
         min_value=0,
-        max_value=1,
+        max_value=100,
         help="Share of its questions that the vote of all the other questions brings to this cluster.",
     ),
     "spread": st.column_config.NumberColumn(
@@ -114,7 +114,7 @@ def _table(shown: list[ClusterQuality]) -> None:
         {
             "cluster": [one.name for one in shown],
             "pairs": [one.size for one in shown],
-            "found": [one.found for one in shown],
+            "found": [100 * one.found for one in shown],
             "spread": [one.spread for one in shown],
             "turn": [one.turn for one in shown],
         }
@@ -147,15 +147,14 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
     near, unsure = st.tabs(["Neighbours", "Its questions at the border"])
     with near:
         st.caption("The clusters whose answers are most like these. 1 would be the same.")
-        for other in view.neighbours:
-            st.button(
-                f"{literal(other.name)} · {other.similarity:.2f}",
-                key=f"near{other.cluster}",
-                icon=":material/hub:",
-                type="tertiary",
-                on_click=open_cluster,
-                args=(other.cluster,),
-            )
+        with st.container(horizontal=True, gap="small"):
+            for other in view.neighbours:
+                st.button(
+                    f"{literal(other.name)} · {other.similarity:.2f}",
+                    key=f"near{other.cluster}",
+                    on_click=open_cluster,
+                    args=(other.cluster,),
+                )
         if not view.neighbours:
             st.info("There is no other cluster.")
     with unsure:
@@ -209,16 +208,16 @@ def _pairs_table(pairs: tuple[BorderPair, ...]) -> None:
     frame = pd.DataFrame(
         {
             "question": [one.question for one in pairs],
-            "here": [one.own for one in pairs],
-            "there": [one.rival_weight for one in pairs],
+            "here": [100 * one.own for one in pairs],
+            "there": [100 * one.rival_weight for one in pairs],
             "other": [one.rival_name for one in pairs],
             "pair": [one.pair_id for one in pairs],
         }
     )
     config: dict[str, Any] = {
         "question": st.column_config.TextColumn("Question", width="large"),
-        "here": st.column_config.NumberColumn("This cluster", format="percent", width="small"),
-        "there": st.column_config.NumberColumn("The other", format="percent", width="small"),
+        "here": st.column_config.NumberColumn("This cluster", format="%.0f%%", width="small"),
+        "there": st.column_config.NumberColumn("The other", format="%.0f%%", width="small"),
         "other": st.column_config.TextColumn("Other cluster"),
         "pair": st.column_config.TextColumn("Pair id", width="small"),
     }

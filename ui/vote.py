@@ -96,7 +96,7 @@ def _hits_table(trace: Trace) -> None:
             "votes for": [called.get(hit.cluster, "") for hit in trace.hits],
         }
     )
-    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", share="percent")
+    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", share=charts.PERCENT)
 
 
 def flow(trace: Trace) -> None:
@@ -120,7 +120,7 @@ def flow(trace: Trace) -> None:
         )
     elif trace.routing != "question2":
         frame = frame.drop(columns="vote")
-    charts.table(frame, f"All {len(frame)} clusters", weight="percent", vote="percent", similarity="%.3f")
+    charts.table(frame, f"All {len(frame)} clusters", weight=charts.PERCENT, vote=charts.PERCENT, similarity="%.3f")
 
 
 def _flow_words(trace: Trace) -> str:
