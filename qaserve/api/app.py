@@ -59,7 +59,7 @@ def create_app(
         explore.routes(engine),
         builds.routes(engine),
     ):
-        app.include_router(router, prefix="/v1", dependencies=checks, responses=REPLIES)
+        app.include_router(router, dependencies=checks, responses=REPLIES)
     handle_errors(app, hidden)
     app.add_middleware(Guard, settings=settings, max_body_bytes=limits.max_body_bytes, metrics=metrics)
     if settings.origins:

@@ -8,7 +8,7 @@ from qaserve.records import BuildList
 
 def routes(engine: Engine) -> APIRouter:
     """/v1/builds."""
-    router = APIRouter(tags=["builds"])
+    router = APIRouter(prefix="/v1", tags=["builds"])
 
     @router.get("/builds")
     def builds() -> BuildList:
