@@ -26,7 +26,7 @@ FLOORS = [
         "qaserve.student",
         "qaserve.fetch",
     },
-    {"qaserve.builds", "qaserve.ranking", "train", "ingest"},
+    {"qaserve.builds", "qaserve.ranking", "qaserve.explain", "train", "ingest"},
     {"qaserve.engine", "qaserve.doctor", "ingest.build", "train.latency_experiment"},
     {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
