@@ -116,6 +116,8 @@ class ServerSettings(_Section):
     write_key: SecretStr | None = Field(
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
+    mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
+    mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 
