@@ -31,11 +31,10 @@ from qaserve.records import (
     Timings,
 )
 from qaserve.routing import Floats, final_softmax, redistribute, route_by_centroids, route_by_questions
-from qaserve.settings import RoutingSettings
+from qaserve.settings import MAX_ASKED_CHARS, RoutingSettings
 from qaserve.store import AnswerHit, Store
 from qaserve.text import control_character, has_surrogate, shorten
 
-MAX_QUESTION_CHARS = 4_000
 RAW_LOOK = 100
 """Answers of the plain search that raw_rank is read from."""
 RAW_SHOWN = 3
@@ -260,9 +259,9 @@ def checked_question(text: str) -> str:
     question = text.strip()
     if not question:
         raise UsageError("the question is empty", hint="Ask something, for example: qaserve ask 'How do I add a pair?'")
-    if len(question) > MAX_QUESTION_CHARS:
+    if len(question) > MAX_ASKED_CHARS:
         raise UsageError(
-            f"the question has {len(question):,} characters; at most {MAX_QUESTION_CHARS:,} are taken",
+            f"the question has {len(question):,} characters; at most {MAX_ASKED_CHARS:,} are taken",
             hint="Encoders read a few hundred words at most: ask a shorter question.",
         )
     control = control_character(question)

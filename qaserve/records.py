@@ -98,13 +98,7 @@ class AskRequest(Record):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"question": "How do I add a new pair?", "top_k": 3},
-                {"question": "How do I parse XML?", "filters": {"topics": ["xml", "parsing"]}, "explain": False},
-                {"question": "How do I parse XML?", "routing": "centroid", "temperature": 0.1},
-            ]
-        },
+        json_schema_extra={"examples": [{"question": "How do I add a new pair?", "top_k": 3}]},
     )
 
     question: str
