@@ -1,7 +1,7 @@
 """The application: which routes there are, and what lies around all of them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 from asgi_correlation_id import CorrelationIdMiddleware
@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from qaserve import __version__
-from qaserve.api import ask, builds, explore, health
+from qaserve.api import agents, ask, builds, explore, health
 from qaserve.api.access import Access, Allowance
 from qaserve.api.desk import Desk
 from qaserve.api.errors import REPLIES, handle_errors
@@ -37,11 +37,15 @@ def create_app(
     """
     limits, metrics = limits or LimitSettings(), Metrics()
     desk = Desk(engine, limits, metrics)
+    access, allowance = Access(settings), Allowance(limits.requests_per_minute)
+    mcp = agents.endpoint(engine, desk, access, allowance, settings) if settings.mcp_http else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as group, AsyncExitStack() as stack:
             group.start_soon(desk.run)
+            if mcp is not None:
+                await stack.enter_async_context(mcp.running())
             yield
             group.cancel_scope.cancel()
 
@@ -51,8 +55,7 @@ def create_app(
         description="Search over question/answer pairs that explains itself.",
         lifespan=lifespan,
     )
-    access = Access(settings)
-    checks = [Depends(access.read), Depends(Allowance(limits.requests_per_minute))]
+    checks = [Depends(access.read), Depends(allowance)]
     app.include_router(health.routes(engine, desk, metrics, access))
     for router in (
         ask.routes(desk, log_questions=settings.log_questions),
@@ -60,6 +63,8 @@ def create_app(
         builds.routes(engine),
     ):
         app.include_router(router, dependencies=checks, responses=REPLIES)
+    if mcp is not None:
+        app.routes.append(mcp.route)
     handle_errors(app, hidden)
     app.add_middleware(Guard, settings=settings, max_body_bytes=limits.max_body_bytes, metrics=metrics)
     if settings.origins:

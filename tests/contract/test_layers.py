@@ -28,7 +28,7 @@ FLOORS = [
     },
     {"qaserve.builds", "qaserve.ranking", "qaserve.explain", "train", "ingest"},
     {"qaserve.engine", "qaserve.doctor", "ingest.build", "train.latency_experiment"},
-    {"qaserve.api", "qaserve.client"},
+    {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
 ]
 HEAVY = {"torch", "transformers", "sentence_transformers"}
