@@ -150,6 +150,13 @@ class ServerSettings(_Section):
         return _local_url(self.ui_host, self.ui_port)
 
 
+class JobSettings(_Section):
+    """What is taken through POST /v1/ingest."""
+
+    max_upload_bytes: int = Field(64 << 20, ge=1024, description="A larger upload is refused while it streams.")
+    waiting_jobs: int = Field(8, ge=1, le=1000, description="So many ingests may wait besides the one that runs.")
+
+
 def _local_url(host: str, port: int) -> str:
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not a bind
     return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
@@ -158,7 +165,7 @@ def _local_url(host: str, port: int) -> str:
 class Settings:
     """All sections. They are checked when this is made; a bad value raises SettingsError."""
 
-    SECTIONS = (StoreSettings, EncoderSettings, ReadSettings, FitSettings, RoutingSettings, ServerSettings)
+    SECTIONS = (StoreSettings, EncoderSettings, ReadSettings, FitSettings, RoutingSettings, ServerSettings, JobSettings)
 
     def __init__(self) -> None:
         """Read every section from the environment."""
@@ -169,6 +176,7 @@ class Settings:
             self.fit = FitSettings()
             self.routing = RoutingSettings()
             self.server = ServerSettings()
+            self.jobs = JobSettings()
         except ValidationError as error:
             raise _settings_error(error) from error
 

@@ -15,9 +15,13 @@ REPLIES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in {
         401: "The key is missing or wrong.",
+        403: "The key may ask, but change nothing.",
         404: "It is not there.",
+        409: "It does not go with what is there or going on now.",
+        413: "The request has more bytes than are taken.",
         422: "The request cannot be meant.",
-        503: "The store, the model or the encoder cannot be used now.",
+        503: "The store, the model or the encoder cannot be used now, or too much waits already.",
+        507: "The disk is full, read-only or failing.",
     }.items()
 }
 
@@ -28,7 +32,7 @@ def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
     @app.exception_handler(QaserveError)
     def ours(_: Request, error: QaserveError) -> JSONResponse:
         kind = error.kind
-        return reply(kind.status, kind.code, _without(error.message, hidden), _without(error.hint, hidden))
+        return reply(kind.status, kind.code, without(error.message, hidden), without(error.hint, hidden))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -56,7 +60,8 @@ def reply(status: int, code: str, message: str, hint: str, headers: dict[str, st
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-def _without(text: str, hidden: tuple[str, ...]) -> str:
+def without(text: str, hidden: tuple[str, ...]) -> str:
+    """A text with each of the hidden ones left out."""
     for secret in hidden:
         text = text.replace(secret, "…")
     return text

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ingest.build import Ingest
     from ingest.builder import Builder
     from ingest.report import IngestReport
+    from qaserve.encoder import Encoder
+    from qaserve.progress import Reporter
     from qaserve.records import EncoderIdentity
     from qaserve.store import Store
 
@@ -183,18 +185,22 @@ def run_ingest(
     settings: Settings, store: "Store", corpus: str, paths: list[Path], *, replace: bool = False, dry_run: bool = False
 ) -> "IngestReport":
     """One ingest with progress bars."""
-    return _ingest(settings, store, corpus).run(paths, replace=replace, dry_run=dry_run)
+    ingest = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
+    return ingest.run(paths, replace=replace, dry_run=dry_run)
 
 
-def make_builder(settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity") -> "Builder":
-    """What makes builds of a corpus, with progress bars."""
-    from ingest.builder import Builder
-
-    return Builder(store, encoder, settings.store.models_dir, corpus, fit=settings.fit, reporter=Bars(err))
-
-
-def _ingest(settings: Settings, store: "Store", corpus: str) -> "Ingest":
+def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
+    """What brings pairs into a corpus."""
     from ingest.build import Ingest
 
-    encoder = make_encoder(settings)
-    return Ingest(make_builder(settings, store, corpus, encoder.identity), encoder, settings.read)
+    return Ingest(make_builder(settings, store, corpus, encoder.identity, reporter), encoder, settings.read)
+
+
+def make_builder(
+    settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity", reporter: "Reporter | None" = None
+) -> "Builder":
+    """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
+    from ingest.builder import Builder
+
+    models_dir, told = settings.store.models_dir, reporter or Bars(err)
+    return Builder(store, encoder, models_dir, corpus, fit=settings.fit, reporter=told)

@@ -30,6 +30,8 @@ BOUNDS = {
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
     "UI_PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
     "API_TIMEOUT": ("server", 1e-3, 600, ["0", "-1", "600.1", "nan", "inf"]),
+    "MAX_UPLOAD_BYTES": ("jobs", 1024, 10**12, ["1023", "0", "-1", "1.5"]),
+    "WAITING_JOBS": ("jobs", 1, 1000, ["0", "1001", "-1"]),
 }
 CHOICES = {
     "ROUTING": ("routing", ["question", "question2", "centroid"]),
