@@ -243,10 +243,10 @@ class Jobs:
 
     def _end(self, work: _Work, **changes: Any) -> None:
         """Write down how a job ended. Where even that fails, the next process will find it interrupted."""
-        with suppress(QaserveError):
-            self._change(work, **changes, finished=now())
         shutil.rmtree(work.file.parent, ignore_errors=True)
         with self._lock:
+            with suppress(QaserveError):
+                self._change(work, **changes, finished=now())
             ended = [name for name, other in self._works.items() if other.job.ended]
             for name in ended[: max(0, len(ended) - KEPT)]:
                 del self._works[name]
