@@ -1,6 +1,5 @@
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -27,8 +26,8 @@ from qaserve.replies import Feedback
 log, name, number = FeedbackLog(Path(sys.argv[1]), "things"), sys.argv[2], 0
 while True:
     number += 1
-    log.append(Feedback(id=f"{name}-{number}", created="now", corpus="things", build="b", question="q" * 9000, point="p",
-                        pair_id="p", cluster_id="c", helpful=True))
+    log.append(Feedback(id=f"{name}-{number}", created="now", corpus="things", build="b", question="q" * 9000,
+                        point="p", pair_id="p", cluster_id="c", helpful=True))
     print(f"{name}-{number}", flush=True)
 """
 
@@ -116,7 +115,7 @@ def test_nothing_is_kept_of_a_record_that_does_not_reach_the_disk(log, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(StoreWriteError, match="things.jsonl: No space left on device"):
+        with pytest.raises(StoreWriteError, match=r"things\.jsonl: No space left on device"):
             log.append(record("lost"))
     log.append(record("after"))
     assert ids(log) == ["before", "after"]
@@ -137,10 +136,8 @@ def test_threads_and_logs_of_one_file_do_not_mix_lines(tmp_path):
     assert sorted(found) == sorted(f"{name}-{number}" for name in "abcd" for number in range(20))
 
 
-def test_what_was_acknowledged_outlives_kill_9(tmp_path):
+def test_what_was_acknowledged_outlives_kill_9(tmp_path, rng):
     """Two processes append to one file and are killed in the middle, again and again."""
-    random.seed(seed := random.randrange(2**32))
-    print(f"seed={seed}")
     acknowledged = []
     for turn in range(6):
         writers = [
@@ -149,9 +146,8 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path):
             )
             for name in "ab"
         ]
-        for writer in writers:
-            acknowledged.append(writer.stdout.readline().strip())  # it has begun
-        time.sleep(random.uniform(0, 0.05))
+        acknowledged += [writer.stdout.readline().strip() for writer in writers]  # they have begun
+        time.sleep(rng.uniform(0, 0.05))
         for writer in writers:
             writer.send_signal(signal.SIGKILL)
         for writer in writers:
