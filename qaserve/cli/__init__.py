@@ -10,11 +10,11 @@ import sys
 
 from rich.text import Text
 
-from qaserve.cli import ask, bench, builds, corpus, doctor, feedback, service
+from qaserve.cli import ask, bench, builds, corpus, doctor, feedback, golden, service
 from qaserve.cli.base import app, err
 from qaserve.errors import QaserveError
 
-__all__ = ["app", "ask", "bench", "builds", "corpus", "doctor", "feedback", "main", "service"]
+__all__ = ["app", "ask", "bench", "builds", "corpus", "doctor", "feedback", "golden", "main", "service"]
 
 INTERRUPTED = 130
 

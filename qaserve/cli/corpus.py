@@ -51,11 +51,15 @@ A bad line is reported with file, line, field and reason; the rest goes on. The 
     qaserve ingest skills_qa.jsonl --replace --json
 """
 
-FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; nothing is encoded.
+FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.
 
 λ, τ, N, the final softmax and the weight of the words β are chosen by cross-validation over held-out phrasings of the
 build's own pairs; what was tried and how well it did stays in the manifest. The result is a new build, made live;
 `qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs.
+
+With `--feedback` the questions that a pair helped with, of `qaserve feedback export` or lines of `{"question": "…",
+"pair_id": "…"}`, are encoded and W is fitted on them too. They are not found and do not vote, and the next `fit` or
+changing `ingest` is without them unless it is told again.
 
 **Examples**
 
@@ -64,6 +68,8 @@ build's own pairs; what was tried and how well it did stays in the manifest. The
     QASERVE_ANCHOR=2 qaserve fit --json
 
     qaserve fit --prior entropy
+
+    qaserve feedback export --out said.jsonl && qaserve fit --feedback said.jsonl
 """
 
 DISTILL_HELP = """Teach a student what routing and projection do: one small network that needs no votes.
@@ -119,18 +125,26 @@ def fit(
     prior: Annotated[
         str | None, typer.Option(metavar="NAME", help="Importance of the pairs in routing; `uniform` takes it back.")
     ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="JSON Lines of judgements to fit W on too.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """See FIT_HELP."""
+    from ingest.extra import Extra
     from ingest.refit import refit
-    from qaserve.cli.show import show_fit
+    from qaserve.cli.show import show_bad_lines, show_fit
+    from qaserve.judgements import Judged, read_judgements
     from qaserve.store import open_store
 
     settings = get_settings()
+    judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
+    show_bad_lines(err, judged.bad)
     with open_store(settings.store, "qaserve fit") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
-        manifest = refit(builder, prior, encoder)
+        extra = None if feedback is None else Extra(judged.judgements, encoder)
+        manifest = refit(builder, prior, encoder, extra)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
