@@ -29,6 +29,8 @@ from qaserve.store import now
 FOLDER = "jobs"
 KEPT = 100
 """How many jobs that have ended are remembered."""
+RETRY_SECONDS = 30.0
+"""When it is worth asking again for a place."""
 MakeIngest = Callable[[Reporter], Ingest]
 
 log = logging.getLogger(__name__)
@@ -162,10 +164,12 @@ class Jobs:
         with self._lock:
             waiting = self._incoming + sum(work.job.state == "queued" for work in self._works.values())
             if waiting >= self._waiting:
-                raise BusyError(
+                error = BusyError(
                     f"{waiting} jobs wait already; at most {self._waiting} may",
                     hint="Send it again when one has ended; GET /v1/jobs shows them.",
                 )
+                error.retry_after = RETRY_SECONDS
+                raise error
             self._incoming += 1
         folder = self._uploads / uuid.uuid4().hex
         try:

@@ -12,7 +12,7 @@ from qaserve.api import create_app
 from qaserve.api.uploads import safe_name
 from qaserve.errors import StoreWriteError
 from qaserve.replies import Job
-from qaserve.settings import FitSettings, JobSettings, ReadSettings, ServerSettings
+from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
 
 SECONDS = 60
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -32,7 +32,7 @@ def jobs(engine, encoder, tmp_path):
 
 @pytest.fixture
 def app(engine, jobs):
-    return create_app(engine, ServerSettings(), ("/secret",), jobs=jobs, uploads=JobSettings(max_upload_bytes=100_000))
+    return create_app(engine, ServerSettings(), LimitSettings(max_upload_bytes=100_000), ("/secret",), jobs=jobs)
 
 
 @pytest.fixture
@@ -258,6 +258,13 @@ def test_a_caller_that_hangs_up_leaves_nothing(app, serve_app, jobs, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert jobs.listed().jobs == ()
+
+
+def test_jobs_end_with_the_server(app, jobs, rows):
+    with TestClient(app) as http:
+        done = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))
+    assert jobs.get(done["id"]).state == "done"
+    assert jobs._closing
 
 
 # Activation
