@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve import bundle as bundles
-from qaserve.builds import check_encoder, list_builds
+from qaserve.builds import activate, check_encoder, list_builds
 from qaserve.bundle import Defaults
 from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
@@ -222,24 +222,28 @@ class Engine:
 
     # What there is
 
-    def pairs(self, identifier: str) -> PairsFound:
+    def pairs(self, identifier: str, build: str | None = None) -> PairsFound:
         """The pairs that an id names: one for the id of a point, perhaps several for a pair_id (it is not unique).
 
+        Args:
+            identifier: Of the pair.
+            build: Where to look; None means the live build.
+
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is no such pair or build.
         """
-        live = self.load()
+        name = self.load().info.build if build is None else self.store.info(self.corpus, build).build
         found: list[StoredPair] = []
         if not has_surrogate(identifier):
-            found = self.store.pairs_by(self.corpus, live.info.build, "pair_id", identifier)
+            found = self.store.pairs_by(self.corpus, name, "pair_id", identifier)
         if not found and _is_uuid(identifier):
-            found = [stored for stored, _ in self.store.retrieve(self.corpus, live.info.build, [identifier]).values()]
+            found = [stored for stored, _ in self.store.retrieve(self.corpus, name, [identifier]).values()]
         if not found:
             raise NotFoundError(
-                f"no pair {shorten(identifier, 80)!r} in build {live.info.build}",
+                f"no pair {shorten(identifier, 80)!r} in build {name}",
                 hint="Give the pair_id or the id of an answer that `ask` returned.",
             )
-        return PairsFound(build=live.info.build, pairs=tuple(found))
+        return PairsFound(build=name, pairs=tuple(found))
 
     def cluster(self, number: int) -> ClusterDetail:
         """A cluster and its pairs. Raises NotFoundError, naming the range, when there is none of that number."""
@@ -254,6 +258,18 @@ class Engine:
     def builds(self) -> list[BuildInfo]:
         """Every build of the corpus, newest first."""
         return list_builds(self.store, self._models_dir, self.corpus)
+
+    def activate(self, build: str) -> BuildInfo:
+        """Make a build live, and answer from it from now on. The one that was live stays.
+
+        Raises:
+            NotFoundError, BundleError, UsageError: As `qaserve.builds.activate`; the live build is untouched.
+            EncoderMismatchError: It was made with another encoder; the live build is untouched.
+        """
+        check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
+        activate(self.store, self._models_dir, self.corpus, build)
+        live = self.load().info.build
+        return next(info for info in self.builds() if info.build == live)
 
 
 def checked_question(text: str) -> str:

@@ -15,9 +15,7 @@ KEPT_SECONDS = 600
 @st.cache_resource
 def client() -> Client:
     """The one client of this process."""
-    server = get_settings().server
-    key = server.api_key.get_secret_value() if server.api_key else None
-    return Client(server.api_url or server.local_api_url, key=key, timeout=server.api_timeout)
+    return Client.from_settings(get_settings().server)
 
 
 @st.cache_data(ttl=3, show_spinner=False)
@@ -62,7 +60,7 @@ def place(request: AskRequest, build: str) -> PlacedAsk:
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map: the first time takes some seconds …")
 def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cache's key
     """Clusters and answers of the live build in two dimensions."""
-    return client().map()
+    return client().corpus_map()
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Looking at every cluster: the first time takes seconds …")

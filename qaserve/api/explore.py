@@ -12,7 +12,7 @@ from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
 
 def routes(engine: Engine, desk: Desk) -> APIRouter:
     """/v1/clusters, /v1/pairs, /v1/quality, /v1/map and /v1/facets."""
-    router = APIRouter(tags=["explore"])
+    router = APIRouter(prefix="/v1", tags=["explore"])
     _what_there_is(router, engine)
     _from_above(router, Explorer(engine), desk)
     return router

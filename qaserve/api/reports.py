@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def routes(folder: Path) -> APIRouter:
     """/v1/reports."""
-    router = APIRouter(tags=["reports"])
+    router = APIRouter(prefix="/v1", tags=["reports"])
 
     @router.get("/reports")
     def reports() -> ReportList:

@@ -1,0 +1,152 @@
+"""What can be asked of the HTTP API, each thing once: method, path, body and the record that comes back."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic import JsonValue
+
+from qaserve.records import (
+    AskRequest,
+    AskResult,
+    BuildInfo,
+    BuildList,
+    ClusterDetail,
+    ClusterList,
+    Health,
+    PairsFound,
+    Record,
+)
+from qaserve.replies import FeedbackKept, FeedbackPage, FeedbackRequest, IngestOptions, Job, JobList
+from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
+
+T = TypeVar("T", bound=Record)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One thing to ask of the API."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    reply: type[T]
+    json: JsonValue = None
+    repeatable: bool = True
+    """Whether sending it twice does no harm: true of what reads and asks."""
+    lines: bytes | None = None
+    """JSON Lines that are sent instead of a document."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent, as httpx takes it."""
+        if self.lines is None:
+            return {"json": self.json}
+        return {"content": self.lines, "headers": {"Content-Type": "application/x-ndjson"}}
+
+
+def ask(request: AskRequest) -> Call[AskResult]:
+    """Ask a question."""
+    return Call("POST", "/v1/ask", AskResult, json=request.model_dump(mode="json", exclude_none=True))
+
+
+def clusters() -> Call[ClusterList]:
+    """Every cluster of the live build."""
+    return Call("GET", "/v1/clusters", ClusterList)
+
+
+def cluster(number: int) -> Call[ClusterDetail]:
+    """One cluster with its pairs."""
+    return Call("GET", f"/v1/clusters/{number}", ClusterDetail)
+
+
+def pairs(identifier: str) -> Call[PairsFound]:
+    """The pairs of a pair_id or of the id of a point."""
+    return Call("GET", f"/v1/pairs/{quote(identifier, safe='')}", PairsFound)
+
+
+def builds() -> Call[BuildList]:
+    """Every build of the corpus."""
+    return Call("GET", "/v1/builds", BuildList)
+
+
+def activate(build: str) -> Call[BuildInfo]:
+    """Make a build live; doing it twice is doing it once."""
+    return Call("POST", f"/v1/builds/{quote(build, safe='')}/activate", BuildInfo)
+
+
+# From above
+
+
+def quality() -> Call[QualityList]:
+    """How good every cluster is."""
+    return Call("GET", "/v1/quality", QualityList)
+
+
+def cluster_quality(number: int) -> Call[ClusterView]:
+    """One cluster: its neighbours, and where its questions are unsure."""
+    return Call("GET", f"/v1/quality/{number}", ClusterView)
+
+
+def facets() -> Call[Facets]:
+    """What answers can be filtered by."""
+    return Call("GET", "/v1/facets", Facets)
+
+
+def corpus_map() -> Call[CorpusMap]:
+    """Clusters and answers in two dimensions."""
+    return Call("GET", "/v1/map", CorpusMap)
+
+
+def place(request: AskRequest) -> Call[PlacedAsk]:
+    """Ask a question, and place it on the map."""
+    return Call("POST", "/v1/map", PlacedAsk, json=request.model_dump(mode="json", exclude_none=True))
+
+
+def reports() -> Call[ReportList]:
+    """The experiments that were measured."""
+    return Call("GET", "/v1/reports", ReportList)
+
+
+def report(name: str) -> Call[ReportView]:
+    """What one experiment found."""
+    return Call("GET", f"/v1/reports/{quote(name, safe='')}", ReportView)
+
+
+# Feedback and ingest
+
+
+def say(request: FeedbackRequest) -> Call[FeedbackKept]:
+    """Say whether a pair helped with a question."""
+    body = request.model_dump(mode="json", exclude_none=True)
+    return Call("POST", "/v1/feedback", FeedbackKept, json=body, repeatable=False)
+
+
+def feedback(limit: int = 100, after: int = 0) -> Call[FeedbackPage]:
+    """What was said of answers, oldest first."""
+    return Call("GET", f"/v1/feedback?{urlencode({'limit': limit, 'after': after})}", FeedbackPage)
+
+
+def ingest(lines: bytes, name: str, options: IngestOptions) -> Call[Job]:
+    """Bring pairs in, given as JSON Lines: a job does it."""
+    said = urlencode({"name": name, **{key: str(value).lower() for key, value in options.model_dump().items()}})
+    return Call("POST", f"/v1/ingest?{said}", Job, repeatable=False, lines=lines)
+
+
+def jobs() -> Call[JobList]:
+    """Every job, newest first, without its report."""
+    return Call("GET", "/v1/jobs", JobList)
+
+
+def job(identifier: str) -> Call[Job]:
+    """How far a job is, and what it did."""
+    return Call("GET", f"/v1/jobs/{quote(identifier, safe='')}", Job)
+
+
+def cancel(identifier: str) -> Call[Job]:
+    """Cancel a job."""
+    return Call("DELETE", f"/v1/jobs/{quote(identifier, safe='')}", Job)
+
+
+def ready() -> Call[Health]:
+    """Whether the API can answer questions; raises what keeps it from that."""
+    return Call("GET", "/readyz", Health)
