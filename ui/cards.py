@@ -2,8 +2,10 @@
 
 import streamlit as st
 
-from qaserve.records import Answer
-from ui import state
+from qaserve.errors import QaserveError
+from qaserve.records import Answer, AskResult
+from qaserve.replies import AskedWith, FeedbackRequest
+from ui import data, state
 from ui.markdown import blocks, literal
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
@@ -13,11 +15,12 @@ TALL_CHARS = 2_500
 TALL = 460
 
 
-def card(answer: Answer, filters: dict[str, list[str]]) -> None:
+def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
     """An answer with the known question that it answers.
 
     Args:
         answer: What is shown.
+        result: What it is part of.
         filters: What is filtered by already; its chips are pressed.
     """
     with st.container(border=True, key=f"card{answer.rank}"):
@@ -28,6 +31,7 @@ def card(answer: Answer, filters: dict[str, list[str]]) -> None:
         if answer.related_docs:
             shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
             st.caption(f":material/description: {shown}")
+        _feedback(answer, result)
 
 
 def text(answer: str) -> None:
@@ -77,6 +81,39 @@ def _chip(chip: tuple[str, str]) -> str:
 def plain_name(value: str) -> str:
     """A skill without what only its file needs: skill_csv_source.md is csv source."""
     return value.removesuffix(".md").removeprefix("skill_").replace("_", " ") if value.endswith(".md") else value
+
+
+def _feedback(answer: Answer, result: AskResult) -> None:
+    key = f"helpful {answer.id} {result.question}"
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="xsmall"):
+        st.caption("Did it help?", width="content")
+        st.feedback("thumbs", key=key, on_change=_judge, args=(key, answer, result))
+
+
+def _judge(key: str, answer: Answer, result: AskResult) -> None:
+    said, trace = st.session_state[key], result.trace
+    if said is None:
+        return
+    asked = AskedWith(
+        routing=trace.routing,
+        projection=trace.projection,
+        temperature=trace.temperature,
+        final_temperature=trace.final_temperature,
+        hits=len(trace.hits) or None,
+        lexical_weight=trace.lexical_weight,
+        rank=answer.rank,
+        score=answer.score,
+    )
+    try:
+        data.client().say(
+            FeedbackRequest(
+                question=result.question, pair=answer.id, helpful=said == 1, build=result.build, trace=asked
+            )
+        )
+    except QaserveError as error:
+        st.toast(literal(error.message), icon=":material/error:")
+    else:
+        st.toast("Thank you: it is noted.", icon=":material/favorite:")
 
 
 def _filter(key: str, before: list[tuple[str, str]]) -> None:

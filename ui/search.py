@@ -189,7 +189,7 @@ def _found(result: AskResult) -> None:
         _verdict(result)
         filters = {name: list(getattr(result.trace.filters, name)) for name in cards.CHIPS}
         for answer in result.answers:
-            cards.card(answer, filters)
+            cards.card(answer, result, filters)
         if not result.answers:
             st.info("No pair matches these filters. Remove one to search more.", icon=":material/filter_list_off:")
     with reasons:

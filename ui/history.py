@@ -1,0 +1,53 @@
+"""The builds there are, and going back to one."""
+
+import pandas as pd
+import streamlit as st
+
+from qaserve.errors import QaserveError
+from qaserve.records import BuildInfo
+from ui import data, look
+from ui.markdown import literal
+
+
+def draw() -> None:
+    """Every build, newest first, each with a way back to it."""
+    st.caption("Every ingest that changes something makes a build, and the one that was live before stays.")
+    failed = st.session_state.pop("activate_failed", None)
+    if isinstance(failed, QaserveError):
+        look.failure(failed)
+    found = data.builds().builds
+    if not found:
+        st.info("There is no build yet.", icon=":material/inventory_2:")
+    for build in found:
+        _build(build)
+
+
+def _build(build: BuildInfo) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"build {build.build}"):
+        badge = " :green-badge[live]" if build.live else "" if build.complete else " :red-badge[incomplete]"
+        made = pd.Timestamp(build.created).strftime("%d %B %Y, %H:%M UTC")
+        sources = ", ".join(literal(source) for source in build.sources[:3]) or "–"
+        st.markdown(
+            f"**{made}**{badge}  \n{build.pairs:,} pairs in {build.clusters:,} clusters · from {sources} · "
+            f"`{build.build}`"
+        )
+        if not build.live and build.complete:
+            with st.popover("Go back to it", icon=":material/settings_backup_restore:", width="content"):
+                st.markdown(
+                    "Questions will be answered from this build. The present one stays, and you can return to it."
+                )
+                st.button(
+                    "Make it live",
+                    key=f"activate {build.build}",
+                    type="primary",
+                    on_click=_activate,
+                    args=(build.build,),
+                )
+
+
+def _activate(build: str) -> None:
+    try:
+        data.client().activate(build)
+    except QaserveError as error:
+        st.session_state["activate_failed"] = error
+    st.cache_data.clear()

@@ -1,0 +1,128 @@
+"""Bringing pairs in: what is given, what it would change, and the builds there are."""
+
+import json
+
+import streamlit as st
+
+from qaserve.errors import QaserveError
+from qaserve.replies import IngestOptions
+from ui import data, history, jobs, look
+from ui.markdown import literal
+
+FILE, ONE = "Upload a file", "Write one pair"
+SHAPE = '{"question": "How do I …?", "answer": "You …", "topics": ["…"]}'
+PAIR_FILE = "one-pair.jsonl"
+
+
+def draw() -> None:
+    """Draw the page of ingest."""
+    look.title(
+        "Ingest", "Bring questions and answers in. See first what would change; nothing is lost: you can go back."
+    )
+    give, builds, past = st.tabs(["Bring pairs in", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun")
+    if give.open:
+        with give:
+            _give()
+    if builds.open:
+        with builds:
+            history.draw()
+    if past.open:
+        with past:
+            jobs.listed()
+
+
+def _give() -> None:
+    number = st.query_params.get("job")
+    if number:
+        jobs.draw(number, _again)
+        return
+    way = st.segmented_control("How?", (FILE, ONE), default=FILE, key="ingest_way", label_visibility="collapsed")
+    if way == ONE:
+        _one_pair()
+    else:
+        _file()
+
+
+def _file() -> None:
+    upload = st.file_uploader(
+        "A file of JSON Lines",
+        type=["jsonl", "ndjson", "json"],
+        key="ingest_file",
+        help="One pair in each line, in any of the shapes that `qaserve ingest` reads.",
+    )
+    st.caption(f"One pair in each line, such as `{SHAPE}`")
+    replace = st.toggle(
+        "The corpus shall be exactly this file",
+        key="ingest_replace",
+        help="Pairs that the file does not hold are removed. Otherwise they stay.",
+    )
+    if (
+        st.button("See what would change", type="primary", icon=":material/preview:", disabled=upload is None)
+        and upload
+    ):
+        _dry_run(upload.getvalue(), upload.name, replace=replace)
+
+
+def _one_pair() -> None:
+    with st.form("ingest_pair"):
+        question = st.text_input("Question", key="pair_question")
+        answer = st.text_area("Answer, in Markdown", key="pair_answer", height=180)
+        left, right = st.columns(2)
+        topics = left.text_input("Topics, with commas", key="pair_topics")
+        skills = right.text_input("Related skills, with commas", key="pair_skills")
+        name = left.text_input(
+            "Id", key="pair_id", help="To change a pair that is there, give its id and its question."
+        )
+        intent = right.text_input(
+            "Intent", key="pair_intent", help="Pairs of one intent answer the same; a search shows the best of them."
+        )
+        sent = st.form_submit_button("See what would change", type="primary", icon=":material/preview:")
+    if not sent:
+        return
+    if not question.strip() or not answer.strip():
+        st.error("A pair needs a question and an answer.", icon=":material/error:")
+        return
+    fields = {
+        "question": question,
+        "answer": answer,
+        "pair_id": name.strip(),
+        "cluster_id": intent.strip(),
+        "topics": _listed(topics),
+        "related_skills": _listed(skills),
+    }
+    line = json.dumps({name: value for name, value in fields.items() if value}) + "\n"
+    _dry_run(line.encode(), PAIR_FILE, replace=False)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _dry_run(lines: bytes, name: str, *, replace: bool) -> None:
+    st.session_state["ingest_given"] = (lines, name, replace)
+    _submit(lines, name, IngestOptions(replace=replace, dry_run=True))
+    st.rerun()
+
+
+def _again() -> None:
+    """Offer to do in earnest what a dry run was about; the file is remembered until the page is loaded anew."""
+    given = st.session_state.get("ingest_given")
+    if given is None:
+        st.info("To bring these pairs in, give the file again: it is not kept.", icon=":material/info:")
+        return
+    lines, name, replace = given
+    label = f"Bring {literal(name)} in"
+    if st.button(label, type="primary", icon=":material/publish:", on_click=_run, args=(lines, name, replace)):
+        st.rerun()
+
+
+def _run(lines: bytes, name: str, replace: bool) -> None:
+    try:
+        _submit(lines, name, IngestOptions(replace=replace))
+    except QaserveError as error:
+        st.session_state["ingest_failed"] = error
+
+
+def _submit(lines: bytes, name: str, options: IngestOptions) -> None:
+    job = data.client().ingest(lines, name, options)
+    st.query_params["job"] = job.id

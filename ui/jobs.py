@@ -1,0 +1,106 @@
+"""A job that brings pairs in: how far it is, and what it did."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from qaserve.errors import QaserveError
+from qaserve.replies import Job
+from ui import changes, data, look
+from ui.markdown import literal, safe
+
+SECONDS = 1.0
+STATES = {
+    "queued": ("Waiting for its turn", ":material/hourglass:"),
+    "running": ("At work", ":material/progress_activity:"),
+    "done": ("Done", ":material/check_circle:"),
+    "failed": ("Failed", ":material/error:"),
+    "cancelled": ("Cancelled", ":material/cancel:"),
+    "interrupted": ("Interrupted: the server was stopped", ":material/power_off:"),
+}
+
+
+def draw(number: str, offer: Callable[[], None]) -> None:
+    """Draw a job; while it is at work, again every second.
+
+    Args:
+        number: Of the job, as the address has it.
+        offer: Draws what can be done after a dry run.
+    """
+    st.button("Bring other pairs in", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
+    failed = st.session_state.pop("ingest_failed", None)
+    if isinstance(failed, QaserveError):
+        look.failure(failed)
+    job = data.client().job(number)
+    if job.ended:
+        _ended(job, offer)
+    else:
+        _at_work(number)
+
+
+@st.fragment(run_every=SECONDS)
+def _at_work(number: str) -> None:
+    job = data.client().job(number)
+    if job.ended:
+        st.cache_data.clear()
+        st.rerun()
+    words, icon = STATES[job.state]
+    st.markdown(f"#### {icon} {words}: {literal(job.source)}")
+    st.caption("You can close the page: the work goes on, and this address shows it.")
+    for stage in job.stages:
+        done = min(1.0, stage.done / stage.total) if stage.total else 0.0
+        of = f"{stage.done:,} of {stage.total:,}" if stage.total else f"{stage.done:,}"
+        st.progress(done, text=f"{stage.name} · {of}")
+    st.button(
+        "Stop it", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build stays as it is."
+    )
+
+
+def _ended(job: Job, offer: Callable[[], None]) -> None:
+    words, icon = STATES[job.state]
+    what = "What would change" if job.options.dry_run else "What was done"
+    st.markdown(f"#### {icon} {words}: {literal(job.source)}" if job.report is None else f"#### {icon} {what}")
+    if job.error is not None:
+        st.error(f"{literal(job.error.message)}\n\n{safe(job.error.hint)}")
+    if job.report is not None:
+        changes.draw(job)
+    if job.state == "done" and job.options.dry_run:
+        offer()
+
+
+def _leave() -> None:
+    st.query_params.pop("job", None)
+    st.session_state.pop("ingest_given", None)
+
+
+def _cancel(number: str) -> None:
+    data.client().cancel(number)
+
+
+def listed() -> None:
+    """The jobs there were, newest first."""
+    found = data.client().jobs().jobs
+    if not found:
+        st.info("No pairs have been brought in through the API yet.", icon=":material/history:")
+        return
+    frame = pd.DataFrame(
+        {
+            "when": [pd.Timestamp(job.created) for job in found],
+            "file": [job.source for job in found],
+            "what": ["only a look" if job.options.dry_run else "brought in" for job in found],
+            "state": [STATES[job.state][0] for job in found],
+        }
+    )
+    config = {"when": st.column_config.DatetimeColumn("When", format="calendar")}
+    st.dataframe(frame, hide_index=True, column_config=config, height="content")
+    chosen = st.selectbox(
+        "Look at one",
+        [job.id for job in found],
+        format_func={job.id: f"{job.created[:19].replace('T', ' ')} · {job.source}" for job in found}.__getitem__,
+        index=None,
+        placeholder="Choose a job",
+        key="past_job",
+    )
+    if chosen:
+        draw(chosen, lambda: None)
