@@ -8,7 +8,7 @@ import streamlit as st
 from qaserve.errors import QaserveError
 from qaserve.records import BuildInfo
 from qaserve.settings import get_settings
-from ui import clusters, data, ingest, look, results, search, why
+from ui import bringing, clusters, data, look, results, search, why
 from ui.markdown import literal
 
 LOGO = Path(__file__).with_name("logo.svg")
@@ -24,7 +24,7 @@ def main() -> None:
         "search": st.Page(_with_build(search.draw), title="Search", icon=":material/search:", default=True),
         "why": st.Page(_with_build(why.draw), title="Why", icon=":material/account_tree:", url_path="why"),
         "clusters": st.Page(_with_build(clusters.draw), title="Clusters", icon=":material/hub:", url_path="clusters"),
-        "ingest": st.Page(_guarded(ingest.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
+        "ingest": st.Page(_guarded(bringing.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
         "results": st.Page(_guarded(results.draw), title="Results", icon=":material/monitoring:", url_path="results"),
     }
     st.session_state["pages"] = pages

@@ -1,4 +1,7 @@
-"""Bringing pairs in: what is given, what it would change, and the builds there are."""
+"""Bringing pairs in: what is given, what it would change, and the builds there are.
+
+Not called ingest: Streamlit puts the folder of its page first where modules are looked for.
+"""
 
 import json
 
