@@ -16,7 +16,7 @@ NAME_CHARS = 34
 HEIGHT = 460
 ROOM = 1.25
 LEAST = 0.03
-LOUD_VOTE = 0.01
+LOUD_VOTE = 0.04
 APART = 0.07
 """Of the height of the map, between two names."""
 VOTER, SHOWN = "known question that voted", "answer shown"
@@ -58,7 +58,8 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     charts.show(layers, HEIGHT, "chart_map", "Map of answers with the question and its way; the table has the places.")
     st.caption(
         "Dots: answers, coloured where their cluster got votes. ○ known questions that voted, ◆ the answers shown, "
-        "★ your question, and the line: where the vote turned it. Near means alike; the directions mean nothing."
+        "★ your question, and ● at the end of the line: where the vote turned it. Near means alike; directions mean "
+        "nothing."
     )
     called = {one.cluster: one.name for one in corpus.clusters}
     frame = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])
@@ -124,12 +125,8 @@ def _marks(marks: pd.DataFrame, window: Window) -> list[alt.Chart]:
 def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
     line = alt.Chart(path).mark_line(color=charts.ink(), strokeWidth=2.5, strokeDash=[5, 4])
     star = alt.Chart(path.iloc[:1]).mark_text(text="★", fontSize=26, color=charts.ink())
-    tip = alt.Chart(path.iloc[1:]).mark_point(shape="circle", size=120, filled=True, color=charts.ink(), opacity=1)
-    start = alt.Chart(path.iloc[:1]).mark_text(dy=-20, fontSize=13, fontWeight="bold", color=charts.ink())
-    end = alt.Chart(path.iloc[1:]).mark_text(dy=20, fontSize=13, fontWeight="bold", color=charts.ink())
-    return [one.encode(*_xy(window)) for one in (line, star, tip)] + [
-        one.encode(*_xy(window), text="what:N") for one in (start, end)
-    ]
+    tip = alt.Chart(path.iloc[1:]).mark_point(shape="circle", size=160, filled=True, color=charts.ink(), opacity=1)
+    return [one.encode(*_xy(window)) for one in (line, star, tip)]
 
 
 def _names(corpus: CorpusMap, named: list[int], colour: dict[int, str], window: Window) -> list[alt.Chart]:

@@ -14,6 +14,8 @@ from ui.markdown import literal
 
 FILE, ONE = "Upload a file", "Write one pair"
 SHAPE = '{"question": "How do I …?", "answer": "You …", "topics": ["…"]}'
+MOST_MEGABYTES = 64
+"""What the API takes unless it is told otherwise."""
 PAIR_FILE = "one-pair.jsonl"
 
 
@@ -51,6 +53,7 @@ def _file() -> None:
         "A file of JSON Lines",
         type=["jsonl", "ndjson", "json"],
         key="ingest_file",
+        max_upload_size=MOST_MEGABYTES,
         help="One pair in each line, in any of the shapes that `qaserve ingest` reads.",
     )
     st.caption(f"One pair in each line, such as `{SHAPE}`")

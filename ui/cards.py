@@ -24,7 +24,7 @@ def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> No
         filters: What is filtered by already; its chips are pressed.
     """
     with st.container(border=True, key=f"card{answer.rank}"):
-        st.markdown(f"##### {answer.rank}. {literal(answer.question)}")
+        st.markdown(f"### {answer.rank}. {literal(answer.question)}")
         st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
         text(answer.answer)
         _chips(answer, filters)

@@ -226,7 +226,7 @@ def _pairs_table(pairs: tuple[BorderPair, ...]) -> None:
 
 def _pairs(number: int, build: BuildInfo) -> None:
     pairs = data.cluster_pairs(number, build.build).pairs
-    st.markdown(f"#### Its {len(pairs)} pairs")
+    st.markdown(f"## Its {len(pairs)} pairs")
     pages = -(-len(pairs) // PAGE)
     page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
     for stored in pairs[(page - 1) * PAGE : page * PAGE]:

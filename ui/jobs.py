@@ -46,7 +46,7 @@ def _at_work(number: str) -> None:
         st.cache_data.clear()
         st.rerun()
     words, icon = STATES[job.state]
-    st.markdown(f"#### {icon} {words}: {literal(job.source)}")
+    st.markdown(f"## {icon} {words}: {literal(job.source)}")
     st.caption("You can close the page: the work goes on, and this address shows it.")
     for stage in job.stages:
         done = min(1.0, stage.done / stage.total) if stage.total else 0.0
@@ -60,7 +60,7 @@ def _at_work(number: str) -> None:
 def _ended(job: Job, offer: Callable[[], None]) -> None:
     words, icon = STATES[job.state]
     what = "What would change" if job.options.dry_run else "What was done"
-    st.markdown(f"#### {icon} {words}: {literal(job.source)}" if job.report is None else f"#### {icon} {what}")
+    st.markdown(f"## {icon} {words}: {literal(job.source)}" if job.report is None else f"## {icon} {what}")
     if job.error is not None:
         st.error(f"{literal(job.error.message)}\n\n{safe(job.error.hint)}")
     if job.report is not None:

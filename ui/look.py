@@ -10,34 +10,42 @@ STYLE = """
 <style>
   .block-container { padding-top: 4.4rem; padding-bottom: 4rem; max-width: 78rem; }
   div[data-testid="stTextInput"] input[type="search"] { font-size: 1.15rem; padding: .8rem .9rem; }
-  div[data-testid="stMarkdownContainer"] h5 { padding: .1rem 0 .2rem; font-size: 1.08rem; line-height: 1.4; }
-  div[data-testid="stMarkdownContainer"] h4 { padding: .4rem 0 .2rem; }
+  div[data-testid="stMarkdownContainer"] h1 { padding: .2rem 0; font-size: 1.8rem; }
+  div[data-testid="stMarkdownContainer"] h2 { padding: .4rem 0 .2rem; font-size: 1.35rem; }
+  div[data-testid="stMarkdownContainer"] h3, div[data-testid="stMarkdownContainer"] h5 {
+    padding: .1rem 0 .2rem; font-size: 1.08rem; line-height: 1.4; font-weight: 600; }
   div[data-testid="stMarkdownContainer"] p, div[data-testid="stMarkdownContainer"] li,
+  div[data-testid="stMarkdownContainer"] h3,
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
   div[data-testid="stImage"] img { border-radius: .5rem; }
-  div[class*="st-key-card"] button[kind="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
+  div[class*="st-key-card"] button[data-variant="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
   @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
 </style>
 """
 FOCUS = """
 <script>
-  const box = document.querySelector('input[type="search"]');
-  if (box && (document.activeElement === document.body || !document.activeElement)) { box.focus(); }
+  let left = 20;
+  const timer = setInterval(() => {
+    const box = document.querySelector('input[type="search"]');
+    if (box && document.activeElement === document.body) { box.focus(); }
+    if (--left === 0) { clearInterval(timer); }
+  }, 150);
 </script>
 """
+"""Gives the box the focus, for a while, because the page is still being put together when this runs."""
 
 
 def title(text: str, below: str) -> None:
     """The head of a page."""
-    st.markdown(f"### {text}")
+    st.markdown(f"# {text}")
     st.caption(below)
 
 
 def step(number: int, text: str, below: str) -> None:
     """The head of a step of a story."""
-    st.markdown(f"#### :primary-badge[{number}] {text}")
+    st.markdown(f"## :primary-badge[{number}] {text}")
     st.markdown(below)
 
 
@@ -45,7 +53,7 @@ def failure(error: QaserveError) -> None:
     """Say what went wrong, and offer a way on."""
     gone = isinstance(error, ServiceError)
     with st.container(border=True):
-        st.markdown("#### The search service does not answer" if gone else "#### That did not work")
+        st.markdown("## The search service does not answer" if gone else "## That did not work")
         st.error(
             literal(error.message[:1].upper() + error.message[1:]),
             icon=":material/cloud_off:" if gone else ":material/error:",
@@ -62,7 +70,7 @@ def failure(error: QaserveError) -> None:
 def nothing_loaded() -> None:
     """Say that there is no corpus yet, and how one comes in."""
     with st.container(border=True):
-        st.markdown("#### Nothing to search yet")
+        st.markdown("## Nothing to search yet")
         st.warning("The API has no live build.", icon=":material/database_off:")
         st.markdown("Load a file of questions and answers on the **Ingest** page, or run `qaserve ingest FILE`.")
 

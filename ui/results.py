@@ -39,7 +39,7 @@ def draw() -> None:
 
 def _nothing() -> None:
     with st.container(border=True):
-        st.markdown("#### No reports here")
+        st.markdown("## No reports here")
         st.info("This server has no folder of reports.", icon=":material/folder_off:")
         st.markdown(
             "The project's own measurements come with its source code. `qaserve bench NAME --reports reports` measures "
@@ -48,7 +48,7 @@ def _nothing() -> None:
 
 
 def _report(view: ReportView) -> None:
-    st.markdown(f"#### {literal(view.title)}")
+    st.markdown(f"## {literal(view.title)}")
     if view.name in ABOUT:
         st.markdown(ABOUT[view.name])
     for finding in view.findings[:FINDINGS_SHOWN]:
@@ -60,7 +60,7 @@ def _report(view: ReportView) -> None:
     for picture in view.pictures:
         st.image(b64decode(picture.png), caption=picture.title, width=900)
     if view.tables:
-        st.markdown("#### Tables")
+        st.markdown("## Tables")
     for number, table in enumerate(view.tables):
         with st.expander(literal(table.title), expanded=number == 0):
             st.dataframe(_frame(table), hide_index=True, height="content")

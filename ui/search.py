@@ -160,7 +160,7 @@ def _options() -> None:
 
 
 def _welcome(build: BuildInfo) -> None:
-    st.markdown("#### Ask in your own words, or try one of these")
+    st.markdown("## Ask in your own words, or try one of these")
     with st.container(gap="xsmall"):
         for number, example in enumerate(data.example_questions(build.build)):
             st.button(
@@ -172,7 +172,7 @@ def _welcome(build: BuildInfo) -> None:
                 args=("q", example),
             )
     st.space("small")
-    st.markdown("#### How an answer is found")
+    st.markdown("## How an answer is found")
     for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f":material/{icon}: **{title}**")
@@ -201,12 +201,12 @@ def _verdict(result: AskResult) -> None:
     if not result.answers:
         return
     if sure.abstained:
-        st.markdown("#### Nothing here seems to answer this")
+        st.markdown("## No answer here")
         st.warning(
             f"{literal(sure.reason)}  \nThe pairs below are only what comes nearest.", icon=":material/search_off:"
         )
     else:
-        st.markdown(f"#### Answers {_badge(sure)}")
+        st.markdown(f"## Answers {_badge(sure)}")
         st.caption(literal(sure.reason))
 
 
@@ -221,7 +221,7 @@ def _badge(sure: Confidence) -> str:
 def _reasons(result: AskResult) -> None:
     trace = result.trace
     with st.container(border=True, key="reasons"):
-        st.markdown("#### Why these answers")
+        st.markdown("## Why these answers")
         if trace.hits:
             first = trace.hits[0]
             st.markdown(

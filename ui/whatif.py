@@ -21,8 +21,8 @@ def controls(usual: AskResult) -> None:
     """The controls, in the bar at the side. `usual`: the answer as the build says, whose options are their defaults."""
     trace = usual.trace
     with st.sidebar:
-        st.markdown("#### What if …?")
-        st.caption("Change how your question is answered, and see below what it does.")
+        st.markdown("## What if …?")
+        st.caption("Change how your question is answered: the page shows at once what it does.")
         _choice("routing", "Who votes?", ROUTINGS)
         now = state.get("routing") or trace.routing
         _slide(
@@ -81,7 +81,7 @@ def differences(usual: AskResult, now: AskResult) -> None:
     if not changed():
         return
     with st.container(border=True):
-        st.markdown("#### :material/compare_arrows: What your changes do")
+        st.markdown("## :material/compare_arrows: What your changes do")
         before, after = usual.trace.clusters[:1], now.trace.clusters[:1]
         if before and after:
             st.markdown(

@@ -45,10 +45,10 @@ def _story(build: BuildInfo) -> None:
     whatif.differences(usual, result)
     _steps(result)
     st.divider()
-    st.markdown("#### The same on a map")
+    st.markdown("## The same on a map")
     atlas.draw(data.corpus_map(build.build), data.place(state.request(), build.build))
     st.divider()
-    st.markdown("#### The same question, answered in other ways")
+    st.markdown("## The same question, answered in other ways")
     compare.draw(build)
 
 

@@ -1,0 +1,38 @@
+"""Clusters and results."""
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.corpus]
+
+
+def test_a_cluster_can_be_found_and_opened(service, tab):
+    clusters = httpx.get(f"{service.api}/v1/quality", timeout=60).json()["clusters"]
+    one = clusters[1]
+    tab.goto(f"{service.page}/clusters")
+    expect(tab.get_by_text(f"{len(clusters):,} clusters.")).to_be_visible()
+    tab.get_by_label("Search clusters").fill(one["terms"][0])
+    tab.get_by_label("Search clusters").press("Enter")
+    expect(tab.get_by_text(f"{len(clusters):,} clusters.")).to_have_count(0)
+    tab.get_by_label("Open a cluster").click()
+    tab.get_by_role("option", name=f"{one['name']} ({one['size']})", exact=True).click()
+    expect(tab.get_by_text(f"Its {one['size']} pairs")).to_be_visible()
+    assert f"open={one['cluster']}" in tab.url
+    expect(tab.get_by_text(f"{one['found']:.0%}").first).to_be_visible()
+    tab.locator("[data-testid=stExpander]").last.click()
+    view = httpx.get(f"{service.api}/v1/quality/{one['cluster']}", timeout=60).json()
+    tab.get_by_role("button", name=view["neighbours"][0]["name"]).click()
+    tab.wait_for_url(f"**open={view['neighbours'][0]['cluster']}*")
+
+
+def test_results_are_sentences_plots_and_tables(service, tab):
+    tab.goto(f"{service.page}/results")
+    reports = httpx.get(f"{service.api}/v1/reports", timeout=60).json()["reports"]
+    if not reports:
+        expect(tab.get_by_text("No reports here")).to_be_visible()
+        return
+    tab.get_by_role("radio", name=reports[-1]["title"]).click()
+    report = httpx.get(f"{service.api}/v1/reports/{reports[-1]['name']}", timeout=60).json()
+    expect(tab.get_by_text("Measured on").first).to_be_visible()
+    expect(tab.locator("[data-testid=stMain] img[src*=media]")).to_have_count(len(report["pictures"]))

@@ -1,0 +1,43 @@
+"""Every page in both themes, on a desk and on a phone: nothing sticks out, and a picture is taken to be looked at."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+QUESTION = "?q=How+do+I+parse+records+from+markdown"
+PAGES = {
+    "welcome": ("/", "How an answer is found"),
+    "search": (f"/{QUESTION}", "Why these answers"),
+    "nothing": ("/?q=How+do+I+bake+bread", "No answer here"),
+    "why": (f"/why{QUESTION}", "Ranks as a table"),
+    "whatif": (f"/why{QUESTION}&temperature=0.3&routing=question2", "Ranks as a table"),
+    "clusters": ("/clusters", "Open a cluster"),
+    "cluster": ("/clusters?open=3", "pairs"),
+    "ingest": ("/ingest", "A file of JSON Lines"),
+    "results": ("/results", "Results"),
+}
+TALLEST = 5_000
+
+pytestmark = [pytest.mark.browser, pytest.mark.corpus]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "width", "height"), [("desktop", 1440, 1000), ("phone", 390, 844)])
+def test_nothing_sticks_out_in_any_theme_or_width(service, browser, scheme, size, width, height):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context.set_default_timeout(60_000)
+    tab = context.new_page()
+    for name, (address, last) in PAGES.items():
+        tab.set_viewport_size({"width": width, "height": height})
+        tab.goto(f"{service.page}{address}")
+        expect(tab.locator("[data-testid=stMain]").get_by_text(last).last).to_be_attached(timeout=60_000)
+        expect(tab.locator("[data-testid=stSpinner]")).to_have_count(0, timeout=60_000)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
+        whole = tab.locator("[data-testid=stMain]").evaluate("main => main.scrollHeight")
+        tab.set_viewport_size({"width": width, "height": max(height, min(whole + 20, TALLEST))})
+        tab.wait_for_function("() => [...document.images].every(image => image.complete)")
+        tab.screenshot(path=str(SCREENSHOTS / f"{name}-{size}-{scheme}.png"), animations="disabled")
+    context.close()
