@@ -16,7 +16,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 START_SECONDS = 600
 PAIRS = 240
-SECONDS = 60_000
+SECONDS = 30_000
 PLACEHOLDER = "What do you want to know?"
 
 

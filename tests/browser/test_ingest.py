@@ -30,7 +30,7 @@ def bring_in(service, tab, path):
     tab.goto(f"{service.page}/ingest")
     tab.locator("input[type=file]").set_input_files(str(path))
     tab.get_by_role("button", name="See what would change").click()
-    expect(tab.get_by_text("What would change", exact=True)).to_be_visible()
+    expect(tab.get_by_role("heading", name="What would change")).to_be_visible()
 
 
 def find(service, tab, question):
@@ -56,7 +56,7 @@ def test_good_and_bad_rows_then_found_then_rolled_back_then_gone(service, tab, t
     tab.get_by_role("button", name="Bring lamps").click()
     tab.wait_for_url(lambda url: "job=" in url and url != dry_run)
     tab.reload()  # the address holds the job: work goes on
-    expect(tab.get_by_text("What was done", exact=True)).to_be_visible(timeout=180_000)
+    expect(tab.get_by_role("heading", name="What was done")).to_be_visible(timeout=180_000)
     expect(tab.get_by_text(f"holds {PAIRS + 1} pairs")).to_be_visible()
     assert live(service) != going_back
     find(service, tab, NEW)
@@ -80,7 +80,7 @@ def test_one_pair_can_be_written_by_hand(service, tab):
     tab.get_by_label("Question").fill(NEW)
     tab.get_by_label("Answer, in Markdown").fill("Ultramarine.")
     send.click()
-    expect(tab.get_by_text("What would change", exact=True)).to_be_visible()
+    expect(tab.get_by_role("heading", name="What would change")).to_be_visible()
     expect(tab.get_by_text(re.compile(rf"would hold {PAIRS + 1} pairs"))).to_be_visible()
 
 
@@ -103,7 +103,7 @@ def test_hostile_texts_break_nothing(service, tab, going_back):
     headers = {"Content-Type": "application/x-ndjson"}
     job = httpx.post(f"{service.api}/v1/ingest?name=hostile", content=lines, headers=headers, timeout=60).json()
     tab.goto(f"{service.page}/ingest?job={job['id']}")
-    expect(tab.get_by_text("What was done", exact=True)).to_be_visible(timeout=180_000)
+    expect(tab.get_by_role("heading", name="What was done")).to_be_visible(timeout=180_000)
     outside = []
     tab.on("request", lambda request: outside.append(request.url) if service.page not in request.url else None)
     tab.goto(f"{service.page}/?q=How+does+a+quokka+hop%3F&top_k={len(HOSTILE)}")
