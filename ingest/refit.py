@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from ingest.builder import Builder, LiveBuild
+from ingest.builder import Builder
+from ingest.corpus import LiveBuild
+from ingest.golden import Golden
 from qaserve import bundle as bundles
 from qaserve.builds import remove_orphans
 from qaserve.bundle import Bundle, Manifest, StudentInfo
@@ -50,29 +52,40 @@ class DistillReport(Record):
     seconds: float
 
 
-def refit(builder: Builder, prior: str | None = None, model: SentenceEncoder | None = None) -> Manifest:
-    """Choose the numbers of the live build anew, fit its model, and make the result live.
+def refit(
+    builder: Builder,
+    prior: str | None = None,
+    model: SentenceEncoder | None = None,
+    *,
+    golden: Golden | None = None,
+    force: bool = False,
+) -> Manifest:
+    """Choose the clusters and numbers of the live build anew, fit its model, and make the result live.
 
     Args:
         builder: Of the corpus.
         prior: Which importance the pairs get as their prior in routing; None leaves the priors as they are.
         model: The encoder, for an importance that is read from the texts.
+        golden: Questions that people said must find a pair.
+        force: Make the result live even if it finds less than the live build.
 
     Raises:
         NotFoundError: The corpus has no live build.
         UsageError: There is no such importance.
+        QualityError: The result finds clearly less than the live build, which stays.
         EncoderMismatchError, StoreError: As they say; the live build is untouched.
     """
     live = _live(builder)
     corpus = live.corpus
-    clusters = builder.cluster(corpus)
+    clusters = builder.cluster(corpus, live, anew=True)
     if prior is not None:
         numbers = bundles.Defaults() if live.manifest is None else live.manifest.defaults
         with builder.stage("importance", "Weighing (texts)", None) as advance:
             weights = importance(
                 prior,
                 corpus.examples,
-                *clusters,
+                clusters.labels,
+                clusters.count,
                 temperature=numbers.temperature,
                 hits=numbers.hits,
                 model=model,
@@ -80,7 +93,8 @@ def refit(builder: Builder, prior: str | None = None, model: SentenceEncoder | N
                 advance=advance,
             )
         corpus = replace(corpus, priors=weights, prior=prior)
-    return builder.make(corpus, clusters, builder.tune(corpus), live.info.sources, live)
+    choice = builder.tune(corpus)
+    return builder.release(corpus, clusters, choice, live.info.sources, live, golden=golden, force=force).manifest
 
 
 def add_student(

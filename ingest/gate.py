@@ -1,0 +1,386 @@
+"""The gate: a build to be is measured beside the live one before it is written, on the same questions in the same run.
+
+Held-out phrasings: of every answer family of three or more pairs that both builds hold, one question is taken away from
+both and asked of both, each with its own clusters and numbers. Ranks are counted among the answers that both builds
+hold: a corpus that grows gives every answer more rivals, and that is no fault of the build. The ranks among all
+answers are reported beside. Golden questions, which people said must find a pair, are ranked among all answers.
+
+A build is stopped where the mean reciprocal rank falls by more than the tolerance and the 95% interval of the fall,
+by a paired bootstrap over intents, lies wholly below zero: a fall that chance explains stops nothing.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ingest.clusters import Clusters
+from ingest.corpus import Choice, Corpus, LiveBuild
+from ingest.golden import Golden
+from qaserve.bundle import Trial
+from qaserve.calibration import Calibration
+from qaserve.errors import QualityError
+from qaserve.progress import Advance
+from qaserve.records import Record
+from qaserve.routing import Floats
+from qaserve.text import fold, shorten
+from train.calibration import ask
+from train.folds import Examples, Fold
+from train.metrics import Interval, intent_ranks, paired_bootstrap, summarize
+from train.splits import phrasing_split
+
+SPLITS = 2
+"""Phrasings held out of every family, one after the other."""
+MAX_ASKED = 600
+MAX_CELLS = 12_000_000
+"""Questions times pairs: beyond 20,000 pairs fewer questions are asked, so that memory stays bounded."""
+MIN_INTENTS = 10
+"""With fewer intents among its questions an interval promises too much, and nothing is judged."""
+WORSE_KEPT = 20
+WORSE_SAID = 3
+
+
+class Figures(Record):
+    """How well a build answers a set of questions."""
+
+    mrr: float
+    hit3: float
+    mrr_among_all: float | None = Field(None, description="Among all answers of the build; null: mrr is that.")
+    abstained: float | None = Field(None, description="Share abstained on; null: the build is not calibrated.")
+
+
+class Worse(Record):
+    """A question that the new build answers worse."""
+
+    id: str = Field(description="Of the point.")
+    pair_id: str
+    question: str
+    before: float | None = Field(description="Rank of the wanted intent; null: not found.")
+    after: float | None
+
+
+class Comparison(Record):
+    """Two builds on the same questions."""
+
+    questions: int
+    live: Figures
+    new: Figures
+    difference: Interval = Field(description="Of MRR, new less live.")
+    passed: bool
+    worse: tuple[Worse, ...] = Field(description="The questions that lose most, most first.")
+
+
+class GateReport(Record):
+    """What the gate measured, and whether the build may go live."""
+
+    tolerance: float
+    passed: bool
+    forced: bool
+    held_out: Comparison | None = Field(description="Null: the builds share too few phrasings.")
+    golden: Comparison | None = Field(description="Null: too few golden questions that both builds can find.")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A build, as it would answer."""
+
+    points: list[str]
+    examples: Examples
+    labels: NDArray[np.int64]
+    count: int
+    trial: Trial
+    calibration: Calibration | None
+
+
+class Asked(NamedTuple):
+    """How it went, for m questions."""
+
+    ranks: Floats
+    """Among the answers that both builds hold."""
+    ranks_among_all: Floats
+    abstained: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a build before it is written."""
+
+    metrics: dict[str, float]
+    """For its manifest: these depend on the build and the golden set alone, not on the build before it."""
+    gate: GateReport | None
+
+
+def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice) -> Side:
+    """A build of these pairs, clusters and numbers."""
+    final = choice.defaults.final_temperature if choice.defaults.routing == "question2" else None
+    trial = Trial(
+        anchor=choice.anchor,
+        temperature=choice.defaults.temperature,
+        hits=choice.defaults.hits,
+        final_temperature=final,
+        lexical_weight=choice.defaults.lexical_weight,
+        mrr=0.0,
+    )
+    return Side(list(corpus.pairs), corpus.examples, labels, count, trial, choice.calibration)
+
+
+def measure(
+    corpus: Corpus,
+    clusters: Clusters,
+    choice: Choice,
+    live: LiveBuild | None,
+    golden: Golden | None,
+    *,
+    seed: int,
+    tolerance: float,
+    force: bool,
+    advance: Advance,
+) -> Measured:
+    """Measure a build to be, alone and beside the live one.
+
+    Args:
+        corpus: Its pairs.
+        clusters: Its clusters.
+        choice: Its numbers.
+        live: The build before it.
+        golden: Questions that people said must find a pair.
+        seed: Of the splits.
+        tolerance: So much MRR may be lost.
+        force: Let it pass whatever it loses.
+        advance: Told 1 after each set of questions.
+
+    Raises:
+        QualityError: It finds clearly less than the live one, and `force` is not set.
+    """
+    new = side_of(corpus, clusters.labels, clusters.count, choice)
+    metrics = _alone(new, seed, advance)
+    found = None if golden is None else _golden_rows(new, golden)
+    if golden is not None and found:
+        metrics |= {f"golden_{name}": value for name, value in _figures(_ask_golden(new, golden, found)).items()}
+        metrics["golden_questions"] = float(len(found))
+    old = None if live is None else _live_side(live)
+    if old is None:
+        return Measured(metrics, None)
+    held_out = _compare_held_out(old, new, seed, tolerance, advance)
+    same_space = old.examples.questions.shape[1:] == new.examples.questions.shape[1:]
+    asked = (
+        golden
+        if golden is not None and live is not None and same_space and live.info.encoder == golden.encoder
+        else None
+    )
+    on_golden = None if asked is None else _compare_golden(old, new, asked, tolerance)
+    passed = all(one is None or one.passed for one in (held_out, on_golden))
+    gate = GateReport(
+        tolerance=tolerance, passed=passed, forced=force and not passed, held_out=held_out, golden=on_golden
+    )
+    if not passed and not force:
+        raise _stopped(gate)
+    return Measured(metrics, gate)
+
+
+def _live_side(live: LiveBuild) -> Side | None:
+    """The live build; None where its bundle is broken, and with it its numbers."""
+    manifest = live.manifest
+    if manifest is None or not live.points:
+        return None
+    choice = Choice(manifest.anchor, manifest.defaults, None, manifest.calibration)
+    return side_of(live.corpus, live.labels, live.info.clusters, choice)
+
+
+# Held-out phrasings
+
+
+def _alone(side: Side, seed: int, advance: Advance) -> dict[str, float]:
+    rows = _drawn(phrasing_split(side.examples.pairs, seed).test, len(side.points), seed)
+    rows = rows[_still_found(side, rows)]
+    if len({side.examples.pairs[row].cluster_id for row in rows}) < MIN_INTENTS:
+        return {}
+    figures = _figures(_ask(side, rows, frozenset(side.points)))
+    advance(1)
+    return {f"held_out_{name}": value for name, value in figures.items()} | {"held_out_questions": float(len(rows))}
+
+
+def _compare_held_out(old: Side, new: Side, seed: int, tolerance: float, advance: Advance) -> Comparison | None:
+    common = frozenset(old.points) & frozenset(new.points)
+    positions = [{point: row for row, point in enumerate(side.points)} for side in (old, new)]
+    shared = [point for point in old.points if point in common]
+    asked: list[str] = []
+    went: list[list[Asked]] = [[], []]
+    for number in range(SPLITS):
+        pairs = [old.examples.pairs[positions[0][point]] for point in shared]
+        drawn = _drawn(phrasing_split(pairs, seed + number).test, max(len(old.points), len(new.points)), seed)
+        rows = [np.array([where[shared[row]] for row in drawn], dtype=np.int64) for where in positions]
+        kept = _still_found(old, rows[0]) & _still_found(new, rows[1])
+        if not kept.any():
+            return None
+        for side, found, outcome in zip((old, new), rows, went, strict=True):
+            outcome.append(_ask(side, found[kept], common))
+            advance(1)
+        asked += [shared[row] for row in drawn[kept]]
+    first, second = (_joined(outcome) for outcome in went)
+    return _compared(old, asked, first, second, tolerance)
+
+
+def _joined(asked: Sequence[Asked]) -> Asked:
+    abstained = [one.abstained for one in asked if one.abstained is not None]
+    return Asked(
+        np.concatenate([one.ranks for one in asked]),
+        np.concatenate([one.ranks_among_all for one in asked]),
+        np.concatenate(abstained) if abstained else None,
+    )
+
+
+def _drawn(rows: NDArray[np.int64], pairs: int, seed: int) -> NDArray[np.int64]:
+    """At most as many rows as memory allows for."""
+    limit = min(MAX_ASKED, max(1, MAX_CELLS // pairs))
+    if len(rows) <= limit:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+
+
+def _known(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of the pairs that stay when these questions are asked: those that ask something else."""
+    asked = {fold(side.examples.pairs[row].question) for row in rows}
+    return np.array([row for row, pair in enumerate(side.examples.pairs) if fold(pair.question) not in asked])
+
+
+def _still_found(side: Side, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(m,) whether a question's intent has an answer left when these are asked."""
+    left = Counter(side.examples.pairs[row].cluster_id for row in _known(side, rows))
+    return np.array([left[side.examples.pairs[row].cluster_id] > 0 for row in rows], dtype=bool)
+
+
+def _ask(side: Side, rows: NDArray[np.int64], common: frozenset[str]) -> Asked:
+    """Ask the questions of these rows of the rest."""
+    known = _known(side, rows)
+    searched = side.examples.take(known)
+    fold_ = Fold(searched, side.examples.take(rows), side.labels[known], side.count, searched)
+    kept = np.array([side.points[row] in common for row in known], dtype=bool)
+    scores = _scores(fold_, side.trial)
+    intents = [intent for intent, inside in zip(searched.intents, kept, strict=True) if inside]
+    ranks = intent_ranks(scores[:, kept], intents, fold_.asked.intents)
+    abstained = None
+    if side.calibration is not None:
+        threshold, model = side.calibration.threshold, side.calibration.answered
+        abstained = np.array([model.probability(row) < threshold for row in ask(fold_, side.trial)[0]], dtype=bool)
+    return Asked(ranks, fold_.ranks(scores), abstained)
+
+
+def _scores(asked: Fold, trial: Trial) -> Floats:
+    weights = asked.by_questions(trial.temperature, trial.hits, trial.final_temperature)
+    return asked.scores(asked.bank(trial.anchor).project_rows(asked.asked.questions, weights), trial.lexical_weight)
+
+
+# Golden questions
+
+
+def _golden_rows(side: Side, golden: Golden) -> dict[int, int]:
+    """By golden question, a row of the pair that it wants; those whose pair is not there are left out."""
+    rows = {pair.pair_id: row for row, pair in reversed(list(enumerate(side.examples.pairs)))}
+    return {number: rows[wanted] for number, wanted in enumerate(golden.wanted) if wanted in rows}
+
+
+def _ask_golden(side: Side, golden: Golden, rows: dict[int, int]) -> Asked:
+    """Ask golden questions of the whole build."""
+    numbers = list(rows)
+    wanted = side.examples.take(np.array(list(rows.values()), dtype=np.int64))
+    pairs = [
+        pair.model_copy(update={"question": golden.questions[number]})
+        for number, pair in zip(numbers, wanted.pairs, strict=True)
+    ]
+    asked = Examples(pairs, golden.vectors[numbers].astype(np.float64), wanted.answers)
+    whole = Fold(side.examples, asked, side.labels, side.count, side.examples)
+    ranks = whole.ranks(_scores(whole, side.trial))
+    return Asked(ranks, ranks, None)
+
+
+def _compare_golden(old: Side, new: Side, golden: Golden, tolerance: float) -> Comparison | None:
+    in_old, in_new = _golden_rows(old, golden), _golden_rows(new, golden)
+    both = [number for number in in_old if number in in_new]
+    if not both:
+        return None
+    first = _ask_golden(old, golden, {number: in_old[number] for number in both})
+    second = _ask_golden(new, golden, {number: in_new[number] for number in both})
+    points = [old.points[in_old[number]] for number in both]
+    texts = [golden.questions[number] for number in both]
+    return _compared(old, points, first, second, tolerance, texts)
+
+
+# Comparing
+
+
+def _figures(asked: Asked) -> dict[str, float]:
+    summary = summarize(asked.ranks)
+    figures = {name: round(summary[name], 4) for name in ("mrr", "hit3")}
+    return figures if asked.abstained is None else figures | {"abstained": round(float(asked.abstained.mean()), 4)}
+
+
+def _compared(
+    old: Side,
+    points: Sequence[str],
+    before: Asked,
+    after: Asked,
+    tolerance: float,
+    texts: Sequence[str] | None = None,
+) -> Comparison | None:
+    pairs = dict(zip(old.points, old.examples.pairs, strict=True))
+    intents = [pairs[point].cluster_id for point in points]
+    if len(set(intents)) < MIN_INTENTS:
+        return None
+    gains = 1 / after.ranks - 1 / before.ranks
+    difference = paired_bootstrap(1 / after.ranks, 1 / before.ranks, intents)
+    worst = [row for row in np.argsort(gains, kind="stable")[:WORSE_KEPT].tolist() if gains[row] < 0]
+    figures = [
+        Figures(**_figures(asked), mrr_among_all=round(float((1 / asked.ranks_among_all).mean()), 4))
+        for asked in (before, after)
+    ]
+    return Comparison(
+        questions=len(points),
+        live=figures[0],
+        new=figures[1],
+        difference=difference,
+        passed=not (difference.mean < -tolerance and difference.high < 0),
+        worse=tuple(
+            Worse(
+                id=points[row],
+                pair_id=pairs[points[row]].pair_id,
+                question=shorten(pairs[points[row]].question if texts is None else texts[row], 200),
+                before=_rank(before.ranks[row]),
+                after=_rank(after.ranks[row]),
+            )
+            for row in worst
+        ),
+    )
+
+
+def _rank(rank: float) -> float | None:
+    return None if np.isinf(rank) else float(rank)
+
+
+def _stopped(gate: GateReport) -> QualityError:
+    said: list[str] = []
+    worse: list[Worse] = []
+    for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):
+        if one is not None and not one.passed:
+            low, high = one.difference.low, one.difference.high
+            said.append(
+                f"MRR {one.live.mrr:.3f} → {one.new.mrr:.3f} over {one.questions:,} {name} "
+                f"(95% interval of the change {low:+.3f} … {high:+.3f})"
+            )
+            worse += one.worse[:WORSE_SAID]
+    examples = "; ".join(
+        f"{shorten(one.question, 80)!r} ({one.pair_id}): rank {_said(one.before)} → {_said(one.after)}" for one in worse
+    )
+    return QualityError(
+        f"the new build finds less than the live one, which stays: {'; '.join(said)}. Worse: {examples}",
+        hint=f"Look at what changed (`--dry-run --json`). `--force` makes it live all the same; "
+        f"QASERVE_GATE_TOLERANCE ({gate.tolerance:g}) is the loss that is accepted.",
+    )
+
+
+def _said(rank: float | None) -> str:
+    return "not found" if rank is None else f"{rank:g}"
