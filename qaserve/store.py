@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
 from qaserve.errors import NotFoundError, StoreError
-from qaserve.records import EncoderIdentity, Pair, Record, StoredPair
+from qaserve.records import EncoderIdentity, Filters, Pair, Record, StoredPair
 from qaserve.settings import StoreSettings
 from qaserve.store_connection import connect_embedded, connect_server, translated
 
@@ -25,6 +25,7 @@ QUESTION, ANSWER = "question", "answer"
 PAGE = 256
 INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 METADATA_KEY = "qaserve"
+NO_FILTER = Filters()
 
 
 class CollectionInfo(Record):
@@ -243,14 +244,28 @@ class Store:
             records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=[ANSWER])
         return {str(record.id): (_to_stored(record), _vector(record, ANSWER)) for record in records}
 
+    def facets(self, corpus: str, build: str, field: str, limit: int) -> list[tuple[str, int]]:
+        """The values of an indexed payload field and in how many pairs each is, most frequent first."""
+        with self._lock, translated(self.where):
+            found = self._client.facet(collection_name(corpus, build), key=field, limit=limit, exact=True)
+        return [(str(hit.value), hit.count) for hit in found.hits]
+
     # Search
 
     def nearest_questions(
-        self, corpus: str, build: str, vector: NDArray[np.floating], limit: int, *, with_vectors: bool
+        self,
+        corpus: str,
+        build: str,
+        vector: NDArray[np.floating],
+        limit: int,
+        filters: Filters = NO_FILTER,
+        *,
+        with_vectors: bool,
     ) -> list[QuestionHit]:
         """Known questions nearest to a (D,) vector, nearest first; equal ones in the order of ids."""
         fields = ["pair_id", "question", "cluster", "prior"]
-        found = self._search(corpus, build, QUESTION, vector, limit, fields, with_vectors=with_vectors)
+        condition = _to_filter(filters)
+        found = self._search(corpus, build, QUESTION, vector, limit, fields, condition, with_vectors=with_vectors)
         return [
             QuestionHit(
                 id=str(point.id),
@@ -267,6 +282,7 @@ class Store:
         build: str,
         vector: NDArray[np.floating],
         limit: int,
+        filters: Filters = NO_FILTER,
         among: Sequence[str] | None = None,
     ) -> list[AnswerHit]:
         """Answers nearest to a (D,) vector of any length, nearest first; equal ones in the order of ids.
@@ -274,7 +290,8 @@ class Store:
         `among`: ids of points; only these are looked at.
         """
         fields = ["pair_id", "cluster_id", "question"]
-        found = self._search(corpus, build, ANSWER, vector, limit, fields, with_vectors=False, among=among)
+        condition = _to_filter(filters, among)
+        found = self._search(corpus, build, ANSWER, vector, limit, fields, condition, with_vectors=False)
         return [
             AnswerHit(
                 id=str(point.id), similarity=point.score, **{field: (point.payload or {})[field] for field in fields}
@@ -290,17 +307,16 @@ class Store:
         vector: NDArray[np.floating],
         limit: int,
         fields: list[str],
+        condition: models.Filter | None,
         *,
         with_vectors: bool,
-        among: Sequence[str] | None = None,
     ) -> list[models.ScoredPoint]:
-        only = None if among is None else models.Filter(must=[models.HasIdCondition(has_id=list(among))])
         with self._lock, translated(self.where):
             points = self._client.query_points(
                 collection_name(corpus, build),
                 query=np.asarray(vector, dtype=np.float32).tolist(),
                 using=using,
-                query_filter=only,
+                query_filter=condition,
                 limit=limit,
                 with_payload=fields,
                 with_vectors=with_vectors,
@@ -346,6 +362,16 @@ def _to_point(point: PairVectors) -> models.PointStruct:
     }
     vectors = {QUESTION: point.question.tolist(), ANSWER: point.answer.tolist()}
     return models.PointStruct(id=stored.id, vector=vectors, payload=payload)
+
+
+def _to_filter(filters: Filters, among: Sequence[str] | None = None) -> models.Filter | None:
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+        for field, values in filters.given.items()
+    ]
+    if among is not None:
+        conditions.append(models.HasIdCondition(has_id=list(among)))
+    return models.Filter(must=conditions) if conditions else None
 
 
 def _to_stored(record: models.Record) -> StoredPair:

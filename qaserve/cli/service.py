@@ -45,23 +45,26 @@ def serve() -> None:
     import uvicorn
 
     from qaserve.api import create_app
+    from qaserve.api.logs import configure
     from qaserve.engine import Engine
     from qaserve.store import open_store
 
     settings = get_settings()
+    configure(settings.server)
     _free_port("QASERVE_PORT", settings.server.host, settings.server.port)
     purpose = f"qaserve serve, {settings.server.local_api_url}"
     with open_store(settings.store, purpose) as store:
         encoder = make_encoder(settings)
         engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.routing)
         engine.load()
-        encoder.encode_questions(["the first forward pass is slow"])
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         uvicorn.run(
-            create_app(engine, settings.server, hidden),
+            create_app(engine, settings.server, settings.limits, hidden),
             host=settings.server.host,
             port=settings.server.port,
-            log_level="warning",
+            log_config=None,
+            access_log=False,
+            server_header=False,
         )
 
 

@@ -29,6 +29,16 @@ BOUNDS = {
     "CENTROIDS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
     "UI_PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
+    "MAX_BODY_BYTES": ("limits", 1024, None, ["1023", "-1"]),
+    "MAX_ASKED_CHARS": ("limits", 1, 4_000, ["0", "4001"]),
+    "MAX_TOP_K": ("limits", 1, 100, ["0", "101"]),
+    "MAX_HITS": ("limits", 1, 10_000, ["0", "10001"]),
+    "MAX_QUESTIONS": ("limits", 1, None, ["0", "-1"]),
+    "REQUEST_SECONDS": ("limits", 1e-3, 600, ["0", "-1", "600.1", "nan"]),
+    "REQUESTS_PER_MINUTE": ("limits", 0, None, ["-1", "1.5"]),
+    "QUEUE": ("limits", 1, None, ["0", "-1"]),
+    "BATCH": ("limits", 1, 1024, ["0", "1025"]),
+    "BATCH_WINDOW_MS": ("limits", 0.0, 1000, ["-1", "1001", "nan"]),
     "API_TIMEOUT": ("server", 1e-3, 600, ["0", "-1", "600.1", "nan", "inf"]),
 }
 CHOICES = {
