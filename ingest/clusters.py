@@ -77,13 +77,14 @@ def make_clusters(
         labels, count = _from_scratch(answers, fit)
         return Clusters(labels, count, clustering_of(answers, labels, count, fit.rank_form))
     unmoved = _unmoved(corpus, live)
+    manifest = live.manifest if comparable and unmoved.any() else None
     drift = None
-    if comparable and live.manifest is not None and unmoved.any():
-        kept = _joined(corpus, answers, unmoved, live, live.manifest.clustering, fit)
+    if manifest is not None and _same_settings(manifest, fit):
+        kept = _joined(corpus, answers, unmoved, live, manifest.clustering, fit)
         drift = kept.drift
-        if not anew and _same_settings(live.manifest, fit) and (not drift or fit.drift == "recommend"):
+        if not anew and (not drift or fit.drift == "recommend"):
             return kept
-    warm = drift is not None and 2 * np.count_nonzero(unmoved) >= len(unmoved)
+    warm = manifest is not None and 2 * np.count_nonzero(unmoved) >= len(unmoved)
     labels, count = _from_live(answers, live, fit) if warm else _from_scratch(answers, fit)
     labels, origins = _continued(by_point(corpus, labels), live, count)
     return Clusters(labels, count, clustering_of(answers, labels, count, fit.rank_form), origins, live, drift=drift)

@@ -9,35 +9,25 @@ A build is stopped where the mean reciprocal rank falls by more than the toleran
 by a paired bootstrap over intents, lies wholly below zero: a fall that chance explains stops nothing.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from ingest.asking import Asked, Side, ask_golden, ask_rest, golden_rows, limited, live_side, side_of, still_found
 from ingest.clusters import Clusters
 from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.golden import Golden
-from qaserve.bundle import Trial
-from qaserve.calibration import Calibration
 from qaserve.errors import QualityError
 from qaserve.progress import Advance
 from qaserve.records import Record
-from qaserve.routing import Floats
-from qaserve.text import fold, shorten
-from train.calibration import ask
-from train.folds import Examples, Fold
-from train.metrics import Interval, intent_ranks, paired_bootstrap, summarize
+from qaserve.text import shorten
+from train.metrics import Interval, paired_bootstrap, summarize
 from train.splits import phrasing_split
 
 SPLITS = 2
 """Phrasings held out of every family, one after the other."""
-MAX_ASKED = 600
-MAX_CELLS = 12_000_000
-"""Questions times pairs: beyond 20,000 pairs fewer questions are asked, so that memory stays bounded."""
 MIN_INTENTS = 10
 """With fewer intents among its questions an interval promises too much, and nothing is judged."""
 WORSE_KEPT = 20
@@ -85,47 +75,12 @@ class GateReport(Record):
 
 
 @dataclass(frozen=True)
-class Side:
-    """A build, as it would answer."""
-
-    points: list[str]
-    examples: Examples
-    labels: NDArray[np.int64]
-    count: int
-    trial: Trial
-    calibration: Calibration | None
-
-
-class Asked(NamedTuple):
-    """How it went, for m questions."""
-
-    ranks: Floats
-    """Among the answers that both builds hold."""
-    ranks_among_all: Floats
-    abstained: NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True)
 class Measured:
     """What is known of a build before it is written."""
 
     metrics: dict[str, float]
     """For its manifest: these depend on the build and the golden set alone, not on the build before it."""
     gate: GateReport | None
-
-
-def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice) -> Side:
-    """A build of these pairs, clusters and numbers."""
-    final = choice.defaults.final_temperature if choice.defaults.routing == "question2" else None
-    trial = Trial(
-        anchor=choice.anchor,
-        temperature=choice.defaults.temperature,
-        hits=choice.defaults.hits,
-        final_temperature=final,
-        lexical_weight=choice.defaults.lexical_weight,
-        mrr=0.0,
-    )
-    return Side(list(corpus.pairs), corpus.examples, labels, count, trial, choice.calibration)
 
 
 def measure(
@@ -158,20 +113,16 @@ def measure(
     """
     new = side_of(corpus, clusters.labels, clusters.count, choice)
     metrics = _alone(new, seed, advance)
-    found = None if golden is None else _golden_rows(new, golden)
+    found = None if golden is None else golden_rows(new, golden)
     if golden is not None and found:
-        metrics |= {f"golden_{name}": value for name, value in _figures(_ask_golden(new, golden, found)).items()}
+        metrics |= {f"golden_{name}": value for name, value in _figures(ask_golden(new, golden, found)).items()}
         metrics["golden_questions"] = float(len(found))
-    old = None if live is None else _live_side(live)
+    old = None if live is None else live_side(live)
     if old is None:
         return Measured(metrics, None)
     held_out = _compare_held_out(old, new, seed, tolerance, advance)
-    same_space = old.examples.questions.shape[1:] == new.examples.questions.shape[1:]
-    asked = (
-        golden
-        if golden is not None and live is not None and same_space and live.info.encoder == golden.encoder
-        else None
-    )
+    # The live build's questions can only be asked with vectors of its own encoder.
+    asked = golden if golden is not None and live is not None and live.info.encoder == golden.encoder else None
     on_golden = None if asked is None else _compare_golden(old, new, asked, tolerance)
     passed = all(one is None or one.passed for one in (held_out, on_golden))
     gate = GateReport(
@@ -182,24 +133,16 @@ def measure(
     return Measured(metrics, gate)
 
 
-def _live_side(live: LiveBuild) -> Side | None:
-    """The live build; None where its bundle is broken, and with it its numbers."""
-    manifest = live.manifest
-    if manifest is None or not live.points:
-        return None
-    choice = Choice(manifest.anchor, manifest.defaults, None, manifest.calibration)
-    return side_of(live.corpus, live.labels, live.info.clusters, choice)
-
-
 # Held-out phrasings
 
 
 def _alone(side: Side, seed: int, advance: Advance) -> dict[str, float]:
-    rows = _drawn(phrasing_split(side.examples.pairs, seed).test, len(side.points), seed)
-    rows = rows[_still_found(side, rows)]
+    rows = limited(phrasing_split(side.examples.pairs, seed).test, len(side.points), seed)
+    everything = frozenset(side.points)
+    rows = rows[still_found(side, rows, everything)]
     if len({side.examples.pairs[row].cluster_id for row in rows}) < MIN_INTENTS:
         return {}
-    figures = _figures(_ask(side, rows, frozenset(side.points)))
+    figures = _figures(ask_rest(side, rows, everything))
     advance(1)
     return {f"held_out_{name}": value for name, value in figures.items()} | {"held_out_questions": float(len(rows))}
 
@@ -212,13 +155,13 @@ def _compare_held_out(old: Side, new: Side, seed: int, tolerance: float, advance
     went: list[list[Asked]] = [[], []]
     for number in range(SPLITS):
         pairs = [old.examples.pairs[positions[0][point]] for point in shared]
-        drawn = _drawn(phrasing_split(pairs, seed + number).test, max(len(old.points), len(new.points)), seed)
+        drawn = limited(phrasing_split(pairs, seed + number).test, max(len(old.points), len(new.points)), seed)
         rows = [np.array([where[shared[row]] for row in drawn], dtype=np.int64) for where in positions]
-        kept = _still_found(old, rows[0]) & _still_found(new, rows[1])
+        kept = still_found(old, rows[0], common) & still_found(new, rows[1], common)
         if not kept.any():
             return None
         for side, found, outcome in zip((old, new), rows, went, strict=True):
-            outcome.append(_ask(side, found[kept], common))
+            outcome.append(ask_rest(side, found[kept], common))
             advance(1)
         asked += [shared[row] for row in drawn[kept]]
     first, second = (_joined(outcome) for outcome in went)
@@ -234,77 +177,16 @@ def _joined(asked: Sequence[Asked]) -> Asked:
     )
 
 
-def _drawn(rows: NDArray[np.int64], pairs: int, seed: int) -> NDArray[np.int64]:
-    """At most as many rows as memory allows for."""
-    limit = min(MAX_ASKED, max(1, MAX_CELLS // pairs))
-    if len(rows) <= limit:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
-
-
-def _known(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of the pairs that stay when these questions are asked: those that ask something else."""
-    asked = {fold(side.examples.pairs[row].question) for row in rows}
-    return np.array([row for row, pair in enumerate(side.examples.pairs) if fold(pair.question) not in asked])
-
-
-def _still_found(side: Side, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(m,) whether a question's intent has an answer left when these are asked."""
-    left = Counter(side.examples.pairs[row].cluster_id for row in _known(side, rows))
-    return np.array([left[side.examples.pairs[row].cluster_id] > 0 for row in rows], dtype=bool)
-
-
-def _ask(side: Side, rows: NDArray[np.int64], common: frozenset[str]) -> Asked:
-    """Ask the questions of these rows of the rest."""
-    known = _known(side, rows)
-    searched = side.examples.take(known)
-    fold_ = Fold(searched, side.examples.take(rows), side.labels[known], side.count, searched)
-    kept = np.array([side.points[row] in common for row in known], dtype=bool)
-    scores = _scores(fold_, side.trial)
-    intents = [intent for intent, inside in zip(searched.intents, kept, strict=True) if inside]
-    ranks = intent_ranks(scores[:, kept], intents, fold_.asked.intents)
-    abstained = None
-    if side.calibration is not None:
-        threshold, model = side.calibration.threshold, side.calibration.answered
-        abstained = np.array([model.probability(row) < threshold for row in ask(fold_, side.trial)[0]], dtype=bool)
-    return Asked(ranks, fold_.ranks(scores), abstained)
-
-
-def _scores(asked: Fold, trial: Trial) -> Floats:
-    weights = asked.by_questions(trial.temperature, trial.hits, trial.final_temperature)
-    return asked.scores(asked.bank(trial.anchor).project_rows(asked.asked.questions, weights), trial.lexical_weight)
-
-
 # Golden questions
 
 
-def _golden_rows(side: Side, golden: Golden) -> dict[int, int]:
-    """By golden question, a row of the pair that it wants; those whose pair is not there are left out."""
-    rows = {pair.pair_id: row for row, pair in reversed(list(enumerate(side.examples.pairs)))}
-    return {number: rows[wanted] for number, wanted in enumerate(golden.wanted) if wanted in rows}
-
-
-def _ask_golden(side: Side, golden: Golden, rows: dict[int, int]) -> Asked:
-    """Ask golden questions of the whole build."""
-    numbers = list(rows)
-    wanted = side.examples.take(np.array(list(rows.values()), dtype=np.int64))
-    pairs = [
-        pair.model_copy(update={"question": golden.questions[number]})
-        for number, pair in zip(numbers, wanted.pairs, strict=True)
-    ]
-    asked = Examples(pairs, golden.vectors[numbers].astype(np.float64), wanted.answers)
-    whole = Fold(side.examples, asked, side.labels, side.count, side.examples)
-    ranks = whole.ranks(_scores(whole, side.trial))
-    return Asked(ranks, ranks, None)
-
-
 def _compare_golden(old: Side, new: Side, golden: Golden, tolerance: float) -> Comparison | None:
-    in_old, in_new = _golden_rows(old, golden), _golden_rows(new, golden)
+    in_old, in_new = golden_rows(old, golden), golden_rows(new, golden)
     both = [number for number in in_old if number in in_new]
     if not both:
         return None
-    first = _ask_golden(old, golden, {number: in_old[number] for number in both})
-    second = _ask_golden(new, golden, {number: in_new[number] for number in both})
+    first = ask_golden(old, golden, {number: in_old[number] for number in both})
+    second = ask_golden(new, golden, {number: in_new[number] for number in both})
     points = [old.points[in_old[number]] for number in both]
     texts = [golden.questions[number] for number in both]
     return _compared(old, points, first, second, tolerance, texts)

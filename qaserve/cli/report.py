@@ -134,7 +134,7 @@ def _show_clusters(console: Console, changes: ClusterChanges) -> None:
     elif changes.reclustered:
         console.print(f"Clusters made anew{f' ({drift})' if drift else ''}: {changes.moved:,} pairs moved.")
     else:
-        console.print("Clusters kept; new pairs joined the nearest.")
+        console.print("Clusters kept: what is new joined the nearest.")
     _show_regrouping(console, changes)
 
 

@@ -1,6 +1,6 @@
 """How answers, traces and reports look in a terminal. Everything from a corpus is printed as plain text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
@@ -173,9 +173,9 @@ def _bar(value: float, most: float) -> Text:
 
 def show_builds(console: Console, builds: list[BuildInfo]) -> None:
     """Builds, newest first."""
-    table = Table(box=None, pad_edge=False, header_style=DIM)
-    for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "MRR", "Hit@3", "encoder", "from"):
-        table.add_column(title, no_wrap=title != "from", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style=DIM)
+    for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "MRR", "encoder", "from"):
+        table.add_column(title, no_wrap=title != "from", overflow="ellipsis")
     for build in builds:
         state = (
             Text("live", style="bold green")
@@ -186,14 +186,19 @@ def show_builds(console: Console, builds: list[BuildInfo]) -> None:
             build.corpus,
             build.build,
             state,
-            build.created[:19].replace("T", " "),
+            build.created[:16].replace("T", " "),
             f"{build.pairs:,}",
             str(build.clusters),
-            *(_figure(build.metrics, f"held_out_{name}") for name in ("mrr", "hit3")),
+            _figure(build.metrics, "held_out_mrr"),
             build.encoder,
-            Text(shorten(", ".join(build.sources), 48)),
+            Text(_first_of(build.sources)),
         )
     console.print(table)
+
+
+def _first_of(sources: Sequence[str]) -> str:
+    more = f" +{len(sources) - 1}" if len(sources) > 1 else ""
+    return shorten(sources[0], 30) + more if sources else ""
 
 
 def _figure(metrics: Mapping[str, float], name: str) -> str:
