@@ -51,8 +51,8 @@ def live_of(corpus, clusters, encoder, fit):
     described = describe_clusters(list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names)
     manifest = bundles.Manifest(
         build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs), anchor=1.0,
-        rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0, defaults=bundles.Defaults(),
-        clustering=clusters.made, clusters=described, files={},
+        rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
+        defaults=bundles.Defaults(), clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
     rows = zip(corpus.pairs.items(), clusters.labels.tolist(), corpus.answers, strict=True)
     points = {
