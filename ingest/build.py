@@ -12,7 +12,7 @@ from ingest.compare import Changes, compare, point_ids
 from ingest.corpus import UNIFORM, Corpus, LiveBuild
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.readers import Located, find_files, read_files
-from ingest.rejected import Rejected
+from ingest.rejected import FOLDER, Rejected
 from ingest.report import IngestReport, count_by_file, list_changes, list_edits, repeated_questions
 from ingest.selection import Selection, select
 from qaserve.builds import remove_orphans
@@ -188,7 +188,7 @@ class Ingest:
             removed=len(plan.changes.removed),
             rejected=tuple(rejected.first),
             rejections=rejected.count,
-            rejected_file=None if kept is None else str(kept),
+            rejected_file=None if kept is None else f"{FOLDER}/{kept.name}",
             repeats=sum(len(question.rows) - 1 for question in repeated),
             conflicts=sum(question.answers > 1 for question in repeated),
             repeated_questions=repeated,

@@ -13,13 +13,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.clusters import ClusterChanges, Clusters, describe_changes, make_clusters
+import numpy as np
+
+from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
-from ingest.corpus import Choice, Corpus, LiveBuild
-from ingest.gate import GateReport, measure
+from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild
+from ingest.gate import measure
 from ingest.golden import Golden
 from ingest.labels import effective_rank
 from ingest.names import describe_clusters
+from ingest.outcomes import ClusterChanges, GateReport
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete
 from qaserve.bundle import Defaults, Manifest, Model
@@ -154,10 +157,21 @@ class Builder:
         sources: tuple[str, ...],
         live: LiveBuild | None,
         *,
+        extra: ExtraRows | None = None,
         golden: Golden | None = None,
         force: bool = False,
     ) -> Released:
         """Measure a build of these pairs beside the live one and, if it passes, fit it and make it live.
+
+        Args:
+            corpus: The pairs.
+            clusters: Their clusters.
+            choice: How it is to answer.
+            sources: Files that they came from.
+            live: The build before it.
+            extra: Further rows for W to be fitted on; the measuring is without them.
+            golden: Questions that people said must find a pair.
+            force: Make it live even if it finds less than the live one.
 
         Raises:
             QualityError: It finds clearly less than the live one, and `force` is not set; nothing was written.
@@ -170,7 +184,7 @@ class Builder:
         described = describe_clusters(
             list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names
         )
-        manifest, model = self._fitted(corpus, clusters, choice, described, measured.metrics)
+        manifest, model = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
         manifest = self.publish(manifest, model, _points(corpus, clusters.labels.tolist()), sources, live)
         changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
         return Released(manifest, changes, measured.gate)
@@ -182,10 +196,15 @@ class Builder:
         choice: Choice,
         described: tuple[ClusterInfo, ...],
         metrics: dict[str, float],
+        extra: ExtraRows | None,
     ) -> tuple[Manifest, Model]:
         labels, count = clusters.labels, clusters.count
         with self.stage("fit", "Fitting (clusters)", count) as advance:
-            bank = fit_bank(corpus.questions, corpus.answers, labels, count, choice.anchor, advance)
+            rows = corpus.questions, corpus.answers, labels
+            if extra is not None:
+                more = extra.questions, extra.answers, extra.labels
+                rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
+            bank = fit_bank(*rows, count, choice.anchor, advance)
             lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
         manifest = Manifest(
@@ -202,6 +221,7 @@ class Builder:
             defaults=choice.defaults,
             tuning=choice.tuning,
             calibration=choice.calibration,
+            feedback=None if extra is None else extra.said,
             metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes} | metrics,
             clustering=clusters.made,
             clusters=described,

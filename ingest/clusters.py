@@ -15,25 +15,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from ingest.corpus import Corpus, LiveBuild
-from ingest.drift import Drift, centroids, clustering_of, distances, measure_drift, nearest
+from ingest.drift import centroids, clustering_of, distances, measure_drift, nearest
 from ingest.labels import cluster_answers, cluster_count
-from ingest.regrouping import Grouping, Regrouping, match, numbered, regroup
+from ingest.outcomes import ClusterChanges, Drift
+from ingest.regrouping import Grouping, match, numbered, regroup
 from qaserve.bundle import Clustering, Manifest
 from qaserve.settings import FitSettings
 
 Labels = NDArray[np.int64]
-
-
-class ClusterChanges(Regrouping):
-    """What became of the live build's clusters, and why."""
-
-    reclustered: bool = Field(description="False: the live clusters were kept, and new pairs joined the nearest.")
-    recommended: bool = Field(description="There is drift, but QASERVE_DRIFT asks only for it to be said.")
-    drift: Drift | None = Field(description="Null: the builds cannot be compared.")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.bundle import Defaults, Manifest, Tuning
+from qaserve.bundle import Defaults, FittedFeedback, Manifest, Tuning
 from qaserve.calibration import Calibration
 from qaserve.records import Pair
 from qaserve.store import CollectionInfo, PairVectors
@@ -31,6 +31,20 @@ class Corpus:
         priors = None if (self.priors == 1).all() else self.priors
         vectors = self.questions.astype(np.float64), self.answers.astype(np.float64)
         return Examples(list(self.pairs.values()), *vectors, priors)
+
+
+@dataclass(frozen=True)
+class ExtraRows:
+    """Further rows for W to be fitted on; they are no pairs of the build."""
+
+    questions: NDArray[np.float32]
+    """(m, D) unit rows."""
+    answers: NDArray[np.float32]
+    """(m, D) unit rows."""
+    labels: NDArray[np.int64]
+    """(m,) cluster of each."""
+    said: FittedFeedback
+    """Where they come from, for the manifest."""
 
 
 @dataclass(frozen=True)

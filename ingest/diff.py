@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field
 
 from ingest.compare import compare
-from ingest.regrouping import Grouping, Regrouping, match, regroup
+from ingest.outcomes import Regrouping
+from ingest.regrouping import Grouping, match, regroup
 from ingest.report import Edit, ListedPair, list_edits, listed
 from qaserve.builds import list_builds
 from qaserve.bundle import read_manifest

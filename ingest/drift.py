@@ -12,11 +12,10 @@ where about a fifth of what is known is new.
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from ingest.labels import effective_rank
+from ingest.outcomes import Drift
 from qaserve.bundle import Clustering
-from qaserve.records import Record
 from qaserve.settings import RankForm
 
 RANK_DRIFT = 0.03
@@ -30,20 +29,6 @@ MIN_FAR = 10
 """Far answers in one ingest; fewer say little about a corpus, whatever their share."""
 CHANGED_DRIFT = 0.20
 """Pairs that came, went or got another answer since, as a share of the pairs there are now."""
-
-
-class Drift(Record):
-    """How far the pairs are from those that the clusters were made of."""
-
-    rank: float = Field(description="Relative change of the effective rank.")
-    inertia: float = Field(description="Relative change of the mean squared distance to the cluster's mean answer.")
-    far: float = Field(description="Share of this ingest's new answers beyond the 95th percentile of distances.")
-    changed: float = Field(description="Pairs that came, went or got another answer since, over the pairs now.")
-    reasons: tuple[str, ...] = Field(description="The measures beyond their thresholds, in words; none: no drift.")
-
-    def __bool__(self) -> bool:
-        """Whether there is drift."""
-        return bool(self.reasons)
 
 
 def centroids(vectors: NDArray[np.floating], labels: NDArray[np.integer], count: int) -> NDArray[np.float64]:

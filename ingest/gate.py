@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field
 
 from ingest.asking import Asked, Side, ask_golden, ask_rest, golden_rows, limited, live_side, side_of, still_found
 from ingest.clusters import Clusters
 from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.golden import Golden
+from ingest.outcomes import Comparison, Figures, GateReport, Worse
 from qaserve.errors import QualityError
 from qaserve.progress import Advance
-from qaserve.records import Record
 from qaserve.text import shorten
-from train.metrics import Interval, paired_bootstrap, summarize
+from train.metrics import paired_bootstrap, summarize
 from train.splits import phrasing_split
 
 SPLITS = 2
@@ -32,46 +31,6 @@ MIN_INTENTS = 10
 """With fewer intents among its questions an interval promises too much, and nothing is judged."""
 WORSE_KEPT = 20
 WORSE_SAID = 3
-
-
-class Figures(Record):
-    """How well a build answers a set of questions."""
-
-    mrr: float
-    hit3: float
-    mrr_among_all: float | None = Field(None, description="Among all answers of the build; null: mrr is that.")
-    abstained: float | None = Field(None, description="Share abstained on; null: the build is not calibrated.")
-
-
-class Worse(Record):
-    """A question that the new build answers worse."""
-
-    id: str = Field(description="Of the point.")
-    pair_id: str
-    question: str
-    before: float | None = Field(description="Rank of the wanted intent; null: not found.")
-    after: float | None
-
-
-class Comparison(Record):
-    """Two builds on the same questions."""
-
-    questions: int
-    live: Figures
-    new: Figures
-    difference: Interval = Field(description="Of MRR, new less live.")
-    passed: bool
-    worse: tuple[Worse, ...] = Field(description="The questions that lose most, most first.")
-
-
-class GateReport(Record):
-    """What the gate measured, and whether the build may go live."""
-
-    tolerance: float
-    passed: bool
-    forced: bool
-    held_out: Comparison | None = Field(description="Null: the builds share too few phrasings.")
-    golden: Comparison | None = Field(description="Null: too few golden questions that both builds can find.")
 
 
 @dataclass(frozen=True)

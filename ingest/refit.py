@@ -1,4 +1,4 @@
-"""A new build out of the live one's own pairs and vectors: fitted anew, or with a student. Nothing is encoded."""
+"""A new build out of the live one's own pairs and vectors: fitted anew, or with a student. No pair is encoded."""
 
 import shutil
 import time
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ingest.builder import Builder
 from ingest.corpus import LiveBuild
+from ingest.extra import Extra, extra_rows
 from ingest.golden import Golden
 from qaserve import bundle as bundles
 from qaserve.builds import remove_orphans
@@ -56,6 +57,7 @@ def refit(
     builder: Builder,
     prior: str | None = None,
     model: SentenceEncoder | None = None,
+    extra: Extra | None = None,
     *,
     golden: Golden | None = None,
     force: bool = False,
@@ -66,6 +68,7 @@ def refit(
         builder: Of the corpus.
         prior: Which importance the pairs get as their prior in routing; None leaves the priors as they are.
         model: The encoder, for an importance that is read from the texts.
+        extra: Questions that people judged, for W to be fitted on too.
         golden: Questions that people said must find a pair.
         force: Make the result live even if it finds less than the live build.
 
@@ -93,8 +96,9 @@ def refit(
                 advance=advance,
             )
         corpus = replace(corpus, priors=weights, prior=prior)
-    choice = builder.tune(corpus)
-    return builder.release(corpus, clusters, choice, live.info.sources, live, golden=golden, force=force).manifest
+    rows = None if extra is None else extra_rows(extra, live, clusters.labels, builder)
+    choice, sources = builder.tune(corpus), live.info.sources
+    return builder.release(corpus, clusters, choice, sources, live, extra=rows, golden=golden, force=force).manifest
 
 
 def add_student(

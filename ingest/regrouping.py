@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
-from qaserve.records import Record
+from ingest.outcomes import Regrouped, Regrouping, Renumbered
 
 CONTINUES = 0.2
 """Of the pairs of both builds that either of two matched clusters holds, so many must be in both for it to go on."""
@@ -26,32 +25,6 @@ class Grouping:
     """The cluster of every pair, by point id."""
     count: int
     """K."""
-
-
-class Renumbered(Record):
-    """A cluster that goes on under another number: numbers have no holes."""
-
-    name: str
-    was: int
-    now: int
-
-
-class Regrouped(Record):
-    """Clusters that became others, by name."""
-
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-
-
-class Regrouping(Record):
-    """How the clusters of a build differ from those of another. Only pairs that are in both are compared."""
-
-    moved: int = Field(description="Pairs in another cluster than the one that theirs goes on as.")
-    appeared: tuple[str, ...] = Field(description="Clusters that none goes on as.")
-    vanished: tuple[str, ...] = Field(description="Clusters that go on as none.")
-    split: tuple[Regrouped, ...]
-    merged: tuple[Regrouped, ...]
-    renumbered: tuple[Renumbered, ...]
 
 
 def match(before: Grouping, after: Grouping) -> dict[int, int]:

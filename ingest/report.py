@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import Field
 
-from ingest.clusters import ClusterChanges
 from ingest.compare import Changes
-from ingest.gate import GateReport
+from ingest.outcomes import ClusterChanges, GateReport
 from ingest.readers import Located, Rejection
 from ingest.rejected import REPORTED
 from qaserve.records import Pair, Record
@@ -89,7 +88,7 @@ class IngestReport(Record):
     rejected: tuple[Rejection, ...] = Field(description=f"The first {REPORTED:,}.")
     rejections: int = Field(description="How many there are in all.")
     rejected_file: str | None = Field(
-        description="The rejected lines as they were read, to correct and ingest; `.reasons.txt` beside it says why."
+        description="In the data folder: the rejected lines as they were read, to be corrected and ingested."
     )
     repeats: int = Field(description="Rows whose question an earlier row asks. They are kept.")
     conflicts: int = Field(description="Questions that lead to different answers. They are kept.")

@@ -124,6 +124,8 @@ class ServerSettings(_Section):
     write_key: SecretStr | None = Field(
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
+    mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
+    mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")
     allowed_hosts: str = Field(
         "", description="Names, with commas, that callers may know the API by, besides QASERVE_HOST and loopback."
     )
@@ -200,6 +202,10 @@ class LimitSettings(_Section):
     batch_window_ms: float = Field(
         2.0, ge=0, le=1000, description="How long a question waits for company, if others are being answered."
     )
+    max_upload_bytes: int = Field(
+        64 << 20, ge=1024, description="A larger upload of pairs is refused while it streams."
+    )
+    waiting_jobs: int = Field(8, ge=1, le=1000, description="So many ingests may wait besides the one that runs.")
 
 
 class Settings:

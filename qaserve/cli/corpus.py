@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ingest.build import Ingest
     from ingest.builder import Builder
     from ingest.report import IngestReport
+    from qaserve.encoder import Encoder
+    from qaserve.progress import Reporter
     from qaserve.records import EncoderIdentity
     from qaserve.store import Store
 
@@ -71,13 +73,17 @@ text is gone from every answer at once, and from disk when the builds that held 
     qaserve remove --filter topics=Parsing --filter tags=markdown --json
 """
 
-FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; nothing is encoded.
+FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.
 
 Clusters are made anew, and keep the numbers and names of those they go on from. λ, τ, N, the final softmax and the
 weight of the words β are chosen by cross-validation over held-out phrasings of the build's own pairs; what was tried
 and how well it did stays in the manifest. The result is a new build, made live unless it finds clearly less;
 `qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs
 whose clusters are made anew.
+
+With `--feedback` the questions that a pair helped with, of `qaserve feedback export` or lines of `{"question": "…",
+"pair_id": "…"}`, are encoded and W is fitted on them too. They are not found and do not vote, and the next `fit` or
+changing `ingest` is without them unless it is told again.
 
 **Examples**
 
@@ -86,6 +92,8 @@ whose clusters are made anew.
     QASERVE_ANCHOR=2 qaserve fit --json
 
     qaserve fit --prior entropy
+
+    qaserve feedback export --out said.jsonl && qaserve fit --feedback said.jsonl
 """
 
 DISTILL_HELP = """Teach a student what routing and projection do: one small network that needs no votes.
@@ -137,9 +145,9 @@ def ingest(
     settings = get_settings()
     with open_store(settings.store, "qaserve ingest") as store:
         corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
-        ingesting = _ingest(settings, store, corpus)
+        ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
         report = ingesting.run(paths or [], replace=replace, dry_run=dry_run, force=force, re_encode=re_encode)
-    _print_report(report, as_json=as_json)
+    _print_report(report, settings.store.data_dir, as_json=as_json)
 
 
 @app.command(help=REMOVE_HELP)
@@ -165,9 +173,10 @@ def remove(
     )
     settings = get_settings()
     with open_store(settings.store, "qaserve remove") as store:
-        ingesting = _ingest(settings, store, corpus_to_ask(settings, store))
+        corpus = corpus_to_ask(settings, store)
+        ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
         report = ingesting.remove(selection, dry_run=dry_run, force=force)
-    _print_report(report, as_json=as_json)
+    _print_report(report, settings.store.data_dir, as_json=as_json)
 
 
 @app.command(help=FIT_HELP)
@@ -176,21 +185,29 @@ def fit(
     prior: Annotated[
         str | None, typer.Option(metavar="NAME", help="Importance of the pairs in routing; `uniform` takes it back.")
     ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="JSON Lines of judgements to fit W on too.", show_default=False)
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """See FIT_HELP."""
+    from ingest.extra import Extra
     from ingest.golden import encode_golden, golden_file, read_golden
     from ingest.refit import refit
-    from qaserve.cli.show import show_fit
+    from qaserve.cli.show import show_bad_lines, show_fit
+    from qaserve.judgements import Judged, read_judgements
     from qaserve.store import open_store
 
     settings = get_settings()
+    judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
+    show_bad_lines(err, judged.bad)
     with open_store(settings.store, "qaserve fit") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
+        extra = None if feedback is None else Extra(judged.judgements, encoder)
         golden = encode_golden(read_golden(golden_file(settings.store.data_dir, builder.corpus)), encoder)
-        manifest = refit(builder, prior, encoder, golden=golden, force=force)
+        manifest = refit(builder, prior, encoder, extra, golden=golden, force=force)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
@@ -243,28 +260,31 @@ def fetch_corpus(settings: Settings) -> Path:
 
 def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path]) -> "IngestReport":
     """One ingest with progress bars."""
-    return _ingest(settings, store, corpus).run(paths)
+    return make_ingest(settings, store, corpus, make_encoder(settings), Bars(err)).run(paths)
 
 
-def make_builder(settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity") -> "Builder":
-    """What makes builds of a corpus, with progress bars."""
-    from ingest.builder import Builder
-
-    return Builder(store, encoder, settings.store.models_dir, corpus, fit=settings.fit, reporter=Bars(err))
-
-
-def _ingest(settings: Settings, store: "Store", corpus: str) -> "Ingest":
+def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
+    """What brings pairs into a corpus."""
     from ingest.build import Ingest
 
-    encoder = make_encoder(settings)
-    builder = make_builder(settings, store, corpus, encoder.identity)
+    builder = make_builder(settings, store, corpus, encoder.identity, reporter)
     return Ingest(builder, encoder, settings.read, settings.store.data_dir)
 
 
-def _print_report(report: "IngestReport", *, as_json: bool) -> None:
+def make_builder(
+    settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity", reporter: "Reporter | None" = None
+) -> "Builder":
+    """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
+    from ingest.builder import Builder
+
+    models_dir, told = settings.store.models_dir, reporter or Bars(err)
+    return Builder(store, encoder, models_dir, corpus, fit=settings.fit, reporter=told)
+
+
+def _print_report(report: "IngestReport", data_dir: Path, *, as_json: bool) -> None:
     from qaserve.cli.report import show_report
 
     if as_json:
         print(report.model_dump_json(indent=2))
     else:
-        show_report(out, report)
+        show_report(out, report, data_dir)

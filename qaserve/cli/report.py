@@ -1,15 +1,14 @@
 """How an ingest and the difference of two builds look in a terminal. What comes from a corpus is plain text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingest.clusters import ClusterChanges
 from ingest.diff import BuildDiff
-from ingest.gate import Comparison, GateReport
-from ingest.regrouping import Regrouping
+from ingest.outcomes import ClusterChanges, Comparison, GateReport, Regrouping
 from ingest.report import IngestReport, ListedPair
 from qaserve.text import shorten
 
@@ -22,13 +21,13 @@ DIM = "dim"
 WARNING = "yellow"
 
 
-def show_report(console: Console, report: IngestReport) -> None:
-    """What an ingest did, or would do."""
+def show_report(console: Console, report: IngestReport, data_dir: Path) -> None:
+    """What an ingest did, or would do. `data_dir`: where rejected lines are."""
     console.print(_counts(report))
     _show_files(console, report)
     for title, pairs in (("+", report.changes.added), ("~", report.changes.updated), ("-", report.changes.removed)):
         _show_pairs(console, title, pairs)
-    _show_rejections(console, report)
+    _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
     if report.cluster_changes is not None:
         _show_clusters(console, report.cluster_changes)
@@ -107,7 +106,7 @@ def _show_more(console: Console, more: int, style: str) -> None:
         console.print(Text(f"  and {more:,} more; --json lists all", style=style))
 
 
-def _show_rejections(console: Console, report: IngestReport) -> None:
+def _show_rejections(console: Console, report: IngestReport, data_dir: Path) -> None:
     for rejection in report.rejected[:REJECTIONS_SHOWN]:
         where = f", field {rejection.field}" if rejection.field else ""
         console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style=WARNING))
@@ -115,7 +114,7 @@ def _show_rejections(console: Console, report: IngestReport) -> None:
     if more > 0:
         console.print(Text(f"  and {more:,} more", style=WARNING))
     if report.rejected_file is not None:
-        console.print(Text(f"  correct them in {report.rejected_file} and ingest it", style=WARNING))
+        console.print(Text(f"  correct them in {data_dir / report.rejected_file} and ingest it", style=WARNING))
 
 
 def _show_conflicts(console: Console, report: IngestReport) -> None:

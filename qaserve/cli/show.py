@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qaserve.bundle import Manifest
+from qaserve.judgements import BadLine, said
 from qaserve.records import Answer, AskResult, BuildInfo, Trace
 from qaserve.text import shorten
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ingest.refit import DistillReport
 
 HITS_SHOWN = 8
+REJECTIONS_SHOWN = 10
 CLUSTERS_SHOWN = 6
 BAR_WIDTH = 16
 WORDS_SHOWN = 8
@@ -215,6 +217,12 @@ def show_fit(console: Console, manifest: Manifest) -> None:
     )
     if manifest.prior != "uniform":
         console.print(f"  pairs are weighed by their importance: {manifest.prior}")
+    if manifest.feedback is not None:
+        extra = manifest.feedback
+        console.print(
+            f"  W is fitted on {extra.rows} judged questions too; {extra.repeated} were a pair's own, "
+            f"{extra.unknown} are of pairs that are not here"
+        )
     if tuning is None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
@@ -222,6 +230,14 @@ def show_fit(console: Console, manifest: Manifest) -> None:
         f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
         f"{tuning.queries} held-out questions in {tuning.folds} folds"
     )
+
+
+def show_bad_lines(console: Console, bad: Sequence[BadLine]) -> None:
+    """Lines of a file that are no judgements."""
+    for one in bad[:REJECTIONS_SHOWN]:
+        console.print(Text(f"no judgement: {said(one)}"))
+    if len(bad) > REJECTIONS_SHOWN:
+        console.print(f"… and {len(bad) - REJECTIONS_SHOWN} more lines that are no judgements")
 
 
 def show_distilled(console: Console, report: "DistillReport") -> None:

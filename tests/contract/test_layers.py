@@ -26,9 +26,25 @@ FLOORS = [
         "qaserve.student",
         "qaserve.fetch",
     },
-    {"qaserve.builds", "qaserve.ranking", "qaserve.explain", "train", "ingest"},
-    {"qaserve.engine", "qaserve.doctor", "ingest.build", "train.latency_experiment"},
-    {"qaserve.api", "qaserve.client"},
+    {
+        "qaserve.builds",
+        "qaserve.ranking",
+        "qaserve.explain",
+        "qaserve.replies",
+        "qaserve.feedback",
+        "qaserve.judgements",
+        "train",
+        "ingest",
+    },
+    {
+        "qaserve.engine",
+        "qaserve.doctor",
+        "ingest.build",
+        "ingest.jobs",
+        "train.latency_experiment",
+        "train.golden_experiment",
+    },
+    {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
 ]
 HEAVY = {"torch", "transformers", "sentence_transformers"}

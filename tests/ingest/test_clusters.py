@@ -5,8 +5,9 @@ import pytest
 
 from ingest.clusters import describe_changes, make_clusters
 from ingest.corpus import Corpus, LiveBuild
-from ingest.drift import CHANGED_DRIFT, Drift, centroids, clustering_of, measure_drift
+from ingest.drift import CHANGED_DRIFT, centroids, clustering_of, measure_drift
 from ingest.names import describe_clusters
+from ingest.outcomes import Drift
 from ingest.regrouping import Grouping, match, numbered, regroup
 from qaserve import bundle as bundles
 from qaserve.records import Pair, StoredPair

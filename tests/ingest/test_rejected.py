@@ -34,7 +34,7 @@ def test_rejected_lines_are_kept_as_they_were_and_can_be_corrected_and_ingested(
     path.write_bytes(path.read_bytes() + b"\n".join(bad) + b"\n")
     report = ingest([path])
     lines, reasons = kept()
-    assert report.rejected_file == str(lines)
+    assert report.rejected_file == f"rejected/{lines.name}"
     assert report.rejections == 3
     assert lines.read_bytes() == b"\n".join(line.strip() for line in bad) + b"\n"
     said = reasons.read_text().splitlines()
