@@ -195,6 +195,10 @@ class LimitSettings(_Section):
     batch_window_ms: float = Field(
         2.0, ge=0, le=1000, description="How long a question waits for company, if others are being answered."
     )
+    max_upload_bytes: int = Field(
+        64 << 20, ge=1024, description="A larger upload of pairs is refused while it streams."
+    )
+    waiting_jobs: int = Field(8, ge=1, le=1000, description="So many ingests may wait besides the one that runs.")
 
 
 class Settings:

@@ -16,13 +16,15 @@ REPLIES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in {
         401: "The key is missing or wrong.",
+        403: "The key may ask, but change nothing.",
         404: "It is not there.",
-        409: "It does not go with what is there, such as vectors of another encoder.",
+        409: "It does not go with what is there or going on now, such as vectors of another encoder.",
         413: "The request has more bytes or questions than are taken.",
         421: "The service is not known by the name in the Host header.",
         422: "The request cannot be meant.",
         429: "This caller has asked too often; Retry-After says when to come back.",
         503: "The service is busy, or its store, model or encoder cannot be used now.",
+        507: "The disk is full, read-only or failing.",
     }.items()
 }
 
@@ -38,7 +40,7 @@ def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
     def ours(_: Request, error: QaserveError) -> JSONResponse:
         kind = error.kind
         after = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
-        return reply(kind.status, kind.code, _without(error.message, hidden), _without(error.hint, hidden), after)
+        return reply(kind.status, kind.code, without(error.message, hidden), without(error.hint, hidden), after)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -68,7 +70,8 @@ def reply(status: int, code: str, message: str, hint: str, headers: dict[str, st
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-def _without(text: str, hidden: tuple[str, ...]) -> str:
+def without(text: str, hidden: tuple[str, ...]) -> str:
+    """A text with each of the hidden ones left out."""
     for secret in hidden:
         text = text.replace(secret, "…")
     return text

@@ -40,6 +40,8 @@ BOUNDS = {
     "BATCH": ("limits", 1, 1024, ["0", "1025"]),
     "BATCH_WINDOW_MS": ("limits", 0.0, 1000, ["-1", "1001", "nan"]),
     "API_TIMEOUT": ("server", 1e-3, 600, ["0", "-1", "600.1", "nan", "inf"]),
+    "MAX_UPLOAD_BYTES": ("limits", 1024, 10**12, ["1023", "0", "-1", "1.5"]),
+    "WAITING_JOBS": ("limits", 1, 1000, ["0", "1001", "-1"]),
 }
 CHOICES = {
     "ROUTING": ("routing", ["question", "question2", "centroid"]),
