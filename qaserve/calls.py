@@ -6,7 +6,18 @@ from urllib.parse import quote
 
 from pydantic import JsonValue
 
-from qaserve.records import AskRequest, AskResult, BuildList, ClusterDetail, ClusterList, Health, PairsFound, Record
+from qaserve.records import (
+    AskRequest,
+    AskResult,
+    BuildInfo,
+    BuildList,
+    ClusterDetail,
+    ClusterList,
+    Health,
+    PairsFound,
+    Record,
+)
+from qaserve.replies import FeedbackKept, FeedbackRequest, IngestRequest, Job
 
 T = TypeVar("T", bound=Record)
 
@@ -46,6 +57,27 @@ def pairs(identifier: str) -> Call[PairsFound]:
 def builds() -> Call[BuildList]:
     """Every build of the corpus."""
     return Call("GET", "/v1/builds", BuildList)
+
+
+def activate(build: str) -> Call[BuildInfo]:
+    """Make a build live. It may be said twice: the second time changes nothing."""
+    return Call("POST", f"/v1/builds/{quote(build, safe='')}/activate", BuildInfo)
+
+
+def feedback(request: FeedbackRequest) -> Call[FeedbackKept]:
+    """Say whether a pair helped with a question."""
+    body = request.model_dump(mode="json", exclude_none=True)
+    return Call("POST", "/v1/feedback", FeedbackKept, json=body, repeatable=False)
+
+
+def ingest(request: IngestRequest) -> Call[Job]:
+    """Bring pairs in; gives a job."""
+    return Call("POST", "/v1/ingest", Job, json=request.model_dump(mode="json"), repeatable=False)
+
+
+def job(identifier: str) -> Call[Job]:
+    """How far a job is, and what it did."""
+    return Call("GET", f"/v1/jobs/{quote(identifier, safe='')}", Job)
 
 
 def ready() -> Call[Health]:

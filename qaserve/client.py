@@ -167,6 +167,10 @@ class Client(_Api):
     cluster = _sync(calls.cluster)
     pairs = _sync(calls.pairs)
     builds = _sync(calls.builds)
+    activate = _sync(calls.activate)
+    feedback = _sync(calls.feedback)
+    ingest = _sync(calls.ingest)
+    job = _sync(calls.job)
     ready = _sync(calls.ready)
 
 
@@ -213,4 +217,8 @@ class AsyncClient(_Api):
     cluster = _async(calls.cluster)
     pairs = _async(calls.pairs)
     builds = _async(calls.builds)
+    activate = _async(calls.activate)
+    feedback = _async(calls.feedback)
+    ingest = _async(calls.ingest)
+    job = _async(calls.job)
     ready = _async(calls.ready)
