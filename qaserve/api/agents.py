@@ -71,6 +71,7 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, unless its caller is not let in."""
+        scope["route"] = self.route  # a plain route does not say so, and figures and logs ask for it
         try:
             await self._check(Request(scope))
         except (AccessError, LimitError) as error:

@@ -32,7 +32,7 @@ first call and keeps it. With QASERVE_MCP_HTTP=true the API serves the same tool
 
     QASERVE_API_URL=http://127.0.0.1:8000 qaserve mcp
 
-    claude mcp add qaserve -- qaserve mcp
+    QASERVE_API_URL=http://127.0.0.1:8000 qaserve mcp --write
 """
 
 

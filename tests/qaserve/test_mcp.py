@@ -367,6 +367,8 @@ def test_agents_are_limited_as_others_are(engine, serve_app):
     replies = [httpx.post(url, json=PING, headers=HEADERS) for _ in range(3)]
     assert [reply.status_code for reply in replies] == [200, 200, 429]
     assert "more than 2 requests" in replies[-1].json()["error"]["message"]
+    figures = httpx.get(url.replace("/mcp", "/metrics")).text
+    assert 'route="/mcp",status="200"} 2.0' in figures
 
 
 def test_other_hosts_and_pages_of_other_origins_are_refused(engine, serve_app):
