@@ -24,6 +24,8 @@ OnBatch = Callable[[int], None]
 FEW_TEXTS = 4
 """So few are encoded by one thread. That costs a little on an idle machine (two cores: 24 ms instead of 18) and saves
 much on a busy one (35 ms instead of 500), where the threads of one short forward pass wait for each other's turn."""
+SOME_TEXTS = 64
+"""So few by half of the cores: they are questions, and while they are encoded others are searched for."""
 
 
 class Encoder(Protocol):
@@ -114,7 +116,7 @@ class SentenceEncoder:
             batch = [texts[i] for i in chosen]
             with self._turns:  # fast tokenizers refuse to be used by two threads at once
                 model = self._ready()
-                _use_threads(1 if len(texts) <= FEW_TEXTS else None)
+                _use_threads(_threads_for(len(texts)))
                 out[chosen] = self._forward(model, batch, prompt)
             if on_batch is not None:
                 on_batch(len(batch))
@@ -157,6 +159,12 @@ class SentenceEncoder:
             )
             self._model, self._folder = model, folder
         return self._model
+
+
+def _threads_for(texts: int) -> int | None:
+    if texts <= FEW_TEXTS:
+        return 1
+    return max(1, (os.cpu_count() or 1) // 2) if texts <= SOME_TEXTS else None
 
 
 def _use_threads(count: int | None) -> None:

@@ -14,7 +14,7 @@ from qaserve.bundle import Defaults
 from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
 from qaserve.errors import BundleError, NotFoundError, UsageError
-from qaserve.explain import Expected, LiveBuild, Route, confidence_of, cosine, trace_of
+from qaserve.explain import Expected, LiveBuild, Pairs, Route, confidence_of, cosine, trace_of
 from qaserve.projection import project_by_pairs
 from qaserve.ranking import Scored, Words, rank_intents
 from qaserve.records import (
@@ -138,10 +138,12 @@ class Engine:
             request.filters,
         )
         raw = self.store.nearest_answers(*place, query, RAW_LOOK, request.filters) if request.explain else []
+        intents = _first_per_intent(raw)
+        shown = intents[: max(request.top_k, RAW_SHOWN)]
         expected = self._expected(request, query, raw, route, live)
-        pairs = self.store.retrieve(*place, [*(one.hit.id for one in best[: request.top_k]), *expected.ids])
-        ranks = _raw_ranks(raw)
-        answers = _answers(best[: request.top_k], question, query, ranks, pairs, live)
+        wanted = [*(one.hit.id for one in best[: request.top_k]), *(hit.id for hit in shown), *expected.ids]
+        pairs = self.store.retrieve(*place, list(dict.fromkeys(wanted)))
+        answers = _answers(best[: request.top_k], question, query, intents, pairs, live)
         excluded = expected.excluded(answers, pairs, query, projected, request.filters)
         confidence = confidence_of(how, route, [one.score for one in best], answers, live)
         clock.append(time.perf_counter())
@@ -157,7 +159,7 @@ class Engine:
                 live,
                 filters=request.filters,
                 projected_similarity=cosine(query, projected),
-                raw=ranks[: max(request.top_k, RAW_SHOWN)],
+                raw=_raw_answers(shown, pairs),
                 excluded=excluded,
                 timings=Timings(
                     encode=round(encode_ms, 3),
@@ -310,16 +312,23 @@ def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Flo
     return project_by_pairs(query, [q for q, _ in vectors], [a for _, a in vectors], shares)
 
 
-def _raw_ranks(found: list[AnswerHit]) -> list[RawAnswer]:
-    """Answers of a plain search, each intent once, by its best pair."""
+def _first_per_intent(found: list[AnswerHit]) -> list[AnswerHit]:
     best: dict[str, AnswerHit] = {}
     for hit in found:
         best.setdefault(hit.cluster_id, hit)
+    return list(best.values())
+
+
+def _raw_answers(shown: list[AnswerHit], pairs: Pairs) -> list[RawAnswer]:
     return [
         RawAnswer(
-            rank=rank, pair_id=hit.pair_id, cluster_id=hit.cluster_id, question=hit.question, similarity=hit.similarity
+            rank=rank,
+            pair_id=pairs[hit.id][0].pair.pair_id,
+            cluster_id=hit.cluster_id,
+            question=pairs[hit.id][0].pair.question,
+            similarity=hit.similarity,
         )
-        for rank, hit in enumerate(best.values(), start=1)
+        for rank, hit in enumerate(shown, start=1)
     ]
 
 
@@ -327,12 +336,12 @@ def _answers(
     best: list[Scored],
     question: str,
     query: Floats,
-    raw: list[RawAnswer],
-    pairs: dict[str, tuple[StoredPair, NDArray[np.float32]]],
+    plain: list[AnswerHit],
+    pairs: Pairs,
     live: LiveBuild,
 ) -> tuple[Answer, ...]:
     lexicon = live.bundle.model.lexicon
-    ranks = {answer.cluster_id: answer.rank for answer in raw}
+    ranks = {hit.cluster_id: rank for rank, hit in enumerate(plain, start=1)}
     answers = []
     for rank, (hit, score, lexical) in enumerate(best, start=1):
         stored, vector = pairs[hit.id]

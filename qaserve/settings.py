@@ -122,6 +122,8 @@ class ServerSettings(_Section):
     write_key: SecretStr | None = Field(
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
+    mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
+    mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")
     allowed_hosts: str = Field(
         "", description="Names, with commas, that callers may know the API by, besides QASERVE_HOST and loopback."
     )

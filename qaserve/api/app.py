@@ -1,7 +1,7 @@
 """The application: which routes there are, and what lies around all of them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
 from qaserve import __version__
-from qaserve.api import ask, builds, explore, feedback, health
+from qaserve.api import agents, ask, builds, explore, feedback, health
 from qaserve.api import jobs as job_routes
 from qaserve.api.access import Access, Allowance
 from qaserve.api.desk import Desk
@@ -49,11 +49,15 @@ def create_app(
     """
     limits, metrics = limits or LimitSettings(), Metrics()
     desk = Desk(engine, limits, metrics)
+    access, allowance = Access(settings), Allowance(limits.requests_per_minute)
+    mcp = agents.endpoint(engine, desk, access, allowance, settings) if settings.mcp_http else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as group, AsyncExitStack() as stack:
             group.start_soon(desk.run)
+            if mcp is not None:
+                await stack.enter_async_context(mcp.running())
             yield
             group.cancel_scope.cancel()
         if jobs is not None:  # here, for a process that is told to end by a signal gets no further
@@ -65,27 +69,28 @@ def create_app(
         description="Search over question/answer pairs that explains itself.",
         lifespan=lifespan,
     )
-    access = Access(settings)
-    allowance = Depends(Allowance(limits.requests_per_minute))
+    asking, limited = [Depends(access.read), Depends(allowance)], [Depends(allowance)]
     app.include_router(health.routes(engine, desk, metrics, access))
     for router in (
         ask.routes(desk, log_questions=settings.log_questions),
         explore.routes(engine),
         builds.routes(engine, access),
     ):
-        app.include_router(router, prefix="/v1", dependencies=[Depends(access.read), allowance], responses=REPLIES)
+        app.include_router(router, dependencies=asking, responses=REPLIES)
     if log is not None:
-        app.include_router(
-            feedback.routes(engine, log, access), prefix="/v1", dependencies=[allowance], responses=REPLIES
-        )
+        app.include_router(feedback.routes(engine, log, access), dependencies=limited, responses=REPLIES)
     if jobs is not None:
-        app.include_router(
-            job_routes.routes(jobs, access, limits.max_upload_bytes, hidden),
-            prefix="/v1",
-            dependencies=[allowance],
-            responses=REPLIES,
-        )
+        uploads = job_routes.routes(jobs, access, limits.max_upload_bytes, hidden)
+        app.include_router(uploads, dependencies=limited, responses=REPLIES)
+    if mcp is not None:
+        app.routes.append(mcp.route)
     handle_errors(app, hidden)
+    _wrap(app, settings, limits, metrics)
+    return app
+
+
+def _wrap(app: FastAPI, settings: ServerSettings, limits: LimitSettings, metrics: Metrics) -> None:
+    """Put around the application what every request passes, the outermost last."""
     app.add_middleware(Guard, settings=settings, max_body_bytes=limits.max_body_bytes, metrics=metrics)
     if settings.origins:
         app.add_middleware(
@@ -96,4 +101,3 @@ def create_app(
             expose_headers=[REQUEST_ID, "Retry-After"],
         )
     app.add_middleware(CorrelationIdMiddleware, header_name=REQUEST_ID)
-    return app

@@ -38,7 +38,7 @@ AskBody = Annotated[
 
 def routes(desk: Desk, *, log_questions: bool) -> APIRouter:
     """/v1/ask."""
-    router = APIRouter(tags=["search"])
+    router = APIRouter(prefix="/v1", tags=["search"])
 
     @router.post("/ask", response_model=AskResult | list[AskResult])
     async def ask(body: AskBody, request: Request) -> Response:

@@ -36,14 +36,14 @@ class SharedEncoder:
         self._encoder, self._most, self._metrics = encoder, most, metrics
         self._waiting: list[_Waiting] = []
         self._window = 0.0
-        self._arrived = anyio.Event()
+        self._arrived, self._full = anyio.Event(), anyio.Event()
 
     async def encode(self, text: str, window: float) -> NDArray[np.float32]:
         """(D,) float32 unit vector of a question. A caller that is cancelled leaves no work behind.
 
         Args:
             text: The question.
-            window: Seconds that the encoder, if it has nothing to do, may wait for more questions.
+            window: Seconds that the encoder, if it has nothing to do, may wait for a full batch.
 
         Raises:
             EncoderError: As the encoder does.
@@ -52,6 +52,8 @@ class SharedEncoder:
         self._waiting.append(mine)
         self._window = window
         self._arrived.set()
+        if len(self._waiting) >= self._most:
+            self._full.set()
         try:
             await mine.done.wait()
         finally:
@@ -66,11 +68,13 @@ class SharedEncoder:
         """Encode what comes, until cancelled."""
         while True:
             await self._arrived.wait()
-            if self._window and len(self._waiting) < self._most:
-                await anyio.sleep(self._window)
+            with anyio.move_on_after(self._window):
+                await self._full.wait()
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             if not self._waiting:
                 self._arrived = anyio.Event()
+            if len(self._waiting) < self._most:
+                self._full = anyio.Event()
             if batch:
                 await self._encode(batch)
 
@@ -78,7 +82,7 @@ class SharedEncoder:
         texts = [one.text for one in batch]
         self._metrics.batch.observe(len(texts))
         try:
-            vectors = await anyio.to_thread.run_sync(self._encoder.encode_questions, texts)
+            vectors = await anyio.to_thread.run_sync(self._encoder.encode_questions, texts, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for it must be told
             for one in batch:
                 one.error = error

@@ -10,7 +10,7 @@ from qaserve.records import BuildInfo, BuildList
 
 def routes(engine: Engine, access: Access) -> APIRouter:
     """/v1/builds."""
-    router = APIRouter(tags=["builds"])
+    router = APIRouter(prefix="/v1", tags=["builds"])
 
     @router.get("/builds")
     def builds() -> BuildList:

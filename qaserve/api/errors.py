@@ -51,6 +51,8 @@ def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
 
     @app.exception_handler(HTTPException)
     def http(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's word for a body that is not even text
+            return reply(422, "invalid_request", str(error.detail), "/docs describes the request.")
         code = CODES.get(error.status_code, "http_error")
         return reply(
             error.status_code, code, str(error.detail), "/docs lists what there is.", dict(error.headers or {})

@@ -16,7 +16,7 @@ from qaserve.store import now
 
 def routes(engine: Engine, log: FeedbackLog, access: Access) -> APIRouter:
     """/v1/feedback. Reading needs the write key too: it shows what others asked."""
-    router = APIRouter(tags=["feedback"], dependencies=[Depends(access.write)])
+    router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=[Depends(access.write)])
 
     @router.post("/feedback", status_code=201)
     def say(request: FeedbackRequest) -> FeedbackKept:

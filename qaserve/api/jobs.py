@@ -57,7 +57,7 @@ def routes(jobs: Jobs, access: Access, most: int, hidden: tuple[str, ...]) -> AP
         most: Bytes of an upload.
         hidden: Texts that no message may show.
     """
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(prefix="/v1", tags=["ingest"])
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(access.write)], openapi_extra=BODY)
     async def ingest(request: Request, said: Annotated[UploadOptions, Query()]) -> Job:

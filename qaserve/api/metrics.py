@@ -1,6 +1,6 @@
 """What Prometheus may know. One registry for each application, so that two in a process do not mix."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from qaserve.records import AskResult
 
@@ -15,6 +15,7 @@ class Metrics:
     def __init__(self) -> None:
         """Register everything."""
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "qaserve_requests", "Requests by route and status.", ["method", "route", "status"], registry=self.registry
         )

@@ -45,7 +45,7 @@ FLOORS = [
         "train.latency_experiment",
         "train.golden_experiment",
     },
-    {"qaserve.api", "qaserve.client"},
+    {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
 ]
 HEAVY = {"torch", "transformers", "sentence_transformers"}
