@@ -11,7 +11,9 @@ from qaserve.settings import Settings, get_settings
 if TYPE_CHECKING:
     from qaserve.records import BuildInfo
 
-builds_app = typer.Typer(help="List the builds of a corpus, go back to one, delete old ones.", no_args_is_help=True)
+builds_app = typer.Typer(
+    help="List the builds of a corpus, compare two, go back to one, delete old ones.", no_args_is_help=True
+)
 app.add_typer(builds_app, name="builds")
 
 
@@ -25,6 +27,28 @@ def list_(*, as_json: Json = False) -> None:
         print(json.dumps({"builds": [build.model_dump(mode="json") for build in found]}, indent=2))
     else:
         show_builds(out, found)
+
+
+@builds_app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="Id of a build from the list.")],
+    after: Annotated[str | None, typer.Argument(help="Id of another.", show_default="the live build")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say how two builds differ: pairs, clusters, metrics. Example: qaserve builds diff 3f9a1c2d4e5b."""
+    from ingest import diff as differences
+    from qaserve.cli.report import show_diff
+    from qaserve.store import open_store
+
+    settings = get_settings()
+    with open_store(settings.store, "qaserve builds diff") as store:
+        corpus = corpus_to_ask(settings, store)
+        found = differences.diff(store, settings.store.models_dir, corpus, before, after or store.live(corpus))
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        show_diff(out, found)
 
 
 @builds_app.command()
