@@ -61,7 +61,12 @@ class EncoderSettings(_Section):
     """Which model turns text into vectors."""
 
     encoder: str = Field("minilm", min_length=1, description="minilm, mpnet, nomic, a model id, or a model folder.")
-    encoder_batch: int = Field(64, ge=1, le=1024, description="Texts per forward pass.")
+    encoder_batch: int = Field(
+        8,
+        ge=1,
+        le=1024,
+        description="Texts per forward pass; a question waits for one at most while others are encoded.",
+    )
 
 
 class ReadSettings(_Section):

@@ -4,7 +4,6 @@ A build of a corpus is the collection `<corpus>@<build>`; the alias `<corpus>` p
 pair with two named vectors, `question` and `answer`, cosine, so every score is a cosine: higher is nearer.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -20,9 +19,12 @@ from qaserve.errors import NotFoundError, StoreError
 from qaserve.records import EncoderIdentity, Filters, Pair, Record, StoredPair
 from qaserve.settings import StoreSettings
 from qaserve.store_connection import connect_embedded, connect_server, translated
+from qaserve.turns import Turns
 
 QUESTION, ANSWER = "question", "answer"
 PAGE = 256
+EMBEDDED_STEP = 16
+"""Points that embedded Qdrant writes before a search may pass: it commits each to the disk by itself, some 10 ms."""
 INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 METADATA_KEY = "qaserve"
 NO_FILTER = Filters()
@@ -85,7 +87,7 @@ class Store:
         self.where = where
         self.embedded = embedded
         # Embedded Qdrant is not thread-safe: a read during a write fails. One lock guards it; a server needs none.
-        self._lock = threading.RLock() if embedded else nullcontext()
+        self._lock = Turns() if embedded else nullcontext()
 
     def __enter__(self) -> Self:
         """Use as a context manager to close it for certain."""
@@ -190,8 +192,10 @@ class Store:
             yield self._upsert(name, page)
 
     def _upsert(self, name: str, page: list[models.PointStruct]) -> int:
-        with self._lock, translated(self.where):
-            self._client.upsert(name, page, wait=True)
+        step = EMBEDDED_STEP if self.embedded else len(page)
+        for start in range(0, len(page), step):
+            with self._lock, translated(self.where):
+                self._client.upsert(name, page[start : start + step], wait=True)
         return len(page)
 
     def activate(self, corpus: str, build: str) -> None:

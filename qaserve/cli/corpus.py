@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out
+from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out, say_data_folder
 from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
 
@@ -143,6 +143,7 @@ def ingest(
     if not paths and not re_encode:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
     settings = get_settings()
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve ingest") as store:
         corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
@@ -202,6 +203,7 @@ def fit(
     settings = get_settings()
     judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
     show_bad_lines(err, judged.bad)
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve fit") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
@@ -236,6 +238,7 @@ def distill(
     settings = get_settings()
     if onnx is not None:
         check_installed()
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve distill") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)

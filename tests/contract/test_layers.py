@@ -14,6 +14,7 @@ FLOORS = [
         "qaserve.settings",
         "qaserve.records",
         "qaserve.progress",
+        "qaserve.turns",
         "qaserve",
     },
     {"qaserve.routing", "qaserve.projection", "qaserve.lexical", "qaserve.calibration", "train.metrics"},

@@ -513,3 +513,32 @@ def test_linear_algebra_uses_one_thread_unless_told_otherwise(given, threads):
     environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"{{{threads}}}"
+
+
+def test_builds_of_an_api_are_listed_and_made_live_there(run, loaded, engine, serve_app, monkeypatch):
+    from qaserve.api import create_app
+    from qaserve.settings import ServerSettings
+
+    url = serve_app(create_app(engine, ServerSettings(api_key="asks", write_key="changes")))
+    monkeypatch.setenv("QASERVE_API_URL", url)
+    monkeypatch.setenv("QASERVE_API_KEY", "asks")
+    live = engine.load().info.build
+    code, out, _ = run("builds", "list", "--json")
+    assert code == 0
+    assert [build["build"] for build in json.loads(out)["builds"]] == [live]
+    code, _, err = run("builds", "activate", live)
+    assert code == 1
+    assert "change nothing" in err
+    monkeypatch.setenv("QASERVE_WRITE_KEY", "changes")
+    code, out, _ = run("builds", "activate", live)
+    assert (code, out) == (0, f"Corpus things is live as build {live}.\n")
+
+
+@pytest.mark.parametrize("command", [("builds", "prune"), ("ingest", "things_qa.jsonl")])
+def test_what_no_api_does_says_where_it_works(run, loaded, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    assert "not over the API" not in run(*command)[2]
+    monkeypatch.setenv("QASERVE_API_URL", "http://127.0.0.1:1")
+    code, _, err = run(*command)
+    assert code == 0
+    assert "QASERVE_API_URL is set, but this works on" in err
