@@ -17,9 +17,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from ingest.build import Ingest
+from ingest.jobs import Jobs
 from qaserve.api import create_app
+from qaserve.feedback import FeedbackLog
 from qaserve.records import AskRequest, AskResult
-from qaserve.settings import ServerSettings
+from qaserve.settings import ReadSettings, ServerSettings
 
 CHECKS = [
     not_a_server_error,
@@ -37,8 +40,12 @@ FIELDS = st.sampled_from(sorted(AskRequest.model_fields))
 
 
 @pytest.fixture
-def app(engine):
-    return create_app(engine, ServerSettings())
+def app(engine, encoder, make_builder, tmp_path):
+    def make(_reporter):
+        return Ingest(make_builder(engine.store, encoder), encoder, ReadSettings())
+
+    with Jobs(tmp_path / "data", "things", make, waiting=3) as jobs:
+        yield create_app(engine, ServerSettings(), log=FeedbackLog(tmp_path / "data", "things"), jobs=jobs)
 
 
 @pytest.fixture
@@ -59,8 +66,19 @@ def http(app):
 @pytest.mark.parametrize(
     ("mode", "must"),
     [
-        (GenerationMode.POSITIVE, {"/healthz", "/readyz", "/v1/ask", "/v1/pairs/{identifier}"}),
-        (GenerationMode.NEGATIVE, {"/v1/ask", "/v1/clusters/{number}"}),
+        (
+            GenerationMode.POSITIVE,
+            {
+                "/healthz",
+                "/readyz",
+                "/v1/ask",
+                "/v1/pairs/{identifier}",
+                "/v1/feedback",
+                "/v1/ingest",
+                "/v1/jobs/{job}",
+            },
+        ),
+        (GenerationMode.NEGATIVE, {"/v1/ask", "/v1/clusters/{number}", "/v1/feedback", "/v1/ingest"}),
     ],
     ids=["as described", "not as described"],
 )
