@@ -78,7 +78,7 @@ def builds() -> Call[BuildList]:
 
 
 def activate(build: str) -> Call[BuildInfo]:
-    """Make a build live."""
+    """Make a build live. It may be said twice: the second time changes nothing."""
     return Call("POST", f"/v1/builds/{quote(build, safe='')}/activate", BuildInfo)
 
 

@@ -16,6 +16,7 @@ NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins w
 RoutingName = Literal["question", "question2", "centroid"]
 ProjectionName = Literal["cluster", "pair", "student", "none"]
 RankForm = Literal["participation", "entropy"]
+DriftMode = Literal["recluster", "recommend"]
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 
@@ -93,6 +94,12 @@ class FitSettings(_Section):
         gt=0,
         lt=1,
         description="So many of the questions not abstained on have an answer here, were half of all such.",
+    )
+    drift: DriftMode = Field(
+        "recluster", description="Where pairs no longer lie as they did: recluster, or recommend it only."
+    )
+    gate_tolerance: float = Field(
+        0.02, ge=0, le=1, description="A new build may have so much less MRR than the live one; `--force` overrides."
     )
 
 
