@@ -121,7 +121,7 @@ def fetch(*, as_json: Json = False) -> None:
     print(json.dumps({"path": str(path)}) if as_json else path)
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; nothing is encoded or measured.")]
 Force = Annotated[bool, typer.Option("--force", help="Go live even if the new build finds less than the live one.")]
 
 
