@@ -276,7 +276,7 @@ class PairsFound(Record):
 
 
 class ClusterList(Record):
-    """Every cluster of the live build, largest first."""
+    """Every cluster of the live build, by number."""
 
     build: str
     clusters: tuple[ClusterInfo, ...]

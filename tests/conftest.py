@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import random
 import socket
@@ -73,7 +74,10 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("QASERVE_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("QASERVE_ALLOWED_HOSTS", "testserver")  # what TestClient calls its host
     get_settings.cache_clear()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield
+    root.handlers[:], root.level = handlers, level
     get_settings.cache_clear()
 
 
