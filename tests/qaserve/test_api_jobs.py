@@ -87,14 +87,16 @@ def test_options_are_heard_however_they_are_said(http, rows, way):
     some = rows(["bread"])
     if way == "form":
         reply = http.post(
-            "/v1/ingest", files={"file": ("a.jsonl", lines(some))}, data={"replace": "true", "dry_run": "1"}
+            "/v1/ingest",
+            files={"file": ("a.jsonl", lines(some))},
+            data={"replace": "true", "dry_run": "1", "force": "1"},
         )
     elif way == "lines":
-        reply = http.post("/v1/ingest?replace=true&dry_run=true", content=lines(some), headers=LINES)
+        reply = http.post("/v1/ingest?replace=true&dry_run=true&force=true", content=lines(some), headers=LINES)
     else:
-        reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True})
+        reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True, "force": True})
     job = ended(http, reply)
-    assert job["options"] == {"replace": True, "dry_run": True, "force": False}
+    assert job["options"] == {"replace": True, "dry_run": True, "force": True}
     assert (job["report"]["removed"], job["report"]["dry_run"]) == (20, True)
 
 
