@@ -22,7 +22,7 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 	@exec $(BIN)/qaserve up $(if $(CORPUS),"$(CORPUS)")
 
 test: $(VENV)/ready-dev  ## Run every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/ready-dev  ## Check style
 	@$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from ingest.readers import Located, Rejection, find_files, read_files
 from ingest.report import IngestReport, repeated_questions
 from qaserve.builds import remove_orphans
 from qaserve.encoder import Encoder
+from qaserve.faults import reach
 from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 
@@ -36,8 +37,15 @@ class Ingest:
         Raises:
             CorpusError: The paths give no pairs.
             EncoderMismatchError: The live build was made with another encoder.
+            StoreLockedError: The corpus is being changed by somebody else.
             StoreError, EncoderError: As they say; the live build is untouched.
         """
+        if dry_run:
+            return self._run(paths, replace=replace, dry_run=True)
+        with self._builder.alone("ingest"):
+            return self._run(paths, replace=replace, dry_run=False)
+
+    def _run(self, paths: Sequence[Path], *, replace: bool, dry_run: bool) -> IngestReport:
         started = time.perf_counter()
         builder = self._builder
         builder.stages.clear()
@@ -47,14 +55,17 @@ class Ingest:
         )
         live = builder.live()
         live_pairs = {} if live is None else {point: row.stored.pair for point, row in live.points.items()}
+        reach("rows read")
         changes = compare(wanted, live_pairs, replace=replace)
         pairs = wanted if replace else live_pairs | wanted
         build, clusters, encoded = None, None, 0
         cleaned = [] if dry_run else remove_orphans(builder.store, builder.models_dir, builder.corpus)
+        reach("orphans removed")
         if live is not None and not changes and builder.is_up_to_date(live):
             build, clusters = live.info.build, live.info.clusters
         elif not dry_run:
             corpus, encoded = self._embed(pairs, live)
+            reach("texts encoded")
             before = () if live is None or replace else live.info.sources
             sources = tuple(dict.fromkeys([*before, *(row.file for row in rows)]))[-MAX_SOURCES:]
             manifest = builder.make(corpus, builder.cluster(corpus), builder.choose(corpus, live), sources, live)

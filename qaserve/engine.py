@@ -3,18 +3,21 @@
 import threading
 import time
 import uuid
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, list_builds
-from qaserve.bundle import Bundle, Defaults
-from qaserve.calibration import NEAREST, Top, evidence
+from qaserve.bundle import Defaults
+from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
-from qaserve.errors import BundleError, NotFoundError, UsageError
+from qaserve.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
+from qaserve.explain import Expected, LiveBuild, Route, confidence_of, cosine, trace_of
 from qaserve.projection import project_by_pairs
 from qaserve.ranking import Scored, Words, rank_intents
 from qaserve.records import (
@@ -23,28 +26,16 @@ from qaserve.records import (
     AskResult,
     BuildInfo,
     ClusterDetail,
-    ClusterInfo,
-    ClusterVote,
-    Confidence,
-    Hit,
+    Filters,
     PairsFound,
     RawAnswer,
     ScoreParts,
     StoredPair,
     Timings,
-    Trace,
 )
-from qaserve.routing import (
-    Floats,
-    final_softmax,
-    normalized_entropy,
-    redistribute,
-    route_by_centroids,
-    route_by_questions,
-)
+from qaserve.routing import Floats, final_softmax, redistribute, route_by_centroids, route_by_questions
 from qaserve.settings import RoutingSettings
-from qaserve.store import AnswerHit, CollectionInfo, QuestionHit, Store
-from qaserve.student import Student
+from qaserve.store import AnswerHit, Store
 from qaserve.text import control_character, has_surrogate, shorten
 
 MAX_QUESTION_CHARS = 4_000
@@ -52,47 +43,25 @@ RAW_LOOK = 100
 """Answers of the plain search that raw_rank is read from."""
 RAW_SHOWN = 3
 """How many of those a trace shows at the least."""
-NOT_CALIBRATED = Confidence(
-    value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
-)
-OTHER_OPTIONS = Confidence(
-    value=None,
-    abstained=False,
-    reason="The calibration holds for the options that the build chose, and these are others: judge by similarity.",
-)
+EXPECTED = 3
+"""How many of the first plain answers, and of the strongest voters, a trace says why they are missing."""
 
 
-@dataclass(frozen=True)
-class LiveBuild:
-    """What the engine holds of the live build."""
-
-    info: CollectionInfo
-    bundle: Bundle
-
-    @property
-    def clusters(self) -> tuple[ClusterInfo, ...]:
-        """Names and sizes of the clusters."""
-        return self.bundle.manifest.clusters
-
-    @cached_property
-    def student(self) -> Student | None:
-        """The build's student, read when it is first asked for; None where there is none."""
-        info, weights = self.bundle.manifest.student, self.bundle.model.student
-        return None if info is None or weights is None else Student.from_bytes(info.spec, weights)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Route:
-    """Outcome of routing: who voted, and what each cluster weighs."""
+def _again_if_pruned(method: Callable[P, T]) -> Callable[P, T]:
+    """Once more, from the new live build, where the one that was being read has been pruned meanwhile."""
 
-    hits: list[QuestionHit]
-    probabilities: Floats
-    votes: Floats | None
-    """(K,) sums of the hits' probabilities; None with centroid routing."""
-    weights: Floats
-    """(K,) what the projections are blended with."""
-    similarities: Floats | None
-    """(K,) cosine to the mean questions; None with question routing."""
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except (BuildNotFoundError, BundleError):
+            return method(*args, **kwargs)
+
+    return call
 
 
 class Engine:
@@ -150,37 +119,89 @@ class Engine:
         Raises:
             UsageError: The question is empty, too long or holds control characters; or the options contradict.
         """
+        question = self.check(request)
         started = time.perf_counter()
+        query = self.encoder.encode_questions([question])[0]
+        return self.answer(request, query, 1e3 * (time.perf_counter() - started))
+
+    @_again_if_pruned
+    def check(self, request: AskRequest) -> str:
+        """The question as it will be encoded. Raises as `ask` does, before any work is done."""
         question = checked_question(request.question)
+        self._options(request, self.load())
+        return question
+
+    @_again_if_pruned
+    def answer(self, request: AskRequest, vector: NDArray[np.floating], encode_ms: float) -> AskResult:
+        """Answer a question that is encoded already, wholly from one build.
+
+        Args:
+            request: The question and its options.
+            vector: (D,) unit vector of the question.
+            encode_ms: Milliseconds that encoding took.
+
+        Raises:
+            UsageError: As `ask`.
+        """
+        clock = [time.perf_counter()]
         live = self.load()
+        question, query = checked_question(request.question), vector.astype(np.float64)
         how = self._options(request, live)
-        ready = time.perf_counter()
-        query = self.encoder.encode_questions([question])[0].astype(np.float64)
-        encoded = time.perf_counter()
-        route = self._route(query, how, live)
-        routed = time.perf_counter()
+        route = self._route(query, how, request.filters, live)
+        clock.append(time.perf_counter())
         projected = _project(query, how, route, live)
-        turned = time.perf_counter()
-        words = _words(question, how, live)
-        best = rank_intents(self.store, self.corpus, live.info.build, projected, max(request.top_k, NEAREST), words)
-        raw = self._raw_order(query, live) if request.explain else []
-        answers = self._answers(best[: request.top_k], question, query, raw, live)
-        confidence = _confidence(how, route, [one.score for one in best], answers, live)
-        finished = time.perf_counter()
-        timings = Timings(
-            encode=_ms(ready, encoded),
-            route=_ms(encoded, routed),
-            project=_ms(routed, turned),
-            search=_ms(turned, finished),
-            total=_ms(started, finished),
+        clock.append(time.perf_counter())
+        place = self.corpus, live.info.build
+        best = rank_intents(
+            self.store,
+            *place,
+            projected,
+            max(request.top_k, NEAREST),
+            _words(question, how, live),
+            request.filters,
         )
+        raw = self.store.nearest_answers(*place, query, RAW_LOOK, request.filters) if request.explain else []
+        expected = self._expected(request, query, raw, route, live)
+        pairs = self.store.retrieve(*place, [*(one.hit.id for one in best[: request.top_k]), *expected.ids])
+        ranks = _raw_ranks(raw)
+        answers = _answers(best[: request.top_k], question, query, ranks, pairs, live)
+        excluded = expected.excluded(answers, pairs, query, projected, request.filters)
+        confidence = confidence_of(how, route, [one.score for one in best], answers, live)
+        clock.append(time.perf_counter())
+        route_ms, project_ms, search_ms = (1e3 * float(step) for step in np.diff(clock))
         return AskResult(
             question=question,
             build=live.info.build,
             answers=answers,
             confidence=confidence,
-            trace=_trace(how, route, live, _cosine(query, projected), raw[: max(request.top_k, RAW_SHOWN)], timings),
+            trace=trace_of(
+                how,
+                route,
+                live,
+                filters=request.filters,
+                projected_similarity=cosine(query, projected),
+                raw=ranks[: max(request.top_k, RAW_SHOWN)],
+                excluded=excluded,
+                timings=Timings(
+                    encode=round(encode_ms, 3),
+                    route=round(route_ms, 3),
+                    project=round(project_ms, 3),
+                    search=round(search_ms, 3),
+                    total=round(encode_ms + route_ms + project_ms + search_ms, 3),
+                ),
+            ),
         )
+
+    def _expected(
+        self, request: AskRequest, query: Floats, raw: list[AnswerHit], route: Route, live: LiveBuild
+    ) -> Expected:
+        """Whose absence the trace explains."""
+        if not request.explain:
+            return Expected((), ())
+        if request.filters:
+            raw = self.store.nearest_answers(self.corpus, live.info.build, query, EXPECTED)
+        voters = np.argsort(-route.probabilities, kind="stable")[:EXPECTED]
+        return Expected(raw[:EXPECTED], [route.hits[row] for row in voters])
 
     def _options(self, request: AskRequest, live: LiveBuild) -> Defaults:
         chosen = live.bundle.manifest.defaults.model_dump()
@@ -201,7 +222,7 @@ class Engine:
             )
         return how
 
-    def _route(self, query: Floats, how: Defaults, live: LiveBuild) -> Route:
+    def _route(self, query: Floats, how: Defaults, filters: Filters, live: LiveBuild) -> Route:
         count = len(live.clusters)
         if how.routing == "centroid":
             weights, similarities = route_by_centroids(
@@ -209,7 +230,7 @@ class Engine:
             )
             return Route([], np.empty(0), None, weights, similarities)
         hits = self.store.nearest_questions(
-            self.corpus, live.info.build, query, how.hits, with_vectors=how.projection == "pair"
+            self.corpus, live.info.build, query, how.hits, filters, with_vectors=how.projection == "pair"
         )
         labels = [hit.cluster for hit in hits]
         vote = route_by_questions(
@@ -220,47 +241,9 @@ class Engine:
             weights = final_softmax(weights, how.final_temperature)
         return Route(hits, vote.probabilities, vote.weights, weights, None)
 
-    def _raw_order(self, query: Floats, live: LiveBuild) -> list[RawAnswer]:
-        found = self.store.nearest_answers(self.corpus, live.info.build, query, RAW_LOOK)
-        return [
-            RawAnswer(
-                rank=rank,
-                pair_id=hit.pair_id,
-                cluster_id=hit.cluster_id,
-                question=hit.question,
-                similarity=hit.similarity,
-            )
-            for rank, hit in enumerate(_first_per_intent(found), start=1)
-        ]
-
-    def _answers(
-        self, best: list[Scored], question: str, query: Floats, raw: list[RawAnswer], live: LiveBuild
-    ) -> tuple[Answer, ...]:
-        pairs = self.store.retrieve(self.corpus, live.info.build, [one.hit.id for one in best])
-        lexicon = live.bundle.model.lexicon
-        ranks = {answer.cluster_id: answer.rank for answer in raw}
-        answers = []
-        for rank, (hit, score, lexical) in enumerate(best, start=1):
-            stored, vector = pairs[hit.id]
-            pair = stored.pair
-            answers.append(
-                Answer(
-                    rank=rank,
-                    score=score,
-                    parts=ScoreParts(projected=score - lexical, lexical=lexical),
-                    words=() if lexicon is None else lexicon.shared(question, hit.id),
-                    similarity=hit.similarity,
-                    raw_similarity=_cosine(query, vector.astype(np.float64)),
-                    raw_rank=ranks.get(pair.cluster_id),
-                    id=stored.id,
-                    cluster=stored.cluster,
-                    **pair.model_dump(exclude={"extra", "question_type"}),
-                )
-            )
-        return tuple(answers)
-
     # What there is
 
+    @_again_if_pruned
     def pairs(self, identifier: str) -> PairsFound:
         """The pairs that an id names: one for the id of a point, perhaps several for a pair_id (it is not unique).
 
@@ -280,6 +263,7 @@ class Engine:
             )
         return PairsFound(build=live.info.build, pairs=tuple(found))
 
+    @_again_if_pruned
     def cluster(self, number: int) -> ClusterDetail:
         """A cluster and its pairs. Raises NotFoundError, naming the range, when there is none of that number."""
         live = self.load()
@@ -314,33 +298,6 @@ def checked_question(text: str) -> str:
     return question
 
 
-def _confidence(
-    how: Defaults, route: Route, scores: list[float], answers: tuple[Answer, ...], live: LiveBuild
-) -> Confidence:
-    """How sure the first answer is; only asked the way that it was calibrated for."""
-    manifest = live.bundle.manifest
-    if manifest.calibration is None:
-        return NOT_CALIBRATED
-    if how != manifest.defaults:
-        return OTHER_OPTIONS
-    first = answers[0]
-    return manifest.calibration.confidence(
-        evidence(
-            similarities=np.array([hit.similarity for hit in route.hits]),
-            probabilities=route.probabilities,
-            clusters=np.array([hit.cluster for hit in route.hits]),
-            weights=route.weights,
-            scores=np.array(scores),
-            top=Top(
-                similarity=first.similarity,
-                raw_similarity=first.raw_similarity,
-                lexical=first.parts.lexical,
-                cluster=first.cluster,
-            ),
-        )
-    )
-
-
 def _words(question: str, how: Defaults, live: LiveBuild) -> Words | None:
     lexicon = live.bundle.model.lexicon
     if lexicon is None or how.lexical_weight == 0:
@@ -349,7 +306,7 @@ def _words(question: str, how: Defaults, live: LiveBuild) -> Words | None:
 
 
 def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Floats:
-    if how.projection == "none":
+    if how.projection == "none" or not route.weights.any():  # a filter may leave nobody to vote
         return query
     if how.projection == "cluster":
         return live.bundle.model.bank.project(query, route.weights)
@@ -362,66 +319,48 @@ def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Flo
     return project_by_pairs(query, [q for q, _ in vectors], [a for _, a in vectors], shares)
 
 
-def _trace(
-    how: Defaults, route: Route, live: LiveBuild, cosine: float, raw: list[RawAnswer], timings: Timings
-) -> Trace:
-    hits = tuple(
-        Hit(
-            id=hit.id,
-            pair_id=hit.pair_id,
-            question=hit.question,
-            similarity=hit.similarity,
-            prior=hit.prior,
-            probability=float(probability),
-            cluster=hit.cluster,
-        )
-        for hit, probability in zip(route.hits, route.probabilities, strict=True)
-    )
-    return Trace(
-        routing=how.routing,
-        projection=how.projection,
-        temperature=how.temperature,
-        final_temperature=how.final_temperature if how.routing == "question2" else None,
-        lexical_weight=how.lexical_weight,
-        entropy=normalized_entropy(route.weights),
-        hits=hits,
-        clusters=_cluster_votes(route, live),
-        projected_similarity=cosine,
-        raw_answers=tuple(raw),
-        timings_ms=timings,
-    )
-
-
-def _cluster_votes(route: Route, live: LiveBuild) -> tuple[ClusterVote, ...]:
-    counts = np.bincount([hit.cluster for hit in route.hits], minlength=len(live.clusters))
-    order = np.argsort(-route.weights, kind="stable")
-    return tuple(
-        ClusterVote(
-            cluster=int(k),
-            name=live.clusters[k].name,
-            weight=float(route.weights[k]),
-            hits=int(counts[k]),
-            vote=None if route.votes is None else float(route.votes[k]),
-            similarity=None if route.similarities is None else float(route.similarities[k]),
-        )
-        for k in order[: np.count_nonzero(route.weights)]
-    )
-
-
-def _first_per_intent(found: list[AnswerHit]) -> list[AnswerHit]:
+def _raw_ranks(found: list[AnswerHit]) -> list[RawAnswer]:
+    """Answers of a plain search, each intent once, by its best pair."""
     best: dict[str, AnswerHit] = {}
     for hit in found:
         best.setdefault(hit.cluster_id, hit)
-    return list(best.values())
+    return [
+        RawAnswer(
+            rank=rank, pair_id=hit.pair_id, cluster_id=hit.cluster_id, question=hit.question, similarity=hit.similarity
+        )
+        for rank, hit in enumerate(best.values(), start=1)
+    ]
 
 
-def _cosine(x: Floats, y: Floats) -> float:
-    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(np.clip(x @ y / lengths, -1.0, 1.0)) if lengths > 0 else 0.0
-
-
-def _ms(start: float, end: float) -> float:
-    return round(1e3 * (end - start), 3)
+def _answers(
+    best: list[Scored],
+    question: str,
+    query: Floats,
+    raw: list[RawAnswer],
+    pairs: dict[str, tuple[StoredPair, NDArray[np.float32]]],
+    live: LiveBuild,
+) -> tuple[Answer, ...]:
+    lexicon = live.bundle.model.lexicon
+    ranks = {answer.cluster_id: answer.rank for answer in raw}
+    answers = []
+    for rank, (hit, score, lexical) in enumerate(best, start=1):
+        stored, vector = pairs[hit.id]
+        pair = stored.pair
+        answers.append(
+            Answer(
+                rank=rank,
+                score=score,
+                parts=ScoreParts(projected=score - lexical, lexical=lexical),
+                words=() if lexicon is None else lexicon.shared(question, hit.id),
+                similarity=hit.similarity,
+                raw_similarity=cosine(query, vector),
+                raw_rank=ranks.get(pair.cluster_id),
+                id=stored.id,
+                cluster=stored.cluster,
+                **pair.model_dump(exclude={"extra", "question_type"}),
+            )
+        )
+    return tuple(answers)
 
 
 def _is_uuid(text: str) -> bool:

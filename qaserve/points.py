@@ -1,13 +1,14 @@
 """A pair as a point of Qdrant, and back: the one place where the two are turned into each other."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
 from qaserve.errors import StoreError
-from qaserve.records import Pair, StoredPair
+from qaserve.records import Filters, Pair, StoredPair
 
 QUESTION, ANSWER = "question", "answer"
 NUMBER_BYTES = 22
@@ -32,6 +33,17 @@ def to_stored(record: models.Record) -> StoredPair:
     return StoredPair(
         id=str(record.id), pair=Pair.model_validate(fields), cluster=payload["cluster"], prior=payload["prior"]
     )
+
+
+def to_filter(filters: Filters, among: Sequence[str] | None = None) -> models.Filter | None:
+    """The condition that a point meets all filters and, where ids are given, is among these."""
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+        for field, values in filters.given.items()
+    ]
+    if among is not None:
+        conditions.append(models.HasIdCondition(has_id=list(among)))
+    return models.Filter(must=conditions) if conditions else None
 
 
 def vector_of(record: models.Record | models.ScoredPoint, name: str) -> NDArray[np.float32]:

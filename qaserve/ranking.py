@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.lexical import Lexicon
-from qaserve.store import AnswerHit, Store
+from qaserve.records import Filters
+from qaserve.store import NO_FILTER, AnswerHit, Store
 
 FIRST_LOOK = 48
 """Answers fetched before they are grouped by intent; more until the ranking is certain."""
@@ -34,7 +35,13 @@ class Words(NamedTuple):
 
 
 def rank_intents(
-    store: Store, corpus: str, build: str, vector: NDArray[np.floating], top_k: int, words: Words | None
+    store: Store,
+    corpus: str,
+    build: str,
+    vector: NDArray[np.floating],
+    top_k: int,
+    words: Words | None,
+    filters: Filters = NO_FILTER,
 ) -> list[Scored]:
     """The best pair of each of the first `top_k` intents: exactly what scoring every pair would give.
 
@@ -49,13 +56,14 @@ def rank_intents(
         vector: (D,) projected question, of any length.
         top_k: How many intents.
         words: The lexical term; None for the cosine alone.
+        filters: Only these pairs are ranked.
 
     Returns:
         Best first; fewer than `top_k` where there are fewer intents.
     """
     limit = max(FIRST_LOOK, 8 * top_k)
     while True:
-        near = store.nearest_answers(corpus, build, vector, limit)
+        near = store.nearest_answers(corpus, build, vector, limit, filters)
         best = _by_intent(near, near, words)
         if len(near) < limit:
             return best[:top_k]
@@ -64,7 +72,7 @@ def rank_intents(
             if not contenders:
                 return best[:top_k]
             if len(contenders) <= limit:
-                more = store.nearest_answers(corpus, build, vector, len(contenders), among=contenders)
+                more = store.nearest_answers(corpus, build, vector, len(contenders), filters, among=contenders)
                 return _by_intent(near, [*near, *more], words)[:top_k]
         limit *= GROWTH
 

@@ -69,6 +69,29 @@ class ClusterInfo(Record):
     size: int = Field(description="Pairs in it.")
 
 
+FilterValue = Annotated[str, Field(max_length=300)]
+FilterValues = Annotated[tuple[FilterValue, ...], Field(max_length=64)]
+
+
+class Filters(Record):
+    """Which pairs may vote and be found: those with one of the values, in every field that is given."""
+
+    topics: FilterValues = ()
+    tags: FilterValues = ()
+    related_skills: FilterValues = ()
+    source_file: FilterValues = ()
+    cluster: Annotated[tuple[int, ...], Field(max_length=64)] = Field((), description="The model's clusters.")
+
+    def __bool__(self) -> bool:
+        """Whether anything is filtered."""
+        return bool(self.given)
+
+    @property
+    def given(self) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
+        """The values by field, without the fields that hold none."""
+        return {name: values for name in type(self).model_fields if (values := getattr(self, name))}
+
+
 class AskRequest(Record):
     """A question and how to answer it. What is not set comes from the build."""
 
@@ -85,7 +108,8 @@ class AskRequest(Record):
     temperature: Temperature | None = None
     hits: HitCount | None = None
     lexical_weight: Weight | None = None
-    explain: bool = Field(True, description="False leaves out the plain search: raw_rank and raw_answers.")
+    filters: Filters = Filters()
+    explain: bool = Field(True, description="False leaves out the plain search: raw_rank, raw_answers and excluded.")
 
 
 class Hit(Record):
@@ -130,6 +154,22 @@ class RawAnswer(Record):
     cluster_id: str
     question: str
     similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+
+
+class Excluded(Record):
+    """An answer that one might have expected, and what kept it out."""
+
+    id: str
+    pair_id: str
+    cluster_id: str
+    question: str
+    raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+    similarity: float = Field(description="Cosine of the projected question to the answer.")
+    by: Literal["filter", "similarity", "routing", "words"] = Field(
+        description="filter: the pair does not match it. similarity: a similar known question voted, but its answer is "
+        "farther than those that came back. routing: near in a plain search, and the vote turned the question away. "
+        "words: as near as those that came back, with fewer words in common."
+    )
 
 
 class Answer(Record):
@@ -183,7 +223,11 @@ class Trace(Record):
     hits: tuple[Hit, ...]
     clusters: tuple[ClusterVote, ...]
     projected_similarity: float = Field(description="Cosine between the question before and after projection.")
+    filters: Filters = Field(description="What was searched; the plain search too.")
     raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first in a plain search.")
+    excluded: tuple[Excluded, ...] = Field(
+        description="What comes first in a plain search of everything, or voted most, and did not come back."
+    )
     timings_ms: Timings
 
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
-from qaserve.errors import NotFoundError, StoreError, StoreUnreachableError, StoreWriteError
+from qaserve.errors import BuildNotFoundError, NotFoundError, StoreError, StoreUnreachableError, StoreWriteError
 from qaserve.faults import reach
-from qaserve.points import ANSWER, QUESTION, to_point, to_stored, vector_of, vectors_of, wire_bytes
-from qaserve.records import EncoderIdentity, Record, StoredPair
+from qaserve.points import ANSWER, QUESTION, to_filter, to_point, to_stored, vector_of, vectors_of, wire_bytes
+from qaserve.records import EncoderIdentity, Filters, Record, StoredPair
 from qaserve.settings import StoreSettings
 from qaserve.store_connection import Holder, connect_embedded, translated
 from qaserve.store_server import connect_server, layout, wait_until_green
@@ -30,6 +30,7 @@ REQUEST_BYTES = 16 << 20
 """Half of what a server takes in one request unless it is told otherwise. A larger point goes alone."""
 INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 METADATA_KEY = "qaserve"
+NO_FILTER = Filters()
 
 
 class CollectionInfo(Record):
@@ -157,7 +158,7 @@ class Store:
         name = collection_name(corpus, build)
         with self._lock, translated(self.where):
             if not self._client.collection_exists(name):
-                raise NotFoundError(
+                raise BuildNotFoundError(
                     f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds list` shows them."
                 )
             config = self._client.get_collection(name).config
@@ -314,14 +315,28 @@ class Store:
             records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=[ANSWER])
         return {str(record.id): (to_stored(record), vector_of(record, ANSWER)) for record in records}
 
+    def facets(self, corpus: str, build: str, field: str, limit: int) -> list[tuple[str, int]]:
+        """The values of an indexed payload field and in how many pairs each is, most frequent first."""
+        with self._lock, translated(self.where):
+            found = self._client.facet(collection_name(corpus, build), key=field, limit=limit, exact=True)
+        return [(str(hit.value), hit.count) for hit in found.hits]
+
     # Search
 
     def nearest_questions(
-        self, corpus: str, build: str, vector: NDArray[np.floating], limit: int, *, with_vectors: bool
+        self,
+        corpus: str,
+        build: str,
+        vector: NDArray[np.floating],
+        limit: int,
+        filters: Filters = NO_FILTER,
+        *,
+        with_vectors: bool,
     ) -> list[QuestionHit]:
         """Known questions nearest to a (D,) vector, nearest first; equal ones in the order of ids."""
         fields = ["pair_id", "question", "cluster", "prior"]
-        found = self._search(corpus, build, QUESTION, vector, limit, fields, with_vectors=with_vectors)
+        condition = to_filter(filters)
+        found = self._search(corpus, build, QUESTION, vector, limit, fields, condition, with_vectors=with_vectors)
         return [
             QuestionHit(
                 id=str(point.id),
@@ -338,6 +353,7 @@ class Store:
         build: str,
         vector: NDArray[np.floating],
         limit: int,
+        filters: Filters = NO_FILTER,
         among: Sequence[str] | None = None,
     ) -> list[AnswerHit]:
         """Answers nearest to a (D,) vector of any length, nearest first; equal ones in the order of ids.
@@ -345,7 +361,8 @@ class Store:
         `among`: ids of points; only these are looked at.
         """
         fields = ["pair_id", "cluster_id", "question"]
-        found = self._search(corpus, build, ANSWER, vector, limit, fields, with_vectors=False, among=among)
+        condition = to_filter(filters, among)
+        found = self._search(corpus, build, ANSWER, vector, limit, fields, condition, with_vectors=False)
         return [
             AnswerHit(
                 id=str(point.id), similarity=point.score, **{field: (point.payload or {})[field] for field in fields}
@@ -361,18 +378,17 @@ class Store:
         vector: NDArray[np.floating],
         limit: int,
         fields: list[str],
+        condition: models.Filter | None,
         *,
         with_vectors: bool,
-        among: Sequence[str] | None = None,
     ) -> list[models.ScoredPoint]:
-        only = None if among is None else models.Filter(must=[models.HasIdCondition(has_id=list(among))])
         exactly = models.QuantizationSearchParams(rescore=True)  # a quantised score is no cosine
         with self._lock, translated(self.where):
             points = self._client.query_points(
                 collection_name(corpus, build),
                 query=np.asarray(vector, dtype=np.float32).tolist(),
                 using=using,
-                query_filter=only,
+                query_filter=condition,
                 search_params=None if self.embedded else models.SearchParams(quantization=exactly),
                 limit=limit,
                 with_payload=fields,

@@ -20,7 +20,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from qaserve.errors import (
-    NotFoundError,
+    BuildNotFoundError,
     QaserveError,
     StoreError,
     StoreLockedError,
@@ -35,7 +35,8 @@ HOLDER = "holder.json"
 LOCKED = ".lock"
 """Folder beside the bundles of a corpus in which its lock lies; no build is called so."""
 REFUSED = frozenset({401, 403})
-EMBEDDED_GONE = re.compile(r"Collection \S+ not found")
+GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
+"""How embedded Qdrant and a server say that a collection is not there."""
 
 
 class Holder:
@@ -52,7 +53,7 @@ class Holder:
             waited = f", also after {wait:g} seconds" if wait else ""
             raise StoreLockedError(
                 f"{folder} is in use by {self._who()}{waited}",
-                hint="Stop it, or set QASERVE_LOCK_WAIT; or, if it serves an API, ask that: set QASERVE_API_URL to its address.",
+                hint="Stop it, or set QASERVE_LOCK_WAIT; or, if it serves an API, ask that: set QASERVE_API_URL to it.",
             ) from error
         self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
 
@@ -144,13 +145,14 @@ def translated(where: str) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         raise _disk_error(where, error) from error
     except ValueError as error:
-        if not EMBEDDED_GONE.fullmatch(str(error)):
+        if not GONE.search(str(error)):
             raise
         raise _gone(where) from error
 
 
 def _answered(where: str, error: UnexpectedResponse) -> QaserveError:
-    if error.status_code == httpx.codes.NOT_FOUND:
+    text = str(error.content, errors="replace")
+    if error.status_code == httpx.codes.NOT_FOUND and GONE.search(text):
         return _gone(where)
     if error.status_code in REFUSED:
         return StoreRefusedError(
@@ -158,13 +160,13 @@ def _answered(where: str, error: UnexpectedResponse) -> QaserveError:
             hint="Set QASERVE_QDRANT_API_KEY to the key that the server was started with.",
         )
     return StoreError(
-        f"Qdrant at {where} answered HTTP {error.status_code}: {shorten(str(error.content, errors='replace'), 99)}",
+        f"Qdrant at {where} answered HTTP {error.status_code}: {shorten(text, 99)}",
         hint="The server's log says more.",
     )
 
 
-def _gone(where: str) -> NotFoundError:
-    return NotFoundError(
+def _gone(where: str) -> BuildNotFoundError:
+    return BuildNotFoundError(
         f"a build has been deleted from {where} while it was read", hint="`qaserve builds list` shows what there is."
     )
 

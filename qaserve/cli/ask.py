@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
 from qaserve.cli.show import show_answers, show_trace
 from qaserve.errors import UsageError
-from qaserve.records import AskRequest, AskResult
+from qaserve.records import AskRequest, AskResult, Filters
 from qaserve.settings import ProjectionName, RoutingName, Settings, get_settings
 from qaserve.text import shorten
 
@@ -21,6 +21,8 @@ HELP = """Answer a question, and say why.
     qaserve ask "How do I extract records from Markdown?" --explain
 
     qaserve ask "parse XML" --routing centroid --temperature 0.1 --top-k 3 --json
+
+    qaserve ask "parse XML" --filter topics=xml --filter topics=csv --filter tags=parsing
 """
 
 
@@ -39,6 +41,15 @@ def ask(
     lexical_weight: Annotated[
         float | None, typer.Option(help="β, 0 to 1: how much the words in common count; 0 is off.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="FIELD=VALUE",
+            help="Only pairs with this value; topics, tags, related_skills, source_file or cluster. Several values of "
+            "a field: any of them.",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the vote, the projection and the raw ranking.")
     ] = False,
@@ -53,6 +64,7 @@ def ask(
         temperature=temperature,
         hits=hits,
         lexical_weight=lexical_weight,
+        filters=_filters(only or []),
     )
     result = _answer(request, get_settings())
     if as_json:
@@ -63,12 +75,27 @@ def ask(
         show_trace(out, result)
 
 
+def _filters(given: list[str]) -> dict[str, list[str]] | None:
+    """Values by field; what they must be is said by `Filters`."""
+    found: dict[str, list[str]] = {}
+    for text in given:
+        field, equals, value = text.partition("=")
+        if not equals or field not in Filters.model_fields:
+            raise UsageError(
+                f"--filter {shorten(text, 80)!r} is not FIELD=VALUE with a field of {', '.join(Filters.model_fields)}",
+                hint="For example: --filter topics=xml",
+            )
+        found.setdefault(field, []).append(value)
+    return found or None
+
+
 def _request(**fields: Any) -> AskRequest:
     try:
         return AskRequest.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        named = "filter" if first["loc"][0] == "filters" else str(first["loc"][0])
+        option = "--" + named.replace("_", "-")
         raise UsageError(
             f"{option} {shorten(repr(first['input']), 80)}: {first['msg']}",
             hint="`qaserve ask --help` lists the options.",

@@ -128,7 +128,8 @@ def fit(
     with open_store(settings.store, "qaserve fit") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
-        manifest = refit(builder, prior, encoder)
+        with builder.alone("fit"):
+            manifest = refit(builder, prior, encoder)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
@@ -160,7 +161,8 @@ def distill(
     with open_store(settings.store, "qaserve distill") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
-        report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
+        with builder.alone("distill"):
+            report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
     difference = None if onnx is None else export_onnx(Student.from_bytes(report.student.spec, report.weights), onnx)
     if as_json:
         exported = {} if onnx is None else {"onnx": {"file": str(onnx), "largest_difference": difference}}
@@ -190,7 +192,15 @@ def make_builder(settings: Settings, store: "Store", corpus: str, encoder: "Enco
     """What makes builds of a corpus, with progress bars."""
     from ingest.builder import Builder
 
-    return Builder(store, encoder, settings.store.models_dir, corpus, fit=settings.fit, reporter=Bars(err))
+    return Builder(
+        store,
+        encoder,
+        settings.store.models_dir,
+        corpus,
+        fit=settings.fit,
+        reporter=Bars(err),
+        lock_wait=settings.store.lock_wait,
+    )
 
 
 def _ingest(settings: Settings, store: "Store", corpus: str) -> "Ingest":

@@ -23,6 +23,12 @@ WORDS_SHOWN = 8
 REJECTIONS_SHOWN = 10
 CONFLICTS_SHOWN = 5
 DIM = "dim"
+KEPT_OUT = {
+    "filter": "it does not match the filters",
+    "similarity": "a similar question voted, but this answer is far",
+    "routing": "the vote turned the question away from it",
+    "words": "others share more words with the question",
+}
 
 
 def show_answers(console: Console, result: AskResult) -> None:
@@ -62,6 +68,8 @@ def show_trace(console: Console, result: AskResult) -> None:
     console.print(_clusters(trace))
     console.print(_movement(trace, result))
     console.print(_raw(trace))
+    if trace.excluded:
+        console.print(_excluded(trace))
     console.print(_footer(result))
 
 
@@ -109,7 +117,7 @@ def _table(*columns: tuple[str, Literal["left", "right"] | None]) -> Table:
     """A table of one-line rows; columns without a side hold text, share what width is left and are cut to fit."""
     table = Table(box=None, pad_edge=False, header_style=DIM, expand=any(side is None for _, side in columns))
     for title, side in columns:
-        ratio = {"known question": 3, "votes for": 2}.get(title, 1) if side is None else None
+        ratio = {"known question": 3, "votes for": 2, "answer to": 2}.get(title, 1) if side is None else None
         table.add_column(title, justify=side or "left", no_wrap=True, overflow="ellipsis", ratio=ratio)
     return table
 
@@ -139,6 +147,15 @@ def _raw(trace: Trace) -> Group:
     for answer in trace.raw_answers:
         table.add_row(str(answer.rank), f"{answer.similarity:.3f}", Text(shorten(answer.question, 200)))
     return Group(Text("4. A plain search would have given these first", style="bold"), table, Text())
+
+
+def _excluded(trace: Trace) -> Group:
+    table = _table(("before", "right"), ("after", "right"), ("answer to", None), ("kept out because", None))
+    for one in trace.excluded:
+        table.add_row(
+            f"{one.raw_similarity:.3f}", f"{one.similarity:.3f}", Text(shorten(one.question, 200)), KEPT_OUT[one.by]
+        )
+    return Group(Text("5. These might have been expected", style="bold"), table, Text())
 
 
 def _footer(result: AskResult) -> Text:

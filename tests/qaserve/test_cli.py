@@ -404,3 +404,35 @@ def test_fit_with_an_unknown_prior_names_those_there_are(run, loaded):
     code, _, err = run("fit", "--prior", "luck")
     assert code == 2
     assert "fisher-empirical" in err
+
+
+def test_a_filter_is_given_as_field_and_value(run, write_rows, rows):
+    run("ingest", write_rows(rows()))
+    code, out, _ = run("ask", "good bread", "--filter", "topics=wine", "--filter", "topics=steel", "--json")
+    assert code == 0
+    assert {answer["cluster_id"] for answer in json.loads(out)["answers"]} == {"make_wine", "make_steel"}
+    assert "does not match the filters" in run("ask", "good bread", "--filter", "topics=wine", "--explain")[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("wine", "'wine' is not FIELD=VALUE"), ("colour=red", "a field of topics, tags"), ("cluster=x", "--filter 'x'")],
+)
+def test_a_filter_that_cannot_be_meant_is_refused(run, given, message):
+    code, _, err = run("ask", "good bread", "--filter", given)
+    assert code == 2
+    assert message in " ".join(err.split())
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2)])
+def test_linear_algebra_uses_one_thread_unless_told_otherwise(given, threads):
+    script = (
+        "import sys, qaserve.cli as cli; sys.argv = ['qaserve', '--version']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "import numpy, scipy.linalg, threadpoolctl\n"
+        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == 'blas'})"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{{{threads}}}"
