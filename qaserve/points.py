@@ -11,7 +11,7 @@ from qaserve.errors import StoreError
 from qaserve.records import Filters, Pair, StoredPair
 
 QUESTION, ANSWER = "question", "answer"
-NUMBER_BYTES = 22
+NUMBER_BYTES = 24
 """At most so many takes a float32 in JSON, with its comma."""
 
 

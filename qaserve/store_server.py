@@ -16,7 +16,8 @@ from tenacity import (
     retry_if_result,
     stop_after_attempt,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from qaserve.errors import StoreError
@@ -91,7 +92,7 @@ class Patience:
             return send(request)
         attempts = Retrying(
             stop=stop_after_attempt(self._attempts) | stop_before_delay(self._budget),
-            wait=wait_exponential_jitter(FIRST_WAIT, LONGEST_WAIT, jitter=JITTER),
+            wait=wait_exponential(FIRST_WAIT, LONGEST_WAIT) + wait_random(0, JITTER),
             retry=retry_if_exception(_is_passing) | retry_if_result(_is_busy),
             before=lambda state: self._bound(request, state),
             retry_error_callback=_last_outcome,

@@ -67,7 +67,7 @@ class QdrantRest:
         self._server.server_close()
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
-        path, method = urlsplit(handler.path).path, handler.command
+        path, method = unquote(urlsplit(handler.path).path), handler.command
         size = int(handler.headers.get("Content-Length") or 0)
         body = json.loads(handler.rfile.read(size) or b"null")
         self.requests.append((method, path))
@@ -107,8 +107,7 @@ class QdrantRest:
             handler.close_connection = True  # the client has given up
 
     def _answer(self, method: str, path: str, body: Any) -> Any:
-        parts = [unquote(part) for part in path.split("/")[1:]]
-        match method, parts:
+        match method, path.split("/")[1:]:
             case "GET", [""]:
                 return None
             case "GET", ["collections"]:
@@ -121,7 +120,7 @@ class QdrantRest:
                 return self._collection(method, name, "/".join(rest), body)
         raise AssertionError(f"{method} {path} is not spoken here")
 
-    def _collection(self, method: str, name: str, what: str, body: Any) -> Any:
+    def _collection(self, method: str, name: str, what: str, body: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - a table
         client = self.client
         match method, what:
             case "GET", "exists":

@@ -215,4 +215,4 @@ def test_a_server_that_refuses_the_key_is_named(http_server):
 def test_a_server_that_fails_is_quoted(http_server):
     url = http_server(status=500, body=b'{"status":{"error":"out of memory"}}')
     with pytest.raises(StoreError, match=r"answered HTTP 500: .*out of memory"):
-        open_store(StoreSettings(qdrant_url=url), "test")
+        open_store(StoreSettings(qdrant_url=url, qdrant_attempts=2), "test")
