@@ -315,6 +315,12 @@ class Store:
             records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=[ANSWER])
         return {str(record.id): (to_stored(record), vector_of(record, ANSWER)) for record in records}
 
+    def points(self, corpus: str, build: str, ids: Sequence[str]) -> dict[str, PairVectors]:
+        """Pairs by id with both their vectors; ids that are not there are left out."""
+        with self._lock, translated(self.where):
+            records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=True)
+        return {str(record.id): PairVectors(to_stored(record), *vectors_of(record)) for record in records}
+
     def facets(self, corpus: str, build: str, field: str, limit: int) -> list[tuple[str, int]]:
         """The values of an indexed payload field and in how many pairs each is, most frequent first."""
         with self._lock, translated(self.where):

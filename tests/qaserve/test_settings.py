@@ -281,6 +281,17 @@ def test_a_variable_that_is_read_is_not_called_unknown_whatever_its_case(monkeyp
     assert read == ("QASERVE_Port" not in unknown_variables())
 
 
+def test_more_copies_than_there_are_cannot_be_waited_for(monkeypatch):
+    monkeypatch.setenv("QASERVE_QDRANT_REPLICAS", "2")
+    monkeypatch.setenv("QASERVE_QDRANT_WRITE_CONSISTENCY", "2")
+    assert Settings().store.qdrant_write_consistency == 2
+    monkeypatch.setenv("QASERVE_QDRANT_WRITE_CONSISTENCY", "3")
+    with pytest.raises(
+        SettingsError, match="QASERVE_QDRANT_WRITE_CONSISTENCY=3 is more than QASERVE_QDRANT_REPLICAS=2"
+    ):
+        Settings()
+
+
 # Addresses
 
 
