@@ -19,8 +19,8 @@ from qaserve.records import Record
 from qaserve.store import PAGE, CollectionInfo, PairVectors, Store
 
 TOLERANCE = 1e-6
-"""By so much a component of a vector may differ: Qdrant normalises vectors when it stores them, embedded and server each
-in its own way, which can change their last bits."""
+"""By so much a component of a vector may differ: Qdrant normalises vectors when it stores them, embedded and server
+each in its own way, which can change their last bits."""
 
 
 class MovedBuild(Record):
@@ -93,9 +93,9 @@ def _copy(source: Store, target: Store, info: CollectionInfo, reporter: Reporter
         if target.live_builds().get(info.corpus) != info.build:
             target.delete(*place)
         raise StoreError(
-            f"the copy of build {info.build} in {target.where} is not its original: {counts[1]:,} pairs with fingerprint "
-            f"{prints[1][:12] or '-'} there, {counts[0]:,} with {prints[0][:12] or '-'} in {source.where}",
-            hint="What is live stays; the copy has been deleted unless it is that. Move again, while nothing else writes.",
+            f"the copy of build {info.build} in {target.where} is not its original: {counts[1]:,} pairs with "
+            f"fingerprint {prints[1][:12] or '-'} there, {counts[0]:,} with {prints[0][:12] or '-'} in {source.where}",
+            hint="What is live stays; the copy is deleted unless it is that. Move again, while nothing else writes.",
         )
     return MovedBuild(build=info.build, pairs=counts[0], copied=copied, fingerprint=prints[0])
 

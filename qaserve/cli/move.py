@@ -11,8 +11,8 @@ from qaserve.settings import StoreSettings, get_settings
 
 MOVE_HELP = """Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back.
 
-The live build, or all of them with `--all`; the same one is live there afterwards. What was interrupted goes on where it
-was. Every copy is compared with its original (counts, and a SHA-256 over ids, payloads and vectors) before the alias
+The live build, or all of them with `--all`; the same one is live there afterwards. What was interrupted goes on where
+it was. Every copy is compared with its original (counts, and a SHA-256 over ids, payloads and vectors) before the alias
 moves, which comes last. The originals stay; so do the bundles, which both places share. QASERVE_QDRANT_API_KEY is sent
 only to the address that QASERVE_QDRANT_URL names.
 
