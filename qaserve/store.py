@@ -10,12 +10,13 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
+from qdrant_client.local.qdrant_local import QdrantLocal
 
 from qaserve.errors import BuildNotFoundError, NotFoundError, StoreError, StoreUnreachableError, StoreWriteError
 from qaserve.faults import reach
@@ -210,6 +211,7 @@ class Store:
         """Write points in batches of so many points and bytes; yields the size of each batch, for a progress bar."""
         name, size = collection_name(corpus, build), 0
         page: list[models.PointStruct] = []
+        self._journal(name, "WAL")
         for point in (to_point(*row) for row in points):
             weight = 0 if self.embedded else wire_bytes(point)
             if page and (len(page) == PAGE or size + weight > REQUEST_BYTES):
@@ -219,6 +221,21 @@ class Store:
             size += weight
         if page:
             yield self._upsert(name, page)
+        self._journal(name, "DELETE")
+
+    def _journal(self, name: str, mode: Literal["WAL", "DELETE"]) -> None:
+        """How the SQLite file of an embedded collection is written.
+
+        Embedded Qdrant commits every point by itself, and each commit waits for the disk several times. With a
+        write-ahead log and `synchronous=NORMAL` it need not, and no crash can damage the file: at worst the last points
+        are lost, of a build that is not live yet. Going back to DELETE puts all on the disk, before the swap.
+        """
+        local = self._client._client  # noqa: SLF001 - it offers no other way
+        files = local.collections[name].storage if isinstance(local, QdrantLocal) else None
+        if files is not None:
+            with self._lock, translated(self.where):
+                files.storage.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'WAL' else 'FULL'}")
+                files.storage.execute(f"PRAGMA journal_mode={mode}").fetchone()
 
     def _upsert(self, name: str, page: list[models.PointStruct]) -> int:
         with self._lock, translated(self.where):

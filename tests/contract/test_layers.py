@@ -30,7 +30,7 @@ FLOORS = [
         "qaserve.fetch",
     },
     {"qaserve.builds", "qaserve.move", "qaserve.ranking", "qaserve.explain", "train", "ingest"},
-    {"qaserve.engine", "qaserve.doctor", "ingest.build", "train.latency_experiment"},
+    {"qaserve.engine", "qaserve.doctor", "ingest.build", "train.latency_experiment", "train.scale_experiment"},
     {"qaserve.api", "qaserve.client"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
 ]

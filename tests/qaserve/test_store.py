@@ -146,6 +146,18 @@ def test_a_folder_survives_reopening(tmp_path, rng):
         assert store.count("things", "aaaaaaaaaaaa") == 5
 
 
+def test_points_are_logged_while_a_build_is_written_and_on_the_disk_when_it_is(tmp_path, rng):
+    with open_store(StoreSettings(data_dir=tmp_path), "test") as store:
+        store.create(info())
+        storage = store._client._client.collections["things@aaaaaaaaaaaa"].storage.storage
+        writing = store.write("things", "aaaaaaaaaaaa", points(rng, 300))
+        assert next(writing) == 256
+        assert storage.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert list(writing) == [44]
+        assert storage.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert [path.name for path in (tmp_path / "qdrant" / "collection").rglob("*.sqlite*")] == ["storage.sqlite"]
+
+
 def test_a_folder_in_use_says_by_whom(tmp_path):
     settings = StoreSettings(data_dir=tmp_path)
     holder = open_store(settings, "qaserve serve, http://127.0.0.1:8000")
