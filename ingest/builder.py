@@ -20,7 +20,7 @@ from ingest.labels import cluster_answers, cluster_count, effective_rank
 from ingest.names import describe_clusters
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete
-from qaserve.bundle import Defaults, Manifest, Model, Tuning
+from qaserve.bundle import Defaults, FittedFeedback, Manifest, Model, Tuning
 from qaserve.calibration import Calibration
 from qaserve.errors import BundleError, QaserveError
 from qaserve.faults import reach
@@ -57,6 +57,20 @@ class Corpus:
         priors = None if (self.priors == 1).all() else self.priors
         vectors = self.questions.astype(np.float64), self.answers.astype(np.float64)
         return Examples(list(self.pairs.values()), *vectors, priors)
+
+
+@dataclass(frozen=True)
+class ExtraRows:
+    """Further rows for W to be fitted on; they are no pairs of the build."""
+
+    questions: NDArray[np.float32]
+    """(m, D) unit rows."""
+    answers: NDArray[np.float32]
+    """(m, D) unit rows."""
+    labels: NDArray[np.int64]
+    """(m,) cluster of each."""
+    said: FittedFeedback
+    """Where they come from, for the manifest."""
 
 
 @dataclass(frozen=True)
@@ -204,11 +218,16 @@ class Builder:
         choice: Choice,
         sources: tuple[str, ...],
         live: LiveBuild | None,
+        extra: ExtraRows | None = None,
     ) -> Manifest:
-        """Fit a build of these pairs and make it live."""
+        """Fit a build of these pairs, W also on the extra rows, and make it live."""
         labels, count = clusters
         with self.stage("fit", "Fitting (clusters)", count) as advance:
-            bank = fit_bank(corpus.questions, corpus.answers, labels, count, choice.anchor, advance)
+            rows = corpus.questions, corpus.answers, labels
+            if extra is not None:
+                more = extra.questions, extra.answers, extra.labels
+                rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
+            bank = fit_bank(*rows, count, choice.anchor, advance)
             lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
             model = Model(bank, *means, lexicon)
@@ -226,6 +245,7 @@ class Builder:
             defaults=choice.defaults,
             tuning=choice.tuning,
             calibration=choice.calibration,
+            feedback=None if extra is None else extra.said,
             metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes},
             clusters=describe_clusters(list(corpus.pairs.values()), labels.tolist(), len(bank)),
             files={},

@@ -1,4 +1,4 @@
-"""A new build out of the live one's own pairs and vectors: fitted anew, or with a student. Nothing is encoded."""
+"""A new build out of the live one's own pairs and vectors: fitted anew, or with a student. No pair is encoded."""
 
 import shutil
 import time
@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from ingest.builder import Builder, LiveBuild
+from ingest.extra import Extra, extra_rows
 from qaserve import bundle as bundles
 from qaserve.builds import remove_orphans
 from qaserve.bundle import Bundle, Manifest, StudentInfo
@@ -50,13 +51,16 @@ class DistillReport(Record):
     seconds: float
 
 
-def refit(builder: Builder, prior: str | None = None, model: SentenceEncoder | None = None) -> Manifest:
+def refit(
+    builder: Builder, prior: str | None = None, model: SentenceEncoder | None = None, extra: Extra | None = None
+) -> Manifest:
     """Choose the numbers of the live build anew, fit its model, and make the result live.
 
     Args:
         builder: Of the corpus.
         prior: Which importance the pairs get as their prior in routing; None leaves the priors as they are.
         model: The encoder, for an importance that is read from the texts.
+        extra: Questions that people judged, for W to be fitted on too.
 
     Raises:
         NotFoundError: The corpus has no live build.
@@ -80,7 +84,8 @@ def refit(builder: Builder, prior: str | None = None, model: SentenceEncoder | N
                 advance=advance,
             )
         corpus = replace(corpus, priors=weights, prior=prior)
-    return builder.make(corpus, clusters, builder.tune(corpus), live.info.sources, live)
+    rows = None if extra is None else extra_rows(extra, live, clusters[0], builder)
+    return builder.make(corpus, clusters, builder.tune(corpus), live.info.sources, live, rows)
 
 
 def add_student(

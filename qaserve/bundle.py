@@ -96,6 +96,14 @@ class StudentInfo(Record):
     )
 
 
+class FittedFeedback(Record):
+    """What people said of answers, as further rows that W was fitted on."""
+
+    rows: int = Field(description="Questions that W was fitted on beside the pairs' own.")
+    repeated: int = Field(description="Judgements of a pair's own question, which gave no row.")
+    unknown: int = Field(description="Judgements of pairs that the build does not have, which gave no row.")
+
+
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
@@ -118,6 +126,7 @@ class Manifest(Record):
         None, description="Null: too few pairs to try on, or the numbers of an earlier build."
     )
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
+    feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
     metrics: dict[str, float] = Field(default_factory=dict)
     clusters: tuple[ClusterInfo, ...]

@@ -24,6 +24,8 @@ OnBatch = Callable[[int], None]
 FEW_TEXTS = 4
 """So few are encoded by one thread. That costs a little on an idle machine (two cores: 24 ms instead of 18) and saves
 much on a busy one (35 ms instead of 500), where the threads of one short forward pass wait for each other's turn."""
+SOME_TEXTS = 64
+"""So few by half of the cores: they are questions, and while they are encoded others are searched for."""
 
 
 class Encoder(Protocol):
@@ -65,7 +67,7 @@ class SentenceEncoder:
         self._model: SentenceTransformer | None = None
         self._folder = ""
         self._identity: EncoderIdentity | None = self._source.identity
-        self._lock = threading.Lock()
+        self._lock, self._next = threading.Lock(), threading.Lock()
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -82,8 +84,18 @@ class SentenceEncoder:
 
     def load(self) -> None:
         """Load the weights now. Raises EncoderError when they are missing, altered or of a surprising dimension."""
-        with self._lock:
+        with self._turn():
             self._ready()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The model for this thread alone. Whoever waits longest is next, also before the thread that just had it."""
+        with self._next:  # a plain lock would go back to a thread of many batches before one that sleeps is awake
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @contextmanager
     def borrowed(self) -> Iterator[LoadedModel]:
@@ -92,7 +104,7 @@ class SentenceEncoder:
         Raises:
             EncoderError: As `load`.
         """
-        with self._lock:
+        with self._turn():
             model = self._ready()
             _use_threads(None)
             yield LoadedModel(model, self._folder)
@@ -106,18 +118,18 @@ class SentenceEncoder:
         return self._encode(texts, self._source.answer_prompt, on_batch)
 
     def _encode(self, texts: Sequence[str], prompt: str, on_batch: OnBatch | None) -> Vectors:
-        with self._lock:  # fast tokenizers refuse to be used by two threads at once
-            model = self._ready()
-            _use_threads(1 if len(texts) <= FEW_TEXTS else None)
-            out = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
-            # Longest first: batches of like length waste no padding, and the largest fails first if memory is short.
-            order = np.argsort([-len(text) for text in texts], kind="stable")
-            for start in range(0, len(texts), self._batch):
-                chosen = order[start : start + self._batch]
-                batch = [texts[i] for i in chosen]
+        out = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
+        # Longest first: batches of like length waste no padding, and the largest fails first if memory is short.
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        for start in range(0, len(texts), self._batch):
+            chosen = order[start : start + self._batch]
+            batch = [texts[i] for i in chosen]
+            with self._turn():  # fast tokenizers refuse to be used by two threads at once
+                model = self._ready()
+                _use_threads(_threads_for(len(texts)))
                 out[chosen] = self._forward(model, batch, prompt)
-                if on_batch is not None:
-                    on_batch(len(batch))
+            if on_batch is not None:
+                on_batch(len(batch))
         return out
 
     def _forward(self, model: "SentenceTransformer", batch: list[str], prompt: str) -> Vectors:
@@ -157,6 +169,12 @@ class SentenceEncoder:
             )
             self._model, self._folder = model, folder
         return self._model
+
+
+def _threads_for(texts: int) -> int | None:
+    if texts <= FEW_TEXTS:
+        return 1
+    return max(1, (os.cpu_count() or 1) // 2) if texts <= SOME_TEXTS else None
 
 
 def _use_threads(count: int | None) -> None:

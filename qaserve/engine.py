@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve import bundle as bundles
-from qaserve.builds import check_encoder, list_builds
+from qaserve.builds import activate, check_encoder, list_builds
 from qaserve.bundle import Defaults
 from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
 from qaserve.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
-from qaserve.explain import Expected, LiveBuild, Route, confidence_of, cosine, trace_of
+from qaserve.explain import Expected, LiveBuild, Pairs, Route, confidence_of, cosine, trace_of
 from qaserve.projection import project_by_pairs
 from qaserve.ranking import Scored, Words, rank_intents
 from qaserve.records import (
@@ -34,11 +34,10 @@ from qaserve.records import (
     Timings,
 )
 from qaserve.routing import Floats, final_softmax, redistribute, route_by_centroids, route_by_questions
-from qaserve.settings import RoutingSettings
+from qaserve.settings import MAX_ASKED_CHARS, RoutingSettings
 from qaserve.store import AnswerHit, Store
 from qaserve.text import control_character, has_surrogate, shorten
 
-MAX_QUESTION_CHARS = 4_000
 RAW_LOOK = 100
 """Answers of the plain search that raw_rank is read from."""
 RAW_SHOWN = 3
@@ -161,10 +160,12 @@ class Engine:
             request.filters,
         )
         raw = self.store.nearest_answers(*place, query, RAW_LOOK, request.filters) if request.explain else []
+        intents = _first_per_intent(raw)
+        shown = intents[: max(request.top_k, RAW_SHOWN)]
         expected = self._expected(request, query, raw, route, live)
-        pairs = self.store.retrieve(*place, [*(one.hit.id for one in best[: request.top_k]), *expected.ids])
-        ranks = _raw_ranks(raw)
-        answers = _answers(best[: request.top_k], question, query, ranks, pairs, live)
+        wanted = [*(one.hit.id for one in best[: request.top_k]), *(hit.id for hit in shown), *expected.ids]
+        pairs = self.store.retrieve(*place, list(dict.fromkeys(wanted)))
+        answers = _answers(best[: request.top_k], question, query, intents, pairs, live)
         excluded = expected.excluded(answers, pairs, query, projected, request.filters)
         confidence = confidence_of(how, route, [one.score for one in best], answers, live)
         clock.append(time.perf_counter())
@@ -180,7 +181,7 @@ class Engine:
                 live,
                 filters=request.filters,
                 projected_similarity=cosine(query, projected),
-                raw=ranks[: max(request.top_k, RAW_SHOWN)],
+                raw=_raw_answers(shown, pairs),
                 excluded=excluded,
                 timings=Timings(
                     encode=round(encode_ms, 3),
@@ -244,24 +245,28 @@ class Engine:
     # What there is
 
     @_again_if_pruned
-    def pairs(self, identifier: str) -> PairsFound:
+    def pairs(self, identifier: str, build: str | None = None) -> PairsFound:
         """The pairs that an id names: one for the id of a point, perhaps several for a pair_id (it is not unique).
 
+        Args:
+            identifier: Of the pair.
+            build: Where to look; None means the live build.
+
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There is no such pair or build.
         """
-        live = self.load()
+        name = self.load().info.build if build is None else self.store.info(self.corpus, build).build
         found: list[StoredPair] = []
         if not has_surrogate(identifier):
-            found = self.store.pairs_by(self.corpus, live.info.build, "pair_id", identifier)
+            found = self.store.pairs_by(self.corpus, name, "pair_id", identifier)
         if not found and _is_uuid(identifier):
-            found = [stored for stored, _ in self.store.retrieve(self.corpus, live.info.build, [identifier]).values()]
+            found = [stored for stored, _ in self.store.retrieve(self.corpus, name, [identifier]).values()]
         if not found:
             raise NotFoundError(
-                f"no pair {shorten(identifier, 80)!r} in build {live.info.build}",
+                f"no pair {shorten(identifier, 80)!r} in build {name}",
                 hint="Give the pair_id or the id of an answer that `ask` returned.",
             )
-        return PairsFound(build=live.info.build, pairs=tuple(found))
+        return PairsFound(build=name, pairs=tuple(found))
 
     @_again_if_pruned
     def cluster(self, number: int) -> ClusterDetail:
@@ -278,15 +283,27 @@ class Engine:
         """Every build of the corpus, newest first."""
         return list_builds(self.store, self._models_dir, self.corpus)
 
+    def activate(self, build: str) -> BuildInfo:
+        """Make a build live, and answer from it from now on. The one that was live stays.
+
+        Raises:
+            NotFoundError, BundleError, UsageError: As `qaserve.builds.activate`; the live build is untouched.
+            EncoderMismatchError: It was made with another encoder; the live build is untouched.
+        """
+        check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
+        activate(self.store, self._models_dir, self.corpus, build)
+        live = self.load().info.build
+        return next(info for info in self.builds() if info.build == live)
+
 
 def checked_question(text: str) -> str:
     """The question without outer spaces. Raises UsageError when it is empty, too long or not text."""
     question = text.strip()
     if not question:
         raise UsageError("the question is empty", hint="Ask something, for example: qaserve ask 'How do I add a pair?'")
-    if len(question) > MAX_QUESTION_CHARS:
+    if len(question) > MAX_ASKED_CHARS:
         raise UsageError(
-            f"the question has {len(question):,} characters; at most {MAX_QUESTION_CHARS:,} are taken",
+            f"the question has {len(question):,} characters; at most {MAX_ASKED_CHARS:,} are taken",
             hint="Encoders read a few hundred words at most: ask a shorter question.",
         )
     control = control_character(question)
@@ -319,16 +336,23 @@ def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Flo
     return project_by_pairs(query, [q for q, _ in vectors], [a for _, a in vectors], shares)
 
 
-def _raw_ranks(found: list[AnswerHit]) -> list[RawAnswer]:
-    """Answers of a plain search, each intent once, by its best pair."""
+def _first_per_intent(found: list[AnswerHit]) -> list[AnswerHit]:
     best: dict[str, AnswerHit] = {}
     for hit in found:
         best.setdefault(hit.cluster_id, hit)
+    return list(best.values())
+
+
+def _raw_answers(shown: list[AnswerHit], pairs: Pairs) -> list[RawAnswer]:
     return [
         RawAnswer(
-            rank=rank, pair_id=hit.pair_id, cluster_id=hit.cluster_id, question=hit.question, similarity=hit.similarity
+            rank=rank,
+            pair_id=pairs[hit.id][0].pair.pair_id,
+            cluster_id=hit.cluster_id,
+            question=pairs[hit.id][0].pair.question,
+            similarity=hit.similarity,
         )
-        for rank, hit in enumerate(best.values(), start=1)
+        for rank, hit in enumerate(shown, start=1)
     ]
 
 
@@ -336,12 +360,12 @@ def _answers(
     best: list[Scored],
     question: str,
     query: Floats,
-    raw: list[RawAnswer],
-    pairs: dict[str, tuple[StoredPair, NDArray[np.float32]]],
+    plain: list[AnswerHit],
+    pairs: Pairs,
     live: LiveBuild,
 ) -> tuple[Answer, ...]:
     lexicon = live.bundle.model.lexicon
-    ranks = {answer.cluster_id: answer.rank for answer in raw}
+    ranks = {hit.cluster_id: rank for rank, hit in enumerate(plain, start=1)}
     answers = []
     for rank, (hit, score, lexical) in enumerate(best, start=1):
         stored, vector = pairs[hit.id]

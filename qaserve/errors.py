@@ -39,6 +39,8 @@ class QaserveError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.retry_after: float | None = None
+        """Seconds after which trying again may help; None where nobody said so."""
 
     @property
     def kind(self) -> "ErrorKind":

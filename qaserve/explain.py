@@ -30,6 +30,8 @@ from qaserve.student import Student
 NOT_CALIBRATED = Confidence(
     value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
 )
+Pairs = Mapping[str, tuple[StoredPair, NDArray[np.float32]]]
+"""Pairs by the id of their point, each with its (D,) answer vector."""
 NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the filters.")
 OTHER_OPTIONS = Confidence(
     value=None,
@@ -182,7 +184,7 @@ class Expected:
     def excluded(
         self,
         answers: Sequence[Answer],
-        pairs: Mapping[str, tuple[StoredPair, NDArray[np.float32]]],
+        pairs: Pairs,
         query: Floats,
         projected: Floats,
         filters: Filters,

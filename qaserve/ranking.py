@@ -61,7 +61,7 @@ def rank_intents(
     Returns:
         Best first; fewer than `top_k` where there are fewer intents.
     """
-    limit = max(FIRST_LOOK, 8 * top_k)
+    limit = max(FIRST_LOOK, 6 * top_k)
     while True:
         near = store.nearest_answers(corpus, build, vector, limit, filters)
         best = _by_intent(near, near, words)

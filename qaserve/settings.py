@@ -24,6 +24,7 @@ MAX_TEMPERATURE = 1e3
 MIN_TEMPERATURE = 1e-4
 MAX_HITS = 10_000
 MAX_TOP_K = 100
+MAX_ASKED_CHARS = 4_000
 
 Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -137,6 +138,14 @@ class ServerSettings(_Section):
     write_key: SecretStr | None = Field(
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
+    mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
+    mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")
+    allowed_hosts: str = Field(
+        "", description="Names, with commas, that callers may know the API by, besides QASERVE_HOST and loopback."
+    )
+    cors_origins: str = Field("", description="Origins, with commas, whose pages a browser may let call the API.")
+    log_json: bool = Field(False, description="Log one JSON object a line.")
+    log_questions: bool = Field(False, description="Log the text of questions too.")
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 
@@ -161,6 +170,16 @@ class ServerSettings(_Section):
         return self
 
     @property
+    def host_names(self) -> frozenset[str]:
+        """Every name that the Host header of a request may hold, in small letters."""
+        return LOOPBACK | {self.host.lower()} | {name.lower() for name in _listed(self.allowed_hosts)}
+
+    @property
+    def origins(self) -> list[str]:
+        """Origins that may call from a browser."""
+        return _listed(self.cors_origins)
+
+    @property
     def local_api_url(self) -> str:
         """Address of an API started with these settings, seen from this machine."""
         return _local_url(self.host, self.port)
@@ -171,15 +190,50 @@ class ServerSettings(_Section):
         return _local_url(self.ui_host, self.ui_port)
 
 
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _local_url(host: str, port: int) -> str:
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not a bind
     return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
 
 
+class LimitSettings(_Section):
+    """What the API takes at once."""
+
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="A longer request is refused as it comes in.")
+    max_asked_chars: int = Field(
+        MAX_ASKED_CHARS, ge=1, le=MAX_ASKED_CHARS, description="Characters of a question that is asked."
+    )
+    max_top_k: int = Field(MAX_TOP_K, ge=1, le=MAX_TOP_K, description="Answers that may be asked for at once.")
+    max_hits: int = Field(1_000, ge=1, le=MAX_HITS, description="Known questions that may vote.")
+    max_questions: int = Field(32, ge=1, description="Questions in one request.")
+    request_seconds: float = Field(30.0, gt=0, le=600, description="Seconds until a question is given up.")
+    requests_per_minute: int = Field(6_000, ge=0, description="For each key, or address without one; 0: no limit.")
+    queue: int = Field(128, ge=1, description="Questions that wait or are answered at once; for more it is busy.")
+    batch: int = Field(32, ge=1, le=1024, description="Questions of several callers that are encoded together.")
+    batch_window_ms: float = Field(
+        2.0, ge=0, le=1000, description="How long a question waits for company, if others are being answered."
+    )
+    max_upload_bytes: int = Field(
+        64 << 20, ge=1024, description="A larger upload of pairs is refused while it streams."
+    )
+    waiting_jobs: int = Field(8, ge=1, le=1000, description="So many ingests may wait besides the one that runs.")
+
+
 class Settings:
     """All sections. They are checked when this is made; a bad value raises SettingsError."""
 
-    SECTIONS = (StoreSettings, EncoderSettings, ReadSettings, FitSettings, RoutingSettings, ServerSettings)
+    SECTIONS = (
+        StoreSettings,
+        EncoderSettings,
+        ReadSettings,
+        FitSettings,
+        RoutingSettings,
+        ServerSettings,
+        LimitSettings,
+    )
 
     def __init__(self) -> None:
         """Read every section from the environment."""
@@ -190,6 +244,7 @@ class Settings:
             self.fit = FitSettings()
             self.routing = RoutingSettings()
             self.server = ServerSettings()
+            self.limits = LimitSettings()
         except ValidationError as error:
             raise _settings_error(error) from error
 

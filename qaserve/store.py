@@ -72,9 +72,7 @@ class AnswerHit(NamedTuple):
     """An answer near a vector; the pair itself is fetched later, for the few that are shown."""
 
     id: str
-    pair_id: str
     cluster_id: str
-    question: str
     similarity: float
 
 
@@ -383,13 +381,10 @@ class Store:
 
         `among`: ids of points; only these are looked at.
         """
-        fields = ["pair_id", "cluster_id", "question"]
         condition = to_filter(filters, among)
-        found = self._search(corpus, build, ANSWER, vector, limit, fields, condition, with_vectors=False)
+        found = self._search(corpus, build, ANSWER, vector, limit, ["cluster_id"], condition, with_vectors=False)
         return [
-            AnswerHit(
-                id=str(point.id), similarity=point.score, **{field: (point.payload or {})[field] for field in fields}
-            )
+            AnswerHit(id=str(point.id), cluster_id=(point.payload or {})["cluster_id"], similarity=point.score)
             for point in found
         ]
 

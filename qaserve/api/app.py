@@ -1,31 +1,103 @@
 """The application: which routes there are, and what lies around all of them."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import anyio.to_thread
+from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
+from ingest.jobs import Jobs
 from qaserve import __version__
-from qaserve.api import ask, builds, explore, health
-from qaserve.api.access import Access
+from qaserve.api import agents, ask, builds, explore, feedback, health
+from qaserve.api import jobs as job_routes
+from qaserve.api.access import Access, Allowance
+from qaserve.api.desk import Desk
 from qaserve.api.errors import REPLIES, handle_errors
+from qaserve.api.guard import Guard
+from qaserve.api.metrics import Metrics
 from qaserve.engine import Engine
-from qaserve.settings import ServerSettings
+from qaserve.feedback import FeedbackLog
+from qaserve.settings import LimitSettings, ServerSettings
+
+REQUEST_ID = "X-Request-ID"
 
 
-def create_app(engine: Engine, settings: ServerSettings, hidden: tuple[str, ...] = ()) -> FastAPI:
+def create_app(
+    engine: Engine,
+    settings: ServerSettings,
+    limits: LimitSettings | None = None,
+    hidden: tuple[str, ...] = (),
+    *,
+    log: FeedbackLog | None = None,
+    jobs: Jobs | None = None,
+) -> FastAPI:
     """The API over a loaded engine.
 
-    Endpoints are plain functions: FastAPI runs them in its thread pool, so nothing blocks the event loop.
+    Questions are answered by a `Desk`; other endpoints are plain functions, which FastAPI runs in its thread pool.
+    Nothing blocks the event loop.
 
     Args:
         engine: Answers the questions.
-        settings: The keys, if any are needed.
+        settings: The keys, if any are needed, and who may call.
+        limits: What it takes at once.
         hidden: Texts, such as folders of this machine, that no message may show.
+        log: Keeps feedback; None: none is taken.
+        jobs: Bring pairs in; None: none can be brought in.
     """
+    limits, metrics = limits or LimitSettings(), Metrics()
+    desk = Desk(engine, limits, metrics)
+    access, allowance = Access(settings), Allowance(limits.requests_per_minute)
+    mcp = agents.endpoint(engine, desk, access, allowance, settings) if settings.mcp_http else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as group, AsyncExitStack() as stack:
+            group.start_soon(desk.run)
+            if mcp is not None:
+                await stack.enter_async_context(mcp.running())
+            yield
+            group.cancel_scope.cancel()
+        if jobs is not None:  # here, for a process that is told to end by a signal gets no further
+            await anyio.to_thread.run_sync(jobs.close)
+
     app = FastAPI(
-        title="qaserve", version=__version__, description="Search over question/answer pairs that explains itself."
+        title="qaserve",
+        version=__version__,
+        description="Search over question/answer pairs that explains itself.",
+        lifespan=lifespan,
     )
-    access = Access(settings)
-    app.include_router(health.routes(engine))
-    for router in (ask.routes(engine), explore.routes(engine), builds.routes(engine)):
-        app.include_router(router, prefix="/v1", dependencies=[Depends(access.read)], responses=REPLIES)
+    asking, limited = [Depends(access.read), Depends(allowance)], [Depends(allowance)]
+    app.include_router(health.routes(engine, desk, metrics, access))
+    for router in (
+        ask.routes(desk, log_questions=settings.log_questions),
+        explore.routes(engine),
+        builds.routes(engine, access),
+    ):
+        app.include_router(router, dependencies=asking, responses=REPLIES)
+    if log is not None:
+        app.include_router(feedback.routes(engine, log, access), dependencies=limited, responses=REPLIES)
+    if jobs is not None:
+        uploads = job_routes.routes(jobs, access, limits.max_upload_bytes, hidden)
+        app.include_router(uploads, dependencies=limited, responses=REPLIES)
+    if mcp is not None:
+        app.routes.append(mcp.route)
     handle_errors(app, hidden)
+    _wrap(app, settings, limits, metrics)
     return app
+
+
+def _wrap(app: FastAPI, settings: ServerSettings, limits: LimitSettings, metrics: Metrics) -> None:
+    """Put around the application what every request passes, the outermost last."""
+    app.add_middleware(Guard, settings=settings, max_body_bytes=limits.max_body_bytes, metrics=metrics)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+            expose_headers=[REQUEST_ID, "Retry-After"],
+        )
+    app.add_middleware(CorrelationIdMiddleware, header_name=REQUEST_ID)

@@ -1,18 +1,25 @@
-"""Builds: which there are."""
+"""Builds: which there are, and which is live."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from qaserve.api.access import Access
+from qaserve.bundle import BuildId
 from qaserve.engine import Engine
-from qaserve.records import BuildList
+from qaserve.records import BuildInfo, BuildList
 
 
-def routes(engine: Engine) -> APIRouter:
+def routes(engine: Engine, access: Access) -> APIRouter:
     """/v1/builds."""
-    router = APIRouter(tags=["builds"])
+    router = APIRouter(prefix="/v1", tags=["builds"])
 
     @router.get("/builds")
     def builds() -> BuildList:
         """Every build of the corpus, newest first."""
         return BuildList(corpus=engine.corpus, builds=tuple(engine.builds()))
+
+    @router.post("/builds/{build}/activate", dependencies=[Depends(access.write)])
+    def activate(build: BuildId) -> BuildInfo:
+        """Check a build and make it live; the next question is answered from it. The one that was live stays."""
+        return engine.activate(build)
 
     return router

@@ -1,5 +1,6 @@
 """Every error as a document with its HTTP status: no traceback, no path of the machine."""
 
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,11 +16,21 @@ REPLIES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in {
         401: "The key is missing or wrong.",
+        403: "The key may ask, but change nothing.",
         404: "It is not there.",
+        409: "It does not go with what is there or going on now, such as vectors of another encoder.",
+        413: "The request has more bytes or questions than are taken.",
+        421: "The service is not known by the name in the Host header.",
         422: "The request cannot be meant.",
-        503: "The store, the model or the encoder cannot be used now.",
+        429: "This caller has asked too often; Retry-After says when to come back.",
+        503: "The service is busy, or its store, model or encoder cannot be used now.",
+        507: "The disk is full, read-only or failing.",
     }.items()
 }
+
+UNSAID = frozenset({"body", "one", "many"})
+"""Parts of a place that the caller did not write."""
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
@@ -28,18 +39,21 @@ def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
     @app.exception_handler(QaserveError)
     def ours(_: Request, error: QaserveError) -> JSONResponse:
         kind = error.kind
-        return reply(kind.status, kind.code, _without(error.message, hidden), _without(error.hint, hidden))
+        after = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+        return reply(kind.status, kind.code, without(error.message, hidden), without(error.hint, hidden), after)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        where = ".".join(str(part) for part in first["loc"] if part not in UNSAID) or "body"
         value = f" (got {shorten(repr(first['input']), 80)})" if "input" in first and where != "body" else ""
         return reply(422, "invalid_request", f"{where}: {first['msg']}{value}", "/docs describes the request.")
 
     @app.exception_handler(HTTPException)
     def http(_: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        if error.status_code == 400:  # FastAPI's word for a body that is not even text
+            return reply(422, "invalid_request", str(error.detail), "/docs describes the request.")
+        code = CODES.get(error.status_code, "http_error")
         return reply(
             error.status_code, code, str(error.detail), "/docs lists what there is.", dict(error.headers or {})
         )
@@ -56,7 +70,8 @@ def reply(status: int, code: str, message: str, hint: str, headers: dict[str, st
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-def _without(text: str, hidden: tuple[str, ...]) -> str:
+def without(text: str, hidden: tuple[str, ...]) -> str:
+    """A text with each of the hidden ones left out."""
     for secret in hidden:
         text = text.replace(secret, "…")
     return text

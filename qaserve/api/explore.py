@@ -8,7 +8,7 @@ from qaserve.records import ClusterDetail, ClusterList, PairsFound
 
 def routes(engine: Engine) -> APIRouter:
     """/v1/clusters and /v1/pairs."""
-    router = APIRouter(tags=["explore"])
+    router = APIRouter(prefix="/v1", tags=["explore"])
 
     @router.get("/clusters")
     def clusters() -> ClusterList:

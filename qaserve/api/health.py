@@ -1,15 +1,19 @@
-"""Whether the service runs and can answer."""
+"""Whether the service runs and can answer, and its figures."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from qaserve import __version__
+from qaserve.api.access import Access
+from qaserve.api.desk import Desk
 from qaserve.api.errors import REPLIES
+from qaserve.api.metrics import Metrics
 from qaserve.engine import Engine
 from qaserve.records import Health
 
 
-def routes(engine: Engine) -> APIRouter:
-    """/healthz and /readyz, open to everybody."""
+def routes(engine: Engine, desk: Desk, metrics: Metrics, access: Access) -> APIRouter:
+    """/healthz and /readyz, open to everybody, and /metrics."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -17,10 +21,21 @@ def routes(engine: Engine) -> APIRouter:
         """The process runs."""
         return Health(version=__version__)
 
-    @router.get("/readyz", responses={503: REPLIES[503]})
+    @router.get("/readyz", responses={409: REPLIES[409], 503: REPLIES[503]})
     def readyz() -> Health:
         """Questions can be answered: store, model and encoder are there."""
+        desk.check_ready()
         live = engine.load()
         return Health(version=__version__, corpus=engine.corpus, build=live.info.build)
+
+    @router.get(
+        "/metrics",
+        dependencies=[Depends(access.read)],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, 401: REPLIES[401]},
+    )
+    def figures() -> Response:
+        """Figures for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -110,9 +110,7 @@ def _answer(request: AskRequest, settings: Settings) -> AskResult:
     if settings.server.api_url is not None:
         from qaserve.client import Client
 
-        key = settings.server.api_key
-        secret = key.get_secret_value() if key else None
-        with Client(settings.server.api_url, key=secret, timeout=settings.server.api_timeout) as client:
+        with Client.from_settings(settings.server) as client:
             return client.ask(request)
     with open_store(settings.store, "qaserve ask") as store:
         corpus = corpus_to_ask(settings, store)

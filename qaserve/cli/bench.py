@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from qaserve.records import Record
     from train.experiment import Source, Table
     from train.experiments import ExperimentModule
+    from train.load_experiment import LoadReport
     from train.reports import Measured
 
 NAME_WIDTH = 24
 """Of the first column of a table on a narrow terminal."""
 MAX_WIDTH = 400
+LOAD_CLUSTERS = 8
+"""Whose questions are asked."""
 
 bench_app = typer.Typer(help="Measure, on data that nothing was fitted or tuned on.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
@@ -53,6 +56,17 @@ LATENCY_HELP = """Ask known questions and show where the time goes, beside the b
     qaserve bench latency
 
     qaserve bench latency --questions 500 --json
+"""
+
+LOAD_HELP = """Ask a running API (QASERVE_API_URL) by one client, then by many at once, and compare.
+
+Every client asks its next question when it has its answer. The questions are known ones of the live build.
+
+**Examples**
+
+    qaserve bench load
+
+    qaserve bench load --clients 32 --seconds 600 --json
 """
 
 PUBLISH_HELP = """Write the page of results from the reports of experiments, and draw their plots again.
@@ -151,6 +165,46 @@ def latency(
     out.print(f"  total {took.total}; bare encoder {report.bare_encode}, two bare searches {report.bare_searches}")
     out.print(f"  the engine takes {report.over_bare} times its bare parts")
     out.print(f"Bank of W: {report.bank_bytes:,} bytes; as dense matrices {report.dense_bank_bytes:,}")
+
+
+@bench_app.command(help=LOAD_HELP)
+def load(
+    *,
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="How many ask at once.")] = 32,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3_600, help="How long each of the two takes.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """See LOAD_HELP."""
+    import anyio
+
+    from qaserve.client import Client
+    from train import load_experiment
+
+    server = get_settings().server
+    url, secret = server.api_url or server.local_api_url, server.write_key or server.api_key
+    key = secret.get_secret_value() if secret else None
+    with Client(url, key=key, timeout=server.api_timeout) as client:
+        largest = client.clusters().clusters[:LOAD_CLUSTERS]
+        known = [pair.pair.question for one in largest for pair in client.cluster(one.cluster).pairs]
+    with Bars(err).stage("Asking (requests)", None) as advance:
+
+        async def run() -> "LoadReport":
+            return await load_experiment.run(url, key, known, clients=clients, seconds=seconds, advance=advance)
+
+        report = anyio.run(run)
+    if as_json:
+        print(report.model_dump_json(indent=2))
+        return
+    for one in (report.one, report.many):
+        out.print(
+            f"{one.clients:>4} at once: {one.per_second:.1f} answers a second, p50 {one.p50_ms:.0f} ms, "
+            f"p99 {one.p99_ms:.0f} ms, {one.failed} of {one.requests} failed"
+        )
+    out.print(f"{report.ratio} times as many answers a second")
+    if report.memory_before is not None and report.memory_after is not None:
+        out.print(
+            f"Memory of the API: {report.memory_before >> 20} MiB before the many, {report.memory_after >> 20} after"
+        )
 
 
 @bench_app.command(help=PUBLISH_HELP)

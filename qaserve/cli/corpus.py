@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ingest.build import Ingest
     from ingest.builder import Builder
     from ingest.report import IngestReport
+    from qaserve.encoder import Encoder
+    from qaserve.progress import Reporter
     from qaserve.records import EncoderIdentity
     from qaserve.store import Store
 
@@ -49,11 +51,15 @@ A bad line is reported with file, line, field and reason; the rest goes on. The 
     qaserve ingest skills_qa.jsonl --replace --json
 """
 
-FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; nothing is encoded.
+FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.
 
 λ, τ, N, the final softmax and the weight of the words β are chosen by cross-validation over held-out phrasings of the
 build's own pairs; what was tried and how well it did stays in the manifest. The result is a new build, made live;
 `qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs.
+
+With `--feedback` the questions that a pair helped with, of `qaserve feedback export` or lines of `{"question": "…",
+"pair_id": "…"}`, are encoded and W is fitted on them too. They are not found and do not vote, and the next `fit` or
+changing `ingest` is without them unless it is told again.
 
 **Examples**
 
@@ -62,6 +68,8 @@ build's own pairs; what was tried and how well it did stays in the manifest. The
     QASERVE_ANCHOR=2 qaserve fit --json
 
     qaserve fit --prior entropy
+
+    qaserve feedback export --out said.jsonl && qaserve fit --feedback said.jsonl
 """
 
 DISTILL_HELP = """Teach a student what routing and projection do: one small network that needs no votes.
@@ -117,19 +125,27 @@ def fit(
     prior: Annotated[
         str | None, typer.Option(metavar="NAME", help="Importance of the pairs in routing; `uniform` takes it back.")
     ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="JSON Lines of judgements to fit W on too.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """See FIT_HELP."""
+    from ingest.extra import Extra
     from ingest.refit import refit
-    from qaserve.cli.show import show_fit
+    from qaserve.cli.show import show_bad_lines, show_fit
+    from qaserve.judgements import Judged, read_judgements
     from qaserve.store import open_store
 
     settings = get_settings()
+    judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
+    show_bad_lines(err, judged.bad)
     with open_store(settings.store, "qaserve fit") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
+        extra = None if feedback is None else Extra(judged.judgements, encoder)
         with builder.alone("fit"):
-            manifest = refit(builder, prior, encoder)
+            manifest = refit(builder, prior, encoder, extra)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
@@ -185,11 +201,21 @@ def run_ingest(
     settings: Settings, store: "Store", corpus: str, paths: list[Path], *, replace: bool = False, dry_run: bool = False
 ) -> "IngestReport":
     """One ingest with progress bars."""
-    return _ingest(settings, store, corpus).run(paths, replace=replace, dry_run=dry_run)
+    ingest = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
+    return ingest.run(paths, replace=replace, dry_run=dry_run)
 
 
-def make_builder(settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity") -> "Builder":
-    """What makes builds of a corpus, with progress bars."""
+def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
+    """What brings pairs into a corpus."""
+    from ingest.build import Ingest
+
+    return Ingest(make_builder(settings, store, corpus, encoder.identity, reporter), encoder, settings.read)
+
+
+def make_builder(
+    settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity", reporter: "Reporter | None" = None
+) -> "Builder":
+    """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
     from ingest.builder import Builder
 
     return Builder(
@@ -198,13 +224,6 @@ def make_builder(settings: Settings, store: "Store", corpus: str, encoder: "Enco
         settings.store.models_dir,
         corpus,
         fit=settings.fit,
-        reporter=Bars(err),
+        reporter=reporter or Bars(err),
         lock_wait=settings.store.lock_wait,
     )
-
-
-def _ingest(settings: Settings, store: "Store", corpus: str) -> "Ingest":
-    from ingest.build import Ingest
-
-    encoder = make_encoder(settings)
-    return Ingest(make_builder(settings, store, corpus, encoder.identity), encoder, settings.read)

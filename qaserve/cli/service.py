@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import typer
 from rich.markup import escape
 
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, make_encoder, out
-from qaserve.cli.corpus import fetch_corpus, run_ingest
+from qaserve.cli.corpus import fetch_corpus, make_ingest, run_ingest
 from qaserve.errors import FetchError, ServiceError, SettingsError
 from qaserve.settings import Settings, get_settings
 
@@ -44,25 +45,33 @@ def serve() -> None:
     """Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."""
     import uvicorn
 
+    from ingest.jobs import Jobs
     from qaserve.api import create_app
+    from qaserve.api.logs import configure
     from qaserve.engine import Engine
+    from qaserve.feedback import FeedbackLog
     from qaserve.store import open_store
 
     settings = get_settings()
+    configure(settings.server)
     _free_port("QASERVE_PORT", settings.server.host, settings.server.port)
     purpose = f"qaserve serve, {settings.server.local_api_url}"
     with open_store(settings.store, purpose) as store:
         encoder = make_encoder(settings)
         engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.routing)
         engine.load()
-        encoder.encode_questions(["the first forward pass is slow"])
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
-        uvicorn.run(
-            create_app(engine, settings.server, hidden),
-            host=settings.server.host,
-            port=settings.server.port,
-            log_level="warning",
-        )
+        log = FeedbackLog(settings.store.data_dir, engine.corpus)
+        make = partial(make_ingest, settings, store, engine.corpus, encoder)
+        with Jobs(settings.store.data_dir, engine.corpus, make, waiting=settings.limits.waiting_jobs) as jobs:
+            uvicorn.run(
+                create_app(engine, settings.server, settings.limits, hidden, log=log, jobs=jobs),
+                host=settings.server.host,
+                port=settings.server.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+            )
 
 
 @app.command()

@@ -10,10 +10,13 @@ from rich.text import Text
 
 from ingest.report import IngestReport
 from qaserve.bundle import Manifest
+from qaserve.judgements import BadLine, said
 from qaserve.records import Answer, AskResult, BuildInfo, Trace
 from qaserve.text import shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ingest.refit import DistillReport
 
 HITS_SHOWN = 8
@@ -259,6 +262,12 @@ def show_fit(console: Console, manifest: Manifest) -> None:
     )
     if manifest.prior != "uniform":
         console.print(f"  pairs are weighed by their importance: {manifest.prior}")
+    if manifest.feedback is not None:
+        extra = manifest.feedback
+        console.print(
+            f"  W is fitted on {extra.rows} judged questions too; {extra.repeated} were a pair's own, "
+            f"{extra.unknown} are of pairs that are not here"
+        )
     if tuning is None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
@@ -266,6 +275,14 @@ def show_fit(console: Console, manifest: Manifest) -> None:
         f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
         f"{tuning.queries} held-out questions in {tuning.folds} folds"
     )
+
+
+def show_bad_lines(console: Console, bad: "Sequence[BadLine]") -> None:
+    """Lines of a file that are no judgements."""
+    for one in bad[:REJECTIONS_SHOWN]:
+        console.print(Text(f"no judgement: {said(one)}"))
+    if len(bad) > REJECTIONS_SHOWN:
+        console.print(f"… and {len(bad) - REJECTIONS_SHOWN} more lines that are no judgements")
 
 
 def show_distilled(console: Console, report: "DistillReport") -> None:

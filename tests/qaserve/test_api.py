@@ -33,8 +33,8 @@ def client(engine, serve_app):
 
 
 def test_ask_answers_what_the_engine_answers(http, engine, monkeypatch):
-    given, ask = [], engine.ask
-    monkeypatch.setattr(engine, "ask", lambda request: given.append(ask(request)) or given[-1])
+    given, answer = [], engine.answer
+    monkeypatch.setattr(engine, "answer", lambda *parts: given.append(answer(*parts)) or given[-1])
     body = http.post("/v1/ask", json={"question": QUESTION, "top_k": 3}).json()
     assert body == given[0].model_dump(mode="json")
     assert len(body["answers"]) == 3
@@ -100,7 +100,7 @@ def test_what_is_not_there_is_a_404_in_the_same_shape(http):
 
 
 def test_a_bug_shows_nothing_of_its_insides(http, engine, monkeypatch):
-    monkeypatch.setattr(engine, "ask", lambda _: 1 / 0)
+    monkeypatch.setattr(engine, "answer", lambda *_: 1 / 0)
     reply = http.post("/v1/ask", json={"question": "x"})
     assert reply.status_code == 500
     assert reply.json()["error"] == {
@@ -123,10 +123,10 @@ def test_readiness_follows_the_store(http, engine, monkeypatch):
 
 
 def test_folders_of_the_machine_are_not_told(engine, monkeypatch):
-    def broken(_):
+    def broken(*_):
         raise BundleError("a file is missing from /secret/place/models/x", hint="see /secret/place/models")
 
-    monkeypatch.setattr(engine, "ask", broken)
+    monkeypatch.setattr(engine, "answer", broken)
     app = create_app(engine, ServerSettings(), hidden=("/secret/place/models",))
     with TestClient(app) as http:
         reply = http.post("/v1/ask", json={"question": "x"})
@@ -181,10 +181,10 @@ def test_the_client_says_who_does_not_answer_or_talks_nonsense(unused_port, http
 
 @pytest.mark.parametrize("kind", TABLE)
 def test_every_error_reaches_a_caller_as_itself(client, http, engine, monkeypatch, kind):
-    def fail(_):
+    def fail(*_):
         raise kind("it happened", hint="do this")
 
-    monkeypatch.setattr(engine, "ask", fail)
+    monkeypatch.setattr(engine, "answer", fail)
     assert http.post("/v1/ask", json={"question": "x"}).status_code == TABLE[kind].status
     with pytest.raises(QaserveError, match="it happened") as raised:
         client.ask(AskRequest(question="x"))

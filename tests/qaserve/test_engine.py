@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from qaserve import bundle as bundles
-from qaserve.engine import MAX_QUESTION_CHARS, Engine
+from qaserve.engine import Engine
 from qaserve.errors import BundleError, EncoderMismatchError, NotFoundError, UsageError
 from qaserve.projection import project_by_pairs
 from qaserve.records import AskRequest
 from qaserve.routing import final_softmax, redistribute, softmax
-from qaserve.settings import RoutingSettings
+from qaserve.settings import MAX_ASKED_CHARS, RoutingSettings
 
 NOBODY = ("centroid", "pair")
 QUESTION = "Which recipe gives the best bread and cheese?"
@@ -174,7 +174,7 @@ def test_a_question_that_is_none_is_refused(engine, question, message):
         engine.ask(AskRequest(question=question))
 
 
-@pytest.mark.parametrize("question", ["?", "x" * MAX_QUESTION_CHARS, "日本語の質問", "🙂", "\u200fمرحبا", "a\tb\nc"])
+@pytest.mark.parametrize("question", ["?", "x" * MAX_ASKED_CHARS, "日本語の質問", "🙂", "\u200fمرحبا", "a\tb\nc"])
 def test_odd_questions_are_answered(engine, question):
     assert engine.ask(AskRequest(question=question)).answers
 

@@ -1,0 +1,290 @@
+"""Ingests as jobs: one at a time, in the background, with progress; each can be cancelled, and survives a restart.
+
+A job is a small JSON file, written whole. It is `queued`, then `running`, then `done`, `failed` or `cancelled`; one
+that a process left behind when it ended is `interrupted`. What was sent lies in a folder beside it until the job ends.
+"""
+
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from ingest.build import Ingest
+from qaserve.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
+from qaserve.files import written_beside
+from qaserve.progress import Advance, Reporter
+from qaserve.records import ErrorDetail
+from qaserve.replies import IngestOptions, Job, JobList, JobStage
+from qaserve.store import now
+
+FOLDER = "jobs"
+KEPT = 100
+"""How many jobs that have ended are remembered."""
+RETRY_SECONDS = 30.0
+"""When it is worth asking again for a place."""
+MakeIngest = Callable[[Reporter], Ingest]
+
+log = logging.getLogger(__name__)
+
+
+class _CancelledError(Exception):
+    """Raised inside a job's work, between two batches, to end it."""
+
+
+class _Work:
+    """A job with what only this process knows of it. Also the reporter that its ingest tells how far it is."""
+
+    def __init__(self, job: Job, file: Path, on_stage: Callable[[], None]) -> None:
+        self.job = job
+        self.file = file
+        self.future: Future[None] | None = None
+        self.cancelled = threading.Event()
+        self._on_stage = on_stage
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Advance]:
+        """Enter a stage of the ingest; being told of progress is where a job can be ended."""
+        self._check()
+        before = self.job.stages
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            self._check()
+            done += more
+            self._show((*before, JobStage(name=name, done=done, total=total)))
+
+        self._show((*before, JobStage(name=name, done=0, total=total)))
+        self._on_stage()
+        yield advance
+        self._show((*before, JobStage(name=name, done=done, total=done if total is None else total)))
+
+    def _check(self) -> None:
+        if self.cancelled.is_set():
+            raise _CancelledError
+
+    def _show(self, stages: tuple[JobStage, ...]) -> None:
+        self.job = self.job.model_copy(update={"stages": stages})
+
+
+class Jobs:
+    """The jobs of one corpus. Safe to share between threads; one process at a time has them."""
+
+    def __init__(self, data_dir: Path, corpus: str, make: MakeIngest, *, waiting: int) -> None:
+        """Take up what an earlier process left, and wait for work; close it, or use it as a context manager.
+
+        Args:
+            data_dir: Where jobs and what was sent are kept.
+            corpus: Which corpus they change.
+            make: Makes what does the work, with the reporter that follows it.
+            waiting: How many may wait besides the one that runs.
+
+        Raises:
+            StoreLockedError: Another process has them.
+        """
+        self.corpus = corpus
+        self._folder = data_dir / FOLDER / corpus
+        self._uploads = self._folder / "uploads"
+        self._make, self._waiting = make, waiting
+        self._lock = threading.RLock()
+        self._incoming = 0
+        self._closing = False
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._owner = FileLock(self._folder / "jobs.lock", timeout=0)
+        try:
+            self._owner.acquire()
+        except Timeout as error:
+            raise StoreLockedError(
+                f"another process runs the jobs of corpus {corpus!r} in {data_dir}",
+                hint="Stop it, or give this one a QASERVE_DATA_DIR of its own.",
+            ) from error
+        self._works = {work.job.id: work for work in self._left_behind()}
+        shutil.rmtree(self._uploads, ignore_errors=True)
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
+
+    def __enter__(self) -> Self:
+        """Use as a context manager to close it for certain."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """End what runs between two batches, and leave it and what waits as interrupted."""
+        with self._lock:
+            self._closing = True
+            unfinished = [work for work in self._works.values() if not work.job.ended]
+            for work in unfinished:
+                work.cancelled.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for work in unfinished:
+            if not work.job.ended:
+                self._end(work, state="interrupted")
+        self._owner.release()
+
+    # What there is
+
+    def listed(self) -> JobList:
+        """All that are remembered, newest first."""
+        with self._lock:
+            jobs = [work.job.model_copy(update={"report": None}) for work in self._works.values()]
+        return JobList(corpus=self.corpus, jobs=tuple(reversed(jobs)))
+
+    def get(self, job: str) -> Job:
+        """One job. Raises NotFoundError where there is none of that id."""
+        with self._lock:
+            return self._find(job).job
+
+    def _find(self, job: str) -> _Work:
+        if job not in self._works:
+            raise NotFoundError(f"no job {job!r}", hint=f"The last {KEPT} are remembered; GET /v1/jobs lists them.")
+        return self._works[job]
+
+    # What is done with them
+
+    @contextmanager
+    def receiving(self) -> Iterator[Path]:
+        """A folder for what is being sent; what is still in it afterwards is deleted.
+
+        Raises:
+            BusyError: Too many jobs wait already.
+        """
+        with self._lock:
+            waiting = self._incoming + sum(work.job.state == "queued" for work in self._works.values())
+            if waiting >= self._waiting:
+                error = BusyError(
+                    f"{waiting} jobs wait already; at most {self._waiting} may",
+                    hint="Send it again when one has ended; GET /v1/jobs shows them.",
+                )
+                error.retry_after = RETRY_SECONDS
+                raise error
+            self._incoming += 1
+        folder = self._uploads / uuid.uuid4().hex
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            with self._lock:
+                self._incoming -= 1
+
+    def submit(self, file: Path, options: IngestOptions) -> Job:
+        """Queue an ingest of a file in a folder of `receiving`; the file is moved to the job's own.
+
+        Raises:
+            BusyError: This process is about to end.
+            StoreWriteError: The job cannot be written down; nothing is queued.
+        """
+        with self._lock:
+            if self._closing:
+                raise BusyError("no job is taken any more: the server stops", hint="Send it again when it is back.")
+            name = uuid.uuid4().hex
+            own = self._upload_of(name) / file.name
+            own.parent.mkdir(parents=True)
+            job = Job(id=name, corpus=self.corpus, source=file.name, options=options, state="queued", created=now())
+            work = _Work(job, own, on_stage=lambda: self._save(work))
+            try:
+                self._save(work)
+                file.replace(own)
+            except BaseException:
+                self._forget(name)
+                raise
+            self._works[name] = work
+            work.future = self._pool.submit(self._run, work)
+            return job
+
+    def cancel(self, job: str) -> Job:
+        """End a job: at once where it waits, between two batches where it runs. The live build stays as it is.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            ConflictError: It has ended already.
+        """
+        with self._lock:
+            work = self._find(job)
+            if work.job.ended:
+                raise ConflictError(
+                    f"job {job} is {work.job.state} already", hint="An earlier build can be made live again instead."
+                )
+            work.cancelled.set()
+            if work.future is not None and work.future.cancel():
+                self._end(work, state="cancelled")
+            return work.job
+
+    # The work
+
+    def _run(self, work: _Work) -> None:
+        options = work.job.options
+        try:
+            self._change(work, state="running", started=now())
+            report = self._make(work).run([work.file], **options.model_dump())
+        except _CancelledError:
+            self._end(work, state="interrupted" if self._closing else "cancelled")
+        except QaserveError as error:
+            self._fail(work, ErrorDetail(code=error.kind.code, message=error.message, hint=error.hint))
+        except Exception:
+            # A bug must end the job, and not the thread that all jobs need.
+            log.exception("job %s", work.job.id)
+            detail = ErrorDetail(code="internal", message="something went wrong inside", hint="The log says more.")
+            self._fail(work, detail)
+        else:
+            self._end(work, state="done", report=report)
+
+    def _fail(self, work: _Work, error: ErrorDetail) -> None:
+        self._end(work, state="failed", error=error)
+
+    def _end(self, work: _Work, **changes: Any) -> None:
+        """Write down how a job ended. Where even that fails, the next process will find it interrupted."""
+        shutil.rmtree(work.file.parent, ignore_errors=True)
+        with self._lock:
+            with suppress(QaserveError):
+                self._change(work, **changes, finished=now())
+            ended = [name for name, other in self._works.items() if other.job.ended]
+            for name in ended[: max(0, len(ended) - KEPT)]:
+                del self._works[name]
+                self._forget(name)
+
+    def _change(self, work: _Work, **changes: Any) -> None:
+        with self._lock:
+            work.job = work.job.model_copy(update=changes)
+            self._save(work)
+
+    # On the disk
+
+    def _save(self, work: _Work) -> None:
+        with written_beside(self._path_of(work.job.id)) as fresh:
+            fresh.write_text(work.job.model_dump_json(), encoding="utf-8")
+
+    def _forget(self, name: str) -> None:
+        self._path_of(name).unlink(missing_ok=True)
+        shutil.rmtree(self._upload_of(name), ignore_errors=True)
+
+    def _left_behind(self) -> Sequence[_Work]:
+        """What an earlier process wrote down; what it did not end is interrupted. A file of another version is left."""
+        found = []
+        for path in self._folder.glob("*.json"):
+            with suppress(ValidationError):
+                job = Job.model_validate_json(path.read_bytes())
+                work = _Work(job, self._upload_of(job.id) / job.source, on_stage=lambda: None)
+                if not job.ended:
+                    self._change(work, state="interrupted", finished=now())
+                found.append(work)
+        return sorted(found, key=lambda work: work.job.created)
+
+    def _path_of(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+    def _upload_of(self, name: str) -> Path:
+        return self._uploads / name

@@ -1,0 +1,111 @@
+"""`qaserve mcp`."""
+
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from qaserve.cli.base import app, corpus_to_ask, corpus_to_fill, make_encoder
+from qaserve.cli.corpus import run_ingest
+from qaserve.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from qaserve.engine import Engine
+    from qaserve.mcp.results import Added, NewPair
+    from qaserve.store import Store
+
+HELP = """Serve an agent over the Model Context Protocol, on stdin and stdout.
+
+Tools: search_skills, explain_routing, get_pair, list_clusters, corpus_status and, with --write, add_pairs.
+With QASERVE_API_URL set it asks that API, so that it works beside `make run`; otherwise it opens the data folder at the
+first call and keeps it. With QASERVE_MCP_HTTP=true the API serves the same tools at /mcp.
+
+**Examples**
+
+    qaserve mcp
+
+    QASERVE_API_URL=http://127.0.0.1:8000 qaserve mcp
+
+    claude mcp add qaserve -- qaserve mcp
+"""
+
+
+@app.command(help=HELP)
+def mcp(
+    *,
+    write: Annotated[
+        bool, typer.Option("--write", help="Offer add_pairs too; as QASERVE_MCP_WRITE=true does.")
+    ] = False,
+) -> None:
+    """See HELP."""
+    from qaserve.client import Client
+    from qaserve.mcp import create_server
+    from qaserve.mcp.source import EngineSource
+
+    settings = get_settings()
+    writable = write or settings.server.mcp_write
+    with ExitStack() as stack:
+        if settings.server.api_url is not None:
+            client = stack.enter_context(Client.from_settings(settings.server))
+            server = create_server(client)
+        else:
+            local = stack.enter_context(DataFolder(settings))
+            server = create_server(EngineSource(local.engine), local.add if writable else None)
+        server.run("stdio")
+
+
+class DataFolder:
+    """The engine over the data folder, opened when it is first needed: an agent that asks nothing keeps nobody out."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remember what to open."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._opened = ExitStack()
+        self._store: Store | None = None
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> Self:
+        """Use as a context manager to let go of the folder."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Let go of the folder."""
+        self._opened.close()
+
+    def engine(self) -> "Engine":
+        """The engine. What keeps it from being there is raised anew at every call, until it is mended."""
+        from qaserve.engine import Engine
+
+        with self._lock:
+            if self._engine is None:
+                settings, store = self._settings, self._open()
+                corpus = corpus_to_ask(settings, store)
+                self._engine = Engine(
+                    store, make_encoder(settings), settings.store.models_dir, corpus, settings.routing
+                )
+            return self._engine
+
+    def add(self, pairs: "Sequence[NewPair]") -> "Added":
+        """Bring pairs in as an ingest of a file would."""
+        from qaserve.mcp.results import Added
+
+        with self._lock, tempfile.TemporaryDirectory() as folder:
+            store, path = self._open(), Path(folder) / "agent.jsonl"
+            path.write_text("".join(pair.model_dump_json(exclude_none=True) + "\n" for pair in pairs), encoding="utf-8")
+            report = run_ingest(self._settings, store, corpus_to_fill(self._settings, store, [path]), [path])
+        return Added.of(report)
+
+    def _open(self) -> "Store":
+        from qaserve.store import open_store
+
+        if self._store is None:
+            self._store = self._opened.enter_context(open_store(self._settings.store, "qaserve mcp"))
+        return self._store

@@ -1,0 +1,61 @@
+"""Where the tools get their answers: from an API through its client, or from an engine in this process."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from qaserve import __version__
+from qaserve.engine import Engine
+from qaserve.mcp.results import Added, NewPair
+from qaserve.records import AskRequest, AskResult, BuildList, ClusterList, Health, PairsFound
+
+Add = Callable[[Sequence[NewPair]], Added]
+
+
+class Source(Protocol):
+    """What the tools need. `qaserve.client.Client` is one."""
+
+    def ask(self, request: AskRequest) -> AskResult:
+        """Answer a question."""
+
+    def pairs(self, identifier: str) -> PairsFound:
+        """The pairs of an id."""
+
+    def clusters(self) -> ClusterList:
+        """Every cluster."""
+
+    def builds(self) -> BuildList:
+        """Every build."""
+
+    def ready(self) -> Health:
+        """Whether questions can be answered; raises what keeps it from that."""
+
+
+class EngineSource:
+    """An engine of this process."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        """Remember how to get at the engine; it is got at every call, so that it may come into being late."""
+        self._engine = engine
+
+    def ask(self, request: AskRequest) -> AskResult:
+        """Answer a question."""
+        return self._engine().ask(request)
+
+    def pairs(self, identifier: str) -> PairsFound:
+        """The pairs of an id."""
+        return self._engine().pairs(identifier)
+
+    def clusters(self) -> ClusterList:
+        """Every cluster."""
+        live = self._engine().load()
+        return ClusterList(build=live.info.build, clusters=live.clusters)
+
+    def builds(self) -> BuildList:
+        """Every build."""
+        engine = self._engine()
+        return BuildList(corpus=engine.corpus, builds=tuple(engine.builds()))
+
+    def ready(self) -> Health:
+        """Whether questions can be answered."""
+        engine = self._engine()
+        return Health(version=__version__, corpus=engine.corpus, build=engine.load().info.build)

@@ -1,0 +1,114 @@
+"""The API does what its OpenAPI document says, whatever it is sent."""
+
+import json
+from contextlib import suppress
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from qaserve.api import create_app
+from qaserve.records import AskRequest, AskResult
+from qaserve.settings import ServerSettings
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(sorted(AskRequest.model_fields))
+
+
+@pytest.fixture
+def app(engine):
+    return create_app(engine, ServerSettings())
+
+
+@pytest.fixture
+def document(app):
+    """The document without its keys, which this application does not ask for: a request without one is not wrong."""
+    for operations in app.openapi()["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)
+    return schemathesis.openapi.from_asgi("/openapi.json", app)
+
+
+@pytest.fixture
+def http(app):
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("mode", "must"),
+    [
+        (GenerationMode.POSITIVE, {"/healthz", "/readyz", "/v1/ask", "/v1/pairs/{identifier}"}),
+        (GenerationMode.NEGATIVE, {"/v1/ask", "/v1/clusters/{number}"}),
+    ],
+    ids=["as described", "not as described"],
+)
+def test_every_operation_keeps_its_promises(document, mode, must):
+    done = set()
+    for operation in (found.ok() for found in document.get_all_operations()):
+
+        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def keeps_them(case):
+            done.add(case.operation.path)
+            case.call_and_validate(checks=CHECKS)
+
+        with suppress(Unsatisfiable):  # an operation that takes anything cannot be used wrongly
+            keeps_them()
+    assert done >= must
+
+
+@MANY
+@given(question=st.text())
+def test_any_text_is_answered_or_refused_as_documented(http, question):
+    reply = http.post("/v1/ask", json={"question": question, "top_k": 1})
+    if reply.status_code == 200:
+        assert AskResult.model_validate_json(reply.content).question == question.strip()
+    else:
+        assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_request")
+
+
+@MANY
+@given(body=JSON_VALUES | st.dictionaries(FIELDS, JSON_VALUES))
+def test_any_json_is_answered_or_refused_as_documented(http, body):
+    reply = http.post("/v1/ask", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    documented = http.app.openapi()["paths"]["/v1/ask"]["post"]["responses"]
+    assert str(reply.status_code) in documented
+    assert reply.status_code < 500
+    assert reply.status_code == 200 or reply.json()["error"]["message"]
+
+
+@MANY
+@given(body=st.binary())
+def test_any_bytes_are_refused_as_documented(http, body):
+    reply = http.post("/v1/ask", content=body, headers={"Content-Type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_request")
+
+
+def test_examples_of_the_document_work(http):
+    body = http.get("/openapi.json").json()["paths"]["/v1/ask"]["post"]["requestBody"]
+    examples = body["content"]["application/json"]["examples"]
+    assert len(examples) >= 2
+    for example in examples.values():
+        assert http.post("/v1/ask", json=example["value"]).status_code == 200

@@ -1,0 +1,108 @@
+"""The measurement behind `qaserve bench golden`: how the live build answers questions that people judged."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from qaserve.engine import Engine
+from qaserve.errors import CorpusError
+from qaserve.judgements import BadLine, Judged, KnownPairs
+from qaserve.progress import Advance
+from qaserve.records import AskRequest, Record, StoredPair
+from qaserve.settings import MAX_TOP_K
+from train.metrics import summarize
+
+ANSWERS = Field(description=f"Among the first {MAX_TOP_K} answers; null: there are no such judgements.")
+
+
+class Found(Record):
+    """How questions were answered whose answer is known."""
+
+    questions: int
+    mrr: float
+    hit1: float
+    hit3: float
+    hit5: float
+    ndcg10: float
+    abstained: float = Field(description="Share of them where nothing was said to answer, though something does.")
+
+
+class StillFirst(Record):
+    """How often a pair comes first that was said not to help."""
+
+    questions: int
+    first: int
+    share: float
+
+
+class GoldenReport(Record):
+    """The live build, judged by a file of judgements."""
+
+    build: str
+    corpus: str
+    file: str
+    helpful: Found | None = ANSWERS
+    unhelpful: StillFirst | None = ANSWERS
+    unknown: int = Field(description="Judgements of pairs that the live build does not have; they are left out.")
+    bad: tuple[BadLine, ...] = Field(description="Lines that are no judgements.")
+
+
+def run(engine: Engine, judged: Judged, file: str, advance: Advance) -> GoldenReport:
+    """Ask every question and see where the intent of its pair comes.
+
+    Args:
+        engine: Over the live build.
+        judged: What people said.
+        file: Name of the file that says so, for the report.
+        advance: Told 1 after each question.
+
+    Raises:
+        CorpusError: The live build has none of the pairs.
+    """
+    build = engine.load().info.build
+    known = KnownPairs(vectors.stored for vectors in engine.store.scroll(engine.corpus, build))
+    ranks: list[float] = []
+    abstained: list[bool] = []
+    first: list[bool] = []
+    unknown = 0
+    for judgement in judged.judgements:
+        pairs = known.of(judgement)
+        if not pairs:
+            unknown += 1
+        elif judgement.helpful:
+            rank, silent = _asked(engine, judgement.question, pairs)
+            ranks.append(rank)
+            abstained.append(silent)
+        else:
+            answers = engine.ask(AskRequest(question=judgement.question, top_k=1, explain=False)).answers
+            first.append(answers[0].id in {stored.id for stored in pairs})
+        advance(1)
+    if not ranks and not first:
+        raise CorpusError(
+            f"build {build} of corpus {engine.corpus!r} has none of the {unknown} pairs that {file} names",
+            hint="Is QASERVE_CORPUS the corpus that these judgements are on?",
+        )
+    return GoldenReport(
+        build=build,
+        corpus=engine.corpus,
+        file=file,
+        helpful=_found(ranks, abstained) if ranks else None,
+        unhelpful=StillFirst(questions=len(first), first=sum(first), share=sum(first) / len(first)) if first else None,
+        unknown=unknown,
+        bad=judged.bad,
+    )
+
+
+def _asked(engine: Engine, question: str, pairs: Sequence[StoredPair]) -> tuple[float, bool]:
+    """Rank of the first answer of a wanted intent, infinite where none is listed, and whether the engine abstained."""
+    wanted = {stored.pair.cluster_id for stored in pairs}
+    result = engine.ask(AskRequest(question=question, top_k=MAX_TOP_K, explain=False))
+    ranks = (float(answer.rank) for answer in result.answers if answer.cluster_id in wanted)
+    return next(ranks, math.inf), result.confidence.abstained
+
+
+def _found(ranks: Sequence[float], abstained: Sequence[bool]) -> Found:
+    figures = {name: round(value, 6) for name, value in summarize(np.array(ranks)).items()}
+    return Found(questions=len(ranks), **figures, abstained=round(sum(abstained) / len(abstained), 6))
