@@ -76,7 +76,7 @@ def failing(times, kind, wanted):
 
 
 def failing_from(number, kind):
-    """A fault at the request of this number, counted from 0: `gone` for all that come after too, `late` for it alone."""
+    """A fault at the request of this number, from 0: `gone` holds for all that come after, `late` for it alone."""
     count = [-1]
 
     def fault(*_):
