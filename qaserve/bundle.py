@@ -96,6 +96,15 @@ class StudentInfo(Record):
     )
 
 
+class Clustering(Record):
+    """How the answers lay when the clusters were made, in this build or in one before it: what drift is measured by."""
+
+    effective_rank: float
+    inertia: float = Field(description="Mean squared distance of an answer to the mean of its cluster.")
+    far: float = Field(description="95th percentile of those distances.")
+    changed: int = Field(description="Pairs that came, went or got another answer since.")
+
+
 class FittedFeedback(Record):
     """What people said of answers, as further rows that W was fitted on."""
 
@@ -128,7 +137,10 @@ class Manifest(Record):
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="Sizes, and how well held-out phrasings and golden questions are answered."
+    )
+    clustering: Clustering | None = Field(None, description="Null: made before drift was measured.")
     clusters: tuple[ClusterInfo, ...]
     files: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z]+$")], FileEntry]
 
@@ -255,6 +267,14 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
                 hint=hint,
             )
     return Bundle(manifest, _unpack(manifest, contents, hint), entry_for(raw).sha256)
+
+
+def read_manifest(models_dir: Path, corpus: str, build: str) -> Manifest | None:
+    """What a bundle says of itself, its tensors unchecked; None where that cannot be read."""
+    try:
+        return Manifest.model_validate_json((folder_of(models_dir, corpus, build) / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:

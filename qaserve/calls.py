@@ -1,26 +1,55 @@
 """What can be asked of the HTTP API, each thing once: method, path, body and the record that comes back."""
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
-from urllib.parse import quote
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote, urlencode
 
 from pydantic import JsonValue
 
-from qaserve.records import AskRequest, AskResult, BuildList, ClusterDetail, ClusterList, Health, PairsFound, Record
+from qaserve.records import (
+    AskRequest,
+    AskResult,
+    BuildInfo,
+    BuildList,
+    ClusterDetail,
+    ClusterList,
+    Health,
+    PairsFound,
+    Record,
+)
+from qaserve.replies import (
+    FeedbackKept,
+    FeedbackPage,
+    FeedbackRequest,
+    IngestOptions,
+    IngestRequest,
+    Job,
+    JobList,
+)
 
 T = TypeVar("T", bound=Record)
+LINES = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
     """One thing to ask of the API."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     reply: type[T]
     json: JsonValue = None
     repeatable: bool = True
     """Whether sending it twice does no harm: true of what reads and asks."""
+    lines: bytes | None = None
+    """JSON Lines as the body, instead of `json`."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body as httpx takes it."""
+        if self.lines is None:
+            return {"json": self.json}
+        return {"content": self.lines, "headers": {"Content-Type": LINES}}
 
 
 def ask(request: AskRequest) -> Call[AskResult]:
@@ -46,6 +75,47 @@ def pairs(identifier: str) -> Call[PairsFound]:
 def builds() -> Call[BuildList]:
     """Every build of the corpus."""
     return Call("GET", "/v1/builds", BuildList)
+
+
+def activate(build: str) -> Call[BuildInfo]:
+    """Make a build live. It may be said twice: the second time changes nothing."""
+    return Call("POST", f"/v1/builds/{quote(build, safe='')}/activate", BuildInfo)
+
+
+def say(request: FeedbackRequest) -> Call[FeedbackKept]:
+    """Say whether a pair helped with a question."""
+    return Call("POST", "/v1/feedback", FeedbackKept, json=request.model_dump(mode="json"), repeatable=False)
+
+
+def feedback(limit: int = 100, after: int = 0) -> Call[FeedbackPage]:
+    """What was said, oldest first; `after` is `next` of the page before."""
+    return Call("GET", f"/v1/feedback?{urlencode({'limit': limit, 'after': after})}", FeedbackPage)
+
+
+def ingest(request: IngestRequest) -> Call[Job]:
+    """Bring pairs in; gives the job that does it."""
+    return Call("POST", "/v1/ingest", Job, json=request.model_dump(mode="json"), repeatable=False)
+
+
+def upload(name: str, lines: bytes, options: IngestOptions | None = None) -> Call[Job]:
+    """Bring in the pairs of a JSON Lines file of this name; gives the job that does it."""
+    said = (options or IngestOptions()).model_dump(mode="json") | {"name": name}
+    return Call("POST", f"/v1/ingest?{urlencode(said)}", Job, repeatable=False, lines=lines)
+
+
+def jobs() -> Call[JobList]:
+    """Every job, newest first, without its report."""
+    return Call("GET", "/v1/jobs", JobList)
+
+
+def job(identifier: str) -> Call[Job]:
+    """How far a job is, and what it did."""
+    return Call("GET", f"/v1/jobs/{quote(identifier, safe='')}", Job)
+
+
+def cancel(identifier: str) -> Call[Job]:
+    """Cancel a job."""
+    return Call("DELETE", f"/v1/jobs/{quote(identifier, safe='')}", Job, repeatable=False)
 
 
 def ready() -> Call[Health]:

@@ -153,7 +153,7 @@ class Client(_Api):
         while True:
             time.sleep(pause)
             try:
-                outcome: Outcome = self._http.request(call.method, call.path, json=call.json)
+                outcome: Outcome = self._http.request(call.method, call.path, **call.body)
             except httpx.HTTPError as error:
                 outcome = error
             try:
@@ -167,6 +167,14 @@ class Client(_Api):
     cluster = _sync(calls.cluster)
     pairs = _sync(calls.pairs)
     builds = _sync(calls.builds)
+    activate = _sync(calls.activate)
+    say = _sync(calls.say)
+    feedback = _sync(calls.feedback)
+    ingest = _sync(calls.ingest)
+    upload = _sync(calls.upload)
+    jobs = _sync(calls.jobs)
+    job = _sync(calls.job)
+    cancel = _sync(calls.cancel)
     ready = _sync(calls.ready)
 
 
@@ -199,7 +207,7 @@ class AsyncClient(_Api):
         while True:
             await asyncio.sleep(pause)
             try:
-                outcome: Outcome = await self._http.request(call.method, call.path, json=call.json)
+                outcome: Outcome = await self._http.request(call.method, call.path, **call.body)
             except httpx.HTTPError as error:
                 outcome = error
             try:
@@ -213,4 +221,12 @@ class AsyncClient(_Api):
     cluster = _async(calls.cluster)
     pairs = _async(calls.pairs)
     builds = _async(calls.builds)
+    activate = _async(calls.activate)
+    say = _async(calls.say)
+    feedback = _async(calls.feedback)
+    ingest = _async(calls.ingest)
+    upload = _async(calls.upload)
+    jobs = _async(calls.jobs)
+    job = _async(calls.job)
+    cancel = _async(calls.cancel)
     ready = _async(calls.ready)

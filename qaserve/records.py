@@ -263,6 +263,9 @@ class BuildInfo(Record):
     clusters: int
     encoder: str
     sources: tuple[str, ...]
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="As its manifest has them; none where that is broken."
+    )
 
 
 class PairsFound(Record):

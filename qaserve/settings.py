@@ -16,6 +16,7 @@ NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins w
 RoutingName = Literal["question", "question2", "centroid"]
 ProjectionName = Literal["cluster", "pair", "student", "none"]
 RankForm = Literal["participation", "entropy"]
+DriftMode = Literal["recluster", "recommend"]
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 
@@ -81,7 +82,12 @@ class EncoderSettings(_Section):
     """Which model turns text into vectors."""
 
     encoder: str = Field("minilm", min_length=1, description="minilm, mpnet, nomic, a model id, or a model folder.")
-    encoder_batch: int = Field(64, ge=1, le=1024, description="Texts per forward pass.")
+    encoder_batch: int = Field(
+        8,
+        ge=1,
+        le=1024,
+        description="Texts per forward pass; a question waits for one at most while others are encoded.",
+    )
 
 
 class ReadSettings(_Section):
@@ -109,6 +115,12 @@ class FitSettings(_Section):
         gt=0,
         lt=1,
         description="So many of the questions not abstained on have an answer here, were half of all such.",
+    )
+    drift: DriftMode = Field(
+        "recluster", description="Where pairs no longer lie as they did: recluster, or recommend it only."
+    )
+    gate_tolerance: float = Field(
+        0.02, ge=0, le=1, description="A new build may have so much less MRR than the live one; `--force` overrides."
     )
 
 

@@ -4,7 +4,6 @@ A build of a corpus is the collection `<corpus>@<build>`; the alias `<corpus>` p
 pair with two named vectors, `question` and `answer`, cosine, so every score is a cosine: higher is nearer.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -25,10 +24,13 @@ from qaserve.records import EncoderIdentity, Filters, Record, StoredPair
 from qaserve.settings import StoreSettings
 from qaserve.store_connection import Holder, connect_embedded, translated
 from qaserve.store_server import connect_server, layout, wait_until_green
+from qaserve.turns import Turns
 
 PAGE = 256
 REQUEST_BYTES = 16 << 20
 """Half of what a server takes in one request unless it is told otherwise. A larger point goes alone."""
+EMBEDDED_STEP = 16
+"""Points that embedded Qdrant writes before a search may pass: it commits each by itself."""
 INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 METADATA_KEY = "qaserve"
 NO_FILTER = Filters()
@@ -101,7 +103,7 @@ class Store:
         self.where = where
         self.embedded = server is None
         # Embedded Qdrant is not thread-safe: a read during a write fails. One lock guards it; a server needs none.
-        self._lock = threading.RLock() if self.embedded else nullcontext()
+        self._lock = Turns() if self.embedded else nullcontext()
 
     def __enter__(self) -> Self:
         """Use as a context manager to close it for certain."""
@@ -236,8 +238,10 @@ class Store:
                 files.storage.execute(f"PRAGMA journal_mode={mode}").fetchone()
 
     def _upsert(self, name: str, page: list[models.PointStruct]) -> int:
-        with self._lock, translated(self.where):
-            self._client.upsert(name, page, wait=True)
+        step = EMBEDDED_STEP if self.embedded else len(page)
+        for start in range(0, len(page), step):
+            with self._lock, translated(self.where):
+                self._client.upsert(name, page[start : start + step], wait=True)
         reach("page written")
         return len(page)
 

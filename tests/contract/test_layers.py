@@ -15,6 +15,7 @@ FLOORS = [
         "qaserve.records",
         "qaserve.progress",
         "qaserve.faults",
+        "qaserve.turns",
         "qaserve",
     },
     {"qaserve.routing", "qaserve.projection", "qaserve.lexical", "qaserve.calibration", "train.metrics"},

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import time
 
@@ -10,8 +11,9 @@ from ingest.builder import Builder
 from ingest.jobs import Jobs
 from qaserve.api import create_app
 from qaserve.api.uploads import safe_name
-from qaserve.errors import StoreWriteError
-from qaserve.replies import Job
+from qaserve.client import AsyncClient, Client
+from qaserve.errors import ConflictError, StoreWriteError
+from qaserve.replies import IngestOptions, IngestRequest, Job
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
 
 SECONDS = 60
@@ -265,6 +267,31 @@ def test_jobs_end_with_the_server(app, jobs, rows):
         done = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))
     assert jobs.get(done["id"]).state == "done"
     assert jobs._closing
+
+
+def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
+    url, first = serve_app(app), engine.load().info.build
+
+    async def talk():
+        async with AsyncClient(url) as client:
+            job = await client.ingest(IngestRequest(pairs=rows(["amber"])))
+            while not (job := await client.job(job.id)).ended:
+                await asyncio.sleep(0.005)
+            return job, await client.jobs()
+
+    with Client(url) as client:
+        job = client.upload("a & b.jsonl", lines(rows(["bread"])), IngestOptions(dry_run=True, replace=True))
+        while not client.job(job.id).ended:
+            time.sleep(0.005)
+        job = client.job(job.id)
+        assert (job.source, job.report.removed, job.report.dry_run) == ("a-b.jsonl", 20, True)
+        done, listed = asyncio.run(talk())
+        assert (done.state, done.report.added) == ("done", 4)
+        assert [one.id for one in listed.jobs] == [done.id, job.id]
+        assert client.activate(first).live
+        assert engine.load().info.build == first
+        with pytest.raises(ConflictError, match="is done already"):
+            client.cancel(done.id)
 
 
 # Activation

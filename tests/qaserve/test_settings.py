@@ -32,6 +32,7 @@ BOUNDS = {
     "HITS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "LEXICAL_WEIGHT": ("routing", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
     "PRECISION": ("fit", 1e-6, 1 - 1e-6, ["0", "1", "-1", "nan"]),
+    "GATE_TOLERANCE": ("fit", 0, 1, ["-0.1", "1.1", "nan"]),
     "TUNE_PAIRS": ("fit", 0, 10**12, ["-1", "1.5"]),
     "CENTROIDS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
@@ -51,6 +52,7 @@ BOUNDS = {
     "WAITING_JOBS": ("limits", 1, 1000, ["0", "1001", "-1"]),
 }
 CHOICES = {
+    "DRIFT": ("fit", ["recluster", "recommend"]),
     "ROUTING": ("routing", ["question", "question2", "centroid"]),
     "PROJECTION": ("routing", ["cluster", "pair", "student", "none"]),
     "RANK_FORM": ("fit", ["participation", "entropy"]),
