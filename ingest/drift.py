@@ -6,8 +6,10 @@ drift is not missed; that day's figures travel from manifest to manifest (`qaser
 
 On the real corpus with all-MiniLM-L6-v2, when it lacks some intents and then gets them: a tenth of them new moves the
 effective rank by 0.8%, the inertia by 6%, and 26% of the new pairs are far; a fifth 2.3%, 16%, 37%; two fifths 4.8%,
-47%, 46%. New phrasings of known intents, up to two fifths of the corpus: at most 1.6%, 14%, 17%. So each threshold lies
-where about a fifth of what is known is new.
+47%, 46%. New phrasings of known intents, up to two fifths of the corpus: at most 1.6%, 14%, 17%. So the thresholds lie
+where about a fifth of what is known is new; that of far pairs lies above all of these, and speaks for topics that no
+cluster is near to. Clusters kept up to there cost nothing: the mean reciprocal rank of held-out phrasings stayed within
+0.005 of that with clusters made anew.
 """
 
 import numpy as np
@@ -22,7 +24,7 @@ RANK_DRIFT = 0.03
 """Relative change of the effective rank, which is what the number of clusters follows."""
 INERTIA_DRIFT = 0.10
 """Relative rise of the mean squared distance of an answer to the mean of its cluster."""
-FAR_DRIFT = 0.35
+FAR_DRIFT = 0.50
 """Share of the new answers that are farther from their cluster than `FAR_QUANTILE` of those it was made with."""
 FAR_QUANTILE = 0.95
 MIN_FAR = 10

@@ -1,6 +1,7 @@
 import pytest
 
 from ingest.selection import Selection, parse_filter
+from qaserve.builds import prune
 from qaserve.errors import NotFoundError, UsageError
 
 
@@ -82,6 +83,24 @@ def test_what_cannot_be_removed_is_said_and_nothing_changes(store, ingested, sel
 def test_a_filter_is_a_field_and_a_value(text):
     with pytest.raises(UsageError, match="is not FIELD=VALUE"):
         parse_filter(text)
+
+
+def test_removed_text_is_gone_from_disk_when_its_builds_are_pruned(
+    store, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    secret = rows(["wine"])[0] | {"pair_id": "s", "question": "Is it zyxwvut?", "answer": "It is qwertzuio."}
+    made = make_ingest(store, encoder)
+    made.run([write_rows([*rows(["bread"]), secret])])
+    made.remove(Selection(ids=("s",)))
+    if not store.where.startswith(":"):
+        assert files_with(tmp_path, b"zyxwvut"), "the builds before hold it still"
+    (tmp_path / "pairs.jsonl").unlink()
+    prune(store, tmp_path / "models", "things", keep=0)
+    assert files_with(tmp_path, b"zyxwvut") == files_with(tmp_path, b"qwertzuio") == []
+
+
+def files_with(folder, text):
+    return [path for path in folder.rglob("*") if path.is_file() and text in path.read_bytes()]
 
 
 def test_a_corpus_that_is_not_there_has_nothing_to_remove(memory, encoder, make_ingest):

@@ -94,7 +94,7 @@ def test_options_are_heard_however_they_are_said(http, rows, way):
     else:
         reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True})
     job = ended(http, reply)
-    assert job["options"] == {"replace": True, "dry_run": True}
+    assert job["options"] == {"replace": True, "dry_run": True, "force": False}
     assert (job["report"]["removed"], job["report"]["dry_run"]) == (20, True)
 
 

@@ -91,7 +91,7 @@ def test_both_clients_change_what_may_be_changed(
         assert job.report.added == 4
         assert talk(url, "activate", before).live
         said = FeedbackRequest(question=QUESTION, pair="bread_q0", helpful=True, build=before)
-        kept = talk(url, "feedback", said)
+        kept = talk(url, "say", said)
     assert [record.id for record in log.page().feedback] == [kept.id]
 
 
