@@ -118,6 +118,9 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
             clean[1] = secret[1] | {"question": "How is bread baked?"}
         make_ingest(store, encoder).run([write_rows(clean)], replace=True)
         assert files_with(MARKER, data)  # its build can still be gone back to
+        half_written = models / "things" / ".0123456789ab-x" / "bundle"
+        half_written.mkdir(parents=True)
+        (half_written / "lexicon.safetensors").write_text(MARKER)
         prune(store, models, "things", keep=0)
         assert files_with(MARKER, data, models) == []
     assert files_with(MARKER, data, models) == []
