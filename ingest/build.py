@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ingest.selection import Selection, select
 from qaserve.builds import remove_orphans
 from qaserve.encoder import Encoder
 from qaserve.errors import NotFoundError, UsageError
+from qaserve.faults import reach
 from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 
@@ -81,13 +83,14 @@ class Ingest:
             CorpusError: The paths give no pairs, or the golden set is not one.
             EncoderMismatchError: The live build was made with another encoder.
             QualityError: The result finds clearly less than the live build, which stays.
+            StoreLockedError: The corpus is being changed by somebody else.
             StoreError, EncoderError: As they say; the live build is untouched.
         """
         started = time.perf_counter()
         self._builder.stages.clear()
         if not paths and (replace or not re_encode):
             raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
-        with Rejected() as rejected:
+        with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
             rows = self._rows(paths, rejected) if paths else []
             live = self._builder.live(any_encoder=re_encode)
             if live is None and not paths:
@@ -116,13 +119,17 @@ class Ingest:
         started = time.perf_counter()
         builder = self._builder
         builder.stages.clear()
-        live = builder.read(builder.store.live(builder.corpus))
-        before = live.pairs
-        gone = select(before, selection)
-        pairs = {point: pair for point, pair in before.items() if point not in gone}
-        plan = Plan(live, pairs, Changes(unchanged=set(pairs), removed=gone), live.info.sources, [], {})
-        with Rejected() as rejected:
+        with self._alone("removal", dry_run=dry_run), Rejected() as rejected:
+            live = builder.read(builder.store.live(builder.corpus))
+            before = live.pairs
+            gone = select(before, selection)
+            pairs = {point: pair for point, pair in before.items() if point not in gone}
+            plan = Plan(live, pairs, Changes(unchanged=set(pairs), removed=gone), live.info.sources, [], {})
             return self._carry_out(plan, rejected, None, started, dry_run=dry_run, force=force, anew=False)
+
+    def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
+        """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
+        return nullcontext() if dry_run else self._builder.alone(purpose)
 
     # Planning
 
@@ -162,15 +169,18 @@ class Ingest:
         anew: bool,
     ) -> IngestReport:
         builder, live = self._builder, plan.live
+        reach("rows read")
         up_to_date = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
         known = None if anew else live
         missing = ([], []) if up_to_date else _missing(plan.pairs, known)
         cleaned = [] if dry_run else remove_orphans(builder.store, builder.models_dir, builder.corpus)
+        reach("orphans removed")
         build, clusters, released = None, None, None
         if live is not None and up_to_date:
             build, clusters = live.info.build, live.info.clusters
         elif not dry_run:
             corpus = self._embed(plan.pairs, live, known, *missing)
+            reach("texts encoded")
             grouped = builder.cluster(corpus, live)
             choice = builder.choose(corpus, live, grouped)
             released = builder.release(corpus, grouped, choice, plan.sources, live, golden=self._golden(), force=force)

@@ -27,11 +27,13 @@ from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete
 from qaserve.bundle import Defaults, Manifest, Model
 from qaserve.errors import BundleError, QaserveError
+from qaserve.faults import reach
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.progress import Advance, Reporter
 from qaserve.records import ClusterInfo, EncoderIdentity, StoredPair
 from qaserve.settings import FitSettings
 from qaserve.store import CollectionInfo, PairVectors, Store, now
+from qaserve.store_connection import Holder, corpus_lock
 from train.calibration import calibrate
 from train.fitting import DEFAULT_ANCHOR, choose, defaults_of, numbers_of
 from train.procrustes import fit_bank, mean_rows
@@ -60,12 +62,14 @@ class Builder:
         *,
         fit: FitSettings,
         reporter: Reporter,
+        lock_wait: float = 0,
     ) -> None:
         """Remember the parts."""
         self.store, self.encoder, self.models_dir, self.corpus = store, encoder, models_dir, corpus
         self.fit = fit
         self.stages: dict[str, float] = {}
         self._reporter = reporter
+        self._lock_wait = lock_wait
 
     @contextmanager
     def stage(self, name: str, shown: str, total: int | None) -> Iterator[Advance]:
@@ -74,6 +78,10 @@ class Builder:
         with self._reporter.stage(shown, total) as advance:
             yield advance
         self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - started
+
+    def alone(self, purpose: str) -> Holder:
+        """The right to change the builds of this corpus, as a context. Raises StoreLockedError that says who has it."""
+        return corpus_lock(self.models_dir, self.corpus, f"{purpose} of corpus {self.corpus}", self._lock_wait)
 
     # What there is
 
@@ -298,6 +306,7 @@ class Builder:
     ) -> None:
         for done in self.store.write(info.corpus, info.build, points):
             advance(done)
+        reach("collection written")
         bundles.write(self.models_dir, manifest, files)
 
 

@@ -80,6 +80,7 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
     gone = [info.build for info in others[keep:]]
     for build in gone:
         _delete(store, models_dir, corpus, build)
+    bundles.remove_leftovers(models_dir, corpus)
     return gone
 
 

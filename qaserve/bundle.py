@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 
 from qaserve.calibration import Calibration
 from qaserve.errors import BundleError, StoreWriteError
+from qaserve.faults import reach
 from qaserve.lexical import Lexicon
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity, Record
@@ -211,6 +212,7 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
+            reach("bundle begun")
             fresh = Path(scratch) / "bundle"
             fresh.mkdir()
             for name, data in (*files.items(), (MANIFEST, manifest_bytes(manifest))):
@@ -218,9 +220,11 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+            reach("bundle complete")
             if target.exists():
                 target.replace(Path(scratch) / "replaced")
             fresh.replace(target)
+        reach("bundle in place")
     except OSError as error:
         raise StoreWriteError(
             f"the bundle cannot be written to {target}: {error.strerror or error}",
@@ -299,6 +303,7 @@ def remove(models_dir: Path, corpus: str, build: str) -> None:
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{build}-") as scratch:
         target.replace(Path(scratch) / "removed")
+    reach("bundle removed")
 
 
 def remove_leftovers(models_dir: Path, corpus: str) -> int:

@@ -45,7 +45,18 @@ class StoreSettings(_Section):
     models_dir: Path = Field(Path("models"), description="Folder of the trained bundles, one per build.")
     qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
     qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")
-    qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until a call to that server is given up.")
+    qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until an attempt at that server is given up.")
+    qdrant_attempts: int = Field(4, ge=1, le=20, description="How often a read or an upsert is tried there.")
+    qdrant_budget: float = Field(15.0, gt=0, le=600, description="Seconds for all attempts together.")
+    qdrant_green: float = Field(300.0, ge=0, le=86_400, description="Seconds that a build may be indexed there.")
+    qdrant_shards: int | None = Field(None, ge=1, description="Shards of a build there. Unset: the server decides.")
+    qdrant_replicas: int | None = Field(None, ge=1, description="Copies of each shard. Unset: the server decides.")
+    qdrant_write_consistency: int | None = Field(
+        None, ge=1, description="Copies that must have a write before it counts. Unset: the server decides."
+    )
+    qdrant_on_disk: bool = Field(False, description="Keep vectors and payload on that server's disk, not in memory.")
+    qdrant_quantized: bool = Field(False, description="Search there over vectors of bytes; scores stay exact.")
+    lock_wait: float = Field(0.0, ge=0, le=3_600, description="Seconds to wait for a folder or corpus in use.")
     corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one besides the sample.")
 
     @model_validator(mode="after")
@@ -53,6 +64,16 @@ class StoreSettings(_Section):
         if self.qdrant_api_key is not None and self.qdrant_url is None:
             raise ValueError(
                 "QASERVE_QDRANT_API_KEY is set but QASERVE_QDRANT_URL is not: the embedded Qdrant has no key"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _writes_fit_replicas(self) -> Self:
+        needed, copies = self.qdrant_write_consistency, self.qdrant_replicas
+        if needed is not None and copies is not None and needed > copies:
+            raise ValueError(
+                f"QASERVE_QDRANT_WRITE_CONSISTENCY={needed} is more than QASERVE_QDRANT_REPLICAS={copies}: "
+                "no write could ever count"
             )
         return self
 

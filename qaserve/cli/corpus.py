@@ -209,7 +209,8 @@ def fit(
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
         extra = None if feedback is None else Extra(judged.judgements, encoder)
         golden = encode_golden(read_golden(golden_file(settings.store.data_dir, builder.corpus)), encoder)
-        manifest = refit(builder, prior, encoder, extra, golden=golden, force=force)
+        with builder.alone("fit"):
+            manifest = refit(builder, prior, encoder, extra, golden=golden, force=force)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
@@ -242,7 +243,8 @@ def distill(
     with open_store(settings.store, "qaserve distill") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
-        report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
+        with builder.alone("distill"):
+            report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
     difference = None if onnx is None else export_onnx(Student.from_bytes(report.student.spec, report.weights), onnx)
     if as_json:
         exported = {} if onnx is None else {"onnx": {"file": str(onnx), "largest_difference": difference}}
@@ -280,8 +282,15 @@ def make_builder(
     """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
     from ingest.builder import Builder
 
-    models_dir, told = settings.store.models_dir, reporter or Bars(err)
-    return Builder(store, encoder, models_dir, corpus, fit=settings.fit, reporter=told)
+    return Builder(
+        store,
+        encoder,
+        settings.store.models_dir,
+        corpus,
+        fit=settings.fit,
+        reporter=reporter or Bars(err),
+        lock_wait=settings.store.lock_wait,
+    )
 
 
 def _print_report(report: "IngestReport", data_dir: Path, *, as_json: bool) -> None:

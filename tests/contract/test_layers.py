@@ -14,6 +14,7 @@ FLOORS = [
         "qaserve.settings",
         "qaserve.records",
         "qaserve.progress",
+        "qaserve.faults",
         "qaserve.turns",
         "qaserve",
     },
@@ -21,6 +22,8 @@ FLOORS = [
     {
         "qaserve.store",
         "qaserve.store_connection",
+        "qaserve.store_server",
+        "qaserve.points",
         "qaserve.encoder",
         "qaserve.weights",
         "qaserve.bundle",
@@ -29,6 +32,7 @@ FLOORS = [
     },
     {
         "qaserve.builds",
+        "qaserve.move",
         "qaserve.ranking",
         "qaserve.explain",
         "qaserve.replies",
@@ -43,6 +47,7 @@ FLOORS = [
         "ingest.build",
         "ingest.jobs",
         "train.latency_experiment",
+        "train.scale_experiment",
         "train.golden_experiment",
     },
     {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},

@@ -322,7 +322,7 @@ def test_a_build_that_cannot_answer_is_not_made_live(
 ):
     first = engine.load().info.build
     second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
-    assert http.post(f"/v1/builds/{'0' * 12}/activate").json()["error"]["code"] == "not_found"
+    assert http.post(f"/v1/builds/{'0' * 12}/activate").json()["error"]["code"] == "build_not_found"
     assert http.post("/v1/builds/nonsense/activate").status_code == 422
     (tmp_path / "models" / "things" / first / "model.safetensors").unlink()
     reply = http.post(f"/v1/builds/{first}/activate")

@@ -13,6 +13,13 @@ SECRET = "hunter2-hunter2"
 # Variable without prefix: section, lowest and highest value, values that are just out of bounds.
 BOUNDS = {
     "QDRANT_TIMEOUT": ("store", 1, 600, ["0", "601", "-1"]),
+    "QDRANT_ATTEMPTS": ("store", 1, 20, ["0", "21"]),
+    "QDRANT_BUDGET": ("store", 1e-3, 600, ["0", "601", "nan"]),
+    "QDRANT_GREEN": ("store", 0, 86_400, ["-1", "86401", "nan"]),
+    "QDRANT_SHARDS": ("store", 1, None, ["0"]),
+    "QDRANT_REPLICAS": ("store", 1, None, ["0"]),
+    "QDRANT_WRITE_CONSISTENCY": ("store", 1, None, ["0"]),
+    "LOCK_WAIT": ("store", 0, 3_600, ["-1", "3601", "nan"]),
     "ENCODER_BATCH": ("encoder", 1, 1024, ["0", "1025"]),
     "MAX_LINE_BYTES": ("read", 1024, None, ["1023", "0", "-1"]),
     "MAX_QUESTION_CHARS": ("read", 1, None, ["0", "-1"]),
@@ -286,6 +293,17 @@ def test_a_variable_that_is_read_is_not_called_unknown_whatever_its_case(monkeyp
     monkeypatch.setenv("QASERVE_Port", "9")
     read = Settings().server.port == 9
     assert read == ("QASERVE_Port" not in unknown_variables())
+
+
+def test_more_copies_than_there_are_cannot_be_waited_for(monkeypatch):
+    monkeypatch.setenv("QASERVE_QDRANT_REPLICAS", "2")
+    monkeypatch.setenv("QASERVE_QDRANT_WRITE_CONSISTENCY", "2")
+    assert Settings().store.qdrant_write_consistency == 2
+    monkeypatch.setenv("QASERVE_QDRANT_WRITE_CONSISTENCY", "3")
+    with pytest.raises(
+        SettingsError, match="QASERVE_QDRANT_WRITE_CONSISTENCY=3 is more than QASERVE_QDRANT_REPLICAS=2"
+    ):
+        Settings()
 
 
 # Addresses
