@@ -1,4 +1,6 @@
 FROM python:3.11-slim
+# The file system may be read-only: what libraries keep at home goes where there is room.
+ENV HOME=/tmp
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY qaserve qaserve

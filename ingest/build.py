@@ -1,106 +1,239 @@
-"""Bringing pairs in: read, compare with the live build, embed what is new, and have a build made of the result."""
+"""Bringing pairs in and taking them out: read, compare with the live build, embed what is new, have a build made."""
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ingest.builder import UNIFORM, Builder, Corpus, LiveBuild
-from ingest.compare import compare, point_ids
-from ingest.readers import Located, Rejection, find_files, read_files
-from ingest.report import IngestReport, repeated_questions
+from ingest.builder import Builder
+from ingest.compare import Changes, compare, point_ids
+from ingest.corpus import UNIFORM, Corpus, LiveBuild
+from ingest.golden import Golden, encode_golden, golden_file, read_golden
+from ingest.readers import Located, find_files, read_files
+from ingest.rejected import FOLDER, Rejected
+from ingest.report import IngestReport, count_by_file, list_changes, list_edits, repeated_questions
+from ingest.selection import Selection, select
 from qaserve.builds import remove_orphans
 from qaserve.encoder import Encoder
+from qaserve.errors import NotFoundError, UsageError
+from qaserve.faults import reach
 from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 
 MAX_SOURCES = 100
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of the live build."""
+
+    live: LiveBuild | None
+    pairs: dict[str, Pair]
+    """All pairs of the build to be, by point id."""
+    changes: Changes
+    sources: tuple[str, ...]
+    rows: list[Located]
+    """What was read."""
+    places: dict[str, Located]
+    """The same by point id."""
+
+    @property
+    def before(self) -> dict[str, Pair]:
+        """The live pairs."""
+        return {} if self.live is None else self.live.pairs
+
+
 class Ingest:
-    """Brings files into one corpus."""
+    """Changes the pairs of one corpus."""
 
-    def __init__(self, builder: Builder, encoder: Encoder, read: ReadSettings) -> None:
-        """Remember the parts; the encoder is the builder's."""
-        self._builder, self._encoder, self._read = builder, encoder, read
+    def __init__(self, builder: Builder, encoder: Encoder, read: ReadSettings, data_dir: Path | None = None) -> None:
+        """Remember the parts.
 
-    def run(self, paths: Sequence[Path], *, replace: bool = False, dry_run: bool = False) -> IngestReport:
+        Args:
+            builder: Makes the builds.
+            encoder: The builder's.
+            read: What is accepted.
+            data_dir: Where rejected lines are kept and the golden set is; without it there is neither.
+        """
+        self._builder, self._encoder, self._read, self._data_dir = builder, encoder, read, data_dir
+
+    def run(
+        self,
+        paths: Sequence[Path] = (),
+        *,
+        replace: bool = False,
+        dry_run: bool = False,
+        force: bool = False,
+        re_encode: bool = False,
+    ) -> IngestReport:
         """Read the paths and make the result live; nothing is written when nothing changes.
 
         Args:
-            paths: Files and folders.
+            paths: Files and folders; there may be none only with `re_encode`.
             replace: Make the corpus exactly these files; otherwise their pairs are added to it.
-            dry_run: Only say what would be done.
+            dry_run: Only say what would be done. What needs vectors (clusters, the gate) is not said.
+            force: Make the result live even if it finds less than the live build.
+            re_encode: Encode every text again, with whatever encoder the live build was made.
 
         Raises:
-            CorpusError: The paths give no pairs.
+            UsageError: There is nothing to do.
+            CorpusError: The paths give no pairs, or the golden set is not one.
             EncoderMismatchError: The live build was made with another encoder.
+            QualityError: The result finds clearly less than the live build, which stays.
+            StoreLockedError: The corpus is being changed by somebody else.
             StoreError, EncoderError: As they say; the live build is untouched.
+        """
+        started = time.perf_counter()
+        self._builder.stages.clear()
+        if not paths and (replace or not re_encode):
+            raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
+        with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
+            rows = self._rows(paths, rejected) if paths else []
+            live = self._builder.live(any_encoder=re_encode)
+            if live is None and not paths:
+                raise NotFoundError(
+                    f"corpus {self._builder.corpus!r} has no live build to encode again", hint="Give files to ingest."
+                )
+            plan = self._plan(rows, live, replace=replace)
+            kept = None
+            if self._data_dir is not None and not dry_run:
+                kept = rejected.keep(self._data_dir, self._builder.corpus)
+            return self._carry_out(plan, rejected, kept, started, dry_run=dry_run, force=force, anew=re_encode)
+
+    def remove(self, selection: Selection, *, dry_run: bool = False, force: bool = False) -> IngestReport:
+        """Take pairs out and make the rest live.
+
+        Args:
+            selection: Which.
+            dry_run: Only say what would be done.
+            force: Make the result live even if it finds less than the live build.
+
+        Raises:
+            UsageError: Nothing is selected by, or nothing would be left.
+            NotFoundError: There is no live build, or a condition that no pair meets.
+            EncoderMismatchError, QualityError, StoreError: As of `run`.
         """
         started = time.perf_counter()
         builder = self._builder
         builder.stages.clear()
-        rows, rejected = self._rows(paths)
-        wanted = dict(
-            zip(point_ids(builder.corpus, [row.pair for row in rows]), (row.pair for row in rows), strict=True)
-        )
-        live = builder.live()
-        live_pairs = {} if live is None else {point: row.stored.pair for point, row in live.points.items()}
-        changes = compare(wanted, live_pairs, replace=replace)
-        pairs = wanted if replace else live_pairs | wanted
-        build, clusters, encoded = None, None, 0
+        with self._alone("removal", dry_run=dry_run), Rejected() as rejected:
+            live = builder.read(builder.store.live(builder.corpus))
+            before = live.pairs
+            gone = select(before, selection)
+            pairs = {point: pair for point, pair in before.items() if point not in gone}
+            plan = Plan(live, pairs, Changes(unchanged=set(pairs), removed=gone), live.info.sources, [], {})
+            return self._carry_out(plan, rejected, None, started, dry_run=dry_run, force=force, anew=False)
+
+    def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
+        """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
+        return nullcontext() if dry_run else self._builder.alone(purpose)
+
+    # Planning
+
+    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> list[Located]:
+        files = find_files(paths)
+        rows: list[Located] = []
+        with self._builder.stage("read", "Reading (lines)", None) as advance:
+            for item in read_files(files, self._read, advance, rejected.add_line):
+                if isinstance(item, Located):
+                    rows.append(item)
+                else:
+                    rejected.add(item)
+        return rows
+
+    def _plan(self, rows: list[Located], live: LiveBuild | None, *, replace: bool) -> Plan:
+        before = {} if live is None else live.pairs
+        ids = point_ids(self._builder.corpus, [row.pair for row in rows], before)
+        places = dict(zip(ids, rows, strict=True))
+        wanted = {point: row.pair for point, row in places.items()}
+        changes = compare(wanted, before, replace=replace)
+        pairs = wanted if replace else before | wanted
+        earlier = () if live is None or replace else live.info.sources
+        sources = tuple(dict.fromkeys([*earlier, *(row.file for row in rows)]))[-MAX_SOURCES:]
+        return Plan(live, pairs, changes, sources, rows, places)
+
+    # Doing
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        rejected: Rejected,
+        kept: Path | None,
+        started: float,
+        *,
+        dry_run: bool,
+        force: bool,
+        anew: bool,
+    ) -> IngestReport:
+        builder, live = self._builder, plan.live
+        reach("rows read")
+        up_to_date = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
+        known = None if anew else live
+        missing = ([], []) if up_to_date else _missing(plan.pairs, known)
         cleaned = [] if dry_run else remove_orphans(builder.store, builder.models_dir, builder.corpus)
-        if live is not None and not changes and builder.is_up_to_date(live):
+        reach("orphans removed")
+        build, clusters, released = None, None, None
+        if live is not None and up_to_date:
             build, clusters = live.info.build, live.info.clusters
         elif not dry_run:
-            corpus, encoded = self._embed(pairs, live)
-            before = () if live is None or replace else live.info.sources
-            sources = tuple(dict.fromkeys([*before, *(row.file for row in rows)]))[-MAX_SOURCES:]
-            manifest = builder.make(corpus, builder.cluster(corpus), builder.choose(corpus, live), sources, live)
-            build, clusters = manifest.build, len(manifest.clusters)
-        repeated = repeated_questions(rows)
+            corpus = self._embed(plan.pairs, live, known, *missing)
+            reach("texts encoded")
+            grouped = builder.cluster(corpus, live)
+            choice = builder.choose(corpus, live, grouped)
+            released = builder.release(corpus, grouped, choice, plan.sources, live, golden=self._golden(), force=force)
+            build, clusters = released.manifest.build, len(released.manifest.clusters)
+        repeated = repeated_questions(plan.rows)
+        before = plan.before
         return IngestReport(
             build=build,
             corpus=builder.corpus,
             dry_run=dry_run,
-            read=len(rows),
-            added=len(changes.added),
-            updated=len(changes.updated),
-            unchanged=len(changes.unchanged),
-            removed=len(changes.removed),
-            rejected=tuple(rejected),
+            read=len(plan.rows),
+            added=len(plan.changes.added),
+            updated=len(plan.changes.updated),
+            unchanged=len(plan.changes.unchanged),
+            removed=len(plan.changes.removed),
+            rejected=tuple(rejected.first),
+            rejections=rejected.count,
+            rejected_file=None if kept is None else f"{FOLDER}/{kept.name}",
             repeats=sum(len(question.rows) - 1 for question in repeated),
             conflicts=sum(question.answers > 1 for question in repeated),
             repeated_questions=repeated,
-            encoded=encoded,
-            pairs=len(pairs),
+            changes=list_changes(plan.changes, plan.places, before),
+            edits=list_edits(plan.changes.updated, before, plan.pairs),
+            files=count_by_file(plan.changes, plan.places, rejected.by_file),
+            encoded=len(missing[0]) + len(missing[1]),
+            pairs=len(plan.pairs),
             clusters=clusters,
+            cluster_changes=None if released is None else released.cluster_changes,
+            metrics={} if released is None else released.manifest.metrics,
+            gate=None if released is None else released.gate,
             encoder=self._encoder.identity.id,
             seconds=round(time.perf_counter() - started, 3),
             stages={name: round(seconds, 3) for name, seconds in builder.stages.items()},
             cleaned=tuple(cleaned),
         )
 
-    def _rows(self, paths: Sequence[Path]) -> tuple[list[Located], list[Rejection]]:
-        files = find_files(paths)
-        rows: list[Located] = []
-        rejected: list[Rejection] = []
-        with self._builder.stage("read", "Reading (lines)", None) as advance:
-            for item in read_files(files, self._read, advance):
-                if isinstance(item, Located):
-                    rows.append(item)
-                else:
-                    rejected.append(item)
-        return rows, rejected
+    def _golden(self) -> Golden | None:
+        if self._data_dir is None:
+            return None
+        return encode_golden(read_golden(golden_file(self._data_dir, self._builder.corpus)), self._encoder)
 
-    def _embed(self, pairs: Mapping[str, Pair], live: LiveBuild | None) -> tuple[Corpus, int]:
-        """Vectors of all pairs. A text that the live build holds, or that occurs twice, is not encoded again."""
-        known = {} if live is None else live.points
-        questions = {row.stored.pair.question: row.question for row in known.values()}
-        answers = {row.stored.pair.answer: row.answer for row in known.values()}
-        new_questions = list(dict.fromkeys(pair.question for pair in pairs.values() if pair.question not in questions))
-        new_answers = list(dict.fromkeys(pair.answer for pair in pairs.values() if pair.answer not in answers))
+    def _embed(
+        self,
+        pairs: Mapping[str, Pair],
+        live: LiveBuild | None,
+        known: LiveBuild | None,
+        new_questions: list[str],
+        new_answers: list[str],
+    ) -> Corpus:
+        """Vectors of all pairs: those of the `known` build, and of what it lacks. Importances are the live build's."""
+        rows = () if known is None else known.points.values()
+        questions = {row.stored.pair.question: row.question for row in rows}
+        answers = {row.stored.pair.answer: row.answer for row in rows}
         count = len(new_questions) + len(new_answers)
         if count:
             with self._builder.stage("encode", "Encoding (texts)", count) as advance:
@@ -109,12 +242,22 @@ class Ingest:
                 encoded = self._encoder.encode_answers(new_answers, advance)
                 answers |= dict(zip(new_answers, encoded, strict=True))
         ordered = {point: pairs[point] for point in sorted(pairs)}
-        priors = np.array([known[point].stored.prior if point in known else 1.0 for point in ordered])
-        corpus = Corpus(
+        weighed = {} if live is None else live.points
+        priors = np.array([weighed[point].stored.prior if point in weighed else 1.0 for point in ordered])
+        return Corpus(
             ordered,
             np.stack([questions[pair.question] for pair in ordered.values()]),
             np.stack([answers[pair.answer] for pair in ordered.values()]),
             priors,
             UNIFORM if live is None or (priors == 1).all() else live.prior,
         )
-        return corpus, count
+
+
+def _missing(pairs: Mapping[str, Pair], known: LiveBuild | None) -> tuple[list[str], list[str]]:
+    """The questions and the answers that must be encoded: each text once, and none that the build holds."""
+    held = [] if known is None else list(known.pairs.values())
+    questions, answers = {pair.question for pair in held}, {pair.answer for pair in held}
+    return (
+        list(dict.fromkeys(pair.question for pair in pairs.values() if pair.question not in questions)),
+        list(dict.fromkeys(pair.answer for pair in pairs.values() if pair.answer not in answers)),
+    )

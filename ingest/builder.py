@@ -9,104 +9,45 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
-from ingest.labels import cluster_answers, cluster_count, effective_rank
+from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild
+from ingest.gate import measure
+from ingest.golden import Golden
+from ingest.labels import effective_rank
 from ingest.names import describe_clusters
+from ingest.outcomes import ClusterChanges, GateReport
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete
-from qaserve.bundle import Defaults, FittedFeedback, Manifest, Model, Tuning
-from qaserve.calibration import Calibration
+from qaserve.bundle import Defaults, Manifest, Model
 from qaserve.errors import BundleError, QaserveError
+from qaserve.faults import reach
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.progress import Advance, Reporter
-from qaserve.records import EncoderIdentity, Pair, StoredPair
+from qaserve.records import ClusterInfo, EncoderIdentity, StoredPair
 from qaserve.settings import FitSettings
 from qaserve.store import CollectionInfo, PairVectors, Store, now
+from qaserve.store_connection import Holder, corpus_lock
 from train.calibration import calibrate
 from train.fitting import DEFAULT_ANCHOR, choose, defaults_of, numbers_of
-from train.folds import Examples
 from train.procrustes import fit_bank, mean_rows
 
 UNNAMED = "0" * 12
-UNIFORM = "uniform"
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """All pairs of a build to be, by point id, with their vectors and priors in the same order."""
+class Released(NamedTuple):
+    """A build that went live."""
 
-    pairs: dict[str, Pair]
-    questions: NDArray[np.float32]
-    answers: NDArray[np.float32]
-    priors: NDArray[np.float64]
-    prior: str = UNIFORM
-    """Which importance the priors are."""
-
-    @property
-    def examples(self) -> Examples:
-        """The same as what is fitted on."""
-        priors = None if (self.priors == 1).all() else self.priors
-        vectors = self.questions.astype(np.float64), self.answers.astype(np.float64)
-        return Examples(list(self.pairs.values()), *vectors, priors)
-
-
-@dataclass(frozen=True)
-class ExtraRows:
-    """Further rows for W to be fitted on; they are no pairs of the build."""
-
-    questions: NDArray[np.float32]
-    """(m, D) unit rows."""
-    answers: NDArray[np.float32]
-    """(m, D) unit rows."""
-    labels: NDArray[np.int64]
-    """(m,) cluster of each."""
-    said: FittedFeedback
-    """Where they come from, for the manifest."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The numbers of a build to be, how they were chosen, and how sure its answers are."""
-
-    anchor: float
-    defaults: Defaults
-    tuning: Tuning | None
-    calibration: Calibration | None
-
-
-@dataclass(frozen=True)
-class LiveBuild:
-    """What is live before the next build."""
-
-    info: CollectionInfo
-    manifest: Manifest | None
-    """None where its bundle is broken."""
-    points: dict[str, PairVectors]
-    """By id, in the order of ids."""
-
-    @property
-    def prior(self) -> str:
-        """Which importance its priors are."""
-        return UNIFORM if self.manifest is None else self.manifest.prior
-
-    @property
-    def corpus(self) -> Corpus:
-        """Its pairs, vectors and priors."""
-        rows = self.points.values()
-        return Corpus(
-            {point: vectors.stored.pair for point, vectors in self.points.items()},
-            np.stack([vectors.question for vectors in rows]),
-            np.stack([vectors.answer for vectors in rows]),
-            np.array([vectors.stored.prior for vectors in rows]),
-            self.prior,
-        )
+    manifest: Manifest
+    cluster_changes: ClusterChanges | None
+    gate: GateReport | None
 
 
 class Builder:
@@ -121,12 +62,14 @@ class Builder:
         *,
         fit: FitSettings,
         reporter: Reporter,
+        lock_wait: float = 0,
     ) -> None:
         """Remember the parts."""
         self.store, self.encoder, self.models_dir, self.corpus = store, encoder, models_dir, corpus
         self.fit = fit
         self.stages: dict[str, float] = {}
         self._reporter = reporter
+        self._lock_wait = lock_wait
 
     @contextmanager
     def stage(self, name: str, shown: str, total: int | None) -> Iterator[Advance]:
@@ -136,21 +79,30 @@ class Builder:
             yield advance
         self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - started
 
+    def alone(self, purpose: str) -> Holder:
+        """The right to change the builds of this corpus, as a context. Raises StoreLockedError that says who has it."""
+        return corpus_lock(self.models_dir, self.corpus, f"{purpose} of corpus {self.corpus}", self._lock_wait)
+
     # What there is
 
-    def live(self) -> LiveBuild | None:
-        """The live build with all its points; None where the corpus has none. Raises as `read` does."""
+    def live(self, *, any_encoder: bool = False) -> LiveBuild | None:
+        """The live build with all its points; None where the corpus has none. Arguments and errors as of `read`."""
         build = self.store.live_builds().get(self.corpus)
-        return None if build is None else self.read(build)
+        return None if build is None else self.read(build, any_encoder=any_encoder)
 
-    def read(self, build: str) -> LiveBuild:
+    def read(self, build: str, *, any_encoder: bool = False) -> LiveBuild:
         """A build with all its points.
+
+        Args:
+            build: Its id.
+            any_encoder: Read it even if its vectors are of another encoder.
 
         Raises:
             EncoderMismatchError: It was made with another encoder.
         """
         info = self.store.info(self.corpus, build)
-        check_encoder(info, self.encoder)
+        if not any_encoder:
+            check_encoder(info, self.encoder)
         points: dict[str, PairVectors] = {}
         with self.stage("compare", "Reading the live build (pairs)", info.pairs) as advance:
             for vectors in self.store.scroll(self.corpus, build):
@@ -174,11 +126,13 @@ class Builder:
 
     # The numbers
 
-    def choose(self, corpus: Corpus, live: LiveBuild | None) -> Choice:
-        """Numbers chosen on these pairs or, where that would take long, those of the live build."""
-        if len(corpus.pairs) <= self.fit.tune_pairs:
-            return self.tune(corpus)
+    def choose(self, corpus: Corpus, live: LiveBuild | None, clusters: Clusters) -> Choice:
+        """Numbers chosen on these pairs; those of the live build where its clusters are kept or trying takes long."""
         manifest = None if live is None else live.manifest
+        wanted = {"anchor_setting": self.fit.anchor, "precision": self.fit.precision}
+        same = manifest is not None and manifest.model_dump(include=set(wanted)) == wanted
+        if len(corpus.pairs) <= self.fit.tune_pairs and not (clusters.kept and same):
+            return self.tune(corpus)
         if manifest is None:
             return Choice(self.fit.anchor or DEFAULT_ANCHOR, Defaults(), None, None)
         return Choice(self.fit.anchor or manifest.anchor, manifest.defaults, None, manifest.calibration)
@@ -193,27 +147,66 @@ class Builder:
             calibration = calibrate(examples, numbers, self.fit, advance)
         return Choice(numbers.anchor, defaults_of(tuning), tuning, calibration)
 
-    # Label, fit, write, swap
+    # Label, fit, measure, write, swap
 
-    def cluster(self, corpus: Corpus) -> tuple[NDArray[np.int64], int]:
-        """(n,) cluster of every pair by its answer, and K."""
+    def cluster(self, corpus: Corpus, live: LiveBuild | None, *, anew: bool = False) -> Clusters:
+        """The clusters of a build to be: those of the live one where they fit, unless `anew`."""
+        comparable = live is not None and live.info.encoder == self.encoder
         with self.stage("cluster", "Clustering (answers)", len(corpus.pairs)) as advance:
-            count = cluster_count(corpus.answers, self.fit.rank_form, self.fit.max_clusters)
-            labels = cluster_answers(corpus.answers, count, self.fit.seed)
+            clusters = make_clusters(corpus, live, self.fit, comparable=comparable, anew=anew)
             advance(len(corpus.pairs))
-        return labels, count
+        return clusters
 
-    def make(
+    def release(
         self,
         corpus: Corpus,
-        clusters: tuple[NDArray[np.int64], int],
+        clusters: Clusters,
         choice: Choice,
         sources: tuple[str, ...],
         live: LiveBuild | None,
+        *,
         extra: ExtraRows | None = None,
-    ) -> Manifest:
-        """Fit a build of these pairs, W also on the extra rows, and make it live."""
-        labels, count = clusters
+        golden: Golden | None = None,
+        force: bool = False,
+    ) -> Released:
+        """Measure a build of these pairs beside the live one and, if it passes, fit it and make it live.
+
+        Args:
+            corpus: The pairs.
+            clusters: Their clusters.
+            choice: How it is to answer.
+            sources: Files that they came from.
+            live: The build before it.
+            extra: Further rows for W to be fitted on; the measuring is without them.
+            golden: Questions that people said must find a pair.
+            force: Make it live even if it finds less than the live one.
+
+        Raises:
+            QualityError: It finds clearly less than the live one, and `force` is not set; nothing was written.
+        """
+        with self.stage("gate", "Measuring (sets of questions)", None) as advance:
+            seed, tolerance = self.fit.seed, self.fit.gate_tolerance
+            measured = measure(
+                corpus, clusters, choice, live, golden, seed=seed, tolerance=tolerance, force=force, advance=advance
+            )
+        described = describe_clusters(
+            list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names
+        )
+        manifest, model = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
+        manifest = self.publish(manifest, model, _points(corpus, clusters.labels.tolist()), sources, live)
+        changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
+        return Released(manifest, changes, measured.gate)
+
+    def _fitted(
+        self,
+        corpus: Corpus,
+        clusters: Clusters,
+        choice: Choice,
+        described: tuple[ClusterInfo, ...],
+        metrics: dict[str, float],
+        extra: ExtraRows | None,
+    ) -> tuple[Manifest, Model]:
+        labels, count = clusters.labels, clusters.count
         with self.stage("fit", "Fitting (clusters)", count) as advance:
             rows = corpus.questions, corpus.answers, labels
             if extra is not None:
@@ -222,7 +215,6 @@ class Builder:
             bank = fit_bank(*rows, count, choice.anchor, advance)
             lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
-            model = Model(bank, *means, lexicon)
         manifest = Manifest(
             build=UNNAMED,
             corpus=self.corpus,
@@ -238,11 +230,12 @@ class Builder:
             tuning=choice.tuning,
             calibration=choice.calibration,
             feedback=None if extra is None else extra.said,
-            metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes},
-            clusters=describe_clusters(list(corpus.pairs.values()), labels.tolist(), len(bank)),
+            metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes} | metrics,
+            clustering=clusters.made,
+            clusters=described,
             files={},
         )
-        return self.publish(manifest, model, _points(corpus, labels.tolist()), sources, live)
+        return manifest, Model(bank, *means, lexicon)
 
     def publish(
         self,
@@ -266,7 +259,7 @@ class Builder:
             clusters=len(manifest.clusters),
             bundle_hash=bundles.entry_for(bundles.manifest_bytes(manifest)).sha256,
             sources=sources,
-            created=now(),
+            created=self._after_all_others(now()),
         )
         with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
             if live is not None and info.build == live.info.build:  # it lost a part: give it back what it lost
@@ -275,6 +268,13 @@ class Builder:
                 self._create(info, manifest, files, points, advance)
                 self.store.activate(info.corpus, info.build)
         return manifest
+
+    def _after_all_others(self, time: str) -> str:
+        """The time, or a microsecond after the latest build where the clock went backwards: builds are in order."""
+        latest = max((info.created for info in self.store.builds(self.corpus)), default="")
+        if time > latest:
+            return time
+        return (datetime.fromisoformat(latest) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
     def _create(
         self,
@@ -306,6 +306,7 @@ class Builder:
     ) -> None:
         for done in self.store.write(info.corpus, info.build, points):
             advance(done)
+        reach("collection written")
         bundles.write(self.models_dir, manifest, files)
 
 

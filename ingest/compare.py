@@ -2,14 +2,18 @@
 
 import json
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from itertools import count
 
 from qaserve.records import Pair
 from qaserve.text import digest, fold
 
 NAMESPACE = uuid.UUID("6f2d3c1e-2f0b-5f0e-9d57-0b8a7f6c1a35")
+COMPARED_CHARS = 2_000
+"""Of an answer, to tell which of several it is an edit of."""
 
 
 @dataclass
@@ -26,18 +30,56 @@ class Changes:
         return bool(self.added or self.updated or self.removed)
 
 
-def point_ids(corpus: str, pairs: Sequence[Pair]) -> list[str]:
+def point_ids(corpus: str, pairs: Sequence[Pair], live: Mapping[str, Pair] | None = None) -> list[str]:
     """UUIDv5 of (corpus, pair_id, folded question, ordinal among the rows equal in these).
 
-    No row is lost to another, the same rows give the same ids, and an edited answer keeps the id of its pair.
+    No row is lost to another, the same rows give the same ids, and an edited answer keeps the id of its pair. Where
+    live pairs are equal in these, a row takes the id of the one with its answer, else of the one whose answer is most
+    like its own: a file that brings only the second of two does not overwrite the first.
+
+    Args:
+        corpus: Their corpus.
+        pairs: The rows, in the order they were read.
+        live: The live pairs by id.
     """
-    seen: Counter[tuple[str, str]] = Counter()
-    ids = []
-    for pair in pairs:
-        key = (pair.pair_id, fold(pair.question))
-        ids.append(str(uuid.uuid5(NAMESPACE, json.dumps([corpus, *key, seen[key]]))))
-        seen[key] += 1
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, pair in enumerate(pairs):
+        groups[pair.pair_id, fold(pair.question)].append(row)
+    known: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for point, pair in (live or {}).items():
+        known[pair.pair_id, fold(pair.question)][point] = pair.answer
+    ids = [""] * len(pairs)
+    for key, rows in groups.items():
+        found = _ids_of_equals(corpus, key, [pairs[row].answer for row in rows], dict(known.get(key, {})))
+        for row, point in zip(rows, found, strict=True):
+            ids[row] = point
     return ids
+
+
+def _ids_of_equals(corpus: str, key: tuple[str, str], answers: Sequence[str], left: dict[str, str]) -> list[str]:
+    """Ids of rows with one key. `left`: answers of the live pairs with that key, by id; those taken leave it."""
+    ids: dict[int, str] = {}
+    for row, answer in enumerate(answers):
+        same = next((point for point in sorted(left) if left[point] == answer), None)
+        if same is not None:
+            ids[row] = same
+            del left[same]
+    taken = set(ids.values())
+    for row, answer in enumerate(answers):
+        if row in ids:
+            continue
+        if left:
+            ids[row] = max(sorted(left), key=lambda point: _likeness(left[point], answer))
+            del left[ids[row]]
+        else:
+            ordinals = (str(uuid.uuid5(NAMESPACE, json.dumps([corpus, *key, number]))) for number in count())
+            ids[row] = next(point for point in ordinals if point not in taken)
+        taken.add(ids[row])
+    return [ids[row] for row in range(len(answers))]
+
+
+def _likeness(text: str, other: str) -> float:
+    return SequenceMatcher(None, text[:COMPARED_CHARS], other[:COMPARED_CHARS], autojunk=False).quick_ratio()
 
 
 def compare(wanted: Mapping[str, Pair], live: Mapping[str, Pair], *, replace: bool) -> Changes:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.builder import Builder, ExtraRows, LiveBuild
+from ingest.builder import Builder
+from ingest.corpus import ExtraRows, LiveBuild
 from qaserve.bundle import FittedFeedback
 from qaserve.encoder import Encoder
 from qaserve.judgements import Judgement, KnownPairs

@@ -2,11 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from qaserve.settings import RankForm
 
 KMEANS_STARTS = 4
+MANY = 20_000
+"""Answers beyond which they are clustered in batches (Sculley 2010), each step seeing some of them only."""
+BATCH = 4_096
 
 
 def effective_rank(vectors: NDArray[np.floating], form: RankForm = "participation") -> float:
@@ -45,7 +48,7 @@ def cluster_count(vectors: NDArray[np.floating], form: RankForm, limit: int) -> 
 
 
 def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDArray[np.int64]:
-    """K-means on unit answer vectors, labels numbered by size, largest first.
+    """K-means on unit answer vectors, in batches where there are many; labels numbered by size, largest first.
 
     Args:
         answers: (n, D) unit rows.
@@ -55,7 +58,11 @@ def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDA
     Returns:
         (n,) labels in 0 … K-1. Ties in size are broken by the first member, so the numbering is reproducible.
     """
-    raw = KMeans(count, n_init=KMEANS_STARTS, random_state=seed).fit(np.asarray(answers, dtype=np.float64)).labels_
+    if len(answers) > MANY:
+        kmeans = MiniBatchKMeans(count, batch_size=BATCH, n_init=KMEANS_STARTS, random_state=seed)
+        raw = kmeans.fit(np.asarray(answers, dtype=np.float32)).labels_
+    else:
+        raw = KMeans(count, n_init=KMEANS_STARTS, random_state=seed).fit(np.asarray(answers, dtype=np.float64)).labels_
     found, first, sizes = np.unique(raw, return_index=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     renumber = np.empty(count, dtype=np.int64)

@@ -1,13 +1,14 @@
 """Names of clusters, in words a person understands: the terms that set a cluster apart, and its skills."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from qaserve.records import ClusterInfo, Pair
 
+SEPARATOR = " · "
 TERMS_SHOWN = 6
 TERMS_IN_NAME = 3
 SKILLS_SHOWN = 3
@@ -18,23 +19,28 @@ ASKING_WORDS = frozenset(
 WORD = r"(?u)\b[^\W\d_][\w.-]*\w\b"
 
 
-def describe_clusters(pairs: Sequence[Pair], labels: Sequence[int], count: int) -> tuple[ClusterInfo, ...]:
+def describe_clusters(
+    pairs: Sequence[Pair], labels: Sequence[int], count: int, known: Mapping[int, str] | None = None
+) -> tuple[ClusterInfo, ...]:
     """Describe every cluster by the words of its questions, topics and tags that others do not use.
 
     Terms are ranked by class-based TF-IDF (Grootendorst 2022, BERTopic): a cluster is one document, and a term weighs
-    tf · log(1 + mean cluster length / frequency of the term everywhere). Names are made unique by adding terms.
+    tf · log(1 + mean cluster length / frequency of the term everywhere). Names are made unique by adding terms. A
+    cluster that has a name keeps it while a word of it is among the cluster's terms, so that people find it again.
 
     Args:
         pairs: n pairs.
         labels: n clusters, 0 … count-1.
         count: K.
+        known: Names that clusters had before, by number.
     """
     terms = _terms(pairs, labels, count)
     skills: list[Counter[str]] = [Counter() for _ in range(count)]
     for pair, label in zip(pairs, labels, strict=True):
         skills[label].update(pair.related_skills)
     sizes = Counter(labels)
-    names = _unique_names(terms)
+    kept = {k: name for k, name in (known or {}).items() if any(term in name.split(SEPARATOR) for term in terms[k])}
+    names = _unique_names(terms, kept)
     return tuple(
         ClusterInfo(
             cluster=k,
@@ -69,16 +75,24 @@ def _terms(pairs: Sequence[Pair], labels: Sequence[int], count: int) -> list[lis
     return found
 
 
-def _unique_names(terms: Sequence[Sequence[str]]) -> list[str]:
-    taken: Counter[str] = Counter()
+def _unique_names(terms: Sequence[Sequence[str]], kept: Mapping[int, str]) -> list[str]:
+    taken = set(kept.values())
     names = []
-    for words in terms:
-        name = ""
-        for length in range(TERMS_IN_NAME, len(words) + 1):
-            name = " · ".join(words[:length])
-            if name not in taken:
-                break
-        name = name or " · ".join(words) or "unnamed"
-        taken[name] += 1
-        names.append(name if taken[name] == 1 else f"{name} ({taken[name]})")
+    for k, words in enumerate(terms):
+        name = kept.get(k) or _free_name(words, taken)
+        taken.add(name)
+        names.append(name)
     return names
+
+
+def _free_name(words: Sequence[str], taken: Set[str]) -> str:
+    for length in range(TERMS_IN_NAME, len(words) + 1):
+        name = SEPARATOR.join(words[:length])
+        if name not in taken:
+            return name
+    name, number = SEPARATOR.join(words) or "unnamed", 1
+    free = name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free

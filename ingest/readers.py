@@ -33,6 +33,8 @@ KNOWN = tuple(field for field in Pair.model_fields if field != "extra")
 LISTS = ("topics", "tags", "related_skills", "related_docs")
 ID_CHARS = 512
 MAX_DEPTH = 64
+STAT_EVERY = 1_000
+"""Lines between two looks at whether the file is being written."""
 HALF_PAIR = "holds half a surrogate pair, which is not text"
 
 Row = dict[str, Any]
@@ -99,7 +101,10 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def read_files(
-    files: Sequence[tuple[Path, str]], settings: ReadSettings, on_lines: Callable[[int], None] | None = None
+    files: Sequence[tuple[Path, str]],
+    settings: ReadSettings,
+    on_lines: Callable[[int], None] | None = None,
+    on_bad_line: Callable[[bytes], None] | None = None,
 ) -> Iterator[Located | Rejection]:
     """Read files line by line, in bounded memory.
 
@@ -107,14 +112,15 @@ def read_files(
         files: From `find_files`.
         settings: Limits.
         on_lines: Called with 1 after each line, for progress.
+        on_bad_line: Called with each line of which something was rejected, without its end; not with one too long.
 
     Raises:
-        CorpusError: A file cannot be opened or unpacked, or no line of it gives a pair; what was yielded before is
-            then to be forgotten.
+        CorpusError: A file cannot be opened or unpacked, changes while it is read, or no line of it gives a pair; what
+            was yielded before is then to be forgotten.
     """
     for path, name in files:
         good, first_rejection = 0, None
-        for item in _read_file(path, name, settings, on_lines or (lambda _: None)):
+        for item in _read_file(path, name, settings, on_lines or (lambda _: None), on_bad_line or (lambda _: None)):
             if isinstance(item, Rejection):
                 first_rejection = first_rejection or item
             else:
@@ -131,17 +137,38 @@ def read_files(
 
 
 def _read_file(
-    path: Path, name: str, settings: ReadSettings, on_lines: Callable[[int], None]
+    path: Path,
+    name: str,
+    settings: ReadSettings,
+    on_lines: Callable[[int], None],
+    on_bad_line: Callable[[bytes], None],
 ) -> Iterator[Located | Rejection]:
     try:
+        before = path.stat()
         with _open(path) as file:
             for number, raw, size in _lines(file, settings.max_line_bytes):
                 on_lines(1)
-                yield from _read_line(raw, name, number, size, settings)
+                found = list(_read_line(raw, name, number, size, settings))
+                if raw is not None and any(isinstance(item, Rejection) for item in found):
+                    on_bad_line(raw)
+                yield from found
+                if number % STAT_EVERY == 0:
+                    _check_unchanged(path, before)
+        _check_unchanged(path, before)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{path} cannot be unpacked: {error}", hint="The file is damaged or not gzip.") from error
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
+
+
+def _check_unchanged(path: Path, before: os.stat_result) -> None:
+    """A file that another program is writing is half a file, or would never end."""
+    now = path.stat()
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise CorpusError(
+            f"{path} changed while it was read: it had {before.st_size:,} bytes and has {now.st_size:,} now",
+            hint="Ingest it when it is written; a writer that renames a finished file into place is never half-way.",
+        )
 
 
 def _open(path: Path) -> IO[bytes] | gzip.GzipFile:

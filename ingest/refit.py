@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from ingest.builder import Builder, LiveBuild
+from ingest.builder import Builder
+from ingest.corpus import LiveBuild
 from ingest.extra import Extra, extra_rows
+from ingest.golden import Golden
 from qaserve import bundle as bundles
 from qaserve.builds import remove_orphans
 from qaserve.bundle import Bundle, Manifest, StudentInfo
@@ -52,31 +54,41 @@ class DistillReport(Record):
 
 
 def refit(
-    builder: Builder, prior: str | None = None, model: SentenceEncoder | None = None, extra: Extra | None = None
+    builder: Builder,
+    prior: str | None = None,
+    model: SentenceEncoder | None = None,
+    extra: Extra | None = None,
+    *,
+    golden: Golden | None = None,
+    force: bool = False,
 ) -> Manifest:
-    """Choose the numbers of the live build anew, fit its model, and make the result live.
+    """Choose the clusters and numbers of the live build anew, fit its model, and make the result live.
 
     Args:
         builder: Of the corpus.
         prior: Which importance the pairs get as their prior in routing; None leaves the priors as they are.
         model: The encoder, for an importance that is read from the texts.
         extra: Questions that people judged, for W to be fitted on too.
+        golden: Questions that people said must find a pair.
+        force: Make the result live even if it finds less than the live build.
 
     Raises:
         NotFoundError: The corpus has no live build.
         UsageError: There is no such importance.
+        QualityError: The result finds clearly less than the live build, which stays.
         EncoderMismatchError, StoreError: As they say; the live build is untouched.
     """
     live = _live(builder)
     corpus = live.corpus
-    clusters = builder.cluster(corpus)
+    clusters = builder.cluster(corpus, live, anew=True)
     if prior is not None:
         numbers = bundles.Defaults() if live.manifest is None else live.manifest.defaults
         with builder.stage("importance", "Weighing (texts)", None) as advance:
             weights = importance(
                 prior,
                 corpus.examples,
-                *clusters,
+                clusters.labels,
+                clusters.count,
                 temperature=numbers.temperature,
                 hits=numbers.hits,
                 model=model,
@@ -84,8 +96,9 @@ def refit(
                 advance=advance,
             )
         corpus = replace(corpus, priors=weights, prior=prior)
-    rows = None if extra is None else extra_rows(extra, live, clusters[0], builder)
-    return builder.make(corpus, clusters, builder.tune(corpus), live.info.sources, live, rows)
+    rows = None if extra is None else extra_rows(extra, live, clusters.labels, builder)
+    choice, sources = builder.tune(corpus), live.info.sources
+    return builder.release(corpus, clusters, choice, sources, live, extra=rows, golden=golden, force=force).manifest
 
 
 def add_student(

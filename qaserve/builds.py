@@ -24,7 +24,8 @@ def check_encoder(info: CollectionInfo, encoder: EncoderIdentity) -> None:
     if info.encoder != encoder:
         raise EncoderMismatchError(
             f"build {info.build} of corpus {info.corpus!r} was made with {info.encoder}; the setting is {encoder}",
-            hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another QASERVE_CORPUS.",
+            hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another "
+            "QASERVE_CORPUS; `qaserve ingest --re-encode` encodes the whole corpus anew with the encoder of now.",
         )
 
 
@@ -42,9 +43,15 @@ def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
             clusters=info.clusters,
             encoder=info.encoder.id,
             sources=info.sources,
+            metrics=_metrics(models_dir, info),
         )
         for info in store.builds(corpus)
     ]
+
+
+def _metrics(models_dir: Path, info: CollectionInfo) -> dict[str, float]:
+    manifest = bundles.read_manifest(models_dir, info.corpus, info.build)
+    return {} if manifest is None else manifest.metrics
 
 
 def activate(store: Store, models_dir: Path, corpus: str, build: str) -> None:
@@ -73,6 +80,7 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
     gone = [info.build for info in others[keep:]]
     for build in gone:
         _delete(store, models_dir, corpus, build)
+    bundles.remove_leftovers(models_dir, corpus)
     return gone
 
 

@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 
 from qaserve.calibration import Calibration
 from qaserve.errors import BundleError, StoreWriteError
+from qaserve.faults import reach
 from qaserve.lexical import Lexicon
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity, Record
@@ -95,6 +96,15 @@ class StudentInfo(Record):
     )
 
 
+class Clustering(Record):
+    """How the answers lay when the clusters were made, in this build or in one before it: what drift is measured by."""
+
+    effective_rank: float
+    inertia: float = Field(description="Mean squared distance of an answer to the mean of its cluster.")
+    far: float = Field(description="95th percentile of those distances.")
+    changed: int = Field(description="Pairs that came, went or got another answer since.")
+
+
 class FittedFeedback(Record):
     """What people said of answers, as further rows that W was fitted on."""
 
@@ -127,7 +137,10 @@ class Manifest(Record):
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="Sizes, and how well held-out phrasings and golden questions are answered."
+    )
+    clustering: Clustering | None = Field(None, description="Null: made before drift was measured.")
     clusters: tuple[ClusterInfo, ...]
     files: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z]+$")], FileEntry]
 
@@ -199,6 +212,7 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
+            reach("bundle begun")
             fresh = Path(scratch) / "bundle"
             fresh.mkdir()
             for name, data in (*files.items(), (MANIFEST, manifest_bytes(manifest))):
@@ -206,9 +220,11 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+            reach("bundle complete")
             if target.exists():
                 target.replace(Path(scratch) / "replaced")
             fresh.replace(target)
+        reach("bundle in place")
     except OSError as error:
         raise StoreWriteError(
             f"the bundle cannot be written to {target}: {error.strerror or error}",
@@ -253,6 +269,14 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
     return Bundle(manifest, _unpack(manifest, contents, hint), entry_for(raw).sha256)
 
 
+def read_manifest(models_dir: Path, corpus: str, build: str) -> Manifest | None:
+    """What a bundle says of itself, its tensors unchecked; None where that cannot be read."""
+    try:
+        return Manifest.model_validate_json((folder_of(models_dir, corpus, build) / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     try:
         tensors = load_tensors(contents[TENSORS])
@@ -279,6 +303,7 @@ def remove(models_dir: Path, corpus: str, build: str) -> None:
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{build}-") as scratch:
         target.replace(Path(scratch) / "removed")
+    reach("bundle removed")
 
 
 def remove_leftovers(models_dir: Path, corpus: str) -> int:

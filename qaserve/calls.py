@@ -17,10 +17,19 @@ from qaserve.records import (
     PairsFound,
     Record,
 )
-from qaserve.replies import FeedbackKept, FeedbackPage, FeedbackRequest, IngestOptions, Job, JobList
+from qaserve.replies import (
+    FeedbackKept,
+    FeedbackPage,
+    FeedbackRequest,
+    IngestOptions,
+    IngestRequest,
+    Job,
+    JobList,
+)
 from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 
 T = TypeVar("T", bound=Record)
+LINES = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,14 @@ class Call(Generic[T]):
     repeatable: bool = True
     """Whether sending it twice does no harm: true of what reads and asks."""
     lines: bytes | None = None
-    """JSON Lines that are sent instead of a document."""
+    """JSON Lines as the body, instead of `json`."""
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is sent, as httpx takes it."""
+        """The body as httpx takes it."""
         if self.lines is None:
             return {"json": self.json}
-        return {"content": self.lines, "headers": {"Content-Type": "application/x-ndjson"}}
+        return {"content": self.lines, "headers": {"Content-Type": LINES}}
 
 
 def ask(request: AskRequest) -> Call[AskResult]:
@@ -70,11 +79,8 @@ def builds() -> Call[BuildList]:
 
 
 def activate(build: str) -> Call[BuildInfo]:
-    """Make a build live; doing it twice is doing it once."""
+    """Make a build live. It may be said twice: the second time changes nothing."""
     return Call("POST", f"/v1/builds/{quote(build, safe='')}/activate", BuildInfo)
-
-
-# From above
 
 
 def quality() -> Call[QualityList]:
@@ -112,24 +118,25 @@ def report(name: str) -> Call[ReportView]:
     return Call("GET", f"/v1/reports/{quote(name, safe='')}", ReportView)
 
 
-# Feedback and ingest
-
-
 def say(request: FeedbackRequest) -> Call[FeedbackKept]:
     """Say whether a pair helped with a question."""
-    body = request.model_dump(mode="json", exclude_none=True)
-    return Call("POST", "/v1/feedback", FeedbackKept, json=body, repeatable=False)
+    return Call("POST", "/v1/feedback", FeedbackKept, json=request.model_dump(mode="json"), repeatable=False)
 
 
 def feedback(limit: int = 100, after: int = 0) -> Call[FeedbackPage]:
-    """What was said of answers, oldest first."""
+    """What was said, oldest first; `after` is `next` of the page before."""
     return Call("GET", f"/v1/feedback?{urlencode({'limit': limit, 'after': after})}", FeedbackPage)
 
 
-def ingest(lines: bytes, name: str, options: IngestOptions) -> Call[Job]:
-    """Bring pairs in, given as JSON Lines: a job does it."""
-    said = urlencode({"name": name, **{key: str(value).lower() for key, value in options.model_dump().items()}})
-    return Call("POST", f"/v1/ingest?{said}", Job, repeatable=False, lines=lines)
+def ingest(request: IngestRequest) -> Call[Job]:
+    """Bring pairs in; gives the job that does it."""
+    return Call("POST", "/v1/ingest", Job, json=request.model_dump(mode="json"), repeatable=False)
+
+
+def upload(name: str, lines: bytes, options: IngestOptions | None = None) -> Call[Job]:
+    """Bring in the pairs of a JSON Lines file of this name; gives the job that does it."""
+    said = (options or IngestOptions()).model_dump(mode="json") | {"name": name}
+    return Call("POST", f"/v1/ingest?{urlencode(said)}", Job, repeatable=False, lines=lines)
 
 
 def jobs() -> Call[JobList]:
@@ -144,7 +151,7 @@ def job(identifier: str) -> Call[Job]:
 
 def cancel(identifier: str) -> Call[Job]:
     """Cancel a job."""
-    return Call("DELETE", f"/v1/jobs/{quote(identifier, safe='')}", Job)
+    return Call("DELETE", f"/v1/jobs/{quote(identifier, safe='')}", Job, repeatable=False)
 
 
 def ready() -> Call[Health]:

@@ -1,7 +1,6 @@
 """Encoders: text in, unit vectors out. torch is imported only when a model really runs."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from qaserve.errors import EncoderError
 from qaserve.records import EncoderIdentity
 from qaserve.settings import EncoderSettings
 from qaserve.text import shorten
+from qaserve.turns import Turns
 from qaserve.weights import ModelSource, locate, source_for
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SentenceEncoder:
         self._model: SentenceTransformer | None = None
         self._folder = ""
         self._identity: EncoderIdentity | None = self._source.identity
-        self._lock, self._next = threading.Lock(), threading.Lock()
+        self._turns = Turns()
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -84,18 +84,8 @@ class SentenceEncoder:
 
     def load(self) -> None:
         """Load the weights now. Raises EncoderError when they are missing, altered or of a surprising dimension."""
-        with self._turn():
+        with self._turns:
             self._ready()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """The model for this thread alone. Whoever waits longest is next, also before the thread that just had it."""
-        with self._next:  # a plain lock would go back to a thread of many batches before one that sleeps is awake
-            self._lock.acquire()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     @contextmanager
     def borrowed(self) -> Iterator[LoadedModel]:
@@ -104,7 +94,7 @@ class SentenceEncoder:
         Raises:
             EncoderError: As `load`.
         """
-        with self._turn():
+        with self._turns:
             model = self._ready()
             _use_threads(None)
             yield LoadedModel(model, self._folder)
@@ -124,7 +114,7 @@ class SentenceEncoder:
         for start in range(0, len(texts), self._batch):
             chosen = order[start : start + self._batch]
             batch = [texts[i] for i in chosen]
-            with self._turn():  # fast tokenizers refuse to be used by two threads at once
+            with self._turns:  # fast tokenizers refuse to be used by two threads at once
                 model = self._ready()
                 _use_threads(_threads_for(len(texts)))
                 out[chosen] = self._forward(model, batch, prompt)

@@ -3,7 +3,10 @@
 import threading
 import time
 import uuid
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,7 @@ from qaserve.builds import activate, check_encoder, list_builds
 from qaserve.bundle import Defaults
 from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
-from qaserve.errors import BundleError, NotFoundError, UsageError
+from qaserve.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.explain import Expected, LiveBuild, Pairs, Route, confidence_of, cosine, trace_of
 from qaserve.projection import project_by_pairs
 from qaserve.ranking import Scored, Words, rank_intents
@@ -41,6 +44,23 @@ RAW_SHOWN = 3
 """How many of those a trace shows at the least."""
 EXPECTED = 3
 """How many of the first plain answers, and of the strongest voters, a trace says why they are missing."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _again_if_pruned(method: Callable[P, T]) -> Callable[P, T]:
+    """Once more, from the new live build, where the one that was being read has been pruned meanwhile."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except (BuildNotFoundError, BundleError):
+            return method(*args, **kwargs)
+
+    return call
 
 
 class Engine:
@@ -103,12 +123,14 @@ class Engine:
         query = self.encoder.encode_questions([question])[0]
         return self.answer(request, query, 1e3 * (time.perf_counter() - started))
 
+    @_again_if_pruned
     def check(self, request: AskRequest) -> str:
         """The question as it will be encoded. Raises as `ask` does, before any work is done."""
         question = checked_question(request.question)
         self._options(request, self.load())
         return question
 
+    @_again_if_pruned
     def answer(self, request: AskRequest, vector: NDArray[np.floating], encode_ms: float) -> AskResult:
         """Answer a question that is encoded already, wholly from one build.
 
@@ -222,6 +244,7 @@ class Engine:
 
     # What there is
 
+    @_again_if_pruned
     def pairs(self, identifier: str, build: str | None = None) -> PairsFound:
         """The pairs that an id names: one for the id of a point, perhaps several for a pair_id (it is not unique).
 
@@ -245,6 +268,7 @@ class Engine:
             )
         return PairsFound(build=name, pairs=tuple(found))
 
+    @_again_if_pruned
     def cluster(self, number: int) -> ClusterDetail:
         """A cluster and its pairs. Raises NotFoundError, naming the range, when there is none of that number."""
         live = self.load()

@@ -11,6 +11,7 @@ QaserveError
 ├── ConflictError           what was asked for does not go with what is there or going on now
 │   └── QualityError        a new build finds clearly less than the live one
 ├── NotFoundError           a pair, cluster, build or corpus that is not there
+│   └── BuildNotFoundError  a build that is not there, or was deleted while it was read
 ├── CorpusError             input from which no pair can be read
 ├── FetchError              the public corpus could not be downloaded and verified
 ├── EncoderError            an encoder that is missing, altered or gives unusable vectors
@@ -87,6 +88,10 @@ class NotFoundError(QaserveError):
     """A pair, cluster, build or corpus that is not there."""
 
 
+class BuildNotFoundError(NotFoundError):
+    """A build that is not there, or was deleted while it was read."""
+
+
 class CorpusError(QaserveError):
     """Input from which no pair can be read."""
 
@@ -151,6 +156,7 @@ TABLE: dict[type[QaserveError], ErrorKind] = {
     ConflictError: ErrorKind("conflict", 409, 1),
     QualityError: ErrorKind("quality_dropped", 409, 1),
     NotFoundError: ErrorKind("not_found", 404, 1),
+    BuildNotFoundError: ErrorKind("build_not_found", 404, 1),
     CorpusError: ErrorKind("invalid_corpus", 422, 1),
     FetchError: ErrorKind("fetch_failed", 502, 1),
     EncoderError: ErrorKind("encoder_unavailable", 503, 1),

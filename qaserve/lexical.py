@@ -81,9 +81,11 @@ class Lexicon:
     @classmethod
     def fit(cls, texts: Mapping[str, str]) -> "Lexicon":
         """Index texts by the id of their point. Texts without any word are there and score 0."""
-        split = [words(text) for text in texts.values()]
-        vocabulary = sorted({word for row in split for word in row})
+        seen: dict[str, int] = {}
+        rows = [[seen.setdefault(word, len(seen)) for word in words(text)] for text in texts.values()]
+        vocabulary = sorted(seen)
         numbers = {word: number for number, word in enumerate(vocabulary)}
+        number_of = [numbers[word] for word in seen]
         if not vocabulary:
             empty: dict[str, NDArray[Any]] = {
                 "data": np.empty(0, np.float32),
@@ -93,7 +95,7 @@ class Lexicon:
             return cls(list(texts), [], empty)
         index = bm25s.BM25(method="lucene")
         index.index(
-            Tokenized([[numbers[word] for word in row] for row in split], numbers),
+            Tokenized([[number_of[word] for word in row] for row in rows], numbers),
             create_empty_token=False,
             show_progress=False,
         )

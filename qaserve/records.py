@@ -264,6 +264,9 @@ class BuildInfo(Record):
     clusters: int
     encoder: str
     sources: tuple[str, ...]
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="As its manifest has them; none where that is broken."
+    )
 
 
 class PairsFound(Record):
@@ -274,7 +277,7 @@ class PairsFound(Record):
 
 
 class ClusterList(Record):
-    """Every cluster of the live build, largest first."""
+    """Every cluster of the live build, by number."""
 
     build: str
     clusters: tuple[ClusterInfo, ...]

@@ -79,6 +79,7 @@ class IngestOptions(Record):
 
     replace: bool = Field(False, description="Make the corpus exactly these pairs.")
     dry_run: bool = Field(False, description="Only say what would be done.")
+    force: bool = Field(False, description="Make the result live even if it finds less than the live build.")
 
 
 class IngestRequest(IngestOptions):

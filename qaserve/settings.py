@@ -16,6 +16,7 @@ NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins w
 RoutingName = Literal["question", "question2", "centroid"]
 ProjectionName = Literal["cluster", "pair", "student", "none"]
 RankForm = Literal["participation", "entropy"]
+DriftMode = Literal["recluster", "recommend"]
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 
@@ -44,7 +45,18 @@ class StoreSettings(_Section):
     models_dir: Path = Field(Path("models"), description="Folder of the trained bundles, one per build.")
     qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
     qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")
-    qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until a call to that server is given up.")
+    qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until an attempt at that server is given up.")
+    qdrant_attempts: int = Field(4, ge=1, le=20, description="How often a read or an upsert is tried there.")
+    qdrant_budget: float = Field(15.0, gt=0, le=600, description="Seconds for all attempts together.")
+    qdrant_green: float = Field(300.0, ge=0, le=86_400, description="Seconds that a build may be indexed there.")
+    qdrant_shards: int | None = Field(None, ge=1, description="Shards of a build there. Unset: the server decides.")
+    qdrant_replicas: int | None = Field(None, ge=1, description="Copies of each shard. Unset: the server decides.")
+    qdrant_write_consistency: int | None = Field(
+        None, ge=1, description="Copies that must have a write before it counts. Unset: the server decides."
+    )
+    qdrant_on_disk: bool = Field(False, description="Keep vectors and payload on that server's disk, not in memory.")
+    qdrant_quantized: bool = Field(False, description="Search there over vectors of bytes; scores stay exact.")
+    lock_wait: float = Field(0.0, ge=0, le=3_600, description="Seconds to wait for a folder or corpus in use.")
     corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one besides the sample.")
 
     @model_validator(mode="after")
@@ -55,12 +67,27 @@ class StoreSettings(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _writes_fit_replicas(self) -> Self:
+        needed, copies = self.qdrant_write_consistency, self.qdrant_replicas
+        if needed is not None and copies is not None and needed > copies:
+            raise ValueError(
+                f"QASERVE_QDRANT_WRITE_CONSISTENCY={needed} is more than QASERVE_QDRANT_REPLICAS={copies}: "
+                "no write could ever count"
+            )
+        return self
+
 
 class EncoderSettings(_Section):
     """Which model turns text into vectors."""
 
     encoder: str = Field("minilm", min_length=1, description="minilm, mpnet, nomic, a model id, or a model folder.")
-    encoder_batch: int = Field(64, ge=1, le=1024, description="Texts per forward pass.")
+    encoder_batch: int = Field(
+        8,
+        ge=1,
+        le=1024,
+        description="Texts per forward pass; a question waits for one at most while others are encoded.",
+    )
 
 
 class ReadSettings(_Section):
@@ -88,6 +115,12 @@ class FitSettings(_Section):
         gt=0,
         lt=1,
         description="So many of the questions not abstained on have an answer here, were half of all such.",
+    )
+    drift: DriftMode = Field(
+        "recluster", description="Where pairs no longer lie as they did: recluster, or recommend it only."
+    )
+    gate_tolerance: float = Field(
+        0.02, ge=0, le=1, description="A new build may have so much less MRR than the live one; `--force` overrides."
     )
 
 

@@ -4,25 +4,33 @@ A build of a corpus is the collection `<corpus>@<build>`; the alias `<corpus>` p
 pair with two named vectors, `question` and `answer`, cosine, so every score is a cosine: higher is nearer.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
+from qdrant_client.local.qdrant_local import QdrantLocal
 
-from qaserve.errors import NotFoundError, StoreError
-from qaserve.records import EncoderIdentity, Filters, Pair, Record, StoredPair
+from qaserve.errors import BuildNotFoundError, NotFoundError, StoreError, StoreUnreachableError, StoreWriteError
+from qaserve.faults import reach
+from qaserve.points import ANSWER, QUESTION, to_filter, to_point, to_stored, vector_of, vectors_of, wire_bytes
+from qaserve.records import EncoderIdentity, Filters, Record, StoredPair
 from qaserve.settings import StoreSettings
-from qaserve.store_connection import connect_embedded, connect_server, translated
+from qaserve.store_connection import Holder, connect_embedded, translated
+from qaserve.store_server import connect_server, layout, wait_until_green
+from qaserve.turns import Turns
 
-QUESTION, ANSWER = "question", "answer"
 PAGE = 256
+REQUEST_BYTES = 16 << 20
+"""Half of what a server takes in one request unless it is told otherwise. A larger point goes alone."""
+EMBEDDED_STEP = 16
+"""Points that embedded Qdrant writes before a search may pass: it commits each by itself."""
 INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 METADATA_KEY = "qaserve"
 NO_FILTER = Filters()
@@ -78,14 +86,24 @@ def collection_name(corpus: str, build: str) -> str:
 class Store:
     """Builds in Qdrant, embedded in a folder, in memory, or on a server. Safe to share between threads."""
 
-    def __init__(self, client: QdrantClient, *, where: str, embedded: bool, holder: Any = None) -> None:
-        """Wrap a client; `open_store` and `memory_store` are the usual ways in."""
+    def __init__(
+        self, client: QdrantClient, *, where: str, holder: Holder | None = None, server: StoreSettings | None = None
+    ) -> None:
+        """Wrap a client; `open_store` and `memory_store` are the usual ways in.
+
+        Args:
+            client: Embedded, or of a server.
+            where: What to call it in messages.
+            holder: The right to its folder, let go when the store is closed.
+            server: Settings of the server; None: it is embedded.
+        """
         self._client = client
         self._holder = holder
+        self._server = server
         self.where = where
-        self.embedded = embedded
+        self.embedded = server is None
         # Embedded Qdrant is not thread-safe: a read during a write fails. One lock guards it; a server needs none.
-        self._lock = threading.RLock() if embedded else nullcontext()
+        self._lock = Turns() if self.embedded else nullcontext()
 
     def __enter__(self) -> Self:
         """Use as a context manager to close it for certain."""
@@ -141,17 +159,26 @@ class Store:
         name = collection_name(corpus, build)
         with self._lock, translated(self.where):
             if not self._client.collection_exists(name):
-                raise NotFoundError(
+                raise BuildNotFoundError(
                     f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds list` shows them."
                 )
-            metadata = self._client.get_collection(name).config.metadata or {}
+            config = self._client.get_collection(name).config
         try:
-            return CollectionInfo.model_validate(metadata.get(METADATA_KEY))
+            info = CollectionInfo.model_validate((config.metadata or {}).get(METADATA_KEY))
         except ValidationError as error:
             raise StoreError(
                 f"collection {name} in {self.where} does not say how it was made",
                 hint="It was not written by this version of qaserve: delete it and ingest again.",
             ) from error
+        sizes = config.params.vectors if isinstance(config.params.vectors, dict) else {}
+        for vector, params in sizes.items():
+            if params.size != info.encoder.dimension:
+                raise StoreError(
+                    f"collection {name} in {self.where} holds {vector} vectors of D {params.size}; "
+                    f"its encoder {info.encoder} gives others",
+                    hint="It was changed by something else: delete it and ingest again.",
+                )
+        return info
 
     def count(self, corpus: str, build: str) -> int:
         """How many pairs a build's collection really holds."""
@@ -161,7 +188,8 @@ class Store:
     def create(self, info: CollectionInfo) -> None:
         """Make an empty collection for a build, replacing an unfinished one of the same build."""
         name, dimension = collection_name(info.corpus, info.build), info.encoder.dimension
-        vector = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
+        on_disk = True if self._server is not None and self._server.qdrant_on_disk else None
+        vector = models.VectorParams(size=dimension, distance=models.Distance.COSINE, on_disk=on_disk)
         with self._lock, translated(self.where):
             if self._client.collection_exists(name):
                 self._client.delete_collection(name)
@@ -169,6 +197,7 @@ class Store:
                 name,
                 vectors_config={QUESTION: vector, ANSWER: vector},
                 metadata={METADATA_KEY: info.model_dump(mode="json")},
+                **({} if self._server is None else layout(self._server)),
             )
             if not self.embedded:  # embedded Qdrant scans; it has no payload indexes
                 for field in INDEXED:
@@ -176,52 +205,115 @@ class Store:
                         models.PayloadSchemaType.INTEGER if field == "cluster" else models.PayloadSchemaType.KEYWORD
                     )
                     self._client.create_payload_index(name, field, field_schema=schema)
+        reach("collection created")
 
     def write(self, corpus: str, build: str, points: Iterable[PairVectors]) -> Iterator[int]:
-        """Write points in batches; yields the size of each batch written, for a progress bar."""
-        name = collection_name(corpus, build)
+        """Write points in batches of so many points and bytes; yields the size of each batch, for a progress bar."""
+        name, size = collection_name(corpus, build), 0
         page: list[models.PointStruct] = []
-        for point in points:
-            page.append(_to_point(point))
-            if len(page) == PAGE:
+        self._journal(name, "WAL")
+        for point in (to_point(*row) for row in points):
+            weight = 0 if self.embedded else wire_bytes(point)
+            if page and (len(page) == PAGE or size + weight > REQUEST_BYTES):
                 yield self._upsert(name, page)
-                page = []
+                page, size = [], 0
+            page.append(point)
+            size += weight
         if page:
             yield self._upsert(name, page)
+        self._journal(name, "DELETE")
+
+    def _journal(self, name: str, mode: Literal["WAL", "DELETE"]) -> None:
+        """How the SQLite file of an embedded collection is written.
+
+        Embedded Qdrant commits every point by itself, and each commit waits for the disk several times. With a
+        write-ahead log and `synchronous=NORMAL` it need not, and no crash can damage the file: at worst the last points
+        are lost, of a build that is not live yet. Going back to DELETE puts all on the disk, before the swap.
+        """
+        local = self._client._client  # noqa: SLF001 - it offers no other way
+        files = local.collections[name].storage if isinstance(local, QdrantLocal) else None
+        if files is not None:
+            with self._lock, translated(self.where):
+                files.storage.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'WAL' else 'FULL'}")
+                files.storage.execute(f"PRAGMA journal_mode={mode}").fetchone()
 
     def _upsert(self, name: str, page: list[models.PointStruct]) -> int:
-        with self._lock, translated(self.where):
-            self._client.upsert(name, page, wait=True)
+        step = EMBEDDED_STEP if self.embedded else len(page)
+        for start in range(0, len(page), step):
+            with self._lock, translated(self.where):
+                self._client.upsert(name, page[start : start + step], wait=True)
+        reach("page written")
         return len(page)
 
     def activate(self, corpus: str, build: str) -> None:
-        """Make a build live, by one atomic alias change."""
+        """Make a build live, by one atomic alias change; on a server, once it is indexed.
+
+        Raises:
+            StoreError: The server does not get it indexed within QASERVE_QDRANT_GREEN seconds.
+        """
         name = collection_name(corpus, build)
+        if self._server is not None:
+            with translated(self.where):
+                wait_until_green(self._client, name, self._server.qdrant_green)
         change: list[Any] = [
             models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=corpus))
         ]
-        with self._lock, translated(self.where):
+        reach("swap due")
+        with self._lock:
             if corpus in self.live_builds():
                 change.insert(0, models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=corpus)))
-            self._client.update_collection_aliases(change_aliases_operations=change)
+            try:
+                with translated(self.where):
+                    self._client.update_collection_aliases(change_aliases_operations=change)
+            except StoreUnreachableError:  # it may have been done all the same
+                if self.live_builds().get(corpus) != build:
+                    raise
+        reach("swapped")
 
     def delete(self, corpus: str, build: str) -> None:
-        """Delete a build's collection. The caller makes sure that it is not live."""
+        """Delete a build's collection, and with it its text. The caller makes sure that it is not live.
+
+        Raises:
+            StoreWriteError: Its files cannot be deleted.
+        """
+        name = collection_name(corpus, build)
         with self._lock, translated(self.where):
-            self._client.delete_collection(collection_name(corpus, build))
+            self._client.delete_collection(name)
+        files = None if self._holder is None else Path(self.where) / "collection" / name
+        if files is not None and files.exists():  # embedded Qdrant says nothing of it
+            raise StoreWriteError(
+                f"{files} cannot be deleted: it still holds the text of build {build}",
+                hint="Make the folder writable; the next start deletes it.",
+            )
+        reach("collection removed")
 
     # Pairs
 
     def scroll(self, corpus: str, build: str) -> Iterator[PairVectors]:
         """Every pair of a build with its vectors, page by page, in the order of ids."""
-        name, offset = collection_name(corpus, build), None
-        while True:
-            with self._lock, translated(self.where):
-                records, offset = self._client.scroll(name, limit=PAGE, offset=offset, with_vectors=True)
+        pages = self._pages_of_embedded if self.embedded else self._pages_of_server
+        for records in pages(collection_name(corpus, build)):
             for record in records:
-                yield PairVectors(_to_stored(record), *_vectors(record))
+                yield PairVectors(to_stored(record), *vectors_of(record))
+
+    def _pages_of_server(self, name: str) -> Iterator[list[models.Record]]:
+        offset = None
+        while True:
+            with translated(self.where):
+                records, offset = self._client.scroll(name, limit=PAGE, offset=offset, with_vectors=True)
+            yield records
             if offset is None:
                 return
+
+    def _pages_of_embedded(self, name: str) -> Iterator[list[models.Record]]:
+        """Embedded Qdrant sorts and walks all ids for every page of a scroll: they are listed once instead."""
+        with self._lock, translated(self.where):
+            count = self._client.count(name, exact=True).count
+            ids = [found.id for found in self._client.scroll(name, limit=count or 1, with_payload=False)[0]]
+        for start in range(0, len(ids), PAGE):
+            with self._lock, translated(self.where):
+                records = self._client.retrieve(name, ids[start : start + PAGE], with_vectors=True)
+            yield records
 
     def pairs_by(self, corpus: str, build: str, key: str, value: str | int) -> list[StoredPair]:
         """The pairs whose payload field equals a value, in the order of ids."""
@@ -230,7 +322,7 @@ class Store:
         while True:
             with self._lock, translated(self.where):
                 records, offset = self._client.scroll(name, scroll_filter=condition, limit=PAGE, offset=offset)
-            found += [_to_stored(record) for record in records]
+            found += [to_stored(record) for record in records]
             if offset is None:
                 return found
 
@@ -240,7 +332,13 @@ class Store:
         """Pairs by id, each with its answer vector; ids that are not there are left out."""
         with self._lock, translated(self.where):
             records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=[ANSWER])
-        return {str(record.id): (_to_stored(record), _vector(record, ANSWER)) for record in records}
+        return {str(record.id): (to_stored(record), vector_of(record, ANSWER)) for record in records}
+
+    def points(self, corpus: str, build: str, ids: Sequence[str]) -> dict[str, PairVectors]:
+        """Pairs by id with both their vectors; ids that are not there are left out."""
+        with self._lock, translated(self.where):
+            records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=True)
+        return {str(record.id): PairVectors(to_stored(record), *vectors_of(record)) for record in records}
 
     def facets(self, corpus: str, build: str, field: str, limit: int) -> list[tuple[str, int]]:
         """The values of an indexed payload field and in how many pairs each is, most frequent first."""
@@ -262,13 +360,13 @@ class Store:
     ) -> list[QuestionHit]:
         """Known questions nearest to a (D,) vector, nearest first; equal ones in the order of ids."""
         fields = ["pair_id", "question", "cluster", "prior"]
-        condition = _to_filter(filters)
+        condition = to_filter(filters)
         found = self._search(corpus, build, QUESTION, vector, limit, fields, condition, with_vectors=with_vectors)
         return [
             QuestionHit(
                 id=str(point.id),
                 similarity=point.score,
-                vectors=_vectors(point) if with_vectors else None,
+                vectors=vectors_of(point) if with_vectors else None,
                 **{field: (point.payload or {})[field] for field in fields},
             )
             for point in found
@@ -287,7 +385,7 @@ class Store:
 
         `among`: ids of points; only these are looked at.
         """
-        condition = _to_filter(filters, among)
+        condition = to_filter(filters, among)
         found = self._search(corpus, build, ANSWER, vector, limit, ["cluster_id"], condition, with_vectors=False)
         return [
             AnswerHit(id=str(point.id), cluster_id=(point.payload or {})["cluster_id"], similarity=point.score)
@@ -306,12 +404,14 @@ class Store:
         *,
         with_vectors: bool,
     ) -> list[models.ScoredPoint]:
+        exactly = models.QuantizationSearchParams(rescore=True)  # a quantised score is no cosine
         with self._lock, translated(self.where):
             points = self._client.query_points(
                 collection_name(corpus, build),
                 query=np.asarray(vector, dtype=np.float32).tolist(),
                 using=using,
                 query_filter=condition,
+                search_params=None if self.embedded else models.SearchParams(quantization=exactly),
                 limit=limit,
                 with_payload=fields,
                 with_vectors=with_vectors,
@@ -330,59 +430,17 @@ def open_store(settings: StoreSettings, purpose: str) -> Store:
         StoreLockedError, StoreUnreachableError, StoreRefusedError, StoreWriteError, StoreError
     """
     if settings.qdrant_url is not None:
-        return Store(connect_server(settings), where=settings.qdrant_url, embedded=False)
+        return Store(connect_server(settings), where=settings.qdrant_url, server=settings)
     folder = settings.data_dir / "qdrant"
-    client, holder = connect_embedded(folder, purpose)
-    return Store(client, where=str(folder), embedded=True, holder=holder)
+    client, holder = connect_embedded(folder, purpose, settings.lock_wait)
+    return Store(client, where=str(folder), holder=holder)
 
 
 def memory_store() -> Store:
     """A store in memory, gone with the process."""
-    return Store(
-        QdrantClient(location=":memory:", force_disable_check_same_thread=True), where=":memory:", embedded=True
-    )
+    return Store(QdrantClient(location=":memory:", force_disable_check_same_thread=True), where=":memory:")
 
 
 def now() -> str:
     """The present, as builds write it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _to_point(point: PairVectors) -> models.PointStruct:
-    stored = point.stored
-    payload = stored.pair.model_dump(mode="json") | {
-        "content_hash": stored.pair.content_hash,
-        "cluster": stored.cluster,
-        "prior": stored.prior,
-    }
-    vectors = {QUESTION: point.question.tolist(), ANSWER: point.answer.tolist()}
-    return models.PointStruct(id=stored.id, vector=vectors, payload=payload)
-
-
-def _to_filter(filters: Filters, among: Sequence[str] | None = None) -> models.Filter | None:
-    conditions: list[models.Condition] = [
-        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-        for field, values in filters.given.items()
-    ]
-    if among is not None:
-        conditions.append(models.HasIdCondition(has_id=list(among)))
-    return models.Filter(must=conditions) if conditions else None
-
-
-def _to_stored(record: models.Record) -> StoredPair:
-    payload = record.payload or {}
-    fields = {name: payload.get(name) for name in Pair.model_fields}
-    return StoredPair(
-        id=str(record.id), pair=Pair.model_validate(fields), cluster=payload["cluster"], prior=payload["prior"]
-    )
-
-
-def _vector(record: models.Record | models.ScoredPoint, name: str) -> NDArray[np.float32]:
-    vectors = record.vector
-    if not isinstance(vectors, dict):
-        raise StoreError(f"point {record.id} has no named vectors", hint="The collection is not one of qaserve's.")
-    return np.asarray(vectors[name], dtype=np.float32)
-
-
-def _vectors(record: models.Record | models.ScoredPoint) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return _vector(record, QUESTION), _vector(record, ANSWER)

@@ -4,11 +4,15 @@ import errno
 import json
 import os
 import pickle
+import re
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import httpx
 from filelock import FileLock, Timeout
@@ -16,33 +20,40 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from qaserve.errors import (
+    BuildNotFoundError,
+    QaserveError,
     StoreError,
     StoreLockedError,
     StoreRefusedError,
     StoreUnreachableError,
     StoreWriteError,
 )
-from qaserve.settings import StoreSettings
 from qaserve.text import shorten
 
 LOCK = "lock"
 HOLDER = "holder.json"
+LOCKED = ".lock"
+"""Folder beside the bundles of a corpus in which its lock lies; no build is called so."""
 REFUSED = frozenset({401, 403})
+GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
+"""How embedded Qdrant and a server say that a collection is not there."""
 
 
 class Holder:
-    """The right to an embedded folder: a kernel lock, freed even by kill -9, and a note on who has it."""
+    """The right to a folder: a kernel lock, freed even by kill -9, and a note on who has it."""
 
-    def __init__(self, folder: Path, purpose: str) -> None:
-        """Take the folder, or raise StoreLockedError that says who has it."""
+    def __init__(self, folder: Path, purpose: str, wait: float = 0) -> None:
+        """Take the folder, within so many seconds, or raise StoreLockedError that says who has it."""
+        folder.mkdir(parents=True, exist_ok=True)
         self._note = folder / HOLDER
-        self._lock = FileLock(folder / LOCK, timeout=0)
+        self._lock = FileLock(folder / LOCK, timeout=wait)
         try:
             self._lock.acquire()
         except Timeout as error:
+            waited = f", also after {wait:g} seconds" if wait else ""
             raise StoreLockedError(
-                f"{folder} is in use by {self._who()}",
-                hint="Stop it; or, if it serves an API, ask that: set QASERVE_API_URL to its address.",
+                f"{folder} is in use by {self._who()}{waited}",
+                hint="Stop it, or set QASERVE_LOCK_WAIT; or, if it serves an API, ask that: set QASERVE_API_URL to it.",
             ) from error
         self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
 
@@ -53,6 +64,16 @@ class Holder:
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"
 
+    def __enter__(self) -> Self:
+        """Use as a context manager to give it back for certain."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Give the folder back."""
+        self.release()
+
     def release(self) -> None:
         """Give the folder back."""
         with suppress(OSError):
@@ -60,12 +81,26 @@ class Holder:
         self._lock.release()
 
 
-def connect_embedded(folder: Path, purpose: str) -> tuple[QdrantClient, Holder]:
+def corpus_lock(models_dir: Path, corpus: str, purpose: str, wait: float) -> Holder:
+    """The right to change the builds of a corpus: for one process, and one thread of it, at a time.
+
+    It lies beside the bundles, so it holds wherever Qdrant is; machines that share no models folder are not kept apart.
+
+    Raises:
+        StoreLockedError: Somebody has it, and still has it after so many seconds.
+        StoreWriteError: The folder cannot be written to.
+    """
+    folder = models_dir / corpus / LOCKED
+    with translated(str(folder)):
+        return Holder(folder, purpose, wait)
+
+
+def connect_embedded(folder: Path, purpose: str, wait: float) -> tuple[QdrantClient, Holder]:
     """Open a folder as an embedded Qdrant, once its lock is ours."""
     with translated(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        holder = Holder(folder, purpose)
+        holder = Holder(folder, purpose, wait)
         try:
+            _remove_unknown(folder)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Local mode is not recommended")  # `qaserve doctor` says it
                 return QdrantClient(path=str(folder), force_disable_check_same_thread=True), holder
@@ -80,23 +115,15 @@ def connect_embedded(folder: Path, purpose: str) -> tuple[QdrantClient, Holder]:
             raise
 
 
-def connect_server(settings: StoreSettings) -> QdrantClient:
-    """Connect to the server of the settings and make sure that it answers."""
-    url, key = settings.qdrant_url or "", settings.qdrant_api_key
-    with warnings.catch_warnings(), translated(url):
-        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        client = QdrantClient(
-            url=url,
-            api_key=key.get_secret_value() if key else None,
-            timeout=settings.qdrant_timeout,
-            check_compatibility=False,  # it would ask from a thread of its own, and only warn
-        )
-        try:
-            client.get_collections()
-        except BaseException:
-            client.close()
-            raise
-    return client
+def _remove_unknown(folder: Path) -> None:
+    """Delete folders of collections that the embedded Qdrant does not list: what is left of an interrupted deletion."""
+    try:
+        known = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["collections"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return  # a new folder; or a damaged one, which Qdrant refuses
+    for collection in (folder / "collection").glob("*@*"):
+        if collection.name not in known:
+            shutil.rmtree(collection)
 
 
 @contextmanager
@@ -105,15 +132,7 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except UnexpectedResponse as error:
-        if error.status_code in REFUSED:
-            raise StoreRefusedError(
-                f"Qdrant at {where} refuses the key (HTTP {error.status_code})",
-                hint="Set QASERVE_QDRANT_API_KEY to the key that the server was started with.",
-            ) from error
-        raise StoreError(
-            f"Qdrant at {where} answered HTTP {error.status_code}: {shorten(str(error.content, errors='replace'), 99)}",
-            hint="The server's log says more.",
-        ) from error
+        raise _answered(where, error) from error
     except (ResponseHandlingException, httpx.HTTPError) as error:
         raise StoreUnreachableError(
             f"Qdrant at {where} does not answer: {shorten(str(error), 160)}",
@@ -125,6 +144,31 @@ def translated(where: str) -> Iterator[None]:
         ) from error
     except (sqlite3.Error, OSError) as error:
         raise _disk_error(where, error) from error
+    except ValueError as error:
+        if not GONE.search(str(error)):
+            raise
+        raise _gone(where) from error
+
+
+def _answered(where: str, error: UnexpectedResponse) -> QaserveError:
+    text = str(error.content, errors="replace")
+    if error.status_code == httpx.codes.NOT_FOUND and GONE.search(text):
+        return _gone(where)
+    if error.status_code in REFUSED:
+        return StoreRefusedError(
+            f"Qdrant at {where} refuses the key (HTTP {error.status_code})",
+            hint="Set QASERVE_QDRANT_API_KEY to the key that the server was started with.",
+        )
+    return StoreError(
+        f"Qdrant at {where} answered HTTP {error.status_code}: {shorten(text, 99)}",
+        hint="The server's log says more.",
+    )
+
+
+def _gone(where: str) -> BuildNotFoundError:
+    return BuildNotFoundError(
+        f"a build has been deleted from {where} while it was read", hint="`qaserve builds list` shows what there is."
+    )
 
 
 def _disk_error(where: str, error: sqlite3.Error | OSError) -> StoreError:

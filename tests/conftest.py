@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import random
 import socket
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from qdrant_rest import QdrantRest
 
 from ingest.build import Ingest
 from ingest.builder import Builder
@@ -27,6 +29,7 @@ from qaserve.text import fold
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+SERVER = os.environ.get("QASERVE_TEST_QDRANT_URL", "")
 DIMENSION = 48
 
 
@@ -73,7 +76,10 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("QASERVE_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("QASERVE_ALLOWED_HOSTS", "testserver")  # what TestClient calls its host
     get_settings.cache_clear()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield
+    root.handlers[:], root.level = handlers, level
     get_settings.cache_clear()
 
 
@@ -95,15 +101,39 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture
+def rest() -> Iterator[QdrantRest]:
+    """The embedded engine behind Qdrant's REST, on loopback."""
+    front = QdrantRest()
+    yield front
+    front.stop()
+    front.client.close()
+
+
+@pytest.fixture(params=["memory", "folder", "rest", *(["server"] if SERVER else [])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A real Qdrant, in memory and in a folder."""
+    """A real Qdrant: in memory, in a folder, over REST, and on a server where QASERVE_TEST_QDRANT_URL names one."""
     if request.param == "memory":
         made = memory_store()
-    else:
+    elif request.param == "folder":
         made = open_store(StoreSettings(data_dir=tmp_path / "data"), "test")
+    elif request.param == "rest":
+        made = open_store(StoreSettings(qdrant_url=request.getfixturevalue("rest").url), "test")
+    else:
+        made = request.getfixturevalue("server")
     with made:
         yield made
+
+
+@pytest.fixture
+def server() -> Iterator[Store]:
+    """A Qdrant server kept for tests; it must be empty, and is emptied again."""
+    with open_store(StoreSettings(qdrant_url=SERVER), "test") as made:
+        if made._client.get_collections().collections:
+            pytest.fail(f"{SERVER} holds collections: give the tests a server of their own, which they empty")
+        yield made
+        for found in made._client.get_collections().collections:
+            made._client.delete_collection(found.name)
 
 
 @pytest.fixture

@@ -130,5 +130,5 @@ def _run(lines: bytes, name: str, replace: bool) -> None:
 
 
 def _submit(lines: bytes, name: str, options: IngestOptions) -> None:
-    job = data.client().ingest(lines, name, options)
+    job = data.client().upload(name, lines, options)
     st.query_params["job"] = job.id

@@ -16,6 +16,9 @@ MAX_CHARS = 20_000
 
 _PARSER = MarkdownIt("commonmark")
 _DIRECTIVE = re.compile(r":(?=[\w+-]+(?:\[|:|/))")
+_EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+-]+\\?:)")
+_JOINER = "\u2060"
+"""Keeps a colon and a word apart and cannot be seen: an escape is undone before emoji codes are looked for."""
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
 _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
@@ -68,7 +71,7 @@ def safe(text: str) -> str:
 
 def _plain(text: str) -> str:
     text = _DESTINATION.sub(_with_host, _DEFINITION.sub(r"\1\\[", text))  # a link by reference would hide its host
-    return _DIRECTIVE.sub(r"\\:", text.replace("$", "\\$"))
+    return _DIRECTIVE.sub(r"\\:", _EMOJI.sub(rf"\1:{_JOINER}", text.replace("$", "\\$")))
 
 
 def _with_host(link: re.Match[str]) -> str:
@@ -81,4 +84,5 @@ def _with_host(link: re.Match[str]) -> str:
 
 def literal(text: str) -> str:
     """A text that is no Markdown at all, such as a question or a file name, on one line."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", " ".join(text.split()))
+    line = _EMOJI.sub(rf"\1:{_JOINER}", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", line)

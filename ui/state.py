@@ -1,9 +1,11 @@
 """What is asked, and how. The address holds it, so that a search can be shared, and it follows from page to page.
 
 The address is read when it says something else than what the page wrote there last: a link was opened, or the browser
-went back. Otherwise what the widgets say is written to it.
+went back. Otherwise what the widgets say is written to it. A change that the browser sent before it heard of the last
+writing still brings the address from before, and is no news.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
 OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight")
 """What can be changed to see what would happen; unset, the build says."""
 DEFAULT_TOP_K = 5
+STALE_SECONDS = 3.0
 
 
 class _Field(NamedTuple):
@@ -41,11 +44,15 @@ def load(page: str) -> None:
     moved = st.session_state.get("page") != page
     st.session_state["page"] = page
     told = {name: st.query_params.get_all(name) for name in _FIELDS}
+    if moved:  # the widgets of another page are gone, and what they said with them
+        for name in _FIELDS:
+            st.session_state.pop(widget(name), None)
     if moved and not any(told.values()):
         _written().clear()
         return
+    stale = time.monotonic() - st.session_state.get("written_at", -STALE_SECONDS) < STALE_SECONDS
     for name, texts in told.items():
-        if texts != _written().get(name, []):
+        if texts != _written().get(name, []) and not (stale and texts == _before().get(name, [])):
             put(name, _parsed(_FIELDS[name], texts))
             _written()[name] = texts
 
@@ -59,6 +66,9 @@ def save() -> None:
                 st.query_params[name] = texts if field.several else texts[0]
             else:
                 del st.query_params[name]
+        if texts != _written().get(name, []):
+            _before()[name] = _written().get(name, [])
+            st.session_state["written_at"] = time.monotonic()
         _written()[name] = texts
 
 
@@ -150,6 +160,11 @@ def _asked() -> dict[str, Any]:
 def _written() -> dict[str, list[str]]:
     written: dict[str, list[str]] = st.session_state.setdefault("written", {})
     return written
+
+
+def _before() -> dict[str, list[str]]:
+    before: dict[str, list[str]] = st.session_state.setdefault("before", {})
+    return before
 
 
 def _texts(value: Any) -> list[str]:

@@ -1,7 +1,8 @@
 """The MCP server at /mcp of the API, behind the same keys and limits."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio.from_thread
@@ -14,14 +15,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ingest.jobs import Jobs
 from qaserve.api.access import Access, Allowance
 from qaserve.api.desk import Desk
+from qaserve.api.errors import without
 from qaserve.engine import Engine
 from qaserve.errors import AccessError, LimitError
 from qaserve.mcp import create_server
+from qaserve.mcp.adding import done_by, lines
+from qaserve.mcp.results import Added, NewPair
 from qaserve.mcp.source import EngineSource
 from qaserve.mcp.tools import told
 from qaserve.records import AskRequest, AskResult
+from qaserve.replies import IngestOptions
 from qaserve.settings import ServerSettings
 
 PATH = "/mcp"
@@ -65,6 +71,7 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, unless its caller is not let in."""
+        scope["route"] = self.route  # a plain route does not say so, and figures and logs ask for it
         try:
             await self._check(Request(scope))
         except (AccessError, LimitError) as error:
@@ -73,8 +80,15 @@ class McpEndpoint:
             await self._server.session_manager.handle_request(scope, receive, send)
 
 
-def endpoint(engine: Engine, desk: Desk, access: Access, allowance: Allowance, settings: ServerSettings) -> McpEndpoint:
-    """The tools over the API's own engine."""
+def endpoint(
+    source: DeskSource,
+    jobs: Jobs | None,
+    access: Access,
+    allowance: Allowance,
+    settings: ServerSettings,
+    hidden: tuple[str, ...],
+) -> McpEndpoint:
+    """The tools over the API's own engine and jobs; no text of `hidden` appears in what they say of errors."""
     bearer = HTTPBearer(auto_error=False)
 
     async def check(request: Request) -> None:
@@ -82,7 +96,18 @@ def endpoint(engine: Engine, desk: Desk, access: Access, allowance: Allowance, s
         await (access.write if settings.mcp_write else access.read)(given)
         await allowance(request, given)
 
-    return McpEndpoint(create_server(DeskSource(engine, desk)), check, _security(settings))
+    add = partial(_add, jobs) if settings.mcp_write and jobs is not None else None
+    server = create_server(source, add, lambda error: without(told(error), hidden))
+    return McpEndpoint(server, check, _security(settings))
+
+
+def _add(jobs: Jobs, pairs: Sequence[NewPair]) -> Added:
+    """Bring pairs in by a job, behind those that wait."""
+    with jobs.receiving() as folder:
+        path = folder / "agent.jsonl"
+        path.write_text(lines(pairs), encoding="utf-8")
+        job = jobs.submit(path, IngestOptions())
+    return done_by(job, jobs.get)
 
 
 def _security(settings: ServerSettings) -> TransportSecuritySettings:

@@ -50,24 +50,15 @@ def create_app(
     limits, metrics = limits or LimitSettings(), Metrics()
     desk = Desk(engine, limits, metrics)
     access, allowance = Access(settings), Allowance(limits.requests_per_minute)
-    mcp = agents.endpoint(engine, desk, access, allowance, settings) if settings.mcp_http else None
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as group, AsyncExitStack() as stack:
-            group.start_soon(desk.run)
-            if mcp is not None:
-                await stack.enter_async_context(mcp.running())
-            yield
-            group.cancel_scope.cancel()
-        if jobs is not None:  # here, for a process that is told to end by a signal gets no further
-            await anyio.to_thread.run_sync(jobs.close)
+    mcp = None
+    if settings.mcp_http:
+        mcp = agents.endpoint(agents.DeskSource(engine, desk), jobs, access, allowance, settings, hidden)
 
     app = FastAPI(
         title="qaserve",
         version=__version__,
         description="Search over question/answer pairs that explains itself.",
-        lifespan=lifespan,
+        lifespan=lambda _: _running(desk, mcp, jobs),
     )
     asking, limited = [Depends(access.read), Depends(allowance)], [Depends(allowance)]
     app.include_router(health.routes(engine, desk, metrics, access))
@@ -88,6 +79,19 @@ def create_app(
     handle_errors(app, hidden)
     _wrap(app, settings, limits, metrics)
     return app
+
+
+@asynccontextmanager
+async def _running(desk: Desk, mcp: agents.McpEndpoint | None, jobs: Jobs | None) -> AsyncIterator[None]:
+    """While the application runs."""
+    async with anyio.create_task_group() as group, AsyncExitStack() as stack:
+        group.start_soon(desk.run)
+        if mcp is not None:
+            await stack.enter_async_context(mcp.running())
+        yield
+        group.cancel_scope.cancel()
+    if jobs is not None:  # here, for a process that is told to end by a signal gets no further
+        await anyio.to_thread.run_sync(jobs.close)
 
 
 def _wrap(app: FastAPI, settings: ServerSettings, limits: LimitSettings, metrics: Metrics) -> None:

@@ -84,7 +84,7 @@ def routes(jobs: Jobs, access: Access, most: int, hidden: tuple[str, ...]) -> AP
 
     @router.get("/jobs/{job}/rejected", dependencies=[Depends(access.read)], response_class=StreamingResponse)
     def rejected(job: JobId) -> StreamingResponse:
-        """The rows that made no pair, each with its line and the reason, as JSON Lines."""
+        """The first 1,000 rows that made no pair, each with its line and the reason, as JSON Lines."""
         return StreamingResponse(_rejected(jobs.get(job)), media_type=LINES[0])
 
     return router

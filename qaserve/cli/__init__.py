@@ -11,11 +11,25 @@ import sys
 from rich.text import Text
 from threadpoolctl import threadpool_limits
 
-from qaserve.cli import ask, bench, builds, corpus, doctor, feedback, golden, mcp, service
+from qaserve.cli import ask, bench, builds, corpus, doctor, feedback, golden, mcp, move, scale, service
 from qaserve.cli.base import app, err
 from qaserve.errors import QaserveError
 
-__all__ = ["app", "ask", "bench", "builds", "corpus", "doctor", "feedback", "golden", "main", "mcp", "service"]
+__all__ = [
+    "app",
+    "ask",
+    "bench",
+    "builds",
+    "corpus",
+    "doctor",
+    "feedback",
+    "golden",
+    "main",
+    "mcp",
+    "move",
+    "scale",
+    "service",
+]
 
 INTERRUPTED = 130
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from qaserve import __version__
 from qaserve.errors import NotFoundError, UsageError
@@ -49,6 +50,13 @@ def root(
     ] = False,
 ) -> None:
     """Search over question/answer pairs that explains itself."""
+
+
+def say_data_folder(settings: Settings) -> None:
+    """Say what a command changes that no API does for it, where one might think that it does."""
+    if settings.server.api_url is not None:
+        where = settings.store.qdrant_url or settings.store.data_dir
+        err.print(Text(f"QASERVE_API_URL is set, but this works on {where}, not over the API."))
 
 
 def make_encoder(settings: Settings) -> "SentenceEncoder":

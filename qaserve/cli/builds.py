@@ -1,28 +1,28 @@
 """`qaserve builds`."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qaserve.cli.base import Json, app, corpus_to_ask, out
-from qaserve.settings import get_settings
+from qaserve.cli.base import Json, app, corpus_to_ask, out, say_data_folder
+from qaserve.settings import Settings, get_settings
 
-builds_app = typer.Typer(help="List the builds of a corpus, go back to one, delete old ones.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from qaserve.records import BuildInfo
+
+builds_app = typer.Typer(
+    help="List the builds of a corpus, compare two, go back to one, delete old ones.", no_args_is_help=True
+)
 app.add_typer(builds_app, name="builds")
 
 
 @builds_app.command("list")
 def list_(*, as_json: Json = False) -> None:
-    """List every build, newest first. Example: qaserve builds list --json."""
-    from qaserve import builds
+    """List every build, newest first; with QASERVE_API_URL, those of that API. Example: qaserve builds list --json."""
     from qaserve.cli.show import show_builds
-    from qaserve.store import open_store
 
-    settings = get_settings()
-    with open_store(settings.store, "qaserve builds list") as store:
-        corpora = [settings.store.corpus] if settings.store.corpus else store.corpora()
-        found = [build for corpus in corpora for build in builds.list_builds(store, settings.store.models_dir, corpus)]
+    found = _listed(get_settings())
     if as_json:
         print(json.dumps({"builds": [build.model_dump(mode="json") for build in found]}, indent=2))
     else:
@@ -30,17 +30,36 @@ def list_(*, as_json: Json = False) -> None:
 
 
 @builds_app.command()
-def activate(
-    build: Annotated[str, typer.Argument(help="Id of a build from the list.")], *, as_json: Json = False
+def diff(
+    before: Annotated[str, typer.Argument(help="Id of a build from the list.")],
+    after: Annotated[str | None, typer.Argument(help="Id of another.", show_default="the live build")] = None,
+    *,
+    as_json: Json = False,
 ) -> None:
-    """Check a build and make it live. Example: qaserve builds activate 3f9a1c2d4e5b."""
-    from qaserve import builds
+    """Say how two builds differ: pairs, clusters, metrics. Example: qaserve builds diff 3f9a1c2d4e5b."""
+    from ingest import diff as differences
+    from qaserve.cli.report import show_diff
     from qaserve.store import open_store
 
     settings = get_settings()
-    with open_store(settings.store, "qaserve builds activate") as store:
+    with open_store(settings.store, "qaserve builds diff") as store:
         corpus = corpus_to_ask(settings, store)
-        builds.activate(store, settings.store.models_dir, corpus, build)
+        found = differences.diff(store, settings.store.models_dir, corpus, before, after or store.live(corpus))
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        show_diff(out, found)
+
+
+@builds_app.command()
+def activate(
+    build: Annotated[str, typer.Argument(help="Id of a build from the list.")], *, as_json: Json = False
+) -> None:
+    """Check a build and make it live; with QASERVE_API_URL, in that API.
+
+    Example: qaserve builds activate 3f9a1c2d4e5b
+    """
+    corpus = _activate(get_settings(), build)
     print(json.dumps({"corpus": corpus, "build": build}) if as_json else f"Corpus {corpus} is live as build {build}.")
 
 
@@ -53,13 +72,45 @@ def prune(
     """Delete old builds, never the live one. Example: qaserve builds prune --keep 1."""
     from qaserve import builds
     from qaserve.store import open_store
+    from qaserve.store_connection import corpus_lock
 
     settings = get_settings()
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve builds prune") as store:
         corpus = corpus_to_ask(settings, store)
-        gone = builds.prune(store, settings.store.models_dir, corpus, keep)
+        place = settings.store.models_dir
+        with corpus_lock(place, corpus, f"prune of corpus {corpus}", settings.store.lock_wait):
+            gone = builds.prune(store, place, corpus, keep)
     print(
         json.dumps({"corpus": corpus, "deleted": gone})
         if as_json
         else f"Deleted {len(gone)} builds of corpus {corpus}."
     )
+
+
+def _listed(settings: Settings) -> "list[BuildInfo]":
+    from qaserve import builds
+    from qaserve.client import Client
+    from qaserve.store import open_store
+
+    if settings.server.api_url is not None:
+        with Client.from_settings(settings.server) as client:
+            return list(client.builds().builds)
+    with open_store(settings.store, "qaserve builds list") as store:
+        corpora = [settings.store.corpus] if settings.store.corpus else store.corpora()
+        return [build for corpus in corpora for build in builds.list_builds(store, settings.store.models_dir, corpus)]
+
+
+def _activate(settings: Settings, build: str) -> str:
+    """Make a build live; gives the corpus."""
+    from qaserve import builds
+    from qaserve.client import Client
+    from qaserve.store import open_store
+
+    if settings.server.api_url is not None:
+        with Client.from_settings(settings.server) as client:
+            return client.activate(build).corpus
+    with open_store(settings.store, "qaserve builds activate") as store:
+        corpus = corpus_to_ask(settings, store)
+        builds.activate(store, settings.store.models_dir, corpus, build)
+    return corpus

@@ -1,4 +1,4 @@
-"""`qaserve fetch` and `qaserve ingest`."""
+"""`qaserve fetch`, `ingest`, `remove`, `fit` and `distill`."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out
+from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out, say_data_folder
 from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
 
@@ -40,7 +40,13 @@ Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any m
 
     {"cluster_id": "a", "questions": ["…", "…"], "answer": {"text": "…"}}
 
-A bad line is reported with file, line, field and reason; the rest goes on. The same file again changes nothing.
+A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
+rest goes on. Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the
+corpus exactly the given files. The same file again changes nothing.
+
+Clusters keep their numbers and names: a new pair joins the nearest, and only where the pairs have drifted are they made
+anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
+the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
 
 **Examples**
 
@@ -49,13 +55,31 @@ A bad line is reported with file, line, field and reason; the rest goes on. The 
     qaserve ingest pairs/ more.jsonl.gz --dry-run
 
     qaserve ingest skills_qa.jsonl --replace --json
+
+    QASERVE_ENCODER=mpnet qaserve ingest --re-encode
+"""
+
+REMOVE_HELP = """Take pairs out, and make the rest live.
+
+A pair goes when it meets every kind of condition that is given; of several `--id` or `--source` any one will do. The
+text is gone from every answer at once, and from disk when the builds that held it are pruned.
+
+**Examples**
+
+    qaserve remove --id skill_extract_records_001_q0 --dry-run
+
+    qaserve remove --source old-pairs.jsonl
+
+    qaserve remove --filter topics=Parsing --filter tags=markdown --json
 """
 
 FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.
 
-λ, τ, N, the final softmax and the weight of the words β are chosen by cross-validation over held-out phrasings of the
-build's own pairs; what was tried and how well it did stays in the manifest. The result is a new build, made live;
-`qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs.
+Clusters are made anew, and keep the numbers and names of those they go on from. λ, τ, N, the final softmax and the
+weight of the words β are chosen by cross-validation over held-out phrasings of the build's own pairs; what was tried
+and how well it did stays in the manifest. The result is a new build, made live unless it finds clearly less;
+`qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs
+whose clusters are made anew.
 
 With `--feedback` the questions that a pair helped with, of `qaserve feedback export` or lines of `{"question": "…",
 "pair_id": "…"}`, are encoded and W is fitted on them too. They are not found and do not vote, and the next `fit` or
@@ -97,26 +121,63 @@ def fetch(*, as_json: Json = False) -> None:
     print(json.dumps({"path": str(path)}) if as_json else path)
 
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; nothing is encoded or measured.")]
+Force = Annotated[bool, typer.Option("--force", help="Go live even if the new build finds less than the live one.")]
+
+
 @app.command(help=INGEST_HELP)
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: DryRun = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make the corpus exactly these files.")] = False,
+    force: Force = False,
+    re_encode: Annotated[
+        bool, typer.Option("--re-encode", help="Encode every text again: the way to another encoder. Needs no PATHS.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
-    from qaserve.cli.show import show_report
     from qaserve.store import open_store
 
+    if not paths and not re_encode:
+        raise typer.BadParameter("Missing argument 'PATHS...'.")
     settings = get_settings()
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve ingest") as store:
-        corpus = corpus_to_fill(settings, store, paths)
-        report = run_ingest(settings, store, corpus, paths, replace=replace, dry_run=dry_run)
-    if as_json:
-        print(report.model_dump_json(indent=2))
-    else:
-        show_report(out, report)
+        corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
+        ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
+        report = ingesting.run(paths or [], replace=replace, dry_run=dry_run, force=force, re_encode=re_encode)
+    _print_report(report, settings.store.data_dir, as_json=as_json)
+
+
+@app.command(help=REMOVE_HELP)
+def remove(
+    *,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="A pair_id, or the id of a point.")
+    ] = None,
+    sources: Annotated[list[str] | None, typer.Option("--source", metavar="FILE", help="source_file of pairs.")] = None,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="FIELD=VALUE", help="topics, tags, related_skills, ….")
+    ] = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """See REMOVE_HELP."""
+    from ingest.selection import Selection, parse_filter
+    from qaserve.store import open_store
+
+    selection = Selection(
+        ids=tuple(ids or ()), sources=tuple(sources or ()), filters=tuple(map(parse_filter, filters or ()))
+    )
+    settings = get_settings()
+    with open_store(settings.store, "qaserve remove") as store:
+        corpus = corpus_to_ask(settings, store)
+        ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
+        report = ingesting.remove(selection, dry_run=dry_run, force=force)
+    _print_report(report, settings.store.data_dir, as_json=as_json)
 
 
 @app.command(help=FIT_HELP)
@@ -128,10 +189,12 @@ def fit(
     feedback: Annotated[
         Path | None, typer.Option(help="JSON Lines of judgements to fit W on too.", show_default=False)
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """See FIT_HELP."""
     from ingest.extra import Extra
+    from ingest.golden import encode_golden, golden_file, read_golden
     from ingest.refit import refit
     from qaserve.cli.show import show_bad_lines, show_fit
     from qaserve.judgements import Judged, read_judgements
@@ -140,11 +203,14 @@ def fit(
     settings = get_settings()
     judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
     show_bad_lines(err, judged.bad)
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve fit") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
         extra = None if feedback is None else Extra(judged.judgements, encoder)
-        manifest = refit(builder, prior, encoder, extra)
+        golden = encode_golden(read_golden(golden_file(settings.store.data_dir, builder.corpus)), encoder)
+        with builder.alone("fit"):
+            manifest = refit(builder, prior, encoder, extra, golden=golden, force=force)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
@@ -173,10 +239,12 @@ def distill(
     settings = get_settings()
     if onnx is not None:
         check_installed()
+    say_data_folder(settings)
     with open_store(settings.store, "qaserve distill") as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
-        report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
+        with builder.alone("distill"):
+            report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
     difference = None if onnx is None else export_onnx(Student.from_bytes(report.student.spec, report.weights), onnx)
     if as_json:
         exported = {} if onnx is None else {"onnx": {"file": str(onnx), "largest_difference": difference}}
@@ -195,19 +263,17 @@ def fetch_corpus(settings: Settings) -> Path:
         return fetching.fetch(settings.store.data_dir / "downloads", advance)
 
 
-def run_ingest(
-    settings: Settings, store: "Store", corpus: str, paths: list[Path], *, replace: bool = False, dry_run: bool = False
-) -> "IngestReport":
+def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path]) -> "IngestReport":
     """One ingest with progress bars."""
-    ingest = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
-    return ingest.run(paths, replace=replace, dry_run=dry_run)
+    return make_ingest(settings, store, corpus, make_encoder(settings), Bars(err)).run(paths)
 
 
 def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
     """What brings pairs into a corpus."""
     from ingest.build import Ingest
 
-    return Ingest(make_builder(settings, store, corpus, encoder.identity, reporter), encoder, settings.read)
+    builder = make_builder(settings, store, corpus, encoder.identity, reporter)
+    return Ingest(builder, encoder, settings.read, settings.store.data_dir)
 
 
 def make_builder(
@@ -216,5 +282,21 @@ def make_builder(
     """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
     from ingest.builder import Builder
 
-    models_dir, told = settings.store.models_dir, reporter or Bars(err)
-    return Builder(store, encoder, models_dir, corpus, fit=settings.fit, reporter=told)
+    return Builder(
+        store,
+        encoder,
+        settings.store.models_dir,
+        corpus,
+        fit=settings.fit,
+        reporter=reporter or Bars(err),
+        lock_wait=settings.store.lock_wait,
+    )
+
+
+def _print_report(report: "IngestReport", data_dir: Path, *, as_json: bool) -> None:
+    from qaserve.cli.report import show_report
+
+    if as_json:
+        print(report.model_dump_json(indent=2))
+    else:
+        show_report(out, report, data_dir)

@@ -4,6 +4,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Self
@@ -31,7 +32,7 @@ first call and keeps it. With QASERVE_MCP_HTTP=true the API serves the same tool
 
     QASERVE_API_URL=http://127.0.0.1:8000 qaserve mcp
 
-    claude mcp add qaserve -- qaserve mcp
+    QASERVE_API_URL=http://127.0.0.1:8000 qaserve mcp --write
 """
 
 
@@ -45,6 +46,7 @@ def mcp(
     """See HELP."""
     from qaserve.client import Client
     from qaserve.mcp import create_server
+    from qaserve.mcp.adding import over_api
     from qaserve.mcp.source import EngineSource
 
     settings = get_settings()
@@ -52,7 +54,7 @@ def mcp(
     with ExitStack() as stack:
         if settings.server.api_url is not None:
             client = stack.enter_context(Client.from_settings(settings.server))
-            server = create_server(client)
+            server = create_server(client, partial(over_api, client) if writable else None)
         else:
             local = stack.enter_context(DataFolder(settings))
             server = create_server(EngineSource(local.engine), local.add if writable else None)
@@ -95,11 +97,12 @@ class DataFolder:
 
     def add(self, pairs: "Sequence[NewPair]") -> "Added":
         """Bring pairs in as an ingest of a file would."""
+        from qaserve.mcp.adding import lines
         from qaserve.mcp.results import Added
 
         with self._lock, tempfile.TemporaryDirectory() as folder:
             store, path = self._open(), Path(folder) / "agent.jsonl"
-            path.write_text("".join(pair.model_dump_json(exclude_none=True) + "\n" for pair in pairs), encoding="utf-8")
+            path.write_text(lines(pairs), encoding="utf-8")
             report = run_ingest(self._settings, store, corpus_to_fill(self._settings, store, [path]), [path])
         return Added.of(report)
 

@@ -1,5 +1,6 @@
 """How answers, traces and reports look in a terminal. Everything from a corpus is printed as plain text."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
@@ -8,23 +9,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ingest.report import IngestReport
 from qaserve.bundle import Manifest
 from qaserve.judgements import BadLine, said
 from qaserve.records import Answer, AskResult, BuildInfo, Trace
 from qaserve.text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ingest.refit import DistillReport
 
 HITS_SHOWN = 8
+REJECTIONS_SHOWN = 10
 CLUSTERS_SHOWN = 6
 BAR_WIDTH = 16
 WORDS_SHOWN = 8
-REJECTIONS_SHOWN = 10
-CONFLICTS_SHOWN = 5
 DIM = "dim"
 KEPT_OUT = {
     "filter": "it does not match the filters",
@@ -176,63 +173,11 @@ def _bar(value: float, most: float) -> Text:
     return Text("█" * max(filled, 1), style="green")
 
 
-def show_report(console: Console, report: IngestReport) -> None:
-    """What an ingest did, or would do."""
-    verb = "would be " if report.dry_run else ""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right", style="bold")
-    table.add_column()
-    for count, text in (
-        (report.read, "pairs read"),
-        (report.added, f"{verb}added"),
-        (report.updated, f"{verb}updated"),
-        (report.unchanged, "unchanged"),
-        (report.removed, f"{verb}removed"),
-        (len(report.rejected), "rejected"),
-        (report.repeats, "repeat an earlier row's question (kept)"),
-        (report.conflicts, "questions lead to different answers (kept)"),
-        (report.encoded, "texts encoded"),
-    ):
-        table.add_row(f"{count:,}", text, style=None if count else DIM)
-    console.print(table)
-    _show_rejections(console, report)
-    _show_conflicts(console, report)
-    if report.build is not None:
-        console.print(
-            Text(
-                f"Corpus {report.corpus} is live as build {report.build}: {report.pairs:,} pairs in "
-                f"{report.clusters} clusters, encoder {report.encoder}, {report.seconds:.1f} s."
-            )
-        )
-    else:
-        console.print(f"Dry run: nothing was changed. Corpus {report.corpus} would hold {report.pairs:,} pairs.")
-
-
-def _show_rejections(console: Console, report: IngestReport) -> None:
-    for rejection in report.rejected[:REJECTIONS_SHOWN]:
-        where = f", field {rejection.field}" if rejection.field else ""
-        console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style="yellow"))
-    more = len(report.rejected) - REJECTIONS_SHOWN
-    if more > 0:
-        console.print(Text(f"  and {more:,} more; --json lists all", style="yellow"))
-
-
-def _show_conflicts(console: Console, report: IngestReport) -> None:
-    conflicts = [question for question in report.repeated_questions if question.answers > 1]
-    for question in conflicts[:CONFLICTS_SHOWN]:
-        rows = ", ".join(f"{row.file}:{row.line}" for row in question.rows[:3])
-        text = f"  {question.answers} answers to {shorten(question.question, 70)!r}: {rows}"
-        console.print(Text(text, style=DIM))
-    more = len(conflicts) - CONFLICTS_SHOWN
-    if more > 0:
-        console.print(Text(f"  and {more:,} more; --json lists all", style=DIM))
-
-
 def show_builds(console: Console, builds: list[BuildInfo]) -> None:
     """Builds, newest first."""
-    table = Table(box=None, pad_edge=False, header_style=DIM)
-    for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "encoder", "from"):
-        table.add_column(title, no_wrap=title != "from", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style=DIM)
+    for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "MRR", "encoder", "from"):
+        table.add_column(title, no_wrap=title != "from", overflow="ellipsis")
     for build in builds:
         state = (
             Text("live", style="bold green")
@@ -243,13 +188,23 @@ def show_builds(console: Console, builds: list[BuildInfo]) -> None:
             build.corpus,
             build.build,
             state,
-            build.created[:19].replace("T", " "),
+            build.created[:16].replace("T", " "),
             f"{build.pairs:,}",
             str(build.clusters),
+            _figure(build.metrics, "held_out_mrr"),
             build.encoder,
-            Text(shorten(", ".join(build.sources), 48)),
+            Text(_first_of(build.sources)),
         )
     console.print(table)
+
+
+def _first_of(sources: Sequence[str]) -> str:
+    more = f" +{len(sources) - 1}" if len(sources) > 1 else ""
+    return shorten(sources[0], 30) + more if sources else ""
+
+
+def _figure(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else "–"
 
 
 def show_fit(console: Console, manifest: Manifest) -> None:
@@ -277,7 +232,7 @@ def show_fit(console: Console, manifest: Manifest) -> None:
     )
 
 
-def show_bad_lines(console: Console, bad: "Sequence[BadLine]") -> None:
+def show_bad_lines(console: Console, bad: Sequence[BadLine]) -> None:
     """Lines of a file that are no judgements."""
     for one in bad[:REJECTIONS_SHOWN]:
         console.print(Text(f"no judgement: {said(one)}"))

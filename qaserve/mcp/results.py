@@ -213,19 +213,23 @@ class NewPair(Record):
 class Added(Record):
     """What adding pairs did."""
 
-    build: str | None = Field(description="The build that answers now.")
-    added: int
-    updated: int
-    unchanged: int
-    rejected: tuple[str, ...] = Field(description="What was not taken, and why.")
-    pairs: int = Field(description="Pairs in the corpus now.")
+    done: bool = Field(description="False: it takes long and goes on; corpus_status names a new build once it is live.")
+    build: str | None = Field(None, description="The build that answers now.")
+    added: int | None = None
+    updated: int | None = None
+    unchanged: int | None = None
+    rejected: tuple[str, ...] = Field((), description="What was not taken, and why.")
+    pairs: int | None = Field(None, description="Pairs in the corpus now.")
 
     @classmethod
-    def of(cls, report: IngestReport) -> "Added":
-        """The part of a report that an agent needs."""
+    def of(cls, report: IngestReport | None) -> "Added":
+        """The part of a report that an agent needs; None: it is not there yet."""
+        if report is None:
+            return cls(done=False)
         return cls(
+            done=True,
             rejected=tuple(f"pair {bad.line}: {bad.field or ''} {bad.reason}" for bad in report.rejected),
-            **report.model_dump(include=set(cls.model_fields) - {"rejected"}),
+            **report.model_dump(include=set(cls.model_fields) - {"rejected", "done"}),
         )
 
 

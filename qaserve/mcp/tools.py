@@ -17,6 +17,8 @@ from qaserve.records import AskRequest, AskResult, Filters
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Tell = Callable[[QaserveError], str]
+
 MAX_TOP_K = 20
 MAX_NEW_PAIRS = 100
 
@@ -41,9 +43,9 @@ Only = Annotated[
 class Tools:
     """The read-only tools over one source."""
 
-    def __init__(self, source: Source, *, writable: bool) -> None:
-        """Remember where the answers come from."""
-        self._source, self._writable = source, writable
+    def __init__(self, source: Source, tell: Tell, *, writable: bool) -> None:
+        """Remember where the answers come from, and how an error is told."""
+        self._source, self._tell, self._writable = source, tell, writable
 
     def search_skills(self, question: Question, top_k: TopK = 5, filters: Only = None) -> Search:
         """Find the question/answer pairs that answer a question: which skill does X, how is Y done.
@@ -90,7 +92,7 @@ class Tools:
             self._source.ready()
             live = next((build for build in self._source.builds().builds if build.live), None)
         except QaserveError as error:
-            problem = told(error)
+            problem = self._tell(error)
         return Status(version=__version__, ready=live is not None, problem=problem, writable=self._writable, live=live)
 
     def _ask(self, question: str, top_k: int, filters: Filters | None, *, explain: bool) -> AskResult:
@@ -116,7 +118,7 @@ def adding(add: Add) -> Callable[..., Added]:
     return add_pairs
 
 
-def guarded(tool: Callable[P, T]) -> Callable[P, T]:
+def guarded(tool: Callable[P, T], tell: Tell) -> Callable[P, T]:
     """The tool, with our errors told to the agent as message and hint instead of as a crash."""
 
     @wraps(tool)
@@ -124,7 +126,7 @@ def guarded(tool: Callable[P, T]) -> Callable[P, T]:
         try:
             return tool(*args, **kwargs)
         except QaserveError as error:
-            raise ToolError(told(error)) from error
+            raise ToolError(tell(error)) from error
 
     return call
 

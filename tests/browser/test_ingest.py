@@ -63,9 +63,10 @@ def test_good_and_bad_rows_then_found_then_rolled_back_then_gone(service, tab, t
     expect(tab.get_by_text("ultramarine")).to_be_visible()
     tab.goto(f"{service.page}/ingest")
     tab.get_by_role("tab", name="Builds").click()
-    tab.get_by_role("button", name="Go back to it").first.click()
+    row = tab.locator(f"[class*=st-key-build-{going_back}]")
+    row.get_by_role("button", name="Go back to it").click()
     tab.get_by_role("button", name="Make it live").click()
-    expect(tab.locator(f"[class*=st-key-build-{going_back}]").get_by_text("live", exact=True)).to_be_visible()
+    expect(row.get_by_text("live", exact=True)).to_be_visible()
     assert live(service) == going_back
     find(service, tab, NEW)
     expect(tab.get_by_text("ultramarine")).to_have_count(0)

@@ -17,9 +17,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from ingest.jobs import Jobs
 from qaserve.api import create_app
+from qaserve.feedback import FeedbackLog
 from qaserve.records import AskRequest, AskResult
-from qaserve.settings import ServerSettings
+from qaserve.settings import LimitSettings, ServerSettings
 
 CHECKS = [
     not_a_server_error,
@@ -37,8 +39,10 @@ FIELDS = st.sampled_from(sorted(AskRequest.model_fields))
 
 
 @pytest.fixture
-def app(engine):
-    return create_app(engine, ServerSettings())
+def app(engine, encoder, make_ingest, tmp_path):
+    log = FeedbackLog(tmp_path / "data", "things")
+    with Jobs(tmp_path / "data", "things", lambda _: make_ingest(engine.store, encoder), waiting=1000) as jobs:
+        yield create_app(engine, ServerSettings(), LimitSettings(requests_per_minute=0), log=log, jobs=jobs)
 
 
 @pytest.fixture
@@ -59,8 +63,11 @@ def http(app):
 @pytest.mark.parametrize(
     ("mode", "must"),
     [
-        (GenerationMode.POSITIVE, {"/healthz", "/readyz", "/v1/ask", "/v1/pairs/{identifier}"}),
-        (GenerationMode.NEGATIVE, {"/v1/ask", "/v1/clusters/{number}"}),
+        (
+            GenerationMode.POSITIVE,
+            {"/healthz", "/readyz", "/v1/ask", "/v1/pairs/{identifier}", "/v1/feedback", "/v1/ingest"},
+        ),
+        (GenerationMode.NEGATIVE, {"/v1/ask", "/v1/clusters/{number}", "/v1/feedback", "/v1/jobs/{job}"}),
     ],
     ids=["as described", "not as described"],
 )

@@ -15,6 +15,8 @@ FLOORS = [
         "qaserve.records",
         "qaserve.views",
         "qaserve.progress",
+        "qaserve.faults",
+        "qaserve.turns",
         "qaserve",
     },
     {
@@ -28,6 +30,8 @@ FLOORS = [
     {
         "qaserve.store",
         "qaserve.store_connection",
+        "qaserve.store_server",
+        "qaserve.points",
         "qaserve.encoder",
         "qaserve.weights",
         "qaserve.bundle",
@@ -36,6 +40,7 @@ FLOORS = [
     },
     {
         "qaserve.builds",
+        "qaserve.move",
         "qaserve.ranking",
         "qaserve.explain",
         "qaserve.replies",
@@ -51,6 +56,7 @@ FLOORS = [
         "ingest.build",
         "ingest.jobs",
         "train.latency_experiment",
+        "train.scale_experiment",
         "train.golden_experiment",
     },
     {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},

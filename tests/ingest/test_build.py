@@ -3,9 +3,17 @@ import json
 import numpy as np
 import pytest
 
+from ingest.report import _around
 from qaserve import bundle as bundles
 from qaserve.builds import activate, list_builds, prune
-from qaserve.errors import CorpusError, EncoderError, EncoderMismatchError, StoreWriteError, UsageError
+from qaserve.errors import (
+    CorpusError,
+    EncoderError,
+    EncoderMismatchError,
+    NotFoundError,
+    StoreWriteError,
+    UsageError,
+)
 from qaserve.records import AskRequest
 
 
@@ -319,3 +327,165 @@ def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
     later = bundles.read(tmp_path / "models", "things", kept.build).manifest
     assert later.tuning is None
     assert (later.anchor, later.defaults) == (manifest.anchor, manifest.defaults)
+
+
+# Of equal rows
+
+
+def test_a_file_with_only_the_second_of_two_equal_rows_does_not_overwrite_the_first(
+    memory, encoder, make_ingest, write_rows, rows
+):
+    first, second = rows()[0] | {"answer": "the one answer"}, rows()[0] | {"answer": "quite another text"}
+    make_ingest(memory, encoder).run([write_rows([first, second])])
+    again = make_ingest(memory, encoder).run([write_rows([second])])
+    assert (again.unchanged, again.updated, again.pairs) == (1, 0, 2)
+    edited = make_ingest(memory, encoder).run([write_rows([second | {"answer": "quite another text, edited"}])])
+    assert (edited.updated, edited.added, edited.pairs) == (1, 0, 2)
+    answers = {row.stored.pair.answer for row in memory.scroll("things", memory.live("things"))}
+    assert answers == {"the one answer", "quite another text, edited"}
+
+
+# What the report says
+
+
+def test_the_report_says_where_every_change_comes_from_and_what_differs(memory, encoder, make_ingest, write_rows, rows):
+    make_ingest(memory, encoder).run([write_rows(rows(["bread", "wine"]))])
+    edited = rows(["bread"])
+    edited[1]["answer"] = edited[1]["answer"].replace("heat it", "chill it for long")
+    edited[2]["tags"] = ["x"]
+    paths = [write_rows(edited), write_rows(rows(["steel"]), "metal.jsonl")]
+    report = make_ingest(memory, encoder).run(paths, replace=True)
+    assert [(one.pair_id, one.file, one.line) for one in sorted(report.changes.updated, key=lambda one: one.line)] == [
+        ("bread_q1", "pairs.jsonl", 2), ("bread_q2", "pairs.jsonl", 3)
+    ]  # fmt: skip
+    assert {(one.file, one.line) for one in report.changes.added} == {("metal.jsonl", n) for n in (1, 2, 3, 4)}
+    assert {one.pair_id for one in report.changes.removed} == {f"wine_q{n}" for n in range(4)}
+    edits = {one.pair_id: one for one in report.edits}
+    assert edits["bread_q1"].fields == ("answer",)
+    assert "heat it" in edits["bread_q1"].before
+    assert "chill it for long" in edits["bread_q1"].after
+    assert edits["bread_q2"].fields == ("tags",)
+    assert edits["bread_q2"].before is None
+    assert [(one.file, one.read, one.added, one.updated, one.unchanged) for one in report.files] == [
+        ("pairs.jsonl", 4, 0, 2, 2), ("metal.jsonl", 4, 4, 0, 0)
+    ]  # fmt: skip
+
+
+X, Y = "x", "y"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("same head A same tail", "same head BB same tail", ("same head A same tail", "same head BB same tail")),
+        ("ab", "abc", ("ab", "abc")),
+        ("aa", "aaa", ("aa", "aaa")),
+        (f"{X * 99}A{Y * 99}", f"{X * 99}{Y * 99}", (f"…{X * 40}A{Y * 40}…", f"…{X * 40}{Y * 40}…")),
+    ],
+)
+def test_an_edit_shows_what_differs_with_a_little_context(before, after, shown):
+    assert _around(before, after) == shown
+
+
+def test_a_long_edit_is_cut(memory, encoder, make_ingest, write_rows, rows):
+    path = write_rows(rows(["bread"]))
+    make_ingest(memory, encoder).run([path])
+    edited = rows(["bread"])
+    edited[0]["answer"] = "another " * 500
+    report = make_ingest(memory, encoder).run([write_rows(edited)])
+    assert len(report.edits[0].after) == 400
+    assert report.edits[0].after.endswith("…")
+
+
+def test_a_dry_run_counts_the_texts_that_would_be_encoded(memory, encoder, make_ingest, write_rows, rows):
+    make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
+    more = write_rows(rows(["bread", "wine"]))
+    planned = make_ingest(memory, encoder).run([more], dry_run=True)
+    done = make_ingest(memory, encoder).run([more])
+    assert planned.encoded == done.encoded == 8
+    assert (planned.changes, planned.edits, planned.files) == (done.changes, done.edits, done.files)
+
+
+# Another encoder
+
+
+def test_re_encoding_is_the_way_to_another_encoder(store, encoder, make_encoder, make_ingest, write_rows, rows):
+    make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
+    names = {row.stored.pair.pair_id: row.stored.cluster for row in store.scroll("things", store.live("things"))}
+    other = make_encoder("other", 32)
+    more = write_rows(rows(["steel"]), "metal.jsonl")
+    with pytest.raises(EncoderMismatchError, match="made with fake") as refused:
+        make_ingest(store, other).run([more])
+    assert "--re-encode" in refused.value.hint
+    report = make_ingest(store, other).run([more], re_encode=True)
+    assert (report.added, report.pairs, report.encoded) == (4, 12, 24)
+    build = store.live("things")
+    assert store.info("things", build).encoder == other.identity
+    found = list(store.scroll("things", build))
+    for row in found:
+        np.testing.assert_allclose(row.question, other.encode_questions([row.stored.pair.question])[0], atol=1e-6)
+    assert {row.stored.pair.pair_id for row in found} > set(names)
+    assert report.cluster_changes.reclustered
+
+
+def test_re_encoding_needs_no_files_and_changes_no_pair(memory, encoder, make_ingest, write_rows, rows):
+    first = make_ingest(memory, encoder).run([write_rows(rows())])
+    encoder.encoded = []
+    report = make_ingest(memory, encoder).run(re_encode=True)
+    assert (report.read, report.pairs, report.encoded, len(encoder.encoded)) == (0, 24, 48, 48)
+    assert memory.info("things", report.build).sources == ("pairs.jsonl",)
+    assert {row.stored.id for row in memory.scroll("things", report.build)} == {
+        row.stored.id for row in memory.scroll("things", first.build)
+    }
+
+
+def test_what_cannot_be_meant_is_refused(memory, encoder, make_ingest):
+    with pytest.raises(UsageError, match="nothing is named to ingest"):
+        make_ingest(memory, encoder).run()
+    with pytest.raises(UsageError, match="nothing is named to ingest"):
+        make_ingest(memory, encoder).run(replace=True, re_encode=True)
+    with pytest.raises(NotFoundError, match="no live build to encode again"):
+        make_ingest(memory, encoder).run(re_encode=True)
+
+
+# Order of builds
+
+
+def test_builds_are_in_order_where_the_clock_goes_backwards(
+    memory, encoder, make_ingest, write_rows, rows, models, monkeypatch
+):
+    made = []
+    for time, thing in (
+        ("2030-01-02", "bread"),
+        ("2030-01-01", "wine"),
+        ("2030-01-01", "steel"),
+        ("2031-01-01", "glass"),
+    ):
+        monkeypatch.setattr("ingest.builder.now", lambda time=time: f"{time}T00:00:00.000000+00:00")
+        made.append(make_ingest(memory, encoder).run([write_rows(rows([thing]), f"{thing}.jsonl")]).build)
+    listed = list_builds(memory, models, "things")
+    assert [found.build for found in listed] == made[::-1]
+    assert listed[1].created == "2030-01-02T00:00:00.000002+00:00"
+    assert prune(memory, models, "things", keep=1) == [made[1], made[0]]
+
+
+# History
+
+
+def test_numbers_are_kept_with_the_clusters_and_chosen_anew_with_them(
+    memory, encoder, make_ingest, write_rows, rows, models
+):
+    many = rows([f"thing{number}" for number in range(32)])
+    first = make_ingest(memory, encoder).run([write_rows(many)])
+    more = rows(["thing1"])[0] | {"pair_id": "more", "question": "thing1 once more"}
+    kept = make_ingest(memory, encoder).run([write_rows([more], "more.jsonl")])
+    assert not kept.cluster_changes.reclustered
+    assert "choose" not in kept.stages
+    old, new = (bundles.read(models, "things", report.build).manifest for report in (first, kept))
+    assert (new.anchor, new.defaults, new.calibration) == (old.anchor, old.defaults, old.calibration)
+    assert new.clustering.changed == 1
+    anew = make_ingest(memory, encoder).run([write_rows(rows([f"other{n}" for n in range(16)]), "other.jsonl")])
+    assert anew.cluster_changes.reclustered
+    assert "choose" in anew.stages
+    precise = make_ingest(memory, encoder, precision=0.8).run([write_rows(many)])
+    assert "choose" in precise.stages, "another setting is another choice"

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -624,3 +625,52 @@ def test_any_line_is_a_pair_that_can_be_stored_or_a_rejection_and_costs_no_other
             assert item.pair.question.strip()
             assert item.pair.answer.strip()
             assert Pair.model_validate(item.pair.model_dump(mode="json")) == item.pair
+
+
+# Files that are not what they seem
+
+
+def test_a_folder_with_a_loop_of_links_is_read_once(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "self.jsonl").symlink_to(tmp_path / "a" / "self.jsonl")
+    (tmp_path / "a" / "pairs.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    (tmp_path / "a" / "b" / "same.jsonl").symlink_to(tmp_path / "a" / "pairs.jsonl")
+    assert [name for _, name in find_files([tmp_path / "a"])] == ["b/same.jsonl"]
+    with pytest.raises(CorpusError, match=r"self.jsonl is not a file or a folder"):
+        find_files([tmp_path / "a" / "self.jsonl"])
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "growing.jsonl"
+    line = '{"question": "q", "answer": "a"}\n'
+    path.write_text(line * 3)
+
+    def grow(_):
+        with path.open("a") as file:
+            file.write(line)
+
+    found = read_files(find_files([path]), ReadSettings(), grow)
+    with pytest.raises(CorpusError, match=r"growing\.jsonl changed while it was read: it had 99 bytes"):
+        list(islice(found, 10_000))  # without the check it would be followed for ever
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "new.jsonl"
+    path.write_text('{"question": "q", "answer": "a"}\n')
+    found = read_files(find_files([path]), ReadSettings(), lambda _: path.write_text('{"question": "other"}\n'))
+    with pytest.raises(CorpusError, match=r"new\.jsonl changed while it was read"):
+        list(found)
+
+
+def test_a_row_of_ten_megabytes_is_rejected_and_the_rest_is_read(tmp_path):
+    path = tmp_path / "long.jsonl"
+    good = '{"question": "q", "answer": "a"}\n'
+    path.write_text(good + '{"question": "long", "answer": "' + "a" * 10_000_000 + '"}\n' + good)
+    kept = []
+    found = list(read_files(find_files([path]), ReadSettings(), on_bad_line=kept.append))
+    assert [type(item) for item in found] == [Located, Rejection, Located]
+    assert "the line has 10,000,0" in found[1].reason
+    assert kept == [], "it was never in memory as a whole"
+    found = list(read_files(find_files([path]), ReadSettings(max_line_bytes=20 << 20)))
+    assert found[1].reason == "10,000,000 characters; at most 2,000,000 are read"

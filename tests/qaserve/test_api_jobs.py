@@ -1,3 +1,4 @@
+import asyncio
 import json
 import time
 
@@ -10,8 +11,9 @@ from ingest.builder import Builder
 from ingest.jobs import Jobs
 from qaserve.api import create_app
 from qaserve.api.uploads import safe_name
-from qaserve.errors import StoreWriteError
-from qaserve.replies import Job
+from qaserve.client import AsyncClient, Client
+from qaserve.errors import ConflictError, StoreWriteError
+from qaserve.replies import IngestOptions, IngestRequest, Job
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
 
 SECONDS = 60
@@ -85,14 +87,16 @@ def test_options_are_heard_however_they_are_said(http, rows, way):
     some = rows(["bread"])
     if way == "form":
         reply = http.post(
-            "/v1/ingest", files={"file": ("a.jsonl", lines(some))}, data={"replace": "true", "dry_run": "1"}
+            "/v1/ingest",
+            files={"file": ("a.jsonl", lines(some))},
+            data={"replace": "true", "dry_run": "1", "force": "1"},
         )
     elif way == "lines":
-        reply = http.post("/v1/ingest?replace=true&dry_run=true", content=lines(some), headers=LINES)
+        reply = http.post("/v1/ingest?replace=true&dry_run=true&force=true", content=lines(some), headers=LINES)
     else:
-        reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True})
+        reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True, "force": True})
     job = ended(http, reply)
-    assert job["options"] == {"replace": True, "dry_run": True}
+    assert job["options"] == {"replace": True, "dry_run": True, "force": True}
     assert (job["report"]["removed"], job["report"]["dry_run"]) == (20, True)
 
 
@@ -267,6 +271,31 @@ def test_jobs_end_with_the_server(app, jobs, rows):
     assert jobs._closing
 
 
+def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
+    url, first = serve_app(app), engine.load().info.build
+
+    async def talk():
+        async with AsyncClient(url) as client:
+            job = await client.ingest(IngestRequest(pairs=rows(["amber"])))
+            while not (job := await client.job(job.id)).ended:
+                await asyncio.sleep(0.005)
+            return job, await client.jobs()
+
+    with Client(url) as client:
+        job = client.upload("a & b.jsonl", lines(rows(["bread"])), IngestOptions(dry_run=True, replace=True))
+        while not client.job(job.id).ended:
+            time.sleep(0.005)
+        job = client.job(job.id)
+        assert (job.source, job.report.removed, job.report.dry_run) == ("a-b.jsonl", 20, True)
+        done, listed = asyncio.run(talk())
+        assert (done.state, done.report.added) == ("done", 4)
+        assert [one.id for one in listed.jobs] == [done.id, job.id]
+        assert client.activate(first).live
+        assert engine.load().info.build == first
+        with pytest.raises(ConflictError, match="is done already"):
+            client.cancel(done.id)
+
+
 # Activation
 
 
@@ -293,7 +322,7 @@ def test_a_build_that_cannot_answer_is_not_made_live(
 ):
     first = engine.load().info.build
     second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
-    assert http.post(f"/v1/builds/{'0' * 12}/activate").json()["error"]["code"] == "not_found"
+    assert http.post(f"/v1/builds/{'0' * 12}/activate").json()["error"]["code"] == "build_not_found"
     assert http.post("/v1/builds/nonsense/activate").status_code == 422
     (tmp_path / "models" / "things" / first / "model.safetensors").unlink()
     reply = http.post(f"/v1/builds/{first}/activate")

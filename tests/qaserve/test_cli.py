@@ -63,6 +63,83 @@ def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
     assert "Dry run: nothing was changed" in out or "is live as build" in out
 
 
+def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, rows, tmp_path):
+    path = tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(["gold"])) + '{"question": "q"}\n')
+    code, out, _ = run("ingest", path, loaded)
+    assert code == 0
+    assert "more.jsonl: 4 pairs, 4 added, 1 rejected" in out
+    assert "things_qa.jsonl: 24 pairs, 24 unchanged" in out
+    assert "+ gold_q0 'How do I make gold?' (more.jsonl:1)" in out
+    assert "correct them in" in out
+    assert "Clusters" in out
+
+
+def test_ingest_needs_files_unless_it_encodes_again(run, loaded):
+    code, _, err = run("ingest")
+    assert code == 2
+    assert "Missing argument 'PATHS...'" in err
+    code, out, _ = run("ingest", "--re-encode", "--json")
+    assert code == 0
+    assert json.loads(out)["encoded"] == 48
+
+
+def test_pairs_are_removed(run, loaded):
+    code, out, _ = run("remove", "--id", "bread_q0", "--id", "bread_q1", "--dry-run")
+    assert code == 0
+    assert "2  would be removed" in out
+    assert "would hold 22 pairs" in out
+    code, out, _ = run("remove", "--filter", "topics=wine", "--json")
+    assert code == 0
+    assert [one["pair_id"][:4] for one in json.loads(out)["changes"]["removed"]] == ["wine"] * 4
+    assert "Take material for wine" not in run("ask", "how to make wine", "--top-k", "20")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["remove"], 2, "nothing says what to remove"),
+        (["remove", "--id", "nobody"], 1, "no pair has the id 'nobody'"),
+        (["remove", "--filter", "topics"], 2, "filter 'topics' is not FIELD=VALUE"),
+        (["remove", "--filter", "topics=making"], 2, "would remove all 24 pairs"),
+        (["builds", "diff", "nothing"], 1, "no build 'nothing' of corpus 'things'"),
+    ],
+)
+def test_what_cannot_be_removed_or_compared_says_so(run, loaded, arguments, code, message):
+    found, _, err = run(*arguments)
+    assert found == code
+    assert message in err.replace("\n", "")
+
+
+def test_a_build_is_compared_with_the_live_one(run, loaded):
+    first = json.loads(run("builds", "list", "--json")[1])["builds"][0]["build"]
+    run("remove", "--filter", "topics=wine")
+    code, out, _ = run("builds", "diff", first)
+    assert code == 0
+    assert "- 4 pairs" in out
+    assert "- wine_q0" in out
+    assert "bank_bytes" in out
+    code, out, _ = run("builds", "diff", first, first, "--json")
+    assert code == 0
+    assert json.loads(out)["unchanged"] == 24
+
+
+def test_a_build_that_finds_less_is_stopped_and_forced(run, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    answers = [row["answer"] for row in many]
+    run("ingest", write_rows(many, "things_qa.jsonl"))
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    path = write_rows(mixed, "things_qa.jsonl")
+    code, out, err = run("ingest", path, "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "quality_dropped"
+    assert "the new build finds less than the live one" in err.replace("\n", "")
+    code, out, _ = run("ingest", path, "--force")
+    assert code == 0
+    assert "--force made it live" in out
+    assert "MRR" in run("builds", "list")[1]
+
+
 def test_ask_prints_the_apis_document(run, loaded):
     code, out, _ = run("ask", "how to make bread", "--top-k", "2", "--json")
     result = AskResult.model_validate_json(out)
@@ -436,3 +513,32 @@ def test_linear_algebra_uses_one_thread_unless_told_otherwise(given, threads):
     environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"{{{threads}}}"
+
+
+def test_builds_of_an_api_are_listed_and_made_live_there(run, loaded, engine, serve_app, monkeypatch):
+    from qaserve.api import create_app
+    from qaserve.settings import ServerSettings
+
+    url = serve_app(create_app(engine, ServerSettings(api_key="asks", write_key="changes")))
+    monkeypatch.setenv("QASERVE_API_URL", url)
+    monkeypatch.setenv("QASERVE_API_KEY", "asks")
+    live = engine.load().info.build
+    code, out, _ = run("builds", "list", "--json")
+    assert code == 0
+    assert [build["build"] for build in json.loads(out)["builds"]] == [live]
+    code, _, err = run("builds", "activate", live)
+    assert code == 1
+    assert "change nothing" in err
+    monkeypatch.setenv("QASERVE_WRITE_KEY", "changes")
+    code, out, _ = run("builds", "activate", live)
+    assert (code, out) == (0, f"Corpus things is live as build {live}.\n")
+
+
+@pytest.mark.parametrize("command", [("builds", "prune"), ("ingest", "things_qa.jsonl")])
+def test_what_no_api_does_says_where_it_works(run, loaded, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    assert "not over the API" not in run(*command)[2]
+    monkeypatch.setenv("QASERVE_API_URL", "http://127.0.0.1:1")
+    code, _, err = run(*command)
+    assert code == 0
+    assert "QASERVE_API_URL is set, but this works on" in err

@@ -5,11 +5,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
+from ingest.jobs import Jobs
 from qaserve.api import create_app
 from qaserve.calls import Call
 from qaserve.client import MAX_PAUSE_SECONDS, AsyncClient, Client
 from qaserve.errors import TABLE, AccessError, BusyError, LimitError, NotFoundError, QaserveError, ServiceError
+from qaserve.feedback import FeedbackLog
 from qaserve.records import AskRequest, Filters, Health
+from qaserve.replies import FeedbackRequest, IngestRequest
 from qaserve.settings import ServerSettings
 
 QUESTION = "Which recipe gives the best bread?"
@@ -72,6 +75,24 @@ def test_both_clients_return_the_records_of_the_engine(talk, engine, serve_app):
         talk(url, "pairs", "a/b")
     assert raised.value.hint
     assert raised.value.retry_after is None
+
+
+def test_both_clients_change_what_may_be_changed(
+    talk, engine, encoder, make_ingest, write_rows, rows, serve_app, tmp_path
+):
+    before = engine.load().info.build
+    ingest = make_ingest(engine.store, encoder)
+    log = FeedbackLog(tmp_path / "data", "things")
+    with Jobs(tmp_path / "data", "things", lambda _: ingest, waiting=3) as jobs:
+        url = serve_app(create_app(engine, ServerSettings(), log=log, jobs=jobs))
+        job = talk(url, "ingest", IngestRequest(pairs=rows(["tea"])))
+        while not job.ended:
+            job = talk(url, "job", job.id)
+        assert job.report.added == 4
+        assert talk(url, "activate", before).live
+        said = FeedbackRequest(question=QUESTION, pair="bread_q0", helpful=True, build=before)
+        kept = talk(url, "say", said)
+    assert [record.id for record in log.page().feedback] == [kept.id]
 
 
 @pytest.mark.parametrize("kind", TABLE)

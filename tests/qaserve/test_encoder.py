@@ -67,25 +67,6 @@ def test_a_question_is_encoded_between_the_batches_of_a_long_call():
     assert asked[0].shape == (1, 384)
 
 
-def test_whoever_waits_is_next_before_the_thread_that_just_had_the_model():
-    shared, order = SentenceEncoder(EncoderSettings(), "unused"), []
-
-    def ask():
-        with shared._turn():
-            order.append("question")
-
-    asker = threading.Thread(target=ask)
-    with shared._turn():
-        asker.start()
-        while not shared._next.locked():
-            assert asker.is_alive()
-        order.append("first batch")
-    with shared._turn():
-        order.append("second batch")
-    asker.join()
-    assert order == ["first batch", "question", "second batch"]
-
-
 def test_the_identity_is_known_before_the_model_is_loaded():
     encoder = SentenceEncoder(EncoderSettings(), "unused")
     assert str(encoder.identity) == "minilm (D 384, revision 53aa51172d14)"

@@ -10,10 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from qaserve.api import create_app
+from qaserve.client import Client
 from qaserve.errors import NotFoundError, StoreWriteError, UsageError
 from qaserve.feedback import FeedbackLog, the_log
 from qaserve.judgements import read_judgements
-from qaserve.replies import Feedback
+from qaserve.records import AskRequest
+from qaserve.replies import AskedWith, Feedback, FeedbackRequest
 from qaserve.settings import ReadSettings, ServerSettings
 
 QUESTION = "Which recipe gives the best bread?"
@@ -21,7 +23,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from qaserve.feedback import FeedbackLog
-from qaserve.replies import Feedback
+from qaserve.records import AskRequest
+from qaserve.replies import AskedWith, Feedback, FeedbackRequest
 
 log, name, number = FeedbackLog(Path(sys.argv[1]), "things"), sys.argv[2], 0
 while True:
@@ -261,3 +264,15 @@ def test_what_is_exported_is_a_file_of_judgements(http, log, tmp_path):
     found = read_judgements(log.path, ReadSettings())
     assert [(one.question, one.helpful) for one in found.judgements] == [(QUESTION, True), (QUESTION, False)]
     assert found.bad == ()
+
+
+def test_the_client_says_and_lists(engine, log, serve_app):
+    with Client(serve_app(create_app(engine, ServerSettings(), log=log))) as client:
+        result = client.ask(AskRequest(question=QUESTION))
+        given = FeedbackRequest(
+            question=QUESTION, pair=result.answers[0].id, helpful=True, build=result.build, trace=AskedWith(rank=1)
+        )
+        kept = client.say(given)
+        page = client.feedback(limit=1)
+    assert [one.id for one in page.feedback] == [kept.id]
+    assert page == log.page()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 
 import pytest
 from fastapi.security import HTTPAuthorizationCredentials
@@ -152,15 +151,12 @@ def test_figures_need_the_key(serve):
 @pytest.fixture
 def logged(capsys):
     """Configure logging as a server does, and read what it wrote."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
 
     def start(**settings):
         configure(ServerSettings(**settings))
         return lambda: [line for line in capsys.readouterr().err.splitlines() if "qaserve.api" in line]
 
-    yield start
-    root.handlers[:], root.level = before, level
+    return start
 
 
 def test_a_request_is_a_line_of_json_without_its_question(serve, logged):

@@ -2,6 +2,7 @@ import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 import jsonschema
@@ -10,12 +11,17 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
+from ingest.jobs import Jobs
 from qaserve.api import create_app
 from qaserve.client import Client as ApiClient
+from qaserve.errors import BundleError, ConflictError, QualityError
 from qaserve.mcp import create_server
+from qaserve.mcp.adding import done_by, over_api
 from qaserve.mcp.results import LONG_CHARS, SHORT_CHARS, UNTRUSTED, Added
 from qaserve.mcp.source import EngineSource
-from qaserve.settings import ServerSettings, StoreSettings
+from qaserve.records import ErrorDetail
+from qaserve.replies import Job
+from qaserve.settings import LimitSettings, ServerSettings, StoreSettings
 from qaserve.store import open_store
 
 QUESTION = "Which recipe gives the best bread?"
@@ -212,7 +218,7 @@ def test_adding_is_offered_only_where_it_is_switched_on(engine):
 
     def add(pairs):
         given.extend(pairs)
-        return Added(build="b", added=1, updated=0, unchanged=0, rejected=(), pairs=25)
+        return Added(done=True, build="b", added=1, updated=0, unchanged=0, pairs=25)
 
     server = create_server(EngineSource(lambda: engine), add)
     tool = converse(server, lambda client: client.list_tools()).tools[-1]
@@ -241,6 +247,47 @@ def test_an_api_is_a_source_too(engine, serve_app):
         assert once(server, "list_clusters")["total"] == len(engine.load().clusters)
         assert once(server, "corpus_status")["live"]["pairs"] == 24
         assert "no pair 'nobody'" in once(server, "get_pair", tool=refusal, identifier="nobody")
+
+
+@pytest.fixture
+def jobs(engine, encoder, make_ingest, tmp_path):
+    with Jobs(tmp_path / "data", "things", lambda _: make_ingest(engine.store, encoder), waiting=3) as made:
+        yield made
+
+
+NEW = [
+    {"pair_id": "tea", "question": "How do I make tea?", "answer": "Pour hot water over tea leaves."},
+    {"pair_id": "tea", "question": "tea recipe please", "answer": "Pour hot water over tea leaves; wait."},
+]
+
+
+def test_pairs_are_added_over_an_api(engine, jobs, serve_app):
+    url = serve_app(create_app(engine, ServerSettings(api_key="asks", write_key="changes"), jobs=jobs))
+    with ApiClient(url, key="changes") as client:
+        server = create_server(client, partial(over_api, client))
+        added = once(server, "add_pairs", pairs=NEW)
+        assert (added["done"], added["added"], added["pairs"]) == (True, 2, 26)
+        assert added["build"] == once(server, "corpus_status")["live"]["build"]
+        assert once(server, "search_skills", question="make tea")["answers"][0]["pair_id"] == "tea"
+    with ApiClient(url, key="asks") as client:
+        server = create_server(client, partial(over_api, client))
+        assert "change nothing" in once(server, "add_pairs", tool=refusal, pairs=NEW)
+
+
+def job_that(**changes):
+    job = Job(id="0" * 32, corpus="things", source="x", options={}, state="running", created="now")
+    return job.model_copy(update=changes)
+
+
+def test_a_job_that_goes_wrong_is_an_error_and_one_that_takes_long_goes_on(monkeypatch):
+    failed = job_that(state="failed", error=ErrorDetail(code="quality_dropped", message="worse", hint="h"))
+    with pytest.raises(QualityError, match="worse") as raised:
+        done_by(job_that(state="queued"), lambda _: failed)
+    assert raised.value.hint == "h"
+    with pytest.raises(ConflictError, match="was cancelled: nothing was added"):
+        done_by(job_that(state="cancelled"), lambda _: pytest.fail("asked again"))
+    monkeypatch.setattr("qaserve.mcp.adding.WAIT_SECONDS", 0)
+    assert done_by(job_that(), lambda _: pytest.fail("asked again")) == Added(done=False)
 
 
 # Over HTTP
@@ -283,6 +330,45 @@ def test_where_agents_may_write_only_the_key_for_changing_gets_in(engine, serve_
     for key, status in (("asks", 403), ("changes", 200), ("wrong", 401)):
         reply = httpx.post(url, json=PING, headers=HEADERS | {"Authorization": f"Bearer {key}"})
         assert reply.status_code == status, reply.text
+
+
+def test_pairs_are_added_over_http(engine, jobs, serve_app):
+    settings = ServerSettings(mcp_http=True, mcp_write=True)
+    url = serve_app(create_app(engine, settings, jobs=jobs)) + "/mcp"
+
+    async def talk(client):
+        assert (await call(client, "corpus_status"))["writable"] is True
+        assert (await call(client, "add_pairs", pairs=NEW))["pairs"] == 26
+        assert (await call(client, "search_skills", question="make tea"))["answers"][0]["pair_id"] == "tea"
+
+    converse(url, talk)
+    assert jobs.listed().jobs[0].source == "agent.jsonl"
+
+
+def test_folders_of_the_machine_are_not_told(engine, serve_app, monkeypatch):
+    def broken(*_):
+        raise BundleError("a file is missing from /secret/place/models/x", hint="see /secret/place/models")
+
+    monkeypatch.setattr(engine, "pairs", broken)
+    monkeypatch.setattr(engine, "load", broken)
+    url = serve_app(create_app(engine, ServerSettings(mcp_http=True), hidden=("/secret/place/models",))) + "/mcp"
+
+    async def talk(client):
+        text = await refusal(client, "get_pair", identifier="x")
+        assert "a file is missing from …/x. see …" in text
+        assert "/secret" not in (await call(client, "corpus_status"))["problem"]
+
+    converse(url, talk)
+
+
+def test_agents_are_limited_as_others_are(engine, serve_app):
+    app = create_app(engine, ServerSettings(mcp_http=True), LimitSettings(requests_per_minute=2))
+    url = serve_app(app) + "/mcp"
+    replies = [httpx.post(url, json=PING, headers=HEADERS) for _ in range(3)]
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert "more than 2 requests" in replies[-1].json()["error"]["message"]
+    figures = httpx.get(url.replace("/mcp", "/metrics")).text
+    assert 'route="/mcp",status="200"} 2.0' in figures
 
 
 def test_other_hosts_and_pages_of_other_origins_are_refused(engine, serve_app):

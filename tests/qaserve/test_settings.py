@@ -13,6 +13,13 @@ SECRET = "hunter2-hunter2"
 # Variable without prefix: section, lowest and highest value, values that are just out of bounds.
 BOUNDS = {
     "QDRANT_TIMEOUT": ("store", 1, 600, ["0", "601", "-1"]),
+    "QDRANT_ATTEMPTS": ("store", 1, 20, ["0", "21"]),
+    "QDRANT_BUDGET": ("store", 1e-3, 600, ["0", "601", "nan"]),
+    "QDRANT_GREEN": ("store", 0, 86_400, ["-1", "86401", "nan"]),
+    "QDRANT_SHARDS": ("store", 1, None, ["0"]),
+    "QDRANT_REPLICAS": ("store", 1, None, ["0"]),
+    "QDRANT_WRITE_CONSISTENCY": ("store", 1, None, ["0"]),
+    "LOCK_WAIT": ("store", 0, 3_600, ["-1", "3601", "nan"]),
     "ENCODER_BATCH": ("encoder", 1, 1024, ["0", "1025"]),
     "MAX_LINE_BYTES": ("read", 1024, None, ["1023", "0", "-1"]),
     "MAX_QUESTION_CHARS": ("read", 1, None, ["0", "-1"]),
@@ -25,6 +32,7 @@ BOUNDS = {
     "HITS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "LEXICAL_WEIGHT": ("routing", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
     "PRECISION": ("fit", 1e-6, 1 - 1e-6, ["0", "1", "-1", "nan"]),
+    "GATE_TOLERANCE": ("fit", 0, 1, ["-0.1", "1.1", "nan"]),
     "TUNE_PAIRS": ("fit", 0, 10**12, ["-1", "1.5"]),
     "CENTROIDS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
@@ -44,6 +52,7 @@ BOUNDS = {
     "WAITING_JOBS": ("limits", 1, 1000, ["0", "1001", "-1"]),
 }
 CHOICES = {
+    "DRIFT": ("fit", ["recluster", "recommend"]),
     "ROUTING": ("routing", ["question", "question2", "centroid"]),
     "PROJECTION": ("routing", ["cluster", "pair", "student", "none"]),
     "RANK_FORM": ("fit", ["participation", "entropy"]),
@@ -284,6 +293,17 @@ def test_a_variable_that_is_read_is_not_called_unknown_whatever_its_case(monkeyp
     monkeypatch.setenv("QASERVE_Port", "9")
     read = Settings().server.port == 9
     assert read == ("QASERVE_Port" not in unknown_variables())
+
+
+def test_more_copies_than_there_are_cannot_be_waited_for(monkeypatch):
+    monkeypatch.setenv("QASERVE_QDRANT_REPLICAS", "2")
+    monkeypatch.setenv("QASERVE_QDRANT_WRITE_CONSISTENCY", "2")
+    assert Settings().store.qdrant_write_consistency == 2
+    monkeypatch.setenv("QASERVE_QDRANT_WRITE_CONSISTENCY", "3")
+    with pytest.raises(
+        SettingsError, match="QASERVE_QDRANT_WRITE_CONSISTENCY=3 is more than QASERVE_QDRANT_REPLICAS=2"
+    ):
+        Settings()
 
 
 # Addresses

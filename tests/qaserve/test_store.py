@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from qaserve.errors import (
 )
 from qaserve.records import EncoderIdentity, Pair, StoredPair
 from qaserve.settings import StoreSettings
-from qaserve.store import CollectionInfo, PairVectors, open_store
+from qaserve.store import EMBEDDED_STEP, CollectionInfo, PairVectors, open_store
 from qaserve.store_connection import translated
 
 D = 8
@@ -146,6 +147,18 @@ def test_a_folder_survives_reopening(tmp_path, rng):
         assert store.count("things", "aaaaaaaaaaaa") == 5
 
 
+def test_points_are_logged_while_a_build_is_written_and_on_the_disk_when_it_is(tmp_path, rng):
+    with open_store(StoreSettings(data_dir=tmp_path), "test") as store:
+        store.create(info())
+        storage = store._client._client.collections["things@aaaaaaaaaaaa"].storage.storage
+        writing = store.write("things", "aaaaaaaaaaaa", points(rng, 300))
+        assert next(writing) == 256
+        assert storage.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert list(writing) == [44]
+        assert storage.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert [path.name for path in (tmp_path / "qdrant" / "collection").rglob("*.sqlite*")] == ["storage.sqlite"]
+
+
 def test_a_folder_in_use_says_by_whom(tmp_path):
     settings = StoreSettings(data_dir=tmp_path)
     holder = open_store(settings, "qaserve serve, http://127.0.0.1:8000")
@@ -215,4 +228,32 @@ def test_a_server_that_refuses_the_key_is_named(http_server):
 def test_a_server_that_fails_is_quoted(http_server):
     url = http_server(status=500, body=b'{"status":{"error":"out of memory"}}')
     with pytest.raises(StoreError, match=r"answered HTTP 500: .*out of memory"):
-        open_store(StoreSettings(qdrant_url=url), "test")
+        open_store(StoreSettings(qdrant_url=url, qdrant_attempts=2), "test")
+
+
+def test_a_search_passes_between_the_steps_of_a_long_write(store, rng, monkeypatch):
+    """Embedded Qdrant takes long to write, and one lock guards it: the search must not wait for the whole page."""
+    if not store.embedded:
+        pytest.skip("only the embedded Qdrant is guarded by a lock")
+    store.create(info(pairs=EMBEDDED_STEP * 3))
+    rows = list(points(rng, EMBEDDED_STEP * 3))
+    found, written, upsert = [], [], store._client.upsert
+
+    def search():
+        found.append((len(store.nearest_answers("things", "aaaaaaaaaaaa", rows[0].answer, 100)), len(written)))
+
+    asker = threading.Thread(target=search)
+
+    def write_and_ask(name, page, wait):
+        upsert(name, page, wait=wait)
+        written.append(len(page))
+        if len(written) == 1:
+            asker.start()
+            while not store._lock.wanted:
+                assert asker.is_alive()
+
+    monkeypatch.setattr(store._client, "upsert", write_and_ask)
+    assert sum(store.write("things", "aaaaaaaaaaaa", rows)) == EMBEDDED_STEP * 3
+    asker.join()
+    assert written == [EMBEDDED_STEP] * 3
+    assert found == [(EMBEDDED_STEP, 1)]

@@ -1,0 +1,72 @@
+"""How two builds of a corpus differ."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ingest.compare import compare
+from ingest.outcomes import Regrouping
+from ingest.regrouping import Grouping, match, regroup
+from ingest.report import Edit, ListedPair, list_edits, listed
+from qaserve.builds import list_builds
+from qaserve.bundle import read_manifest
+from qaserve.errors import NotFoundError
+from qaserve.records import BuildInfo, Pair, Record
+from qaserve.store import Store
+
+
+class BuildDiff(Record):
+    """What it takes to get from one build to another."""
+
+    corpus: str
+    before: BuildInfo
+    after: BuildInfo
+    added: tuple[ListedPair, ...]
+    updated: tuple[ListedPair, ...]
+    removed: tuple[ListedPair, ...]
+    unchanged: int
+    edits: tuple[Edit, ...] = Field(description="The first of the updated pairs: what differs.")
+    clusters: Regrouping | None = Field(description="Null: the bundle of one of the two is broken.")
+
+
+def diff(store: Store, models_dir: Path, corpus: str, before: str, after: str) -> BuildDiff:
+    """How two builds of a corpus differ. Vectors are not compared.
+
+    Raises:
+        NotFoundError: There is no such build.
+    """
+    infos = {info.build: info for info in list_builds(store, models_dir, corpus)}
+    for build in (before, after):
+        if build not in infos:
+            raise NotFoundError(f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds list` shows them.")
+    (old, old_labels), (new, new_labels) = (_read(store, corpus, build) for build in (before, after))
+    changes = compare(new, old, replace=True)
+    return BuildDiff(
+        corpus=corpus,
+        before=infos[before],
+        after=infos[after],
+        added=listed(changes.added, new),
+        updated=listed(changes.updated, new),
+        removed=listed(changes.removed, old),
+        unchanged=len(changes.unchanged),
+        edits=list_edits(changes.updated, old, new),
+        clusters=_regrouping(models_dir, corpus, (before, old_labels), (after, new_labels)),
+    )
+
+
+def _read(store: Store, corpus: str, build: str) -> tuple[dict[str, Pair], dict[str, int]]:
+    pairs, labels = {}, {}
+    for row in store.scroll(corpus, build):
+        pairs[row.stored.id], labels[row.stored.id] = row.stored.pair, row.stored.cluster
+    return pairs, labels
+
+
+def _regrouping(
+    models_dir: Path, corpus: str, before: tuple[str, dict[str, int]], after: tuple[str, dict[str, int]]
+) -> Regrouping | None:
+    old, new = (read_manifest(models_dir, corpus, build) for build, _ in (before, after))
+    if old is None or new is None:
+        return None
+    first, second = Grouping(before[1], len(old.clusters)), Grouping(after[1], len(new.clusters))
+    names = ([cluster.name for cluster in manifest.clusters] for manifest in (old, new))
+    return regroup(first, second, match(first, second), *names)

@@ -1,0 +1,73 @@
+"""Which pairs a removal takes out."""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from pydantic import Field
+
+from qaserve.errors import NotFoundError, UsageError
+from qaserve.records import Pair, Record
+
+FILTERS = ("topics", "tags", "related_skills", "related_docs", "cluster_id", "pair_id", "question_type", "source_file")
+
+
+class Selection(Record):
+    """What to remove. A pair goes when it meets every kind of condition that is given."""
+
+    ids: tuple[str, ...] = Field((), description="A pair_id, with all of its pairs, or the id of a point; any of them.")
+    sources: tuple[str, ...] = Field((), description="source_file of the pairs, or its last part; any of them.")
+    filters: tuple[tuple[str, str], ...] = Field((), description="Field and value; all of them.")
+
+
+def parse_filter(text: str) -> tuple[str, str]:
+    """`field=value` in two. Raises UsageError where it is not that, or there is no such field."""
+    name, equals, value = text.partition("=")
+    if not equals or not value or name not in FILTERS:
+        raise UsageError(f"filter {text!r} is not FIELD=VALUE", hint=f"FIELD is one of {', '.join(FILTERS)}.")
+    return name, value
+
+
+def select(pairs: Mapping[str, Pair], selection: Selection) -> set[str]:
+    """The ids of the points that a selection takes out.
+
+    Raises:
+        UsageError: Nothing is selected by, or all pairs are selected.
+        NotFoundError: A condition that no pair meets.
+    """
+    if not (selection.ids or selection.sources or selection.filters):
+        raise UsageError("nothing says what to remove", hint="Give --id, --source or --filter.")
+    chosen = set(pairs)
+    if selection.ids:
+        chosen &= _any_of("id", {one: _by_id(pairs, one) for one in selection.ids})
+    if selection.sources:
+        chosen &= _any_of("source_file", {one: _by_source(pairs, one) for one in selection.sources})
+    for name, value in selection.filters:
+        chosen &= _any_of(name, {value: {point for point, pair in pairs.items() if _holds(pair, name, value)}})
+    if not chosen:
+        raise NotFoundError("no pair meets all of these conditions", hint="Give fewer; --dry-run shows what they meet.")
+    if len(chosen) == len(pairs):
+        raise UsageError(
+            f"this would remove all {len(pairs):,} pairs; a corpus holds at least one",
+            hint="`qaserve ingest --replace FILE` puts others in their place.",
+        )
+    return chosen
+
+
+def _any_of(name: str, found: Mapping[str, set[str]]) -> set[str]:
+    for value, points in found.items():
+        if not points:
+            raise NotFoundError(f"no pair has the {name} {value!r}", hint="Nothing was removed; check the spelling.")
+    return set().union(*found.values())
+
+
+def _by_id(pairs: Mapping[str, Pair], wanted: str) -> set[str]:
+    return {point for point, pair in pairs.items() if wanted in {point, pair.pair_id}}
+
+
+def _by_source(pairs: Mapping[str, Pair], wanted: str) -> set[str]:
+    return {point for point, pair in pairs.items() if wanted in {pair.source_file, PurePath(pair.source_file).name}}
+
+
+def _holds(pair: Pair, name: str, value: str) -> bool:
+    found = getattr(pair, name)
+    return value in found if isinstance(found, tuple) else value == found

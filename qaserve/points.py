@@ -1,0 +1,66 @@
+"""A pair as a point of Qdrant, and back: the one place where the two are turned into each other."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import models
+
+from qaserve.errors import StoreError
+from qaserve.records import Filters, Pair, StoredPair
+
+QUESTION, ANSWER = "question", "answer"
+NUMBER_BYTES = 24
+"""At most so many takes a float32 in JSON, with its comma."""
+
+
+def to_point(stored: StoredPair, question: NDArray[np.float32], answer: NDArray[np.float32]) -> models.PointStruct:
+    """The point of a pair with its two unit vectors, (D,)."""
+    payload = stored.pair.model_dump(mode="json") | {
+        "content_hash": stored.pair.content_hash,
+        "cluster": stored.cluster,
+        "prior": stored.prior,
+    }
+    vectors = {QUESTION: question.tolist(), ANSWER: answer.tolist()}
+    return models.PointStruct(id=stored.id, vector=vectors, payload=payload)
+
+
+def to_stored(record: models.Record) -> StoredPair:
+    """The pair of a point."""
+    payload = record.payload or {}
+    fields = {name: payload.get(name) for name in Pair.model_fields}
+    return StoredPair(
+        id=str(record.id), pair=Pair.model_validate(fields), cluster=payload["cluster"], prior=payload["prior"]
+    )
+
+
+def to_filter(filters: Filters, among: Sequence[str] | None = None) -> models.Filter | None:
+    """The condition that a point meets all filters and, where ids are given, is among these."""
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+        for field, values in filters.given.items()
+    ]
+    if among is not None:
+        conditions.append(models.HasIdCondition(has_id=list(among)))
+    return models.Filter(must=conditions) if conditions else None
+
+
+def vector_of(record: models.Record | models.ScoredPoint, name: str) -> NDArray[np.float32]:
+    """A point's question or answer vector, (D,)."""
+    vectors = record.vector
+    if not isinstance(vectors, dict):
+        raise StoreError(f"point {record.id} has no named vectors", hint="The collection is not one of qaserve's.")
+    return np.asarray(vectors[name], dtype=np.float32)
+
+
+def vectors_of(record: models.Record | models.ScoredPoint) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A point's question and answer vector, (D,) each."""
+    return vector_of(record, QUESTION), vector_of(record, ANSWER)
+
+
+def wire_bytes(point: models.PointStruct) -> int:
+    """About how many bytes a point takes in a request, rather more than less."""
+    vectors = point.vector if isinstance(point.vector, dict) else {}
+    numbers = sum(len(vector) for vector in vectors.values() if isinstance(vector, list))
+    return NUMBER_BYTES * numbers + len(json.dumps(point.payload))

@@ -1,0 +1,257 @@
+"""Ingests that die: run by tests/ingest/test_crashes.py as a process of its own, `python crash_driver.py FOLDER SEED`.
+
+It imports everything once and then forks a process for every ingest, so that a crash costs a fraction of a second. It
+never computes anything itself: a fork of a process that has started threads would hang. Its last line is JSON.
+"""
+
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from conftest import FakeEncoder, Silent, rows_about
+
+from ingest.build import Ingest
+from ingest.builder import Builder
+from qaserve.builds import list_builds, prune
+from qaserve.engine import Engine
+from qaserve.errors import StoreWriteError
+from qaserve.faults import STEPS, armed
+from qaserve.records import AskRequest
+from qaserve.settings import FitSettings, ReadSettings, StoreSettings
+from qaserve.store import Store, open_store
+
+FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
+QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
+RANDOM_KILLS, MOST_TRIES, RANDOM_DISKS = 32, 100, 10
+FULL = 3
+"""Exit code of a run that met the full disk and said so."""
+Run = Callable[[Path], Any]
+
+
+def ingest(place: Path, things: Sequence[str] = SECOND) -> list[str]:
+    """One ingest in a folder of its own; what it says that it cleaned."""
+    path = place / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows_about(things)), encoding="utf-8")
+    with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+        return list(builder(place, store).run([path], replace=True).cleaned)
+
+
+def look(place: Path) -> dict[str, Any]:
+    """What there is, as a process sees it that opens the folder anew: embedded Qdrant rounds otherwise until then."""
+    with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+        return state(place, store)
+
+
+def builder(place: Path, store: Store) -> Ingest:
+    encoder = FakeEncoder()
+    made = Builder(
+        store, encoder.identity, place / "models", "things", fit=FitSettings(tune_pairs=0), reporter=Silent()
+    )
+    return Ingest(made, encoder, ReadSettings())
+
+
+def state(place: Path, store: Store) -> dict[str, Any]:
+    """Everything that a user of the live build can see, and every file that there is."""
+    live = store.live_builds().get("things")
+    builds = [(found.build, found.complete) for found in list_builds(store, place / "models", "things")]
+    folders = sorted(path.name for path in (place / "models" / "things").glob("*") if path.name != ".lock")
+    collections = sorted(path.name for path in (place / "data" / "qdrant" / "collection").glob("*"))
+    answers = []
+    if live is not None:
+        engine = Engine(store, FakeEncoder(), place / "models", "things")
+        for question in QUESTIONS:
+            document = engine.ask(AskRequest(question=question)).model_dump(mode="json")
+            del document["trace"]["timings_ms"]
+            answers.append(document)
+    return {"live": live, "builds": builds, "bundles": folders, "collections": collections, "answers": answers}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal but for the last bits of floats, which depend on where in memory a matrix lies."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(one == other)
+
+
+def forked(place: Path, run: Run, kill_after: float | None = None) -> tuple[int, Any]:
+    """Run in a process of its own, perhaps killed after so many seconds; its exit status, and what it gave."""
+    result = place / "result.json"
+    result.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            given = run(place)
+            result.write_text(json.dumps(given), encoding="utf-8")
+            code = 0
+        except StoreWriteError:
+            code = FULL
+        except BaseException:  # noqa: BLE001 - told, and the process ends here
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), json.loads(result.read_text()) if result.is_file() else None
+
+
+def dying_at(step: str, run: Run = ingest) -> Run:
+    """A run that is killed when it reaches a step."""
+
+    def hook(reached: str) -> None:
+        if reached == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def die(place: Path) -> Any:
+        with armed(hook):
+            return run(place)
+
+    return die
+
+
+def with_files_of_at_most(size: int) -> Run:
+    """An ingest on a disk on which no file grows larger than this."""
+
+    def starve(place: Path) -> Any:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+            before = state(place, store)
+            path = place / "pairs.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows_about(SECOND)), encoding="utf-8")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            try:
+                builder(place, store).run([path], replace=True)
+            finally:
+                after = state(place, store)
+                assert same(after["answers"], before["answers"]) or after["live"] != before["live"]
+        return None
+
+    return starve
+
+
+def pruned(place: Path) -> None:
+    """Delete all builds but the live one."""
+    with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+        prune(store, place / "models", "things", keep=0)
+
+
+class Judge:
+    """Compares what a crash left, and what the next ingest made of it, with an undisturbed run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.base = folder / "base"
+        self.base.mkdir()
+        forked(self.base, lambda place: ingest(place, FIRST))
+        _, self.first = forked(self.base, look)
+        quiet = self.copy("quiet")
+        started = time.monotonic()
+        forked(quiet, ingest)
+        self.seconds = time.monotonic() - started
+        _, self.second = forked(quiet, look)
+        self.largest = max(path.stat().st_size for path in quiet.rglob("*") if path.is_file())
+        self.ends: dict[str, int] = {}
+        self.wrong: list[str] = []
+
+    def copy(self, name: str) -> Path:
+        return Path(shutil.copytree(self.base, self.folder / name))
+
+    def judge(self, name: str, place: Path, *, kept: bool = True) -> None:
+        """The live build answers as before; the next ingest cleans up, says so, and ends as an undisturbed run."""
+        _, before = forked(place, look)
+        code, cleaned = forked(place, ingest)
+        if code != 0:
+            self.wrong.append(f"{name}: the next ingest ended with {code}")
+            return
+        _, after = forked(place, look)
+        lived = self.first if before["live"] == self.first["live"] else self.second
+        checks = {
+            "live answers": same(before["answers"], lived["answers"]),
+            "cleaned is said": cleaned == [build for build, complete in before["builds"] if not complete],
+            "same live build": after["live"] == self.second["live"],
+            "same answers": same(after["answers"], self.second["answers"]),
+            "only whole builds": all(complete for _, complete in after["builds"]),
+            "same builds": not kept or sorted(after["builds"]) == sorted(self.second["builds"]),
+            "same bundles": not kept or after["bundles"] == self.second["bundles"],
+            "same collections": not kept or after["collections"] == self.second["collections"],
+        }
+        self.wrong += [f"{name}: not {check}" for check, held in checks.items() if not held]
+        end = "swapped" if before["live"] == self.second["live"] else "cleaned" if cleaned else "untouched"
+        self.ends[end] = self.ends.get(end, 0) + 1
+        shutil.rmtree(place)
+
+
+def at_steps(judge: Judge) -> int:
+    """Killed at every named step; twice in a row where that is another state. How many died."""
+    deleting = {"bundle removed", "collection removed"}
+    plans = [[(step, ingest)] for step in STEPS if step not in deleting]
+    plans += [[("swap due", ingest), (step, pruned)] for step in sorted(deleting)]
+    plans += [[("collection written", ingest), ("collection removed", ingest)]]
+    plans += [[("page written", ingest), ("bundle begun", ingest), ("bundle complete", ingest)]]
+    for plan in plans:
+        name = ", ".join(step for step, _ in plan)
+        place = judge.copy(name)
+        for step, run in plan:
+            code, _ = forked(place, dying_at(step, run))
+            if code != -signal.SIGKILL:
+                judge.wrong.append(f"{name}: {step} is not reached, the run ended with {code}")
+        judge.judge(name, place)
+    return sum(len(plan) for plan in plans)
+
+
+def at_random(judge: Judge, chance: random.Random) -> int:
+    """Killed at random moments, every other time twice in a row, until enough have died before their end. How many."""
+    died = 0
+    for number in range(MOST_TRIES):
+        if died >= RANDOM_KILLS:
+            break
+        place = judge.copy(f"random {number}")
+        for _ in range(1 + number % 2):
+            code, _ = forked(place, ingest, kill_after=chance.uniform(0, judge.seconds))
+            died += code == -signal.SIGKILL
+        judge.judge(f"random kill {number}", place)
+    return died
+
+
+def on_full_disks(judge: Judge, chance: random.Random) -> int:
+    """On disks that are full at random sizes of a file. How many met that."""
+    full = 0
+    for number in range(RANDOM_DISKS):
+        place, size = judge.copy(f"disk {number}"), int(judge.largest ** chance.uniform(0.5, 1))
+        code, _ = forked(place, with_files_of_at_most(size))
+        if code not in {0, FULL}:
+            judge.wrong.append(f"files of at most {size} bytes: the run ended with {code}")
+        full += code == FULL
+        judge.judge(f"files of at most {size} bytes", place)
+    return full
+
+
+def main(folder: Path, seed: int) -> dict[str, Any]:
+    """All crashes."""
+    chance, judge = random.Random(seed), Judge(folder)
+    counts = {
+        "at steps": at_steps(judge),
+        "at random": at_random(judge, chance),
+        "disk full": on_full_disks(judge, chance),
+    }
+    return {"wrong": judge.wrong, "counts": counts, "ends": judge.ends, "seconds": round(judge.seconds, 3)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201

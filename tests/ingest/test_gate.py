@@ -1,0 +1,228 @@
+import json
+
+import numpy as np
+import pytest
+
+from ingest import gate as gates
+from ingest.asking import MAX_ASKED, limited
+from ingest.build import Ingest
+from ingest.golden import MAX_QUESTIONS, GoldenQuestion, encode_golden, golden_file, read_golden
+from ingest.refit import refit
+from qaserve import bundle as bundles
+from qaserve.builds import list_builds
+from qaserve.errors import CorpusError, QualityError
+from qaserve.settings import ReadSettings
+
+MANY = [f"thing{number}" for number in range(24)]
+
+
+@pytest.fixture
+def many(rows):
+    return rows(MANY)
+
+
+@pytest.fixture
+def shuffled(many, rng):
+    """The same questions with the answers of others."""
+    answers = [many[row]["answer"] for row in rng.permutation(len(many))]
+    return [row | {"answer": answer} for row, answer in zip(many, answers, strict=True)]
+
+
+@pytest.fixture
+def ingest(memory, encoder, make_builder, tmp_path):
+    """Ingest that knows its data folder, where the golden set is."""
+
+    def ingest(paths, fit=None, **options):
+        builder = make_builder(memory, encoder, **(fit or {}))
+        return Ingest(builder, encoder, ReadSettings(), tmp_path / "data").run(paths, **options)
+
+    return ingest
+
+
+@pytest.fixture
+def golden(tmp_path):
+    """Write the golden set of corpus `things`."""
+
+    def write(questions):
+        path = golden_file(tmp_path / "data", "things")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps({"question": q, "pair_id": p}) + "\n" for q, p in questions))
+        return path
+
+    return write
+
+
+def test_a_build_that_finds_clearly_less_does_not_go_live(memory, ingest, write_rows, many, shuffled, tmp_path):
+    before = ingest([write_rows(many)])
+    with pytest.raises(QualityError, match=r"MRR \d\.\d+ → 0\.\d+ over \d+ held-out phrasings") as stopped:
+        ingest([write_rows(shuffled)])
+    assert "rank" in stopped.value.message
+    assert "--force" in stopped.value.hint
+    assert memory.live("things") == before.build
+    assert [found.build for found in memory.builds("things")] == [before.build], "nothing is left of it"
+    assert [folder.name for folder in (tmp_path / "models" / "things").iterdir()] == [before.build]
+
+
+def test_force_makes_it_live_and_the_report_says_so(memory, ingest, write_rows, many, shuffled):
+    ingest([write_rows(many)])
+    report = ingest([write_rows(shuffled)], force=True)
+    assert memory.live("things") == report.build
+    assert (report.gate.passed, report.gate.forced) == (False, True)
+    compared = report.gate.held_out
+    assert compared.new.mrr < compared.live.mrr
+    assert compared.difference.high < 0
+    worst = compared.worse[0]
+    assert worst.before == 1
+    assert worst.after > 1
+    assert worst.pair_id.startswith("thing")
+    gains = [1 / (one.after or np.inf) - 1 / one.before for one in compared.worse]
+    assert gains == sorted(gains)
+
+
+def test_a_loss_within_the_tolerance_passes(memory, ingest, write_rows, many, shuffled):
+    ingest([write_rows(many)])
+    report = ingest([write_rows(shuffled)], fit={"gate_tolerance": 1.0})
+    assert report.gate.passed
+    assert not report.gate.forced
+    assert report.gate.tolerance == 1.0
+
+
+def test_a_change_that_loses_nothing_passes_and_its_figures_are_kept(memory, ingest, write_rows, many, rows, tmp_path):
+    first = ingest([write_rows(many)])
+    assert first.gate is None, "there was nothing to compare with"
+    assert first.metrics["held_out_questions"] == 24
+    report = ingest([write_rows(rows(["amber"]), "more.jsonl")])
+    assert report.gate.passed
+    assert report.gate.held_out.questions == 2 * 24
+    assert report.gate.held_out.difference.mean >= -report.gate.tolerance
+    manifest = bundles.read(tmp_path / "models", "things", report.build).manifest
+    assert manifest.metrics == report.metrics
+    assert 0 < manifest.metrics["held_out_mrr"] <= 1
+    listed = list_builds(memory, tmp_path / "models", "things")
+    assert [build.metrics for build in listed] == [report.metrics, first.metrics]
+
+
+def test_more_rivals_are_no_fault_of_a_build(ingest, write_rows, many, rows):
+    ingest([write_rows(many[:48])])
+    rivals = [
+        row | {"cluster_id": "rival", "pair_id": f"rival{n}", "question": f"other {n}", "original_answer": str(n)}
+        for n, row in enumerate(many[:48])
+    ]
+    report = ingest([write_rows(rivals, "rivals.jsonl")], fit={"drift": "recommend"})
+    found = report.gate.held_out
+    assert found.new.mrr_among_all < found.live.mrr_among_all - 0.02, "every answer has a double now"
+    assert found.passed
+    assert found.new.mrr > found.new.mrr_among_all + 0.05
+
+
+def test_too_few_intents_are_not_judged(memory, ingest, write_rows, rows, rng):
+    few = rows(MANY[: gates.MIN_INTENTS - 1])
+    ingest([write_rows(few)])
+    answers = [few[row]["answer"] for row in rng.permutation(len(few))]
+    report = ingest([write_rows([row | {"answer": answer} for row, answer in zip(few, answers, strict=True)])])
+    assert report.gate.held_out is None
+    assert report.gate.passed
+    assert "held_out_mrr" not in report.metrics
+
+
+def test_builds_with_nothing_in_common_are_not_judged(ingest, write_rows, many, rows):
+    ingest([write_rows(many)])
+    report = ingest([write_rows(rows([f"other{n}" for n in range(24)]), "other.jsonl")], replace=True)
+    assert report.gate.held_out is None
+    assert report.gate.passed
+
+
+def test_abstention_is_measured_where_both_builds_are_calibrated(ingest, write_rows, rows):
+    ingest([write_rows(rows([f"thing{n}" for n in range(40)]))])
+    report = ingest([write_rows(rows(["amber"]), "more.jsonl")])
+    found = report.gate.held_out
+    assert 0 <= found.live.abstained <= 1
+    assert 0 <= found.new.abstained <= 1
+    assert report.metrics["held_out_abstained"] <= 1
+
+
+def test_a_broken_live_bundle_cannot_be_compared_with(ingest, write_rows, many, rows, tmp_path):
+    build = ingest([write_rows(many)]).build
+    (bundles.folder_of(tmp_path / "models", "things", build) / bundles.MANIFEST).write_text("{")
+    assert ingest([write_rows(rows(["amber"]), "more.jsonl")]).gate is None
+
+
+def test_a_dry_run_measures_nothing(ingest, write_rows, many, shuffled):
+    ingest([write_rows(many)])
+    report = ingest([write_rows(shuffled)], dry_run=True)
+    assert (report.gate, report.metrics, report.build) == (None, {}, None)
+
+
+def test_a_fit_passes_the_gate_too(memory, encoder, make_builder, ingest, write_rows, many):
+    before = ingest([write_rows(many)])
+    builder = make_builder(memory, encoder, anchor=3.0)
+    asked = [GoldenQuestion(question="a good recipe for thing1", pair_id="thing1_q0")]
+    manifest = refit(builder, golden=encode_golden(asked, encoder))
+    assert manifest.build != before.build
+    assert "gate" in builder.stages
+    assert manifest.metrics["golden_mrr"] == 1
+    assert manifest.metrics["held_out_questions"] == 24
+
+
+def test_questions_are_fewer_where_pairs_are_many(rng):
+    rows = np.arange(5_000)
+    assert len(limited(rows, 2_000, seed=0)) == MAX_ASKED
+    assert len(limited(rows, 1_000_000, seed=0)) == 12
+    np.testing.assert_array_equal(limited(rows[:10], 2_000, seed=0), rows[:10])
+
+
+# The golden set
+
+
+def test_golden_questions_stop_a_build_that_no_longer_finds_them(memory, ingest, golden, write_rows, many, shuffled):
+    golden([(f"a good recipe for {thing}", f"{thing}_q0") for thing in MANY])
+    first = ingest([write_rows(many)])
+    assert first.metrics["golden_questions"] == 24
+    assert first.metrics["golden_mrr"] > 0.9
+    with pytest.raises(QualityError, match="over 24 golden questions"):
+        ingest([write_rows(shuffled)])
+    assert memory.live("things") == first.build
+    report = ingest([write_rows(shuffled)], force=True)
+    assert report.gate.golden.worse[0].question.startswith("a good recipe for")
+    assert report.metrics["golden_mrr"] < first.metrics["golden_mrr"]
+
+
+def test_golden_questions_whose_pair_is_gone_are_left_out(ingest, golden, write_rows, many):
+    golden([(f"a good recipe for {thing}", f"{thing}_q0") for thing in [*MANY, "nothing"]])
+    ingest([write_rows(many)])
+    report = ingest([write_rows(many[4:], "fewer.jsonl")], replace=True)
+    assert report.gate.golden.questions == 23
+    assert report.metrics["golden_questions"] == 23
+
+
+def test_golden_questions_of_too_few_intents_are_only_measured(ingest, golden, write_rows, many, shuffled):
+    golden([("a good recipe for thing1", "thing1_q0")])
+    ingest([write_rows(many)])
+    report = ingest([write_rows(shuffled)], fit={"gate_tolerance": 1.0})
+    assert report.gate.golden is None
+    assert report.metrics["golden_questions"] == 1
+
+
+def test_the_last_line_of_a_question_counts_and_other_fields_are_left_alone(golden):
+    path = golden([("q", "one"), ("other", "x"), ("q", "two")])
+    path.write_text(path.read_text() + '\n{"question": "r", "pair_id": "y", "at": "2030"}\n')
+    assert [(one.question, one.pair_id) for one in read_golden(path)] == [("other", "x"), ("q", "two"), ("r", "y")]
+
+
+def test_the_latest_of_very_many_golden_questions_are_asked(golden):
+    path = golden([(f"q{number}", "p") for number in range(MAX_QUESTIONS + 5)])
+    found = read_golden(path)
+    assert len(found) == MAX_QUESTIONS
+    assert found[-1].question == f"q{MAX_QUESTIONS + 4}"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('{"question": ""}', "question"), ('{"question": "q"}', "pair_id"), ("{broken", "the line"), ("[]", "the line")],
+)
+def test_a_bad_golden_line_is_named_before_anything_changes(memory, ingest, golden, write_rows, many, line, said):
+    path = golden([("q", "p")])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(CorpusError, match=rf"things.jsonl:2 is not a golden question: {said}"):
+        ingest([write_rows(many)])
+    assert memory.live_builds() == {}

@@ -1,0 +1,198 @@
+"""What must hold while builds change: one changes them at a time, readers see one build, what is removed is gone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import FakeEncoder
+
+from ingest.builder import Builder
+from qaserve.builds import prune
+from qaserve.engine import Engine
+from qaserve.errors import StoreLockedError
+from qaserve.records import AskRequest
+from qaserve.settings import StoreSettings
+from qaserve.store import open_store
+from qaserve.store_connection import corpus_lock
+
+MARKER = "zanzibarmarker"
+SWAPS, ASKERS = 20, 3
+
+
+# One at a time
+
+
+def test_a_second_ingest_of_a_corpus_fails_at_once_and_says_who_has_it(
+    store, encoder, make_ingest, make_builder, write_rows, rows
+):
+    with (
+        make_builder(store, encoder).alone("ingest"),
+        pytest.raises(StoreLockedError, match=rf"in use by process {os.getpid()} \(ingest of corpus things\)$"),
+    ):
+        make_ingest(store, encoder).run([write_rows(rows())])
+    assert store.builds("things") == []
+    assert make_ingest(store, encoder).run([write_rows(rows())]).pairs == 24
+
+
+def test_other_corpora_and_dry_runs_are_not_kept_out(memory, encoder, make_ingest, make_builder, write_rows, rows):
+    path = write_rows(rows())
+    with make_builder(memory, encoder).alone("ingest"):
+        assert make_ingest(memory, encoder).run([path], dry_run=True).added == 24
+        assert make_ingest(memory, encoder, "others").run([path]).added == 24
+
+
+def test_a_second_ingest_waits_as_long_as_it_is_told(memory, encoder, make_ingest, make_builder, write_rows, rows):
+    builder, entered, leave = make_builder(memory, encoder), threading.Event(), threading.Event()
+
+    def hold():
+        with builder.alone("first"):
+            entered.set()
+            leave.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait()
+    impatient = make_ingest(memory, encoder)
+    impatient._builder._lock_wait = 0.1
+    with pytest.raises(StoreLockedError, match=r"\(first of corpus things\), also after 0\.1 seconds"):
+        impatient.run([write_rows(rows())])
+    patient = make_ingest(memory, encoder)
+    patient._builder._lock_wait = 60
+    threading.Timer(0.2, leave.set).start()
+    assert patient.run([write_rows(rows())]).pairs == 24
+    holder.join()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from qaserve.store_connection import corpus_lock
+with corpus_lock(Path(sys.argv[1]), "things", "doomed ingest", 0):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(StoreLockedError, match=rf"in use by process {process.pid} \(doomed ingest\)"):
+        corpus_lock(tmp_path, "things", "second", 0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with corpus_lock(tmp_path, "things", "third", 0):
+        assert json.loads((tmp_path / "things" / ".lock" / "holder.json").read_text())["purpose"] == "third"
+
+
+# What is removed is gone
+
+
+def files_with(text: str, *folders: Path) -> list[Path]:
+    wanted = [text.encode(), text.encode("utf-16-le")]
+    return [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and any(form in path.read_bytes() for form in wanted)
+    ]
+
+
+@pytest.mark.parametrize("way", ["replaced", "edited"])
+def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder, make_ingest, write_rows, rows, way):
+    data, models = tmp_path / "data", tmp_path / "models"
+    secret = rows(["bread", "wine"])
+    secret[0] |= {"answer": f"Take flour, and {MARKER}.", "topics": [MARKER]}
+    secret[1] |= {"question": f"How is {MARKER} baked?"}
+    with open_store(StoreSettings(data_dir=data), "test") as store:
+        make_ingest(store, encoder).run([write_rows(secret)])
+        assert files_with(MARKER, data)
+        assert files_with(MARKER, models)
+        clean = rows(["bread", "wine"])
+        if way == "edited":  # the same pairs, without the word; its question is another pair, so it is replaced
+            clean[1] = secret[1] | {"question": "How is bread baked?"}
+        make_ingest(store, encoder).run([write_rows(clean)], replace=True)
+        assert files_with(MARKER, data)  # its build can still be gone back to
+        half_written = models / "things" / ".0123456789ab-x" / "bundle"
+        half_written.mkdir(parents=True)
+        (half_written / "lexicon.safetensors").write_text(MARKER)
+        prune(store, models, "things", keep=0)
+        assert files_with(MARKER, data, models) == []
+    assert files_with(MARKER, data, models) == []
+    with open_store(StoreSettings(data_dir=data), "test") as store:
+        assert store.info("things", store.live("things")).pairs == 8
+
+
+def test_an_interrupted_deletion_is_finished_at_the_next_start(tmp_path, encoder, make_ingest, write_rows, rows):
+    data = tmp_path / "data"
+    with open_store(StoreSettings(data_dir=data), "test") as store:
+        make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
+    left = data / "qdrant" / "collection" / "things@0123456789ab"
+    left.mkdir()
+    (left / "storage.sqlite").write_text(MARKER)
+    with open_store(StoreSettings(data_dir=data), "test") as store:
+        assert files_with(MARKER, data) == []
+        assert store.count("things", store.live("things")) == 4
+
+
+# Readers see one build
+
+
+def keep_asking(engine: Engine, question: str, results: list, failures: list, done: threading.Event) -> None:
+    try:
+        while not done.is_set():
+            results.append(engine.ask(AskRequest(question=question)))
+    except BaseException as error:  # noqa: BLE001 - whatever a reader meets is a failure of the test
+        failures.append(error)
+
+
+def test_every_answer_during_twenty_swaps_is_of_the_build_that_it_names(
+    tmp_path, make_builder, make_ingest, write_rows, rows
+):
+    """Every generation of pairs says in each answer which it is; older builds are pruned while they are asked."""
+    with open_store(StoreSettings(data_dir=tmp_path / "data"), "test") as store:
+        generation_of, results, failures, done = {}, [], [], threading.Event()
+
+        def swap(generation: int) -> None:
+            marked = rows(["bread", "wine", "steel"])
+            for row in marked:
+                row["answer"] += f" generation {generation}."
+            path = write_rows(marked)
+            report = make_ingest(store, FakeEncoder(), tune_pairs=0).run([path], replace=True)
+            generation_of[report.build] = generation
+            prune(store, tmp_path / "models", "things", keep=0)
+
+        swap(0)
+        shared = Engine(store, FakeEncoder(), tmp_path / "models", "things")
+        own = Engine(store, FakeEncoder(), tmp_path / "models", "things")
+        asked = [(shared, "How do I make bread?"), (shared, "steps for good steel"), (own, "wine recipe please")]
+        threads = [threading.Thread(target=keep_asking, args=(*one, results, failures, done)) for one in asked]
+        for thread in threads:
+            thread.start()
+        for generation in range(1, SWAPS + 1):
+            before = len(results)
+            swap(generation)
+            while len(results) < before + ASKERS and not failures:
+                done.wait(0.01)
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(generation_of) == SWAPS + 1
+    for result in results:
+        ending = f" generation {generation_of[result.build]}."
+        assert [answer.answer for answer in result.answers if not answer.answer.endswith(ending)] == []
+    assert {generation_of[result.build] for result in results} >= {0, SWAPS}
+    assert len({result.build for result in results}) >= SWAPS // 2
+
+
+def test_a_builder_locks_where_its_bundles_are(tmp_path, memory, make_builder, encoder):
+    builder: Builder = make_builder(memory, encoder)
+    with builder.alone("ingest"):
+        assert (tmp_path / "models" / "things" / ".lock" / "holder.json").is_file()
+    assert not (tmp_path / "models" / "things" / ".lock" / "holder.json").exists()
