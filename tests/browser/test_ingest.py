@@ -112,7 +112,7 @@ def test_hostile_texts_break_nothing(service, tab, going_back):
     expect(tab.locator("[class*=st-key-card] h3")).to_have_count(len(HOSTILE))
     expect(tab.get_by_text("https://good.example (evil.example)")).to_be_visible()
     expect(tab.get_by_text("cut here: the answer has")).to_be_attached()
-    expect(tab.get_by_text(":smile:")).to_be_visible()
+    expect(tab.get_by_text(re.compile(":\u2060?smile:"))).to_be_visible()
     tab.goto(f"{service.page}/why?q=How+does+a+quokka+hop%3F")
     expect(tab.get_by_text("answered in other ways")).to_be_visible()
     assert tab.evaluate("window.hacked") is None

@@ -1,3 +1,5 @@
+"""The pages without a browser: what they ask of the API, and what they make of it."""
+
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from qaserve.api import create_app
+from qaserve.records import AskRequest, Filters
 from qaserve.settings import ServerSettings, get_settings
 from ui import data
 
@@ -13,8 +16,8 @@ SECONDS = 60
 
 
 @pytest.fixture
-def url(engine, serve_app):
-    return serve_app(create_app(engine, ServerSettings()))
+def url(engine, serve_app, tmp_path):
+    return serve_app(create_app(engine, ServerSettings(reports_dir=tmp_path / "reports")))
 
 
 @pytest.fixture
@@ -29,6 +32,21 @@ def page(url, monkeypatch):
     st.cache_resource.clear()
 
 
+@pytest.fixture
+def ask(page):
+    """Ask on the search page, with what the address says besides."""
+
+    def asking(question, **address):
+        for name, value in address.items():
+            page.query_params[name] = value
+        page.query_params["q"] = question
+        page.run()
+        assert not page.exception
+        return text_of(page)
+
+    return asking
+
+
 def text_of(page):
     kinds = (page.markdown, page.caption, page.info, page.warning, page.error, page.code)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
@@ -37,65 +55,59 @@ def text_of(page):
 def test_the_first_thing_is_the_question_box_and_examples_follow(page):
     page.run()
     assert not page.exception
-    widgets = [element for element in page.main if hasattr(element, "label")]
-    assert widgets[0].key == "q"
-    assert len(page.button) == 4
+    assert page.text_input[0].key == "ask_q"
+    examples = [button for button in page.button if (button.key or "").startswith("example")]
+    assert len(examples) >= 4
     assert "24 question/answer pairs" in text_of(page)
 
 
-def test_an_answer_comes_with_every_reason(page, engine):
+def test_a_question_gives_cards_and_a_short_reason(page, engine):
     page.run()
-    page.text_input(key="q").set_value("how to make bread").run()
+    page.text_input(key="ask_q").set_value("how to make bread").run()
     assert not page.exception
     text = text_of(page)
     assert "Take material for bread" in text
-    assert "skill\\_bread" in text
-    assert "These known questions are most like yours" in text
-    assert "Words in common with the first answer: `bread`" in text
-    hits, clusters, raw = (table.value for table in page.dataframe)
-    from qaserve.records import AskRequest
-
-    trace = engine.ask(AskRequest(question="how to make bread")).trace
-    assert hits["vote"].tolist() == pytest.approx([hit.probability for hit in trace.hits[: len(hits)]], rel=1e-4)
-    assert clusters["weight"].tolist() == pytest.approx(
-        [vote.weight for vote in trace.clusters[: len(clusters)]], rel=1e-4
-    )
-    assert raw["answers the question"].tolist() == [answer.question for answer in trace.raw_answers]
+    assert "Why these answers" in text
+    assert page.query_params["q"] == "how to make bread"
+    result = engine.ask(AskRequest(question="how to make bread"))
+    assert f"**{len(result.trace.hits)} known questions**" in text
+    headings = [one.value for one in page.markdown if one.value.startswith("### ")]
+    assert len(headings) == len(result.answers)
 
 
 def test_an_example_asks_itself(page):
     page.run()
-    example = page.button[0]
-    example.click().run()
-    assert page.text_input(key="q").value
+    next(button for button in page.button if (button.key or "").startswith("example")).click().run()
+    assert page.text_input(key="ask_q").value
     assert "Why these answers" in text_of(page)
 
 
-@pytest.mark.parametrize("routing", ["question", "question2", "centroid"])
-def test_every_routing_is_drawn(page, routing):
-    page.run()
-    page.text_input(key="q").set_value("wine")
-    page.selectbox(key="routing").set_value(routing).run()
-    assert not page.exception
-    assert ("These known questions are most like yours" in text_of(page)) == (routing != "centroid")
-    assert ("Their votes add up to the weight" in text_of(page)) == (routing == "question")
-    assert ("a final softmax over the sums" in text_of(page)) == (routing == "question2")
+def test_the_address_holds_question_options_and_filters(ask, page, engine):
+    text = ask("how to make bread", topics="wine", top_k="2", routing="centroid")
+    wanted = engine.ask(
+        AskRequest(question="how to make bread", top_k=2, routing="centroid", filters=Filters(topics=("wine",)))
+    )
+    assert all(answer.answer in text for answer in wanted.answers)
+    assert "for wine" in text
+    assert "for bread" not in text
+    assert "Nearest clusters of answers" in text
+    assert [button.label for button in page.button if (button.key or "").startswith("drop")] == ["Topic: wine"]
+    page.button(key="drop0").click().run()
+    assert "topics" not in page.query_params
+    assert "for bread" in text_of(page)
 
 
-def test_without_projection_the_page_says_so(page):
-    page.run()
-    page.text_input(key="q").set_value("wine")
-    page.selectbox(key="projection").set_value("none").run()
-    assert not page.exception
-    assert "Your question is not moved" in text_of(page)
+@pytest.mark.parametrize("address", [{"top_k": "many"}, {"temperature": "hot"}, {"cluster": "x"}])
+def test_an_address_that_somebody_mistyped_asks_without_it(ask, address):
+    assert "Why these answers" in ask("bread", **address)
 
 
-def test_a_contradiction_is_an_error_with_a_way_out(page):
-    page.run()
-    page.text_input(key="q").set_value("wine")
-    page.selectbox(key="routing").set_value("centroid")
-    page.selectbox(key="projection").set_value("pair").run()
-    assert "needs known questions that vote" in page.error[0].value
+def test_a_value_that_the_api_refuses_is_said_with_a_way_out(ask, page):
+    text = ask("wine", routing="centroid", projection="pair")
+    assert "Needs known questions that vote" in text or "needs known questions that vote" in text
+    page.button[-1].click().run()
+    assert "routing" not in page.query_params
+    assert "Why these answers" in text_of(page)
 
 
 def test_a_server_that_is_gone_is_said_and_can_be_tried_again(page, monkeypatch, unused_port):
@@ -106,7 +118,7 @@ def test_a_server_that_is_gone_is_said_and_can_be_tried_again(page, monkeypatch,
     assert [button.label for button in page.button] == ["Try again"]
 
 
-def test_hostile_text_is_shown_as_text(memory, encoder, make_ingest, write_rows, rows, page):
+def test_hostile_text_is_shown_as_text(memory, encoder, make_ingest, write_rows, ask, page):
     hostile = {
         "question": "<script>alert(1)</script> ![x](http://evil/x.png) $a$ :red[b]",
         "answer": "<img src=http://evil/y.png> ![x](http://evil/x.png) costs $1 or $2",
@@ -114,10 +126,7 @@ def test_hostile_text_is_shown_as_text(memory, encoder, make_ingest, write_rows,
         "related_docs": ["`x`<i>"],
     }
     make_ingest(memory, encoder).run([write_rows([hostile], "hostile.jsonl")], replace=True)
-    page.run()
-    page.text_input(key="q").set_value("script alert").run()
-    assert not page.exception
-    text = text_of(page)
+    text = ask("script alert")
     assert "![" not in text
     assert "\\<script\\>" in text
     assert all(not element.allow_html for element in page.markdown)
@@ -132,15 +141,135 @@ def test_a_notice_of_the_operator_is_on_top(page, monkeypatch):
 
 def test_how_sure_an_answer_is_stands_above_it(memory, encoder, make_ingest, write_rows, rows, page):
     page.run()
-    page.text_input(key="q").set_value("bread").run()
+    page.text_input(key="ask_q").set_value("bread").run()
     assert "too few pairs" in text_of(page), "a small build is not calibrated, and says so"
     many = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]), "many.jsonl")
     make_ingest(memory, encoder).run([many], replace=True)
     st.cache_data.clear()
-    page.text_input(key="q").set_value("steps for good thing7 part0").run()
-    assert "Confidence **" in text_of(page)
-    assert "#### Answers" in text_of(page)
-    page.text_input(key="q").set_value("unrelated nonsense everywhere").run()
+    page.text_input(key="ask_q").set_value("steps for good thing7 part0").run()
+    assert "right · " in text_of(page)
+    page.text_input(key="ask_q").set_value("unrelated nonsense everywhere").run()
     assert not page.exception
-    assert "Nothing here seems to answer this" in page.warning[0].value
-    assert "#### Nearest pairs" in text_of(page)
+    assert "only what comes nearest" in page.warning[0].value
+    assert "No answer here" in text_of(page)
+
+
+def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
+    ask("how to make bread")
+    sent = []
+    real = data.client().send
+    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call.path) or real(call))
+    page.run()
+    assert [path for path in sent if path != "/v1/builds"] == []
+
+
+# Why
+
+
+@pytest.fixture
+def why(page):
+    def story(question, **address):
+        return opened(page, "why", q=question, **address)
+
+    return story
+
+
+def tables_of(page):
+    return [element.value for element in page.dataframe]
+
+
+@pytest.mark.parametrize("routing", ["question", "question2", "centroid"])
+def test_the_story_has_the_figures_of_the_api(why, page, engine, routing):
+    text = why("how to make bread", routing=routing)
+    trace = engine.ask(AskRequest(question="how to make bread", routing=routing)).trace
+    for words in ("vote for these clusters", "turns your question by", "These answers are nearest"):
+        assert words in text
+    assert ("These known questions are like yours" in text) == bool(trace.hits)
+    clusters = next(table for table in tables_of(page) if "weight" in table)
+    assert (clusters["weight"] / 100).tolist() == pytest.approx([vote.weight for vote in trace.clusters], rel=1e-4)
+    if trace.hits:
+        hits = next(table for table in tables_of(page) if "known question" in table)
+        assert (hits["share"] / 100).tolist() == pytest.approx([hit.probability for hit in trace.hits], rel=1e-4)
+
+
+def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
+    assert "What your changes do" not in why("how to make bread")
+    page.select_slider(key="ask_temperature").set_value(0.5).run()
+    assert not page.exception
+    assert page.query_params["temperature"] == "0.5"
+    trace = engine.ask(AskRequest(question="how to make bread", temperature=0.5)).trace
+    text = text_of(page)
+    assert "What your changes do" in text
+    assert "τ = 0.5" in text
+    assert f"gets most: {trace.clusters[0].weight:.0%}" in text
+
+
+def test_ways_side_by_side_and_no_student_where_there_is_none(why, page):
+    text = why("how to make bread")
+    for way in ("Plain search", "Clusters' centres", "Known questions", "Single pairs"):
+        assert f"**{way}**" in text
+    assert "This build has no student" in text
+
+
+def test_without_projection_the_story_says_so(why):
+    assert "Your question is not turned" in why("wine", projection="none")
+
+
+# The other pages
+
+
+def opened(page, name, **address):
+    page.run()
+    page._page_hash = page.session_state["pages"][name]._script_hash
+    for key, value in address.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception
+    return text_of(page)
+
+
+def test_clusters_are_listed_searched_and_opened(page, engine):
+    text = opened(page, "clusters")
+    names = [cluster.name for cluster in engine.load().clusters]
+    assert f"{len(names)} clusters" in text
+    assert sorted(tables_of(page)[0]["cluster"]) == sorted(names)
+    page.text_input(key="cluster_search").set_value("bread").run()
+    found = tables_of(page)[0]["cluster"].tolist()
+    assert found
+    assert all("bread" in name for name in found)
+    page.text_input(key="cluster_search").set_value("zyx").run()
+    assert "No cluster is about" in text_of(page)
+
+
+def test_a_cluster_shows_its_pairs_and_figures(page, engine):
+    text = opened(page, "clusters", open="0")
+    detail = engine.cluster(0)
+    assert f"## Its {len(detail.pairs)} pairs" in text
+    assert detail.pairs[0].pair.answer in text
+    assert "All clusters" in [button.label for button in page.button]
+
+
+def test_an_address_of_a_cluster_that_is_not_there_shows_all(page):
+    assert "clusters. Mark a row" in opened(page, "clusters", open="99999")
+
+
+def test_results_without_reports_say_where_they_come_from(page):
+    assert "This server has no folder of reports" in opened(page, "results")
+
+
+def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
+    source = Path(__file__).parents[2] / "reports"
+    (tmp_path / "reports").mkdir()
+    for name in ("calibration.json", "calibration-reliability.png"):
+        (tmp_path / "reports" / name).write_bytes((source / name).read_bytes())
+    (tmp_path / "reports" / "routing.json").write_text("{}")
+    text = opened(page, "results")
+    assert "## Calibration" in text
+    assert "routing.json is not a report" in text
+    assert str(tmp_path) not in text
+    assert tables_of(page)
+
+
+def test_a_job_that_is_not_there_is_said(page):
+    opened(page, "ingest", job="0" * 32)
+    assert page.error
