@@ -139,6 +139,6 @@ def _names(corpus: CorpusMap, named: list[int], colour: dict[int, str], window: 
     frame = pd.DataFrame(rows, columns=["x", "y", "name", "colour"])
     right = frame["x"] > (window.left + window.right) / 2
     how = [*_xy(window), alt.Text("name:N"), alt.Color("colour:N", scale=None)]
-    leftward = alt.Chart(frame[right]).mark_text(fontSize=13, fontWeight="bold", align="right")
-    rightward = alt.Chart(frame[~right]).mark_text(fontSize=13, fontWeight="bold", align="left")
+    leftward = alt.Chart(frame[right]).mark_text(fontSize=13, fontWeight="bold", align="right", dy=-16)
+    rightward = alt.Chart(frame[~right]).mark_text(fontSize=13, fontWeight="bold", align="left", dy=-16)
     return [leftward.encode(*how), rightward.encode(*how)]

@@ -110,21 +110,22 @@ def _dry_run(lines: bytes, name: str, *, replace: bool) -> None:
     st.rerun()
 
 
-def _again() -> None:
-    """Offer to do in earnest what a dry run was about; the file is remembered until the page is loaded anew."""
+def _again(force: bool) -> None:
+    """Offer to do in earnest what a look was about, or what was stopped; a reload of the page forgets the file."""
     given = st.session_state.get("ingest_given")
     if given is None:
         st.info("To bring these pairs in, give the file again: it is not kept.", icon=":material/info:")
         return
     lines, name, replace = given
-    label = f"Bring {literal(name)} in"
-    if st.button(label, type="primary", icon=":material/publish:", on_click=_run, args=(lines, name, replace)):
+    label = f"Bring {literal(name)} in{' all the same' if force else ''}"
+    options = IngestOptions(replace=replace, force=force)
+    if st.button(label, type="primary", icon=":material/publish:", on_click=_run, args=(lines, name, options)):
         st.rerun()
 
 
-def _run(lines: bytes, name: str, replace: bool) -> None:
+def _run(lines: bytes, name: str, options: IngestOptions) -> None:
     try:
-        _submit(lines, name, IngestOptions(replace=replace))
+        _submit(lines, name, options)
     except QaserveError as error:
         st.session_state["ingest_failed"] = error
 

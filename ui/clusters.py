@@ -20,7 +20,7 @@ SORTS = {
     "By name": lambda one: one.name,
 }
 COLUMNS: dict[str, Any] = {
-    "cluster": st.column_config.TextColumn("Cluster", width="large"),
+    "cluster": st.column_config.TextColumn("Cluster", width="medium"),
     "pairs": st.column_config.NumberColumn("Pairs", width="small"),
     "found": st.column_config.ProgressColumn(
         "Found again",
@@ -69,15 +69,15 @@ def _all(found: QualityList) -> None:
         "A cluster is a group of answers about the same thing. Questions vote for clusters, and each has learned "
         "how its questions lead to its answers.",
     )
-    one, two, three = st.columns(3)
-    one.metric("Clusters", f"{len(found.clusters):,}", border=True)
-    two.metric("Pairs", f"{found.pairs:,}", border=True)
-    three.metric(
-        "Questions found again",
-        f"{found.found:.0%}",
-        border=True,
-        help="Share of all known questions that the vote of the others brings to their own cluster.",
-    )
+    with st.grid(3, min_column_width=140):
+        st.metric("Clusters", f"{len(found.clusters):,}", border=True)
+        st.metric("Pairs", f"{found.pairs:,}", border=True)
+        st.metric(
+            "Found again",
+            f"{found.found:.0%}",
+            border=True,
+            help="Share of all known questions that the vote of the others brings to their own cluster.",
+        )
     if found.looked_at < found.pairs:
         st.caption(f"Quality is measured on {found.looked_at:,} of the pairs.")
     search, sort = st.columns([2, 1])
@@ -165,7 +165,7 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
 
 
 def _figures(one: ClusterQuality) -> None:
-    with st.grid(4, min_column_width=180):
+    with st.grid(4, min_column_width=140):
         st.metric(
             "Found again",
             f"{one.found:.0%}",
@@ -215,7 +215,7 @@ def _pairs_table(pairs: tuple[BorderPair, ...]) -> None:
         }
     )
     config: dict[str, Any] = {
-        "question": st.column_config.TextColumn("Question", width="large"),
+        "question": st.column_config.TextColumn("Question", width="medium"),
         "here": st.column_config.NumberColumn("This cluster", format="%.0f%%", width="small"),
         "there": st.column_config.NumberColumn("The other", format="%.0f%%", width="small"),
         "other": st.column_config.TextColumn("Other cluster"),

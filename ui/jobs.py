@@ -5,12 +5,13 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from qaserve.errors import QaserveError
+from qaserve.errors import TABLE, QaserveError, QualityError
 from qaserve.replies import Job
 from ui import changes, data, look
 from ui.markdown import literal, safe
 
 SECONDS = 1.0
+WORSE = TABLE[QualityError].code
 STATES = {
     "queued": ("Waiting for its turn", ":material/hourglass:"),
     "running": ("At work", ":material/progress_activity:"),
@@ -21,12 +22,12 @@ STATES = {
 }
 
 
-def draw(number: str, offer: Callable[[], None]) -> None:
+def draw(number: str, offer: Callable[[bool], None]) -> None:
     """Draw a job; while it is at work, again every second.
 
     Args:
         number: Of the job, as the address has it.
-        offer: Draws what can be done after a dry run.
+        offer: Draws what can be done next: after a look, or, given True, after a build that was not good enough.
     """
     st.button("Bring other pairs in", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
     failed = st.session_state.pop("ingest_failed", None)
@@ -57,7 +58,7 @@ def _at_work(number: str) -> None:
     )
 
 
-def _ended(job: Job, offer: Callable[[], None]) -> None:
+def _ended(job: Job, offer: Callable[[bool], None]) -> None:
     words, icon = STATES[job.state]
     what = "What would change" if job.options.dry_run else "What was done"
     st.markdown(f"## {icon} {words}: {literal(job.source)}" if job.report is None else f"## {icon} {what}")
@@ -66,7 +67,9 @@ def _ended(job: Job, offer: Callable[[], None]) -> None:
     if job.report is not None:
         changes.draw(job)
     if job.state == "done" and job.options.dry_run:
-        offer()
+        offer(False)
+    if job.error is not None and job.error.code == WORSE:
+        offer(True)
 
 
 def _leave() -> None:
@@ -103,4 +106,4 @@ def listed() -> None:
         key="past_job",
     )
     if chosen:
-        draw(chosen, lambda: None)
+        draw(chosen, lambda _: None)

@@ -19,6 +19,7 @@ STYLE = """
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
+  .st-key-examples button, .st-key-examples button * { text-align: left; justify-content: flex-start; }
   div[data-testid="stImage"] img { border-radius: .5rem; }
   div[class*="st-key-card"] button[data-variant="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
   @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } }

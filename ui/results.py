@@ -9,7 +9,9 @@ from qaserve.views import ReportTable, ReportView
 from ui import data, look
 from ui.markdown import literal, safe
 
-FINDINGS_SHOWN = 5
+FINDINGS_SHOWN = 3
+PICTURE = 900
+JUDGEMENTS = 1_000
 ABOUT = {
     "routing": "Does all this find more than a plain search, and which part of it? Questions were held out and asked; "
     "MRR is 1 where the right answer always comes first, 0.5 where it comes second, and so on.",
@@ -23,7 +25,17 @@ ABOUT = {
 
 def draw() -> None:
     """Draw the page of results."""
-    look.title("Results", "What was measured, with questions that were kept apart, and what it came to.")
+    look.title("Results", "What was measured, with questions that were kept apart, and what people say of answers.")
+    measured, said = st.tabs(["Experiments", "Feedback"], key="results_tab", on_change="rerun")
+    if measured.open:
+        with measured:
+            _experiments()
+    if said.open:
+        with said:
+            _feedback()
+
+
+def _experiments() -> None:
     found = data.reports()
     for reason in found.unreadable:
         st.warning(literal(reason), icon=":material/broken_image:")
@@ -35,6 +47,32 @@ def draw() -> None:
         "Experiment", titles, format_func=titles.__getitem__, key="report", required=True, default=next(iter(titles))
     )
     _report(data.report(name or next(iter(titles))))
+
+
+def _feedback() -> None:
+    found = data.client().feedback(JUDGEMENTS).feedback
+    if not found:
+        st.info(
+            "Nobody has said yet whether an answer helped: the thumbs are on each card.", icon=":material/thumb_up:"
+        )
+        return
+    helpful = sum(one.helpful for one in found)
+    with st.grid(3, min_column_width=140):
+        st.metric("Judgements", f"{len(found):,}", border=True)
+        st.metric("Helpful", f"{helpful:,}", border=True)
+        st.metric("Not helpful", f"{len(found) - helpful:,}", border=True)
+    frame = pd.DataFrame(
+        {
+            "helped": ["yes" if one.helpful else "no" for one in found],
+            "question": [one.question for one in found],
+            "rank": [one.trace.rank if one.trace else None for one in found],
+            "pair id": [one.pair_id for one in found],
+            "when": [pd.Timestamp(one.created) for one in found],
+        }
+    )
+    config = {"when": st.column_config.DatetimeColumn("when", format="calendar")}
+    st.dataframe(frame.iloc[::-1], hide_index=True, column_config=config)
+    st.caption("`qaserve bench golden` measures the live build with them.")
 
 
 def _nothing() -> None:
@@ -58,7 +96,8 @@ def _report(view: ReportView) -> None:
         with st.expander(f"{len(rest)} more findings", icon=":material/format_list_bulleted:"):
             st.markdown("\n".join(f"- {safe(finding)}" for finding in rest))
     for picture in view.pictures:
-        st.image(b64decode(picture.png), caption=picture.title, width=900)
+        with st.container(width=PICTURE):
+            st.image(b64decode(picture.png), caption=picture.title, width="stretch")
     if view.tables:
         st.markdown("## Tables")
     for number, table in enumerate(view.tables):

@@ -161,7 +161,7 @@ def _options() -> None:
 
 def _welcome(build: BuildInfo) -> None:
     st.markdown("## Ask in your own words, or try one of these")
-    with st.container(gap="xsmall"):
+    with st.container(gap="xsmall", key="examples"):
         for number, example in enumerate(data.example_questions(build.build)):
             st.button(
                 literal(example),

@@ -42,11 +42,22 @@ def turn(result: AskResult) -> None:
         f"{TURNED_BY[trace.projection]}",
     )
     first = result.answers[0]
-    one, two, three = st.columns(3)
-    one.metric("First answer's similarity, before", f"{first.raw_similarity:.2f}", border=True)
     gain = first.similarity - first.raw_similarity
-    two.metric("after the turn", f"{first.similarity:.2f}", delta=f"{gain:+.2f}", border=True)
-    three.metric("its rank", f"{_rank(first.raw_rank)} → {first.rank}", border=True)
+    with st.grid(2, min_column_width=150):
+        st.metric(
+            "Similarity to the first answer",
+            f"{first.raw_similarity:.2f} → {first.similarity:.2f}",
+            delta=f"{gain:+.2f} by the turn",
+            border=True,
+        )
+        st.metric(
+            "Its rank",
+            f"{_rank(first.raw_rank)} → {first.rank}",
+            delta="without and with all this",
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+        )
     _moves(result)
 
 

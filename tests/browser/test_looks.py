@@ -36,6 +36,9 @@ def test_nothing_sticks_out_in_any_theme_or_width(service, browser, scheme, size
         expect(tab.locator("[data-testid=stMain]").get_by_text(last).last).to_be_attached(timeout=60_000)
         expect(tab.locator("[data-testid=stSpinner]")).to_have_count(0, timeout=60_000)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
+        sizes = "main => [main.scrollWidth, main.clientWidth]"
+        needed, there = tab.locator("[data-testid=stMain]").evaluate(sizes)
+        assert needed <= there, name
         whole = tab.locator("[data-testid=stMain]").evaluate("main => main.scrollHeight")
         tab.set_viewport_size({"width": width, "height": max(height, min(whole + 20, TALLEST))})
         tab.wait_for_function("() => [...document.images].every(image => image.complete)")

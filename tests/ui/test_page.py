@@ -265,7 +265,7 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
     (tmp_path / "reports" / "routing.json").write_text("{}")
     text = opened(page, "results")
     assert "## Calibration" in text
-    assert "routing.json is not a report" in text
+    assert "is not a report of experiment" in text
     assert str(tmp_path) not in text
     assert tables_of(page)
 
