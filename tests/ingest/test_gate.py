@@ -60,7 +60,7 @@ def test_a_build_that_finds_clearly_less_does_not_go_live(memory, ingest, write_
     assert "--force" in stopped.value.hint
     assert memory.live("things") == before.build
     assert [found.build for found in memory.builds("things")] == [before.build], "nothing is left of it"
-    assert [folder.name for folder in (tmp_path / "models" / "things").iterdir()] == [before.build]
+    assert [folder.name for folder in (tmp_path / "models" / "things").glob("[!.]*")] == [before.build]
 
 
 def test_force_makes_it_live_and_the_report_says_so(memory, ingest, write_rows, many, shuffled):

@@ -3,6 +3,7 @@
 import pytest
 
 from qaserve.explain import matches
+from qaserve.points import to_filter
 from qaserve.records import AskRequest, Filters
 from qaserve.store import collection_name
 
@@ -37,11 +38,9 @@ def test_only_what_matches_votes_and_is_found(engine, stored, filters, projectio
 
 
 def test_ours_and_qdrants_idea_of_a_match_are_the_same(engine, stored):
-    from qaserve.store import _to_filter
-
     client, name = engine.store._client, collection_name(engine.corpus, engine.load().info.build)
     for filters in (Filters(topics=("wine", "no such")), Filters(cluster=(2,)), Filters(tags=("none",)), Filters()):
-        found, _ = client.scroll(name, scroll_filter=_to_filter(filters), limit=1000)
+        found, _ = client.scroll(name, scroll_filter=to_filter(filters), limit=1000)
         assert {str(point.id) for point in found} == {p for p, one in stored.items() if matches(filters, one)}
 
 

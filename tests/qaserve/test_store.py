@@ -231,10 +231,9 @@ def test_a_server_that_fails_is_quoted(http_server):
         open_store(StoreSettings(qdrant_url=url, qdrant_attempts=2), "test")
 
 
+@pytest.mark.parametrize("store", ["memory", "folder"], indirect=True)
 def test_a_search_passes_between_the_steps_of_a_long_write(store, rng, monkeypatch):
     """Embedded Qdrant takes long to write, and one lock guards it: the search must not wait for the whole page."""
-    if not store.embedded:
-        pytest.skip("only the embedded Qdrant is guarded by a lock")
     store.create(info(pairs=EMBEDDED_STEP * 3))
     rows = list(points(rng, EMBEDDED_STEP * 3))
     found, written, upsert = [], [], store._client.upsert
