@@ -129,6 +129,7 @@ def test_the_page_knows_the_api_only():
     allowed = {
         "qaserve.client",
         "qaserve.records",
+        "qaserve.replies",
         "qaserve.views",
         "qaserve.settings",
         "qaserve.errors",
