@@ -174,16 +174,16 @@ def _figures(one: ClusterQuality) -> None:
         )
         st.metric("Spread", f"{one.spread:.2f}", border=True, help="0: all its answers are alike.")
         st.metric(
-            "Turns its questions by",
+            "Turn",
             f"{one.turn:.0f}°",
             border=True,
             help="The angle between a question before and after the turn that this cluster has learned.",
         )
         st.metric(
-            "Question to its answer",
+            "Before → after",
             f"{one.before:.2f} → {one.after:.2f}",
             border=True,
-            help="Mean similarity before and after the turn. It was learned from these very pairs.",
+            help="Mean similarity of its questions to their answers. The turn was learned from these very pairs.",
         )
 
 

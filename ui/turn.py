@@ -45,18 +45,19 @@ def turn(result: AskResult) -> None:
     gain = first.similarity - first.raw_similarity
     with st.grid(2, min_column_width=150):
         st.metric(
-            "Similarity to the first answer",
+            "Similarity, before → after",
             f"{first.raw_similarity:.2f} → {first.similarity:.2f}",
             delta=f"{gain:+.2f} by the turn",
+            help="How alike your question and the first answer are, before and after the turn.",
             border=True,
+            height="stretch",
         )
         st.metric(
-            "Its rank",
+            "Rank, plain → here",
             f"{_rank(first.raw_rank)} → {first.rank}",
-            delta="without and with all this",
-            delta_color="off",
-            delta_arrow="off",
+            help="Where a plain search has the first answer, and where it is here.",
             border=True,
+            height="stretch",
         )
     _moves(result)
 

@@ -35,6 +35,7 @@ def test_nothing_sticks_out_in_any_theme_or_width(service, browser, scheme, size
         tab.goto(f"{service.page}{address}")
         expect(tab.locator("[data-testid=stMain]").get_by_text(last).last).to_be_attached(timeout=60_000)
         expect(tab.locator("[data-testid=stSpinner]")).to_have_count(0, timeout=60_000)
+        expect(tab.locator("[data-testid=stSkeleton]")).to_have_count(0, timeout=60_000)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
         sizes = "main => [main.scrollWidth, main.clientWidth]"
         needed, there = tab.locator("[data-testid=stMain]").evaluate(sizes)
