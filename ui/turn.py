@@ -45,7 +45,7 @@ def turn(result: AskResult) -> None:
     gain = first.similarity - first.raw_similarity
     with st.grid(2, min_column_width=150):
         st.metric(
-            "Similarity, before → after",
+            "Similarity",
             f"{first.raw_similarity:.2f} → {first.similarity:.2f}",
             delta=f"{gain:+.2f} by the turn",
             help="How alike your question and the first answer are, before and after the turn.",
