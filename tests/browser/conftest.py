@@ -93,8 +93,9 @@ def service(tmp_path_factory, corpus_file):
             running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """A browser until the module ends: while it is open, Playwright runs an event loop in this thread."""
     chromium = shutil.which("chromium")
     if chromium is None:
         if os.environ.get("CI"):
