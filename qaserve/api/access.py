@@ -58,7 +58,8 @@ class Allowance:
         caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given else address
         if not self._counted.hit(self._limit, caller):
             error = LimitError(
-                f"more than {self._limit.amount:,} requests in a minute", hint="Wait, or raise the limit there is."
+                f"more than {self._limit.amount:,} requests in a minute",
+                hint="Wait, or raise QASERVE_REQUESTS_PER_MINUTE.",
             )
             error.retry_after = max(1.0, self._counted.get_window_stats(self._limit, caller).reset_time - time.time())
             raise error

@@ -26,10 +26,10 @@ SERVER_WORKERS = 16
 
 
 class Desk:
-    """Takes questions for an engine. Enter `open` before asking."""
+    """Takes questions for an engine; `run` must be running, on the event loop that also calls `ask`."""
 
     def __init__(self, engine: Engine, limits: LimitSettings, metrics: Metrics) -> None:
-        """Remember the parts; nothing runs before `open`."""
+        """Remember the parts; nothing is encoded before `run`."""
         self._engine, self._limits, self._metrics = engine, limits, metrics
         self._shared = SharedEncoder(engine.encoder, limits.batch, metrics)
         workers = min(os.cpu_count() or 1, 2) if engine.store.embedded else SERVER_WORKERS
