@@ -84,22 +84,27 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
     return gone
 
 
-def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
-    """Delete what an interrupted ingest left behind: collections that are not live and lack pairs or their bundle.
+def orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
+    """What an interrupted ingest left behind: builds that are not live and lack pairs or their bundle.
 
-    A bundle without a collection is left alone: it may belong to another Qdrant that shares the models folder. Nothing
-    is deleted while the live build has no bundle either: the folder of bundles is then most likely the wrong one.
+    A bundle without a collection is none: it may belong to another Qdrant that shares the models folder. There is none
+    while the live build has no bundle either: the folder of bundles is then most likely the wrong one.
     """
     live = store.live_builds().get(corpus)
     if live is not None and not (bundles.folder_of(models_dir, corpus, live) / bundles.MANIFEST).is_file():
         return []
-    orphans = [
+    return [
         info.build for info in store.builds(corpus) if info.build != live and not is_complete(store, models_dir, info)
     ]
-    for build in orphans:
+
+
+def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
+    """Delete the orphans of interrupted ingests; gives which they were."""
+    found = orphans(store, models_dir, corpus)
+    for build in found:
         _delete(store, models_dir, corpus, build)
     bundles.remove_leftovers(models_dir, corpus)
-    return orphans
+    return found
 
 
 def _delete(store: Store, models_dir: Path, corpus: str, build: str) -> None:

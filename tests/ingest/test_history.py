@@ -85,8 +85,8 @@ class History(RuleBasedStateMachine):
         path, before = self._file(rows), dict(self.wanted)
         planned = self.ingest.run([path], dry_run=True)
         report = self.ingest.run([path])
-        for name in ("added", "updated", "unchanged", "removed", "pairs", "encoded", "changes"):
-            assert getattr(planned, name) == getattr(report, name), name
+        told = {"dry_run", "seconds", "stages"}
+        assert planned.model_dump(exclude=told) == report.model_dump(exclude=told)
         assert report.added == len(rows.keys() - before.keys())
         assert report.updated == sum(key in before and before[key] != word for key, word in rows.items())
         self._done(report, before | rows)
