@@ -7,6 +7,7 @@ from qaserve import bundle as bundles
 from qaserve.errors import EncoderMismatchError, NotFoundError, UsageError
 from qaserve.records import BuildInfo, EncoderIdentity
 from qaserve.store import CollectionInfo, Store
+from qaserve.store_connection import corpus_lock
 
 
 def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
@@ -54,33 +55,50 @@ def _metrics(models_dir: Path, info: CollectionInfo) -> dict[str, float]:
     return {} if manifest is None else manifest.metrics
 
 
-def activate(store: Store, models_dir: Path, corpus: str, build: str) -> None:
+def activate(store: Store, models_dir: Path, corpus: str, build: str, wait: float = 0.0) -> None:
     """Make a build live after checking it. The build that was live stays, and can be made live again.
 
+    Args:
+        store: Where the builds are.
+        models_dir: Where the bundles are.
+        corpus: Whose builds.
+        build: Which.
+        wait: Seconds to wait for whoever else changes the builds of the corpus.
+
     Raises:
+        StoreLockedError: Somebody else still does.
         NotFoundError: There is no such build.
         BundleError: Its bundle is missing or corrupt.
         UsageError: Its collection is not complete.
     """
-    info = store.info(corpus, build)
-    bundles.read(models_dir, corpus, build)
-    if not is_complete(store, models_dir, info):
-        raise UsageError(
-            f"build {build} is not complete: {store.count(corpus, build)} of {info.pairs} pairs are in its collection",
-            hint="It is left over from an interrupted ingest; ingest the files again.",
-        )
-    store.activate(corpus, build)
+    store.info(corpus, build)  # no lock, and no folder for it, where there is no such build
+    with corpus_lock(models_dir, corpus, f"activation in corpus {corpus}", wait):
+        info = store.info(corpus, build)
+        bundles.read(models_dir, corpus, build)
+        if not is_complete(store, models_dir, info):
+            raise UsageError(
+                f"build {build} is not complete: {store.count(corpus, build)} of {info.pairs} pairs are in its "
+                "collection",
+                hint="It is left over from an interrupted ingest; ingest the files again.",
+            )
+        store.activate(corpus, build)
 
 
-def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
-    """Delete all but the live build and the `keep` newest others; returns the builds deleted."""
-    others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
-    if not others and corpus not in store.live_builds():
+def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 0.0) -> list[str]:
+    """Delete all but the live build and the `keep` newest others; returns the builds deleted.
+
+    Raises:
+        NotFoundError: There is no such corpus.
+        StoreLockedError: Somebody else still changes its builds, after so many seconds of waiting.
+    """
+    if not store.builds(corpus):
         raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")
-    gone = [info.build for info in others[keep:]]
-    for build in gone:
-        _delete(store, models_dir, corpus, build)
-    bundles.remove_leftovers(models_dir, corpus)
+    with corpus_lock(models_dir, corpus, f"prune of corpus {corpus}", wait):
+        others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
+        gone = [info.build for info in others[keep:]]
+        for build in gone:
+            _delete(store, models_dir, corpus, build)
+        bundles.remove_leftovers(models_dir, corpus)
     return gone
 
 
