@@ -6,34 +6,9 @@ import sys
 import pytest
 
 from qaserve import __version__
-from qaserve.cli import main
 from qaserve.cli.base import app, corpus_named_after
 from qaserve.records import AskResult
 from qaserve.store_connection import corpus_lock
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, encoder):
-    """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
-    from qaserve.settings import get_settings
-
-    encoder.identity = encoder.identity.model_copy(update={"id": "minilm"})
-    for module in ("ask", "bench", "corpus", "service"):
-        monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
-
-    def execute(*arguments):
-        get_settings.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["qaserve", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return execute
 
 
 @pytest.fixture
