@@ -37,7 +37,7 @@ from qaserve.settings import MAX_ASKED_CHARS, RoutingSettings
 from qaserve.store import AnswerHit, Store
 from qaserve.text import control_character, has_surrogate, shorten
 
-RAW_LOOK = 100
+RAW_LOOK = 50
 """Answers of the plain search that raw_rank is read from."""
 RAW_SHOWN = 3
 """How many of those a trace shows at the least."""

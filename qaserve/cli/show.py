@@ -50,7 +50,7 @@ def show_answers(console: Console, result: AskResult) -> None:
 
 def _about(answer: Answer) -> str:
     moved = (
-        "not in the first 100 of a plain search"
+        "not in the first 50 of a plain search"
         if answer.raw_rank is None
         else f"rank {answer.raw_rank} in a plain search"
     )
