@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from qaserve.text import shorten
-from qaserve.views import CorpusMap, MapMark, PlacedAsk, Spot
+from qaserve.views import CorpusMap, MapAnswer, MapMark, PlacedAsk, Spot
 from ui import charts
 
 NAMED = 4
@@ -75,6 +75,17 @@ def _around(spots: Sequence[Spot]) -> Window:
     return Window(x - half, x + half, y - half, y + half)
 
 
+def _words_beside(path: pd.DataFrame, window: Window) -> alt.Chart:
+    """What the two ends of the way are, written on the side where there is room."""
+    left = path["x"].mean() > (window.left + window.right) / 2
+    labels = path.assign(label=["your question", "turned to here"])
+    mark = alt.Chart(labels).mark_text(
+        align="right" if left else "left", dx=-14 if left else 14, fontSize=12, fontWeight="bold", color=charts.ink()
+    )
+    drawn: alt.Chart = mark.encode(*_xy(window), alt.Text("label:N"))
+    return drawn
+
+
 def _marks_frame(voters: Sequence[MapMark], answers: Sequence[MapMark], colour: dict[int, str]) -> pd.DataFrame:
     rows = [(VOTER, mark) for mark in voters] + [(SHOWN, mark) for mark in answers]
     return pd.DataFrame(
@@ -126,19 +137,26 @@ def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
     line = alt.Chart(path).mark_line(color=charts.ink(), strokeWidth=2.5, strokeDash=[5, 4])
     star = alt.Chart(path.iloc[:1]).mark_text(text="★", fontSize=26, color=charts.ink())
     tip = alt.Chart(path.iloc[1:]).mark_point(shape="circle", size=160, filled=True, color=charts.ink(), opacity=1)
-    return [one.encode(*_xy(window)) for one in (line, star, tip)]
+    return [*(one.encode(*_xy(window)) for one in (line, star, tip)), _words_beside(path, window)]
 
 
 def _names(corpus: CorpusMap, named: list[int], colour: dict[int, str], window: Window) -> list[alt.Chart]:
-    """Names of clusters, none on another, each written towards the middle."""
-    inside = [one for one in corpus.clusters if one.cluster in named and window.holds(Spot(x=one.x, y=one.y))]
+    """Names of clusters, none on another, each over its topmost answer that is shown, towards the middle."""
+    called = {one.cluster: one.name for one in corpus.clusters}
+    tops = [_topmost(corpus, cluster, window) for cluster in named]
     rows, least = [], window.high + 1.0
-    for one in sorted(inside, key=lambda cluster: -cluster.y):
-        least = min(one.y, least - APART * (window.high - window.low))
-        rows.append({"x": one.x, "y": least, "name": shorten(one.name, NAME_CHARS), "colour": colour[one.cluster]})
+    for top in sorted((top for top in tops if top is not None), key=lambda spot: -spot.y):
+        least = min(top.y, least - APART * (window.high - window.low))
+        name = shorten(called[top.cluster], NAME_CHARS)
+        rows.append({"x": top.x, "y": least, "name": name, "colour": colour[top.cluster]})
     frame = pd.DataFrame(rows, columns=["x", "y", "name", "colour"])
     right = frame["x"] > (window.left + window.right) / 2
     how = [*_xy(window), alt.Text("name:N"), alt.Color("colour:N", scale=None)]
     leftward = alt.Chart(frame[right]).mark_text(fontSize=13, fontWeight="bold", align="right", dy=-16)
     rightward = alt.Chart(frame[~right]).mark_text(fontSize=13, fontWeight="bold", align="left", dy=-16)
     return [leftward.encode(*how), rightward.encode(*how)]
+
+
+def _topmost(corpus: CorpusMap, cluster: int, window: Window) -> MapAnswer | None:
+    shown = [one for one in corpus.answers if one.cluster == cluster and window.holds(Spot(x=one.x, y=one.y))]
+    return max(shown, key=lambda one: one.y, default=None)

@@ -37,7 +37,10 @@ def draw(build: BuildInfo) -> None:
                 st.markdown("\n".join(_line(result, number, plain) for number in range(len(result.answers))))
     st.caption("▲ ▼ against the plain search; ● not among its first five.")
     if "Student" not in found:
-        st.caption("This build has no student: `qaserve distill` trains one.")
+        st.caption(
+            "There is no column of a student, a small network taught to do what vote and turn do: this build has no "
+            "student. `qaserve distill` trains one."
+        )
     _table(found)
 
 

@@ -160,8 +160,19 @@ def _options() -> None:
 
 
 def _welcome(build: BuildInfo) -> None:
+    examples(build)
+    st.space("small")
+    st.markdown("## How an answer is found")
+    for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f":material/{icon}: **{title}**")
+            st.caption(text)
+
+
+def examples(build: BuildInfo) -> None:
+    """Questions to begin with, and the focus in the box."""
     st.markdown("## Ask in your own words, or try one of these")
-    with st.container(gap="xsmall", key="examples"):
+    with st.container(gap=None, key="examples"):
         for number, example in enumerate(data.example_questions(build.build)):
             st.button(
                 literal(example),
@@ -171,12 +182,6 @@ def _welcome(build: BuildInfo) -> None:
                 on_click=state.put,
                 args=("q", example),
             )
-    st.space("small")
-    st.markdown("## How an answer is found")
-    for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.markdown(f":material/{icon}: **{title}**")
-            st.caption(text)
     st.html(look.FOCUS, unsafe_allow_javascript=True)
 
 
@@ -187,6 +192,7 @@ def _found(result: AskResult) -> None:
     found, reasons = st.columns([2, 1], gap="large")
     with found:
         _verdict(result)
+        _short_reasons(result)
         filters = {name: list(getattr(result.trace.filters, name)) for name in cards.CHIPS}
         for answer in result.answers:
             cards.card(answer, result, filters)
@@ -218,6 +224,25 @@ def _badge(sure: Confidence) -> str:
     return f":{colour}-badge[{words} · {value:.0%}]"
 
 
+def _short_reasons(result: AskResult) -> None:
+    """One line of reasons, where the box of reasons comes after all the cards: on a phone."""
+    if not result.trace.clusters:
+        return
+    with st.container(key="phone_reasons", gap="xsmall"):
+        vote = result.trace.clusters[0]
+        st.markdown(f"Why? **{look.percent(vote.weight)}** of the vote went to **{literal(vote.name)}**.")
+        _way_to_why()
+
+
+def _way_to_why() -> None:
+    st.page_link(
+        st.session_state["pages"]["why"],
+        label="See every step",
+        icon=":material/account_tree:",
+        query_params=state.address(),
+    )
+
+
 def _reasons(result: AskResult) -> None:
     trace = result.trace
     with st.container(border=True, key="reasons"):
@@ -231,10 +256,5 @@ def _reasons(result: AskResult) -> None:
         st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
         for vote in trace.clusters[:VOTES_SHOWN]:
             st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
-        st.page_link(
-            st.session_state["pages"]["why"],
-            label="See every step",
-            icon=":material/account_tree:",
-            query_params=state.address(),
-        )
+        _way_to_why()
         st.caption(f"Answered in {trace.timings_ms.total:.0f} ms")
