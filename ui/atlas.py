@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from qaserve.text import shorten
-from qaserve.views import CorpusMap, MapAnswer, MapMark, PlacedAsk, Spot
+from qaserve.views import CorpusMap, MapMark, PlacedAsk, Spot
 from ui import charts
 
 NAMED = 4
@@ -17,8 +17,8 @@ HEIGHT = 460
 ROOM = 1.25
 LEAST = 0.03
 LOUD_VOTE = 0.04
-APART = 0.07
-"""Of the height of the map, between two names."""
+LINE = 20
+"""Pixels between two names."""
 VOTER, SHOWN = "known question that voted", "answer shown"
 
 
@@ -34,6 +34,10 @@ class Window(NamedTuple):
         """Whether a place is in it."""
         return self.left <= spot.x <= self.right and self.low <= spot.y <= self.high
 
+    def with_room_above(self, share: float) -> "Window":
+        """One whose upper share shows nothing that this one shows."""
+        return self._replace(high=self.low + (self.high - self.low) / (1 - share))
+
 
 WHOLE = Window(-1.05, 1.05, -1.05, 1.05)
 
@@ -46,6 +50,8 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     voters = [mark for mark, hit in zip(placed.hits, trace.hits, strict=False) if hit.probability >= LOUD_VOTE]
     spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in (*voters, *placed.answers))]
     window = WHOLE if whole else _around(spots)
+    named = [vote.cluster for vote in trace.clusters[:NAMED]]
+    window = window.with_room_above(LINE * (len(named) + 1) / HEIGHT)
     marks = _marks_frame(voters, placed.answers, colour)
     path = pd.DataFrame(
         [
@@ -54,7 +60,7 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
         ]
     )
     layers = [*_background(corpus, colour, window), *_marks(marks, window), *_way(path, window)]
-    layers += _names(corpus, [vote.cluster for vote in trace.clusters[:NAMED]], colour, window)
+    layers.append(_legend(corpus, named, colour))
     charts.show(layers, HEIGHT, "chart_map", "Map of answers with the question and its way; the table has the places.")
     st.caption(
         "Dots: answers, coloured where their cluster got votes. ○ known questions that voted, ◆ the answers shown, "
@@ -140,23 +146,20 @@ def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
     return [*(one.encode(*_xy(window)) for one in (line, star, tip)), _words_beside(path, window)]
 
 
-def _names(corpus: CorpusMap, named: list[int], colour: dict[int, str], window: Window) -> list[alt.Chart]:
-    """Names of clusters, none on another, each over its topmost answer that is shown, towards the middle."""
+def _legend(corpus: CorpusMap, named: Sequence[int], colour: dict[int, str]) -> alt.Chart:
+    """Names of clusters in their colours, one below the other, in the room above all places."""
     called = {one.cluster: one.name for one in corpus.clusters}
-    tops = [_topmost(corpus, cluster, window) for cluster in named]
-    rows, least = [], window.high + 1.0
-    for top in sorted((top for top in tops if top is not None), key=lambda spot: -spot.y):
-        least = min(top.y, least - APART * (window.high - window.low))
-        name = shorten(called[top.cluster], NAME_CHARS)
-        rows.append({"x": top.x, "y": least, "name": name, "colour": colour[top.cluster]})
-    frame = pd.DataFrame(rows, columns=["x", "y", "name", "colour"])
-    right = frame["x"] > (window.left + window.right) / 2
-    how = [*_xy(window), alt.Text("name:N"), alt.Color("colour:N", scale=None)]
-    leftward = alt.Chart(frame[right]).mark_text(fontSize=13, fontWeight="bold", align="right", dy=-16)
-    rightward = alt.Chart(frame[~right]).mark_text(fontSize=13, fontWeight="bold", align="left", dy=-16)
-    return [leftward.encode(*how), rightward.encode(*how)]
-
-
-def _topmost(corpus: CorpusMap, cluster: int, window: Window) -> MapAnswer | None:
-    shown = [one for one in corpus.answers if one.cluster == cluster and window.holds(Spot(x=one.x, y=one.y))]
-    return max(shown, key=lambda one: one.y, default=None)
+    rows = [
+        {"row": 14 + LINE * number, "name": f"● {shorten(called[cluster], NAME_CHARS)}", "colour": colour[cluster]}
+        for number, cluster in enumerate(named)
+    ]
+    mark = alt.Chart(pd.DataFrame(rows, columns=["row", "name", "colour"])).mark_text(
+        align="left", fontSize=13, fontWeight="bold"
+    )
+    drawn: alt.Chart = mark.encode(
+        x=alt.value(4),
+        y=alt.Y("row:Q", scale=None, axis=None),
+        text="name:N",
+        color=alt.Color("colour:N", scale=None),
+    )
+    return drawn

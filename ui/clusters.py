@@ -24,7 +24,7 @@ COLUMNS: dict[str, Any] = {
     "cluster": st.column_config.TextColumn("Cluster", width="medium"),
     "found": st.column_config.ProgressColumn(
         "Found again",
-        width="small",
+        width=110,
         format="%.0f%%",
         min_value=0,
         max_value=100,
@@ -71,9 +71,8 @@ def _all(found: QualityList) -> None:
         "A cluster is a group of answers about the same thing. Questions vote for clusters, and each has learned "
         "how its questions lead to its answers.",
     )
-    with st.grid(3, min_column_width=100):
-        st.metric("Clusters", f"{len(found.clusters):,}", border=True)
-        st.metric("Pairs", f"{found.pairs:,}", border=True)
+    with st.grid(2, min_column_width=140):
+        st.metric("Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {found.pairs:,} pairs.")
         st.metric(
             "Found again",
             f"{found.found:.0%}",

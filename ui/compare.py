@@ -29,7 +29,7 @@ def draw(build: BuildInfo) -> None:
         if result is not None:
             found[way] = result
     plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
-    with st.grid(len(found), min_column_width=190, border=True):
+    with st.grid(len(found), min_column_width=160, border=True):
         for way, result in found.items():
             with st.container():
                 st.markdown(f"**{way}**")

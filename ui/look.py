@@ -25,10 +25,12 @@ STYLE = """
   .st-key-in_short { background: color-mix(in srgb, var(--st-primary-color, #0d9488) 7%, transparent); }
   .st-key-phone_reasons, .st-key-phone_whatif { display: none; }
   div[class*="st-key-picture"] { overflow-x: auto; }
+  div[data-testid="stTable"] td p { overflow-wrap: normal; white-space: nowrap; }
+  div[data-testid="stTable"] td:first-child p { min-width: 13rem; white-space: normal; }
   @media (max-width: 640px) {
     .block-container { padding-left: 1rem; padding-right: 1rem; }
     .st-key-phone_reasons, .st-key-phone_whatif { display: flex; }
-    div[class*="st-key-picture"] div[data-testid="stImage"] img { min-width: 40rem; }
+    div[class*="st-key-picture"] div[data-testid="stImage"] img { min-width: 34rem; }
   }
 </style>
 """

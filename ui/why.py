@@ -61,7 +61,7 @@ def _in_short(result: AskResult) -> None:
         "student": "A small network turned your question towards answers like these.",
     }.get(trace.projection, "That turned your question towards answers like these.")
     with st.container(border=True, key="in_short"):
-        st.markdown(f"**In short.** {who} {moved} The nearest answers **“{literal(first.question)}”**.")
+        st.markdown(f"**In short.** {who} {moved} The nearest is the one to **“{literal(first.question)}”**.")
         if result.confidence.abstained:
             st.markdown("But it is far away: most likely nothing here answers your question.")
 
