@@ -19,6 +19,8 @@ LEAST = 0.03
 LOUD_VOTE = 0.04
 LINE = 20
 """Pixels between two names."""
+APART = 7
+"""Half of that between the words at the two ends of the way, which may be one place."""
 VOTER, SHOWN = "known question that voted", "answer shown"
 
 
@@ -81,14 +83,21 @@ def _around(spots: Sequence[Spot]) -> Window:
     return Window(x - half, x + half, y - half, y + half)
 
 
-def _words_beside(path: pd.DataFrame, window: Window) -> alt.Chart:
-    """What the two ends of the way are, written on the side where there is room."""
+def _words_beside(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
+    """What the two ends of the way are, on the side where there is room, the higher one's words above the other's."""
     left = path["x"].mean() > (window.left + window.right) / 2
-    labels = path.assign(label=["your question", "turned to here"])
-    mark = alt.Chart(labels).mark_text(
-        align="right" if left else "left", dx=-14 if left else 14, fontSize=12, fontWeight="bold", color=charts.ink()
-    )
-    drawn: alt.Chart = mark.encode(*_xy(window), alt.Text("label:N"))
+    up = 1 if path["y"].iloc[0] >= path["y"].iloc[1] else -1
+    drawn = []
+    for number, label in enumerate(("your question", "turned to here")):
+        mark = alt.Chart(path.iloc[number : number + 1].assign(label=label)).mark_text(
+            align="right" if left else "left",
+            dx=-14 if left else 14,
+            dy=APART * (up if number else -up),
+            fontSize=12,
+            fontWeight="bold",
+            color=charts.ink(),
+        )
+        drawn.append(mark.encode(*_xy(window), alt.Text("label:N")))
     return drawn
 
 
@@ -143,7 +152,7 @@ def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
     line = alt.Chart(path).mark_line(color=charts.ink(), strokeWidth=2.5, strokeDash=[5, 4])
     star = alt.Chart(path.iloc[:1]).mark_text(text="★", fontSize=26, color=charts.ink())
     tip = alt.Chart(path.iloc[1:]).mark_point(shape="circle", size=160, filled=True, color=charts.ink(), opacity=1)
-    return [*(one.encode(*_xy(window)) for one in (line, star, tip)), _words_beside(path, window)]
+    return [*(one.encode(*_xy(window)) for one in (line, star, tip)), *_words_beside(path, window)]
 
 
 def _legend(corpus: CorpusMap, named: Sequence[int], colour: dict[int, str]) -> alt.Chart:

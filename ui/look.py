@@ -18,6 +18,7 @@ STYLE = """
   div[data-testid="stMarkdownContainer"] h3,
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
+  span[data-testid="stHeaderActionElements"] { display: none; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
   .st-key-examples button, .st-key-examples button * { text-align: left; justify-content: flex-start; }
   div[data-testid="stImage"] img { border-radius: .5rem; }

@@ -57,11 +57,19 @@ def _experiments() -> None:
     if not found.reports:
         _nothing()
         return
-    titles = {one.name: one.title for one in found.reports}
-    name = st.segmented_control(
-        "Experiment", titles, format_func=titles.__getitem__, key="report", required=True, default=next(iter(titles))
+    titles = {one.name: one.title.partition(":")[0] for one in found.reports}
+    first = next(iter(titles))
+
+    name = st.pills(
+        "Experiment",
+        titles,
+        format_func=titles.__getitem__,
+        key="report",
+        required=True,
+        default=first,
+        bind="query-params",
     )
-    _report(data.report(name or next(iter(titles))))
+    _report(data.report(name or first))
 
 
 def _feedback() -> None:

@@ -88,13 +88,16 @@ def _tools(build: BuildInfo) -> None:
         label = f"Filters ({count})" if count else "Filters"
         filters = st.popover(label, icon=":material/filter_list:", on_change="rerun", key="filters")
         changed = any(state.get(name) is not None for name in ("routing", "projection"))
-        options = st.popover("Options (changed)" if changed else "Options", icon=":material/tune:")
+        label = "Options (changed)" if changed else "Options"
+        options = st.popover(label, icon=":material/tune:", on_change="rerun", key="options")
         st.caption(f"{build.pairs:,} question/answer pairs · corpus {literal(build.corpus)}", width="content")
-    if filters.open or count:
+    # Only while they are open: a widget that the browser first meets later than it was set shows its own default.
+    if filters.open:
         with filters:
             _filters(build)
-    with options:
-        _options()
+    if options.open:
+        with options:
+            _options()
     if count:
         _active_filters()
 
@@ -107,7 +110,14 @@ def _filters(build: BuildInfo) -> None:
         names = {_value(name, one.value): f"{_label(name, one.label)} ({one.count:,})" for one in known}
         names |= {value: str(value) for value in state.get(name) or [] if value not in names}
         if len(names) > 1:
-            chosen = st.multiselect(label, names, key=state.offer(name, []), format_func=names.__getitem__)
+            chosen = st.multiselect(
+                label,
+                names,
+                key=state.offer(name, []),
+                format_func=names.__getitem__,
+                max_selections=state.MOST_VALUES,
+                select_all=False,
+            )
             state.keep(name, list(chosen))
 
 
@@ -245,6 +255,8 @@ def _way_to_why() -> None:
 
 def _reasons(result: AskResult) -> None:
     trace = result.trace
+    if not trace.clusters:
+        return
     with st.container(border=True, key="reasons"):
         st.markdown("## Why these answers")
         if trace.hits:

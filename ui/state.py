@@ -17,6 +17,8 @@ FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
 OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight", "priors")
 """What can be changed to see what would happen; unset, the build says."""
 DEFAULT_TOP_K = 5
+MOST_VALUES = 20
+"""Of one field, to filter by: more would fill the page."""
 STALE_SECONDS = 3.0
 
 
@@ -114,9 +116,9 @@ def offer(name: str, default: Any = None) -> str:
 
 
 def add_filter(name: str, value: Any) -> None:
-    """Only show pairs with this value, too."""
+    """Only show pairs with this value, too; no more than `MOST_VALUES`."""
     values = list(get(name) or [])
-    if value not in values:
+    if value not in values and len(values) < MOST_VALUES:
         put(name, [*values, value])
 
 
@@ -186,4 +188,4 @@ def _parsed(field: _Field, texts: list[str]) -> Any:
         values = [field.read(text) for text in texts]
     except (ValueError, KeyError):
         return None
-    return values if field.several else next(iter(values), None)
+    return values[:MOST_VALUES] if field.several else next(iter(values), None)
