@@ -10,7 +10,7 @@ import numpy as np
 
 from ingest.builder import Builder, Draft
 from ingest.compare import Changes, compare, point_ids
-from ingest.corpus import UNIFORM, Corpus, LiveBuild
+from ingest.corpus import Corpus, LiveBuild
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.outcomes import NumberChanges
 from ingest.readers import Located, find_files, read_files
@@ -18,6 +18,7 @@ from ingest.rejected import FOLDER, Rejected
 from ingest.report import IngestReport, count_by_file, list_changes, list_edits, repeated_questions
 from ingest.selection import Selection, select
 from qaserve.builds import orphans, remove_orphans
+from qaserve.bundle import UNIFORM
 from qaserve.encoder import Encoder
 from qaserve.errors import NotFoundError, UsageError
 from qaserve.faults import reach

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from qaserve import bundle as bundles
 from qaserve.errors import EncoderMismatchError, NotFoundError, UsageError
@@ -44,15 +45,15 @@ def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
             clusters=info.clusters,
             encoder=info.encoder.id,
             sources=info.sources,
-            metrics=_metrics(models_dir, info),
+            **_said_by_manifest(models_dir, info),
         )
         for info in store.builds(corpus)
     ]
 
 
-def _metrics(models_dir: Path, info: CollectionInfo) -> dict[str, float]:
+def _said_by_manifest(models_dir: Path, info: CollectionInfo) -> dict[str, Any]:
     manifest = bundles.read_manifest(models_dir, info.corpus, info.build)
-    return {} if manifest is None else manifest.metrics
+    return {} if manifest is None else manifest.model_dump(include={"prior", "metrics"})
 
 
 def activate(store: Store, models_dir: Path, corpus: str, build: str, wait: float = 0.0) -> None:

@@ -28,6 +28,7 @@ class AskedWith(Record):
     final_temperature: Temperature | None = None
     hits: HitCount | None = None
     lexical_weight: Weight | None = None
+    priors: bool | None = None
     rank: Annotated[int, Field(ge=1)] | None = Field(None, description="Where the pair stood in the list.")
     score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="Its score there.")
 

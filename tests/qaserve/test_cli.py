@@ -179,6 +179,21 @@ def test_ask_explains_itself_to_a_person(run, loaded, routing):
     assert "Why" not in run("ask", "how to make bread")[1]
 
 
+def test_priors_are_shown_where_there_are_any_and_can_be_left_out(run, loaded):
+    asked = ("ask", "how to make bread")
+    assert "prior" not in run(*asked, "--explain")[1]
+    assert run("fit", "--prior", "entropy")[0] == 0
+    assert " prior " in run(*asked, "--explain")[1]
+    assert "priors left out" in run(*asked, "--no-priors", "--explain")[1]
+    traces = [
+        json.loads(run(*asked, *option, "--json")[1])["trace"] for option in ((), ("--priors",), ("--no-priors",))
+    ]
+    assert [trace["priors"] for trace in traces] == [True, True, False]
+    shares = [[hit["probability"] for hit in trace["hits"]] for trace in traces]
+    assert shares[0] == pytest.approx(shares[1])
+    assert shares[0] != pytest.approx(shares[2])
+
+
 def test_text_from_a_corpus_is_not_markup(run, write_rows, rows):
     hostile = rows()[0] | {"question": "[bold red]What[/bold red] is this?", "answer": "[link=http://x]y[/link] \\[z]"}
     run("ingest", write_rows([hostile]))
