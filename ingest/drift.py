@@ -15,7 +15,7 @@ were a random tenth (30 draws: 9% to 22% far, 14% in the middle), random pairs a
 11 to 264 pairs (84: from none to all, 42% in the middle: some topics lie where others do), and a tenth of all intents
 (20: 23% to 48%, 29% in the middle). With the threshold below, far pairs alone say drift of random pairs in 0 of 114
 draws, of topics in 49%, of a tenth of the intents in 10%. At 30% it would be 0, 52% and 45%, at 50% and ten pairs 0,
-35% and 0.
+35% and 0. With all-mpnet-base-v2 and the threshold below: random tenths 0 of 30, topics 50%, intents 25%.
 """
 
 import numpy as np

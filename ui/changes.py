@@ -3,13 +3,14 @@
 import json
 import re
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from ingest.outcomes import ClusterChanges, Comparison, NumberChanges, Numbers
 from ingest.report import IngestReport
+from ui import look
 from ui.markdown import literal
 
 COUNTS = (("added", "Added"), ("updated", "Changed"), ("unchanged", "Unchanged"), ("removed", "Removed"))
@@ -41,6 +42,9 @@ def draw_planned(report: IngestReport) -> None:
 def _counts(report: IngestReport) -> None:
     if not (report.added or report.updated or report.removed):
         st.info("Nothing changes: every pair is there already, just so.", icon=":material/done_all:")
+    clusters = "" if report.clusters is None else f" in {look.counted(report.clusters, 'cluster')}"
+    holds = "would hold" if report.dry_run else "holds"
+    st.caption(f"The corpus {holds} {look.counted(report.pairs, 'pair')}{clusters}.")
     with st.grid(6, min_column_width=120):
         for name, label in COUNTS:
             st.metric(label, f"{getattr(report, name):,}", border=True)
@@ -51,8 +55,6 @@ def _counts(report: IngestReport) -> None:
             border=True,
             help=f"Questions that lead to different answers; {report.repeats:,} rows repeat a question. All are kept.",
         )
-    clusters = "" if report.clusters is None else f" in {report.clusters:,} clusters"
-    st.caption(f"The corpus {'would hold' if report.dry_run else 'holds'} {report.pairs:,} pairs{clusters}.")
 
 
 def _verdict(report: IngestReport) -> None:
@@ -70,7 +72,9 @@ def _verdict(report: IngestReport) -> None:
         said = "would find" if report.dry_run else "finds"
         st.warning(f"It {said} less than the build before, and was told to go live.", icon=":material/warning:")
     elif gate.held_out is not None and report.dry_run:
-        st.success("It would pass: known questions find their answers as well as now.", icon=":material/verified:")
+        st.success(
+            "It would pass: known questions find their answers no clearly worse than now.", icon=":material/verified:"
+        )
 
 
 def _clusters(report: IngestReport) -> None:
@@ -92,15 +96,15 @@ def _clusters(report: IngestReport) -> None:
         )
     if changes.recommended:
         st.caption(f"They fit less well than they did ({literal(why)}): `qaserve fit` groups the answers anew.")
-    parts = {
-        "known pairs in another cluster": changes.moved,
-        "new clusters": len(changes.appeared),
-        "clusters gone": len(changes.vanished),
-        "clusters split": len(changes.split),
-        "clusters merged": len(changes.merged),
-    }
-    if any(parts.values()):
-        st.markdown(" · ".join(f"**{count:,}** {name}" for name, count in parts.items() if count))
+    parts = (
+        (changes.moved, "known pair in another cluster", "known pairs in another cluster"),
+        (len(changes.appeared), "new cluster", "new clusters"),
+        (len(changes.vanished), "cluster gone", "clusters gone"),
+        (len(changes.split), "cluster split", "clusters split"),
+        (len(changes.merged), "cluster merged from others", "clusters merged from others"),
+    )
+    if any(count for count, _, _ in parts):
+        st.markdown(" · ".join(f"**{count:,}** {one if count == 1 else many}" for count, one, many in parts if count))
         with st.expander("Which clusters", icon=":material/hub:"):
             st.markdown(_which(changes) or "None appeared or went: pairs moved between those that there are.")
 
@@ -142,8 +146,7 @@ def _compared(one: Comparison, name: str, *, would: bool) -> None:
         st.metric(
             "Mean reciprocal rank",
             f"{one.new.mrr:.3f}",
-            delta=_delta(one.new.mrr - one.live.mrr),
-            delta_color=_colour(one.new.mrr - one.live.mrr),
+            **_change(round(one.new.mrr - one.live.mrr, 3), "{:+.3f}"),
             border=True,
             help=f"1: the right answer is always first; ½: it is second. The change lies between {low:+.3f} and "
             f"{high:+.3f} with 95% confidence.",
@@ -151,8 +154,7 @@ def _compared(one: Comparison, name: str, *, would: bool) -> None:
         st.metric(
             "Right answer among the first three",
             f"{one.new.hit3:.1%}",
-            delta=_delta(one.new.hit3 - one.live.hit3),
-            delta_color=_colour(one.new.hit3 - one.live.hit3),
+            **_change(round(100 * (one.new.hit3 - one.live.hit3), 1), "{:+.1f} points"),
             border=True,
             help=f"{one.live.hit3:.1%} in the build {'that is live' if would else 'before'}.",
         )
@@ -163,12 +165,11 @@ def _compared(one: Comparison, name: str, *, would: bool) -> None:
             st.dataframe(frame, hide_index=True, height="content")
 
 
-def _delta(change: float) -> str:
-    return f"{change:+.3f} against now" if change else "the same"
-
-
-def _colour(change: float) -> Literal["normal", "off"]:
-    return "normal" if change else "off"
+def _change(change: float, shown: str) -> dict[str, Any]:
+    """How a metric says that it changed."""
+    if not change:
+        return {"delta": "no change", "delta_color": "off", "delta_arrow": "off"}
+    return {"delta": f"{shown.format(change)} against the build before"}
 
 
 def _numbers(changes: NumberChanges) -> None:
@@ -195,7 +196,7 @@ def _said(numbers: Numbers) -> dict[str, str]:
 def _edits(report: IngestReport) -> None:
     if not report.edits:
         return
-    with st.expander(f"{report.updated:,} changed pairs", icon=":material/difference:", expanded=True):
+    with st.expander(look.counted(report.updated, "changed pair"), icon=":material/difference:", expanded=True):
         for one in report.edits:
             fields = ", ".join(name.replace("_", " ") for name in one.fields)
             st.markdown(f"**{literal(one.question)}** · {fields}")
@@ -225,7 +226,7 @@ def _listed(report: IngestReport) -> None:
         (report.changes.removed, "removed", "remove_circle"),
     ):
         if pairs:
-            with st.expander(f"{len(pairs):,} {word} pairs", icon=f":material/{icon}:"):
+            with st.expander(look.counted(len(pairs), f"{word} pair"), icon=f":material/{icon}:"):
                 rows = [(one.question, one.pair_id, one.file, one.line) for one in pairs[:LISTED]]
                 frame = pd.DataFrame(rows, columns=["question", "pair id", "file", "line"])
                 st.dataframe(frame, hide_index=True, height="content" if len(rows) <= 8 else 320)
@@ -234,7 +235,7 @@ def _listed(report: IngestReport) -> None:
 def _rejected(report: IngestReport) -> None:
     if not report.rejected:
         return
-    with st.expander(f"{report.rejections:,} rejected lines", icon=":material/block:", expanded=True):
+    with st.expander(look.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
         rows = [one.model_dump() for one in report.rejected]
         st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
         st.download_button(

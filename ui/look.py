@@ -100,3 +100,8 @@ def nothing_loaded() -> None:
 def percent(share: float) -> str:
     """A share as people say it; little is not nothing."""
     return "less than 1%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
+def counted(count: int, thing: str) -> str:
+    """So many things."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

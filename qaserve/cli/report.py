@@ -140,8 +140,8 @@ def _show_clusters(console: Console, changes: ClusterChanges, *, would: bool) ->
     if changes.recommended:
         console.print(Text(f"The pairs have drifted ({drift}): `qaserve fit` makes the clusters anew.", style=WARNING))
     elif changes.reclustered:
-        made, moved = ("would be made", "would move") if would else ("made", "moved")
-        console.print(f"Clusters {made} anew{f' ({drift})' if drift else ''}: {changes.moved:,} pairs {moved}.")
+        made = "would be made" if would else "made"
+        console.print(f"Clusters {made} anew{f' ({drift})' if drift else ''}.")
     else:
         kept, joined = ("would be kept", "would join") if would else ("kept", "joined")
         console.print(f"Clusters {kept}: what is new {joined} the nearest.")
@@ -168,7 +168,7 @@ def _said_numbers(numbers: Numbers) -> dict[str, str]:
 
 def _show_regrouping(console: Console, changes: Regrouping) -> None:
     if changes.moved:
-        console.print(Text(f"  {changes.moved:,} pairs are in another cluster", style=DIM))
+        console.print(Text(f"  pairs in another cluster: {changes.moved:,}", style=DIM))
     for title, names in (("appeared", changes.appeared), ("vanished", changes.vanished)):
         if names:
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""

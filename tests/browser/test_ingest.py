@@ -30,7 +30,14 @@ def bring_in(service, tab, path):
     tab.goto(f"{service.page}/ingest")
     tab.locator("input[type=file]").set_input_files(str(path))
     tab.get_by_role("button", name="See what would change").click()
-    expect(tab.get_by_role("heading", name="What would change")).to_be_visible()
+    foretold(tab)
+
+
+def foretold(tab):
+    """Wait for a look to end; what it changes is shown before, under a smaller heading."""
+    expect(tab.get_by_role("heading", name="What would change", level=2)).to_be_visible(timeout=180_000)
+    expect(tab.get_by_role("heading", name="Clusters: groups of answers")).to_be_visible()
+    expect(tab.get_by_role("heading", name="Quality: how well questions")).to_be_visible()
 
 
 def find(service, tab, question):
@@ -81,7 +88,7 @@ def test_one_pair_can_be_written_by_hand(service, tab):
     tab.get_by_label("Question").fill(NEW)
     tab.get_by_label("Answer, in Markdown").fill("Ultramarine.")
     send.click()
-    expect(tab.get_by_role("heading", name="What would change")).to_be_visible()
+    foretold(tab)
     expect(tab.get_by_text(re.compile(rf"would hold {PAIRS + 1} pairs"))).to_be_visible()
 
 
