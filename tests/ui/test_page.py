@@ -385,7 +385,7 @@ def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_pa
     thumbs = [one for one in page.get("feedback") if one.key]
     assert thumbs
     assert all(one.proto.disabled for one in thumbs)
-    assert "this page may only ask" in text_of(page)
+    assert "This page may only ask" in text_of(page)
     assert "may ask, but not change anything" in opened(page, "ingest")
     assert not page.button
     assert not page.get("file_uploader")
