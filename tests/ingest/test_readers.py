@@ -3,6 +3,7 @@ import json
 import os
 import re
 import tempfile
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.readers import Located, Rejection, find_files, read_files
+from ingest.rejected import REPORTED, Rejected
 from qaserve.errors import CorpusError
 from qaserve.records import Pair
 from qaserve.settings import ReadSettings
@@ -674,3 +676,40 @@ def test_a_row_of_ten_megabytes_is_rejected_and_the_rest_is_read(tmp_path):
     assert kept == [], "it was never in memory as a whole"
     found = list(read_files(find_files([path]), ReadSettings(max_line_bytes=20 << 20)))
     assert found[1].reason == "10,000,000 characters; at most 2,000,000 are read"
+
+
+def test_a_file_of_two_gigabytes_is_read_in_the_memory_of_a_line(tmp_path):
+    path = tmp_path / "huge.jsonl"
+    good = b'{"question": "q", "answer": "a"}\n'
+    with path.open("wb") as file:
+        file.write(good)
+        file.seek(2 << 30, 1)  # a hole: nothing of it is on the disk
+        file.write(b"\n" + good)
+    tracemalloc.start()
+    found = list(read_files(find_files([path]), ReadSettings()))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [type(item) for item in found] == [Located, Rejection, Located]
+    assert "the line has 2,147,483,649 bytes" in found[1].reason
+    assert most < 4 * ReadSettings().max_line_bytes
+
+
+def test_of_very_many_rows_half_of_them_bad_no_row_stays_in_memory(tmp_path):
+    path, count = tmp_path / "many.jsonl", 20_000
+    with path.open("w") as file:
+        for number in range(count // 2):
+            file.write(json.dumps({"question": f"q{number}", "answer": "a" * 500}) + "\n{broken" + "x" * 500 + "\n")
+    tracemalloc.start()
+    with Rejected() as rejected:
+        good = 0
+        for item in read_files(find_files([path]), ReadSettings(), on_bad_line=rejected.add_line):
+            if isinstance(item, Located):
+                good += 1
+            else:
+                rejected.add(item)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (good, rejected.count, len(rejected.first)) == (count // 2, count // 2, REPORTED)
+        kept = rejected.keep(tmp_path / "data", "things")
+    assert kept.read_bytes().count(b"\n") == count // 2
+    assert most < path.stat().st_size / 4
