@@ -1,22 +1,23 @@
 """Bringing pairs in and taking them out: read, compare with the live build, embed what is new, have a build made."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ingest.builder import Builder
+from ingest.builder import Builder, Draft
 from ingest.compare import Changes, compare, point_ids
 from ingest.corpus import Corpus, LiveBuild
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
+from ingest.outcomes import NumberChanges
 from ingest.readers import Located, find_files, read_files
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import IngestReport, count_by_file, list_changes, list_edits, repeated_questions
 from ingest.selection import Selection, select
-from qaserve.builds import remove_orphans
+from qaserve.builds import orphans, remove_orphans
 from qaserve.bundle import UNIFORM
 from qaserve.encoder import Encoder
 from qaserve.errors import NotFoundError, UsageError
@@ -25,6 +26,7 @@ from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 
 MAX_SOURCES = 100
+OnPlan = Callable[[IngestReport], None]
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,17 @@ class Ingest:
         dry_run: bool = False,
         force: bool = False,
         re_encode: bool = False,
+        on_plan: OnPlan | None = None,
     ) -> IngestReport:
         """Read the paths and make the result live; nothing is written when nothing changes.
 
         Args:
             paths: Files and folders; there may be none only with `re_encode`.
             replace: Make the corpus exactly these files; otherwise their pairs are added to it.
-            dry_run: Only say what would be done. What needs vectors (clusters, the gate) is not said.
+            dry_run: Do all but write: the report says what would be done, also where the gate would stop it.
             force: Make the result live even if it finds less than the live build.
             re_encode: Encode every text again, with whatever encoder the live build was made.
+            on_plan: Told what changes as soon as that is known: the report without clusters, numbers and gate.
 
         Raises:
             UsageError: There is nothing to do.
@@ -102,15 +106,24 @@ class Ingest:
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
-            return self._carry_out(plan, rejected, kept, started, dry_run=dry_run, force=force, anew=re_encode)
+            report = self._report(plan, rejected, kept, dry_run=dry_run, anew=re_encode)
+            return self._carry_out(plan, report, started, on_plan, force=force, anew=re_encode)
 
-    def remove(self, selection: Selection, *, dry_run: bool = False, force: bool = False) -> IngestReport:
+    def remove(
+        self,
+        selection: Selection,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        on_plan: OnPlan | None = None,
+    ) -> IngestReport:
         """Take pairs out and make the rest live.
 
         Args:
             selection: Which.
-            dry_run: Only say what would be done.
-            force: Make the result live even if it finds less than the live build.
+            dry_run: As of `run`.
+            force: As of `run`.
+            on_plan: As of `run`.
 
         Raises:
             UsageError: Nothing is selected by, or nothing would be left.
@@ -126,7 +139,8 @@ class Ingest:
             gone = select(before, selection)
             pairs = {point: pair for point, pair in before.items() if point not in gone}
             plan = Plan(live, pairs, Changes(unchanged=set(pairs), removed=gone), live.info.sources, [], {})
-            return self._carry_out(plan, rejected, None, started, dry_run=dry_run, force=force, anew=False)
+            report = self._report(plan, rejected, None, dry_run=dry_run, anew=False)
+            return self._carry_out(plan, report, started, on_plan, force=force, anew=False)
 
     def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
         """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
@@ -156,40 +170,15 @@ class Ingest:
         sources = tuple(dict.fromkeys([*earlier, *(row.file for row in rows)]))[-MAX_SOURCES:]
         return Plan(live, pairs, changes, sources, rows, places)
 
-    # Doing
-
-    def _carry_out(
-        self,
-        plan: Plan,
-        rejected: Rejected,
-        kept: Path | None,
-        started: float,
-        *,
-        dry_run: bool,
-        force: bool,
-        anew: bool,
-    ) -> IngestReport:
-        builder, live = self._builder, plan.live
+    def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool, anew: bool) -> IngestReport:
+        """What is known before anything is encoded: what changes."""
         reach("rows read")
-        up_to_date = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
-        known = None if anew else live
-        missing = ([], []) if up_to_date else _missing(plan.pairs, known)
-        cleaned = [] if dry_run else remove_orphans(builder.store, builder.models_dir, builder.corpus)
-        reach("orphans removed")
-        build, clusters, released = None, None, None
-        if live is not None and up_to_date:
-            build, clusters = live.info.build, live.info.clusters
-        elif not dry_run:
-            corpus = self._embed(plan.pairs, live, known, *missing)
-            reach("texts encoded")
-            grouped = builder.cluster(corpus, live)
-            choice = builder.choose(corpus, live, grouped)
-            released = builder.release(corpus, grouped, choice, plan.sources, live, golden=self._golden(), force=force)
-            build, clusters = released.manifest.build, len(released.manifest.clusters)
+        builder, live, before = self._builder, plan.live, plan.before
+        stays = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
+        questions, answers = ([], []) if stays else _missing(plan.pairs, None if anew else live)
         repeated = repeated_questions(plan.rows)
-        before = plan.before
         return IngestReport(
-            build=build,
+            build=live.info.build if live is not None and stays else None,
             corpus=builder.corpus,
             dry_run=dry_run,
             read=len(plan.rows),
@@ -206,17 +195,48 @@ class Ingest:
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
             files=count_by_file(plan.changes, plan.places, rejected.by_file),
-            encoded=len(missing[0]) + len(missing[1]),
+            encoded=len(questions) + len(answers),
             pairs=len(plan.pairs),
-            clusters=clusters,
-            cluster_changes=None if released is None else released.cluster_changes,
-            metrics={} if released is None else released.manifest.metrics,
-            gate=None if released is None else released.gate,
+            clusters=live.info.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
-            seconds=round(time.perf_counter() - started, 3),
-            stages={name: round(seconds, 3) for name, seconds in builder.stages.items()},
-            cleaned=tuple(cleaned),
+            seconds=0.0,
+            stages={},
         )
+
+    # Doing
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        report: IngestReport,
+        started: float,
+        on_plan: OnPlan | None,
+        *,
+        force: bool,
+        anew: bool,
+    ) -> IngestReport:
+        """Make a build, unless the live one stays, and write it, unless this is a dry run."""
+        builder = self._builder
+        if on_plan is not None:
+            on_plan(report)
+        sweep = orphans if report.dry_run else remove_orphans
+        found: dict[str, object] = {"cleaned": tuple(sweep(builder.store, builder.models_dir, builder.corpus))}
+        reach("orphans removed")
+        if report.build is None:
+            draft = self._draft(plan, force=force, anew=anew)
+            if not report.dry_run:
+                builder.release(draft, plan.sources, plan.live)
+            found |= _outcome(draft, plan.live)
+        stages = {name: round(seconds, 3) for name, seconds in builder.stages.items()}
+        return report.model_copy(update=found | {"stages": stages, "seconds": round(time.perf_counter() - started, 3)})
+
+    def _draft(self, plan: Plan, *, force: bool, anew: bool) -> Draft:
+        builder, live, known = self._builder, plan.live, None if anew else plan.live
+        corpus = self._embed(plan.pairs, live, known, *_missing(plan.pairs, known))
+        reach("texts encoded")
+        clusters = builder.cluster(corpus, live)
+        choice = builder.choose(corpus, live, clusters)
+        return builder.draft(corpus, clusters, choice, live, golden=self._golden(), force=force)
 
     def _golden(self) -> Golden | None:
         if self._data_dir is None:
@@ -252,6 +272,19 @@ class Ingest:
             priors,
             UNIFORM if live is None or (priors == 1).all() else live.prior,
         )
+
+
+def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:
+    """What a report says of a build, by field."""
+    manifest = draft.manifest
+    return {
+        "build": manifest.build,
+        "clusters": len(manifest.clusters),
+        "cluster_changes": draft.cluster_changes,
+        "numbers": NumberChanges.between(None if live is None else live.manifest, manifest),
+        "metrics": manifest.metrics,
+        "gate": draft.gate,
+    }
 
 
 def _missing(pairs: Mapping[str, Pair], known: LiveBuild | None) -> tuple[list[str], list[str]]:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.cluster import kmeans_plusplus
 
 from ingest.corpus import Corpus, LiveBuild
 from ingest.drift import centroids, clustering_of, distances, measure_drift, nearest
-from ingest.labels import cluster_answers, cluster_count
+from ingest.labels import cluster_answers, cluster_count, kmeans_labels
 from ingest.outcomes import ClusterChanges, Drift
 from ingest.regrouping import Grouping, match, numbered, regroup
 from qaserve.bundle import Clustering, Manifest
@@ -159,7 +159,8 @@ def _without_holes(labels: Labels, count: int) -> tuple[Labels, dict[int, int]]:
 
 def _from_scratch(answers: NDArray[np.float64], fit: FitSettings) -> tuple[Labels, int]:
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
-    return cluster_answers(answers, count, fit.seed), count
+    labels = cluster_answers(answers, count, fit.seed)
+    return labels, int(labels.max()) + 1
 
 
 def _from_live(answers: NDArray[np.float64], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
@@ -167,8 +168,7 @@ def _from_live(answers: NDArray[np.float64], live: LiveBuild, fit: FitSettings) 
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
     means = centroids(live.corpus.answers, live.labels, live.info.clusters)
     start = _starting_points(answers, means, np.bincount(live.labels, minlength=len(means)), count, fit.seed)
-    labels = KMeans(count, init=start, n_init=1, random_state=fit.seed).fit(answers).labels_
-    used, labels = np.unique(labels, return_inverse=True)
+    used, labels = np.unique(kmeans_labels(answers, count, fit.seed, start), return_inverse=True)
     return np.asarray(labels, dtype=np.int64), len(used)
 
 

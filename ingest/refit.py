@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from ingest.builder import Builder
+from ingest.builder import Builder, drafted
 from ingest.corpus import LiveBuild
 from ingest.extra import Extra, extra_rows
 from ingest.golden import Golden
@@ -98,7 +98,8 @@ def refit(
         corpus = replace(corpus, priors=weights, prior=prior)
     rows = None if extra is None else extra_rows(extra, live, clusters.labels, builder)
     choice, sources = builder.tune(corpus), live.info.sources
-    return builder.release(corpus, clusters, choice, sources, live, extra=rows, golden=golden, force=force).manifest
+    draft = builder.draft(corpus, clusters, choice, live, extra=rows, golden=golden, force=force)
+    return builder.release(draft, sources, live)
 
 
 def add_student(
@@ -140,13 +141,12 @@ def add_student(
         train_loss=round(kept.train_loss, 9),
         validation_cosine=round(kept.validation_cosine, 9),
     )
-    manifest = builder.publish(
+    draft = drafted(
         bundle.manifest.model_copy(update={"format": bundles.FORMAT, "student": student}),
         replace(bundle.model, student=kept.weights),
         iter(live.points.values()),
-        live.info.sources,
-        live,
     )
+    manifest = builder.release(draft, live.info.sources, live)
     shutil.rmtree(folder, ignore_errors=True)
     return DistillReport(
         build=manifest.build,

@@ -286,6 +286,7 @@ class Engine:
 
         Raises:
             NotFoundError, BundleError, UsageError: As `qaserve.builds.activate`; the live build is untouched.
+            StoreLockedError: Somebody else changes the builds of the corpus now.
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
         check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
