@@ -213,7 +213,7 @@ class Builder:
                 more = extra.questions, extra.answers, extra.labels
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.anchor, advance)
-            lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
+            lexicon = Lexicon.fit(list(corpus.pairs), map(pair_text, corpus.pairs.values()))
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
         manifest = Manifest(
             build=UNNAMED,

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.cluster import kmeans_plusplus
 
 from ingest.corpus import Corpus, LiveBuild
-from ingest.drift import centroids, clustering_of, distances, measure_drift, nearest
-from ingest.labels import cluster_answers, cluster_count
+from ingest.drift import centroids, clustering_of, measure_drift
+from ingest.labels import cluster_answers, cluster_count, clustered, kmeans
 from ingest.outcomes import ClusterChanges, Drift
 from ingest.regrouping import Grouping, match, numbered, regroup
+from ingest.rows import distances, nearest
 from qaserve.bundle import Clustering, Manifest
 from qaserve.settings import FitSettings
 
@@ -64,7 +65,7 @@ def make_clusters(
         comparable: Whether the live vectors are of the same encoder.
         anew: Cluster anew even where the live clusters fit.
     """
-    answers = np.asarray(corpus.answers, dtype=np.float64)
+    answers = corpus.answers
     if live is None:
         labels, count = _from_scratch(answers, fit)
         return Clusters(labels, count, clustering_of(answers, labels, count, fit.rank_form))
@@ -125,14 +126,14 @@ def _unmoved(corpus: Corpus, live: LiveBuild) -> NDArray[np.bool_]:
 
 def _joined(
     corpus: Corpus,
-    answers: NDArray[np.float64],
+    answers: NDArray[np.float32],
     unmoved: NDArray[np.bool_],
     live: LiveBuild,
     made: Clustering | None,
     fit: FitSettings,
 ) -> Clusters:
     """New answers in the nearest live cluster, every other where it is."""
-    before, count, new = live.corpus.answers.astype(np.float64), live.info.clusters, ~unmoved
+    before, count, new = live.corpus.answers, live.info.clusters, ~unmoved
     means = centroids(before, live.labels, count)
     known = live.by_point
     labels = np.array([known.get(point, 0) for point in corpus.pairs], dtype=np.int64)
@@ -157,18 +158,17 @@ def _without_holes(labels: Labels, count: int) -> tuple[Labels, dict[int, int]]:
 # Clusters made anew
 
 
-def _from_scratch(answers: NDArray[np.float64], fit: FitSettings) -> tuple[Labels, int]:
+def _from_scratch(answers: NDArray[np.float32], fit: FitSettings) -> tuple[Labels, int]:
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
     return cluster_answers(answers, count, fit.seed), count
 
 
-def _from_live(answers: NDArray[np.float64], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
+def _from_live(answers: NDArray[np.float32], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
     """K-means from the live clusters' mean answers."""
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
     means = centroids(live.corpus.answers, live.labels, live.info.clusters)
     start = _starting_points(answers, means, np.bincount(live.labels, minlength=len(means)), count, fit.seed)
-    labels = KMeans(count, init=start, n_init=1, random_state=fit.seed).fit(answers).labels_
-    used, labels = np.unique(labels, return_inverse=True)
+    used, labels = np.unique(kmeans(answers, count, fit.seed, start), return_inverse=True)
     return np.asarray(labels, dtype=np.int64), len(used)
 
 
@@ -181,7 +181,7 @@ def _continued(labels: dict[str, int], live: LiveBuild, count: int) -> tuple[Lab
 
 
 def _starting_points(
-    answers: NDArray[np.float64],
+    answers: NDArray[np.float32],
     means: NDArray[np.float64],
     sizes: NDArray[np.integer],
     count: int,
@@ -194,5 +194,5 @@ def _starting_points(
         return start
     far = distances(answers, nearest(answers, start), start)
     weights = far if far.sum() > 0 else None
-    more, _ = kmeans_plusplus(answers, count - len(start), sample_weight=weights, random_state=seed)
+    more, _ = kmeans_plusplus(clustered(answers), count - len(start), sample_weight=weights, random_state=seed)
     return np.concatenate([start, more])

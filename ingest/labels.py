@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
+from ingest.rows import gram
 from qaserve.settings import RankForm
 
 KMEANS_STARTS = 4
@@ -24,7 +25,7 @@ def effective_rank(vectors: NDArray[np.floating], form: RankForm = "participatio
     Returns:
         Between 1 and min(n, D); 0 for a matrix of zeros.
     """
-    values = _singular_values(np.asarray(vectors, dtype=np.float64))
+    values = _singular_values(vectors)
     total = values.sum()
     if total == 0:
         return 0.0
@@ -34,17 +35,43 @@ def effective_rank(vectors: NDArray[np.floating], form: RankForm = "participatio
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _singular_values(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _singular_values(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """From the smaller Gram matrix: D × D work for any n, accurate enough for a number that is rounded."""
-    rows, columns = vectors.shape
-    gram = vectors.T @ vectors if rows > columns else vectors @ vectors.T
-    return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0.0, None)))
+    return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(gram(vectors)), 0.0, None)))
 
 
 def cluster_count(vectors: NDArray[np.floating], form: RankForm, limit: int) -> int:
     """K: the effective rank, rounded, at least 1, at most `limit` and at most the number of different vectors."""
-    distinct = len(np.unique(np.asarray(vectors, dtype=np.float32), axis=0))
-    return int(np.clip(round(effective_rank(vectors, form)), 1, min(limit, distinct)))
+    wanted = min(limit, round(effective_rank(vectors, form)))
+    different: set[bytes] = set()
+    for row in vectors:
+        if len(different) >= wanted:
+            break
+        different.add((np.asarray(row, dtype=np.float32) + 0.0).tobytes())  # -0.0 is 0.0
+    return max(1, len(different))
+
+
+def kmeans(
+    answers: NDArray[np.floating], count: int, seed: int, start: NDArray[np.float64] | None = None
+) -> NDArray[np.int32]:
+    """(n,) K-means labels, as they come; in batches and without a copy where there are many answers.
+
+    Args:
+        answers: (n, D) unit rows.
+        count: K ≤ n.
+        seed: Of the starts.
+        start: (K, D) means to start from; by default it starts several times from rows that k-means++ draws.
+    """
+    how = {"init": "k-means++", "n_init": KMEANS_STARTS} if start is None else {"init": start, "n_init": 1}
+    rows = clustered(answers)
+    if len(answers) > MANY:
+        return np.asarray(MiniBatchKMeans(count, batch_size=BATCH, random_state=seed, **how).fit(rows).labels_)
+    return np.asarray(KMeans(count, random_state=seed, **how).fit(rows).labels_)
+
+
+def clustered(answers: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Answers (n, D) as K-means sees them: float64, but float32, which is what they are held in, where there are many."""
+    return np.asarray(answers, dtype=np.float32 if len(answers) > MANY else np.float64)
 
 
 def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDArray[np.int64]:
@@ -58,11 +85,7 @@ def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDA
     Returns:
         (n,) labels in 0 … K-1. Ties in size are broken by the first member, so the numbering is reproducible.
     """
-    if len(answers) > MANY:
-        kmeans = MiniBatchKMeans(count, batch_size=BATCH, n_init=KMEANS_STARTS, random_state=seed)
-        raw = kmeans.fit(np.asarray(answers, dtype=np.float32)).labels_
-    else:
-        raw = KMeans(count, n_init=KMEANS_STARTS, random_state=seed).fit(np.asarray(answers, dtype=np.float64)).labels_
+    raw = kmeans(answers, count, seed)
     found, first, sizes = np.unique(raw, return_index=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     renumber = np.empty(count, dtype=np.int64)
