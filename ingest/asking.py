@@ -61,7 +61,7 @@ def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choic
 def live_side(live: LiveBuild) -> Side | None:
     """The live build; None where its bundle is broken, and with it its numbers."""
     manifest = live.manifest
-    if manifest is None or not live.points:
+    if manifest is None or not live.pairs:
         return None
     choice = Choice(manifest.anchor, manifest.defaults, None, manifest.calibration)
     return side_of(live.corpus, live.labels, live.info.clusters, choice)

@@ -117,8 +117,10 @@ def _same_settings(manifest: Manifest, fit: FitSettings) -> bool:
 
 def _unmoved(corpus: Corpus, live: LiveBuild) -> NDArray[np.bool_]:
     """(n,) whether a pair is in the live build with the same answer."""
-    before = {point: row.stored.pair.answer for point, row in live.points.items()}
-    return np.array([before.get(point) == pair.answer for point, pair in corpus.pairs.items()], dtype=bool)
+    before = live.pairs
+    return np.array(
+        [point in before and before[point].answer == pair.answer for point, pair in corpus.pairs.items()], dtype=bool
+    )
 
 
 # The live clusters, kept

@@ -64,7 +64,7 @@ def measure_drift(
     made: Clustering,
     answers: NDArray[np.floating],
     labels: NDArray[np.integer],
-    means: NDArray[np.floating],
+    means: NDArray[np.float64],
     new: NDArray[np.bool_],
     rank_form: RankForm,
 ) -> Drift:

@@ -70,7 +70,7 @@ def kmeans(
 
 
 def clustered(answers: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Answers (n, D) as K-means sees them: float64, but float32, which is what they are held in, where there are many."""
+    """Answers (n, D) as K-means sees them: float64; where there are many float32, as they are held, without a copy."""
     return np.asarray(answers, dtype=np.float32 if len(answers) > MANY else np.float64)
 
 

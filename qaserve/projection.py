@@ -59,7 +59,7 @@ class Bank:
 
     @classmethod
     def pack(cls, rotations: Iterable[Rotation], dimension: int) -> "Bank":
-        """Pack rotations of one dimension, in the order of their clusters; one that is packed is not held any longer."""
+        """Pack rotations of one dimension, in the order of their clusters; each is let go once it is packed."""
         basis, cores, ranks = bytearray(), bytearray(), []
         for part in rotations:
             basis += np.ascontiguousarray(part.basis.T, dtype=np.float32).tobytes()

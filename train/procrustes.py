@@ -24,7 +24,6 @@ from ingest.rows import slices, summed_rows
 from qaserve.projection import Bank, Rotation
 from qaserve.routing import Floats
 
-
 MANY_ROWS = 4_096
 """Rows of a cluster beyond which their space is taken to be all of R^D, of which I is a basis: no SVD of all rows."""
 
