@@ -26,6 +26,12 @@ class Corpus:
     prior: str = UNIFORM
     """Which importance the priors are."""
 
+    def take(self, rows: NDArray[np.int64]) -> "Corpus":
+        """Some of its rows, ascending, in memory."""
+        points = list(self.pairs)
+        pairs = {points[row]: self.pairs[points[row]] for row in rows}
+        return Corpus(pairs, self.questions[rows], self.answers[rows], self.priors[rows], self.prior)
+
     @property
     def examples(self) -> Examples:
         """The same as what is fitted on."""
