@@ -19,7 +19,7 @@ from train.folds import Examples, Fold
 from train.metrics import intent_ranks
 
 MAX_ASKED = 600
-MAX_PAIRS = 10_000
+MAX_PAIRS = 5_000
 """Of a larger corpus so many are asked and searched, so that memory stays bounded."""
 
 

@@ -168,7 +168,7 @@ class Builder:
     def cluster(self, corpus: Corpus, live: LiveBuild | None, *, anew: bool = False) -> Clusters:
         """The clusters of a build to be: those of the live one where they fit, unless `anew`."""
         comparable = live is not None and live.info.encoder == self.encoder
-        with self.stage("cluster", "Clustering (answers)", len(corpus.pairs)) as advance:
+        with self.stage("cluster", "Clustering (answers)", None) as advance:
             clusters = make_clusters(corpus, live, self.fit, comparable=comparable, anew=anew)
             advance(len(corpus.pairs))
         return clusters
@@ -227,8 +227,9 @@ class Builder:
                 more = extra.questions, extra.answers, extra.labels
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.anchor, advance)
-            lexicon = Lexicon.fit(list(corpus.pairs), map(pair_text, corpus.pairs.values()))
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
+        with self.stage("words", "Indexing words (pairs)", len(corpus.pairs)) as advance:
+            lexicon = Lexicon.fit(list(corpus.pairs), _texts(corpus, advance))
         manifest = Manifest(
             build=UNNAMED,
             corpus=self.corpus,
@@ -321,3 +322,9 @@ class Builder:
             advance(done)
         reach("collection written")
         bundles.write(self.models_dir, manifest, files)
+
+
+def _texts(corpus: Corpus, advance: Advance) -> Iterator[str]:
+    for pair in corpus.pairs.values():
+        advance(1)
+        yield pair_text(pair)
