@@ -2,24 +2,26 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ingest.builder import Builder
+from ingest.builder import Builder, Draft
 from ingest.compare import Changes, compare, point_ids
-from ingest.corpus import UNIFORM, Corpus, LiveBuild
+from ingest.corpus import Corpus, LiveBuild
 from ingest.embedding import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
+from ingest.outcomes import NumberChanges
 from ingest.readers import Located, find_files, read_files
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import LISTED, IngestReport, count_by_file, list_changes, list_edits, repeated_questions
 from ingest.scratch import Lookup, Rows
 from ingest.selection import Selection, select
-from qaserve.builds import remove_orphans
+from qaserve.builds import orphans, remove_orphans
+from qaserve.bundle import UNIFORM
 from qaserve.encoder import Encoder
 from qaserve.errors import NotFoundError, UsageError
 from qaserve.faults import reach
@@ -27,6 +29,7 @@ from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 
 MAX_SOURCES = 100
+OnPlan = Callable[[IngestReport], None]
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,17 @@ class Ingest:
         dry_run: bool = False,
         force: bool = False,
         re_encode: bool = False,
+        on_plan: OnPlan | None = None,
     ) -> IngestReport:
         """Read the paths and make the result live; nothing is written when nothing changes.
 
         Args:
             paths: Files and folders; there may be none only with `re_encode`.
             replace: Make the corpus exactly these files; otherwise their pairs are added to it.
-            dry_run: Only say what would be done. What needs vectors (clusters, the gate) is not said.
+            dry_run: Do all but write: the report says what would be done, also where the gate would stop it.
             force: Make the result live even if it finds less than the live build.
             re_encode: Encode every text again, with whatever encoder the live build was made.
+            on_plan: Told what changes as soon as that is known: the report without clusters, numbers and gate.
 
         Raises:
             UsageError: There is nothing to do.
@@ -106,15 +111,24 @@ class Ingest:
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
-            return self._carry_out(plan, rejected, kept, started, dry_run=dry_run, force=force, anew=re_encode)
+            report = self._report(plan, rejected, kept, dry_run=dry_run, anew=re_encode)
+            return self._carry_out(plan, report, started, on_plan, force=force, anew=re_encode)
 
-    def remove(self, selection: Selection, *, dry_run: bool = False, force: bool = False) -> IngestReport:
+    def remove(
+        self,
+        selection: Selection,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        on_plan: OnPlan | None = None,
+    ) -> IngestReport:
         """Take pairs out and make the rest live.
 
         Args:
             selection: Which.
-            dry_run: Only say what would be done.
-            force: Make the result live even if it finds less than the live build.
+            dry_run: As of `run`.
+            force: As of `run`.
+            on_plan: As of `run`.
 
         Raises:
             UsageError: Nothing is selected by, or nothing would be left.
@@ -131,7 +145,8 @@ class Ingest:
             pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
             changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
             plan = Plan(live, pairs, changes, live.info.sources, none, {}, {})
-            return self._carry_out(plan, rejected, None, started, dry_run=dry_run, force=force, anew=False)
+            report = self._report(plan, rejected, None, dry_run=dry_run, anew=False)
+            return self._carry_out(plan, report, started, on_plan, force=force, anew=False)
 
     def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
         """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
@@ -172,40 +187,15 @@ class Ingest:
             dict(zip(row_of, files, strict=True)),
         )
 
-    # Doing
-
-    def _carry_out(
-        self,
-        plan: Plan,
-        rejected: Rejected,
-        kept: Path | None,
-        started: float,
-        *,
-        dry_run: bool,
-        force: bool,
-        anew: bool,
-    ) -> IngestReport:
-        builder, live = self._builder, plan.live
+    def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool, anew: bool) -> IngestReport:
+        """What is known before anything is encoded: what changes."""
         reach("rows read")
-        up_to_date = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
-        known = None if live is None or anew else live.corpus
-        sources = None if up_to_date else find_sources(plan.pairs, known)
-        cleaned = [] if dry_run else remove_orphans(builder.store, builder.models_dir, builder.corpus)
-        reach("orphans removed")
-        build, clusters, released = None, None, None
-        if live is not None and up_to_date:
-            build, clusters = live.info.build, live.info.clusters
-        elif sources is not None and not dry_run:
-            corpus = self._embed(plan.pairs, live, known, sources)
-            reach("texts encoded")
-            grouped = builder.cluster(corpus, live)
-            choice = builder.choose(corpus, live, grouped)
-            released = builder.release(corpus, grouped, choice, plan.sources, live, golden=self._golden(), force=force)
-            build, clusters = released.manifest.build, len(released.manifest.clusters)
+        builder, live, before = self._builder, plan.live, plan.before
+        stays = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
+        sources = () if stays else find_sources(plan.pairs, None if live is None or anew else live.corpus)
         repeated = repeated_questions(plan.rows)
-        before = plan.before
         return IngestReport(
-            build=build,
+            build=live.info.build if live is not None and stays else None,
             corpus=builder.corpus,
             dry_run=dry_run,
             read=len(plan.rows),
@@ -222,17 +212,49 @@ class Ingest:
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
             files=count_by_file(plan.changes, plan.files, rejected.by_file),
-            encoded=sum(len(part.missing) for part in sources or ()),
+            encoded=sum(len(part.missing) for part in sources),
             pairs=len(plan.pairs),
-            clusters=clusters,
-            cluster_changes=None if released is None else released.cluster_changes,
-            metrics={} if released is None else released.manifest.metrics,
-            gate=None if released is None else released.gate,
+            clusters=live.info.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
-            seconds=round(time.perf_counter() - started, 3),
-            stages={name: round(seconds, 3) for name, seconds in builder.stages.items()},
-            cleaned=tuple(cleaned),
+            seconds=0.0,
+            stages={},
         )
+
+    # Doing
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        report: IngestReport,
+        started: float,
+        on_plan: OnPlan | None,
+        *,
+        force: bool,
+        anew: bool,
+    ) -> IngestReport:
+        """Make a build, unless the live one stays, and write it, unless this is a dry run."""
+        builder = self._builder
+        if on_plan is not None:
+            on_plan(report)
+        sweep = orphans if report.dry_run else remove_orphans
+        found: dict[str, object] = {"cleaned": tuple(sweep(builder.store, builder.models_dir, builder.corpus))}
+        reach("orphans removed")
+        if report.build is None:
+            draft = self._draft(plan, force=force, anew=anew)
+            if not report.dry_run:
+                builder.release(draft, plan.sources, plan.live)
+            found |= _outcome(draft, plan.live)
+        stages = {name: round(seconds, 3) for name, seconds in builder.stages.items()}
+        return report.model_copy(update=found | {"stages": stages, "seconds": round(time.perf_counter() - started, 3)})
+
+    def _draft(self, plan: Plan, *, force: bool, anew: bool) -> Draft:
+        builder, live = self._builder, plan.live
+        known = None if live is None or anew else live.corpus
+        corpus = self._embed(plan.pairs, live, known, find_sources(plan.pairs, known))
+        reach("texts encoded")
+        clusters = builder.cluster(corpus, live)
+        choice = builder.choose(corpus, live, clusters)
+        return builder.draft(corpus, clusters, choice, live, golden=self._golden(), force=force)
 
     def _golden(self) -> Golden | None:
         if self._data_dir is None:
@@ -278,3 +300,16 @@ class _Pairs:
 
     def __getitem__(self, row: int) -> Pair:
         return self._rows[row].pair
+
+
+def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:
+    """What a report says of a build, by field."""
+    manifest = draft.manifest
+    return {
+        "build": manifest.build,
+        "clusters": len(manifest.clusters),
+        "cluster_changes": draft.cluster_changes,
+        "numbers": NumberChanges.between(None if live is None else live.manifest, manifest),
+        "metrics": manifest.metrics,
+        "gate": draft.gate,
+    }

@@ -1,4 +1,4 @@
-"""Making a build out of pairs and their vectors: label, fit, write, swap.
+"""Making a build out of pairs and their vectors: label, measure, fit, write, swap. A dry run ends before the writing.
 
 A build's id is a hash of its manifest, which holds the hash of everything else in it. The order of writing makes a
 crash harmless at any point: collection, then bundle, then one alias change. Until that last step the live build
@@ -18,8 +18,8 @@ import numpy as np
 
 from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
-from ingest.corpus import UNIFORM, Choice, Corpus, ExtraRows, LiveBuild, points_of
-from ingest.gate import measure
+from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild, points_of
+from ingest.gate import measure, stopped
 from ingest.golden import Golden
 from ingest.labels import effective_rank
 from ingest.names import describe_clusters
@@ -27,7 +27,7 @@ from ingest.outcomes import ClusterChanges, GateReport
 from ingest.scratch import Lookup, Rows, Vectors, scratch_folder
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete
-from qaserve.bundle import Defaults, Manifest, Model
+from qaserve.bundle import UNIFORM, Defaults, Manifest, Model
 from qaserve.errors import BundleError, QaserveError
 from qaserve.faults import reach
 from qaserve.lexical import Lexicon, pair_text
@@ -44,12 +44,15 @@ UNNAMED = "0" * 12
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
 
 
-class Released(NamedTuple):
-    """A build that went live."""
+class Draft(NamedTuple):
+    """A build that is all there but for being written."""
 
     manifest: Manifest
-    cluster_changes: ClusterChanges | None
-    gate: GateReport | None
+    files: Mapping[str, bytes]
+    """Of the bundle, by name."""
+    points: Iterator[PairVectors]
+    cluster_changes: ClusterChanges | None = None
+    gate: GateReport | None = None
 
 
 class Builder:
@@ -173,32 +176,27 @@ class Builder:
             advance(len(corpus.pairs))
         return clusters
 
-    def release(
+    def draft(
         self,
         corpus: Corpus,
         clusters: Clusters,
         choice: Choice,
-        sources: tuple[str, ...],
         live: LiveBuild | None,
         *,
         extra: ExtraRows | None = None,
         golden: Golden | None = None,
         force: bool = False,
-    ) -> Released:
-        """Measure a build of these pairs beside the live one and, if it passes, fit it and make it live.
+    ) -> Draft:
+        """Measure a build of these pairs beside the live one, and fit it. Nothing is written.
 
         Args:
             corpus: The pairs.
             clusters: Their clusters.
             choice: How it is to answer.
-            sources: Files that they came from.
             live: The build before it.
             extra: Further rows for W to be fitted on; the measuring is without them.
             golden: Questions that people said must find a pair.
-            force: Make it live even if it finds less than the live one.
-
-        Raises:
-            QualityError: It finds clearly less than the live one, and `force` is not set; nothing was written.
+            force: The gate is to let it pass even if it finds less than the live one.
         """
         with self.stage("gate", "Measuring (sets of questions)", None) as advance:
             seed, tolerance = self.fit.seed, self.fit.gate_tolerance
@@ -207,9 +205,9 @@ class Builder:
             )
         described = describe_clusters(corpus.pairs.values(), clusters.labels.tolist(), clusters.count, clusters.names)
         manifest, files = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
-        manifest = self.publish(manifest, files, points_of(corpus, clusters.labels), sources, live)
+        draft = drafted(manifest, files, points_of(corpus, clusters.labels))
         changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
-        return Released(manifest, changes, measured.gate)
+        return draft._replace(cluster_changes=changes, gate=measured.gate)
 
     def _fitted(
         self,
@@ -252,19 +250,20 @@ class Builder:
         )
         return manifest, bundles.pack(Model(bank, *means, lexicon))
 
-    def publish(
-        self,
-        draft: Manifest,
-        files: Mapping[str, bytes],
-        points: Iterator[PairVectors],
-        sources: tuple[str, ...],
-        live: LiveBuild | None,
-    ) -> Manifest:
-        """Name a build by its content, write it and make it live. Gives its manifest."""
-        entries = {name: bundles.entry_for(data) for name, data in files.items()}
-        draft = draft.model_copy(update={"build": UNNAMED, "files": entries})
-        name = hashlib.sha256(bundles.manifest_bytes(draft)).hexdigest()[: len(UNNAMED)]
-        manifest = draft.model_copy(update={"build": name})
+    def release(self, draft: Draft, sources: tuple[str, ...], live: LiveBuild | None) -> Manifest:
+        """Write a build and make it live.
+
+        Args:
+            draft: The build.
+            sources: Files that its pairs came from.
+            live: The build before it.
+
+        Raises:
+            QualityError: The gate stops it; nothing is written.
+        """
+        if draft.gate is not None and draft.gate.stops:
+            raise stopped(draft.gate)
+        manifest = draft.manifest
         info = CollectionInfo(
             corpus=manifest.corpus,
             build=manifest.build,
@@ -277,9 +276,9 @@ class Builder:
         )
         with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
             if live is not None and info.build == live.info.build:  # it lost a part: give it back what it lost
-                self._fill(info, manifest, files, points, advance)
+                self._fill(info, draft, advance)
             else:
-                self._create(info, manifest, files, points, advance)
+                self._create(info, draft, advance)
                 self.store.activate(info.corpus, info.build)
         return manifest
 
@@ -290,38 +289,38 @@ class Builder:
             return time
         return (datetime.fromisoformat(latest) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
-    def _create(
-        self,
-        info: CollectionInfo,
-        manifest: Manifest,
-        files: Mapping[str, bytes],
-        points: Iterator[PairVectors],
-        advance: Advance,
-    ) -> None:
+    def _create(self, info: CollectionInfo, draft: Draft, advance: Advance) -> None:
         known = {existing.build: existing for existing in self.store.builds(info.corpus)}
         earlier = known.get(info.build)
         if earlier is not None and is_complete(self.store, self.models_dir, earlier):
             return
         try:
             self.store.create(info)
-            self._fill(info, manifest, files, points, advance)
+            self._fill(info, draft, advance)
         except BaseException:
             with suppress(QaserveError):
                 self.store.delete(info.corpus, info.build)
             raise
 
-    def _fill(
-        self,
-        info: CollectionInfo,
-        manifest: Manifest,
-        files: Mapping[str, bytes],
-        points: Iterator[PairVectors],
-        advance: Advance,
-    ) -> None:
-        for done in self.store.write(info.corpus, info.build, points):
+    def _fill(self, info: CollectionInfo, draft: Draft, advance: Advance) -> None:
+        for done in self.store.write(info.corpus, info.build, draft.points):
             advance(done)
         reach("collection written")
-        bundles.write(self.models_dir, manifest, files)
+        bundles.write(self.models_dir, draft.manifest, draft.files)
+
+
+def drafted(manifest: Manifest, files: Mapping[str, bytes], points: Iterator[PairVectors]) -> Draft:
+    """A build named by its content.
+
+    Args:
+        manifest: Its own, but for name and files.
+        files: Of the bundle, by name.
+        points: Its pairs with their vectors, in the order of ids.
+    """
+    entries = {name: bundles.entry_for(data) for name, data in files.items()}
+    unnamed = manifest.model_copy(update={"build": UNNAMED, "files": entries})
+    name = hashlib.sha256(bundles.manifest_bytes(unnamed)).hexdigest()[: len(UNNAMED)]
+    return Draft(unnamed.model_copy(update={"build": name}), files, points)
 
 
 def _texts(corpus: Corpus, advance: Advance) -> Iterator[str]:

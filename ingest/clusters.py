@@ -19,7 +19,7 @@ from sklearn.cluster import kmeans_plusplus
 
 from ingest.corpus import Corpus, LiveBuild
 from ingest.drift import centroids, clustering_of, measure_drift
-from ingest.labels import cluster_answers, cluster_count, clustered, kmeans
+from ingest.labels import cluster_answers, cluster_count, clustered, kmeans_labels
 from ingest.outcomes import ClusterChanges, Drift
 from ingest.regrouping import Grouping, match, numbered, regroup
 from ingest.rows import distances, nearest
@@ -162,7 +162,8 @@ def _without_holes(labels: Labels, count: int) -> tuple[Labels, dict[int, int]]:
 
 def _from_scratch(answers: NDArray[np.float32], fit: FitSettings) -> tuple[Labels, int]:
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
-    return cluster_answers(answers, count, fit.seed), count
+    labels = cluster_answers(answers, count, fit.seed)
+    return labels, int(labels.max()) + 1
 
 
 def _from_live(answers: NDArray[np.float32], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
@@ -170,7 +171,7 @@ def _from_live(answers: NDArray[np.float32], live: LiveBuild, fit: FitSettings) 
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
     means = centroids(live.corpus.answers, live.labels, live.info.clusters)
     start = _starting_points(answers, means, np.bincount(live.labels, minlength=len(means)), count, fit.seed)
-    used, labels = np.unique(kmeans(answers, count, fit.seed, start), return_inverse=True)
+    used, labels = np.unique(kmeans_labels(answers, count, fit.seed, start), return_inverse=True)
     return np.asarray(labels, dtype=np.int64), len(used)
 
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.bundle import Defaults, FittedFeedback, Manifest, Tuning
+from qaserve.bundle import UNIFORM, Defaults, FittedFeedback, Manifest, Tuning
 from qaserve.calibration import Calibration
 from qaserve.records import Pair, StoredPair
 from qaserve.store import CollectionInfo, PairVectors
 from train.folds import Examples
-
-UNIFORM = "uniform"
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,6 @@ def measure(
         tolerance: So much MRR may be lost.
         force: Let it pass whatever it loses.
         advance: Told 1 after each set of questions.
-
-    Raises:
-        QualityError: It finds clearly less than the live one, and `force` is not set.
     """
     wanted = frozenset(() if golden is None else golden.wanted)
     new = side_of(corpus, clusters.labels, clusters.count, choice, sample(corpus, seed, wanted))
@@ -100,10 +97,13 @@ def measure(
     on_golden = None if asked is None else _compare_golden(old, new, asked, tolerance)
     passed = all(one is None or one.passed for one in (held_out, on_golden))
     gate = GateReport(
-        tolerance=tolerance, passed=passed, forced=force and not passed, held_out=held_out, golden=on_golden
+        tolerance=tolerance,
+        passed=passed,
+        forced=force and not passed,
+        stops=not passed and not force,
+        held_out=held_out,
+        golden=on_golden,
     )
-    if not passed and not force:
-        raise _stopped(gate)
     return Measured(metrics, gate)
 
 
@@ -217,7 +217,8 @@ def _rank(rank: float) -> float | None:
     return None if np.isinf(rank) else float(rank)
 
 
-def _stopped(gate: GateReport) -> QualityError:
+def stopped(gate: GateReport) -> QualityError:
+    """What is said of a build that the gate stops: how much it loses, and on which questions."""
     said: list[str] = []
     worse: list[Worse] = []
     for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):

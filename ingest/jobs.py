@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ingest.build import Ingest
+from ingest.report import IngestReport, PairChanges
 from qaserve.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
 from qaserve.files import written_beside
 from qaserve.progress import Advance, Reporter
@@ -67,6 +68,12 @@ class _Work:
         self._on_stage()
         yield advance
         self._show((*before, JobStage(name=name, done=done, total=done if total is None else total)))
+
+    def plan(self, planned: IngestReport) -> None:
+        """Note what the ingest is going to change, without the long lists: this is asked for again and again."""
+        self._check()
+        short = planned.model_copy(update={"changes": PairChanges(), "repeated_questions": ()})
+        self.job = self.job.model_copy(update={"planned": short})
 
     def _check(self) -> None:
         if self.cancelled.is_set():
@@ -139,7 +146,7 @@ class Jobs:
     def listed(self) -> JobList:
         """All that are remembered, newest first."""
         with self._lock:
-            jobs = [work.job.model_copy(update={"report": None}) for work in self._works.values()]
+            jobs = [work.job.model_copy(update={"planned": None, "report": None}) for work in self._works.values()]
         return JobList(corpus=self.corpus, jobs=tuple(reversed(jobs)))
 
     def get(self, job: str) -> Job:
@@ -229,7 +236,7 @@ class Jobs:
         options = work.job.options
         try:
             self._change(work, state="running", started=now())
-            report = self._make(work).run([work.file], **options.model_dump())
+            report = self._make(work).run([work.file], **options.model_dump(), on_plan=work.plan)
         except _CancelledError:
             self._end(work, state="interrupted" if self._closing else "cancelled")
         except QaserveError as error:
@@ -250,7 +257,7 @@ class Jobs:
         shutil.rmtree(work.file.parent, ignore_errors=True)
         with self._lock:
             with suppress(QaserveError):
-                self._change(work, **changes, finished=now())
+                self._change(work, **changes, planned=None, finished=now())
             ended = [name for name, other in self._works.items() if other.job.ended]
             for name in ended[: max(0, len(ended) - KEPT)]:
                 del self._works[name]
@@ -279,7 +286,7 @@ class Jobs:
                 job = Job.model_validate_json(path.read_bytes())
                 work = _Work(job, self._upload_of(job.id) / job.source, on_stage=lambda: None)
                 if not job.ended:
-                    self._change(work, state="interrupted", finished=now())
+                    self._change(work, state="interrupted", planned=None, finished=now())
                 found.append(work)
         return sorted(found, key=lambda work: work.job.created)
 

@@ -1,5 +1,7 @@
 """Labels: how many clusters of answers there are, and which answer is in which."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -51,24 +53,6 @@ def cluster_count(vectors: NDArray[np.floating], form: RankForm, limit: int) -> 
     return max(1, len(different))
 
 
-def kmeans(
-    answers: NDArray[np.floating], count: int, seed: int, start: NDArray[np.float64] | None = None
-) -> NDArray[np.int32]:
-    """(n,) K-means labels, as they come; in batches and without a copy where there are many answers.
-
-    Args:
-        answers: (n, D) unit rows.
-        count: K ≤ n.
-        seed: Of the starts.
-        start: (K, D) means to start from; by default it starts several times from rows that k-means++ draws.
-    """
-    how = {"init": "k-means++", "n_init": KMEANS_STARTS} if start is None else {"init": start, "n_init": 1}
-    rows = clustered(answers)
-    if len(answers) > MANY:
-        return np.asarray(MiniBatchKMeans(count, batch_size=BATCH, random_state=seed, **how).fit(rows).labels_)
-    return np.asarray(KMeans(count, random_state=seed, **how).fit(rows).labels_)
-
-
 def clustered(answers: NDArray[np.floating]) -> NDArray[np.floating]:
     """Answers (n, D) as K-means sees them: float64; where there are many float32, as they are held, without a copy."""
     return np.asarray(answers, dtype=np.float32 if len(answers) > MANY else np.float64)
@@ -83,11 +67,31 @@ def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDA
         seed: Same rows, K and seed give the same labels.
 
     Returns:
-        (n,) labels in 0 … K-1. Ties in size are broken by the first member, so the numbering is reproducible.
+        (n,) labels from 0 on without holes: K of them, or fewer where some got no answer. Ties in size are broken by
+        the first member, so the numbering is reproducible.
     """
-    raw = kmeans(answers, count, seed)
+    raw = kmeans_labels(answers, count, seed)
     found, first, sizes = np.unique(raw, return_index=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     renumber = np.empty(count, dtype=np.int64)
     renumber[found[order]] = np.arange(len(found))
     return np.asarray(renumber[raw])
+
+
+def kmeans_labels(
+    answers: NDArray[np.floating], count: int, seed: int, start: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """(n,) labels 0 … K-1 of K-means, in batches where there are many answers; of some, no answer may be.
+
+    Args:
+        answers: (n, D) unit rows.
+        count: K ≤ n.
+        seed: Same rows, K, seed and start give the same labels.
+        start: (K, D) means to start from; without them, the best of several starts by k-means++.
+    """
+    starts: dict[str, Any] = {"n_init": KMEANS_STARTS} if start is None else {"init": start, "n_init": 1}
+    if len(answers) > MANY:
+        kmeans = MiniBatchKMeans(count, batch_size=BATCH, random_state=seed, **starts)
+    else:
+        kmeans = KMeans(count, random_state=seed, **starts)
+    return np.asarray(kmeans.fit(clustered(answers)).labels_, dtype=np.int64)

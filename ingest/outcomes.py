@@ -1,7 +1,10 @@
-"""What became of the clusters, and what the gate measured: the heavier parts of a report."""
+"""What became of the clusters and the numbers, and what the gate measured: the heavier parts of a report."""
+
+from typing import Self
 
 from pydantic import Field
 
+from qaserve.bundle import Defaults, Manifest
 from qaserve.records import Record
 from train.metrics import Interval
 
@@ -54,6 +57,35 @@ class ClusterChanges(Regrouping):
     drift: Drift | None = Field(description="Null: the builds cannot be compared.")
 
 
+class Numbers(Record):
+    """What a build answers with."""
+
+    anchor: float = Field(description="λ.")
+    defaults: Defaults
+    threshold: float | None = Field(description="Confidence below which it abstains; null: it is not calibrated.")
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Those of a build."""
+        calibration = manifest.calibration
+        threshold = None if calibration is None else calibration.threshold
+        return cls(anchor=manifest.anchor, defaults=manifest.defaults, threshold=threshold)
+
+
+class NumberChanges(Record):
+    """How the numbers of a build differ from those of the live one."""
+
+    chosen: bool = Field(description="Chosen on these pairs; false: those of the live build, or the plain ones.")
+    live: Numbers | None = Field(description="Null: there is no live build, or its bundle is broken.")
+    new: Numbers
+
+    @classmethod
+    def between(cls, live: Manifest | None, new: Manifest) -> Self:
+        """From the live build's manifest to that of the new one."""
+        before = None if live is None else Numbers.of(live)
+        return cls(chosen=new.tuning is not None, live=before, new=Numbers.of(new))
+
+
 class Figures(Record):
     """How well a build answers a set of questions."""
 
@@ -88,7 +120,8 @@ class GateReport(Record):
     """What the gate measured, and whether the build may go live."""
 
     tolerance: float
-    passed: bool
-    forced: bool
+    passed: bool = Field(description="The new build does not find clearly less.")
+    forced: bool = Field(description="It does, and is made live all the same.")
+    stops: bool = Field(description="It does, and is not made live.")
     held_out: Comparison | None = Field(description="Null: the builds share too few phrasings.")
     golden: Comparison | None = Field(description="Null: too few golden questions that both builds can find.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ingest.builder import Builder
+from ingest.builder import Builder, drafted
 from ingest.corpus import LiveBuild, points_of
 from ingest.extra import Extra, extra_rows
 from ingest.golden import Golden
@@ -97,7 +97,8 @@ def refit(
         corpus = replace(corpus, priors=weights, prior=prior)
     rows = None if extra is None else extra_rows(extra, live, clusters.labels, builder)
     choice, sources = builder.tune(corpus), live.info.sources
-    return builder.release(corpus, clusters, choice, sources, live, extra=rows, golden=golden, force=force).manifest
+    draft = builder.draft(corpus, clusters, choice, live, extra=rows, golden=golden, force=force)
+    return builder.release(draft, sources, live)
 
 
 def add_student(
@@ -139,13 +140,12 @@ def add_student(
         train_loss=round(kept.train_loss, 9),
         validation_cosine=round(kept.validation_cosine, 9),
     )
-    manifest = builder.publish(
+    draft = drafted(
         bundle.manifest.model_copy(update={"format": bundles.FORMAT, "student": student}),
         bundles.pack(replace(bundle.model, student=kept.weights)),
         points_of(live.corpus, live.labels),
-        live.info.sources,
-        live,
     )
+    manifest = builder.release(draft, live.info.sources, live)
     shutil.rmtree(folder, ignore_errors=True)
     return DistillReport(
         build=manifest.build,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from ingest.compare import Changes
-from ingest.outcomes import ClusterChanges, GateReport
+from ingest.outcomes import ClusterChanges, GateReport, NumberChanges
 from ingest.readers import Located, Rejection
 from ingest.rejected import REPORTED
 from ingest.scratch import Indexed
@@ -81,7 +81,7 @@ class FileCounts(Record):
 class IngestReport(Record):
     """The contract's report."""
 
-    build: str | None = Field(description="The live build afterwards; null for a dry run that would make a new one.")
+    build: str | None = Field(description="The live build afterwards, or what a dry run says it would be.")
     corpus: str
     dry_run: bool
     read: int = Field(description="Pairs read.")
@@ -102,14 +102,15 @@ class IngestReport(Record):
     files: tuple[FileCounts, ...]
     encoded: int = Field(description="Texts that go through the encoder.")
     pairs: int = Field(description="Pairs in the build.")
-    clusters: int | None = Field(description="Clusters in the build; null for a dry run that would make a new one.")
+    clusters: int | None = Field(description="Clusters in the build.")
     cluster_changes: ClusterChanges | None = Field(None, description="Null: no new build, or none before it.")
+    numbers: NumberChanges | None = Field(None, description="What the build answers with; null: no new build.")
     metrics: dict[str, float] = Field(default_factory=dict, description="Of the new build, as its manifest has them.")
     gate: GateReport | None = Field(None, description="Null: no new build, or none before it to compare with.")
     encoder: str
     seconds: float
     stages: dict[str, float] = Field(description="Seconds by stage.")
-    cleaned: tuple[str, ...] = Field((), description="Orphans of interrupted ingests that were removed.")
+    cleaned: tuple[str, ...] = Field((), description="Orphans of interrupted ingests that were, or would be, removed.")
 
 
 class _Group(NamedTuple):

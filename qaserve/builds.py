@@ -2,11 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from qaserve import bundle as bundles
 from qaserve.errors import EncoderMismatchError, NotFoundError, UsageError
 from qaserve.records import BuildInfo, EncoderIdentity
 from qaserve.store import CollectionInfo, Store
+from qaserve.store_connection import corpus_lock
 
 
 def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
@@ -43,63 +45,85 @@ def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
             clusters=info.clusters,
             encoder=info.encoder.id,
             sources=info.sources,
-            metrics=_metrics(models_dir, info),
+            **_said_by_manifest(models_dir, info),
         )
         for info in store.builds(corpus)
     ]
 
 
-def _metrics(models_dir: Path, info: CollectionInfo) -> dict[str, float]:
+def _said_by_manifest(models_dir: Path, info: CollectionInfo) -> dict[str, Any]:
     manifest = bundles.read_manifest(models_dir, info.corpus, info.build)
-    return {} if manifest is None else manifest.metrics
+    return {} if manifest is None else manifest.model_dump(include={"prior", "metrics"})
 
 
-def activate(store: Store, models_dir: Path, corpus: str, build: str) -> None:
+def activate(store: Store, models_dir: Path, corpus: str, build: str, wait: float = 0.0) -> None:
     """Make a build live after checking it. The build that was live stays, and can be made live again.
 
+    Args:
+        store: Where the builds are.
+        models_dir: Where the bundles are.
+        corpus: Whose builds.
+        build: Which.
+        wait: Seconds to wait for whoever else changes the builds of the corpus.
+
     Raises:
+        StoreLockedError: Somebody else still does.
         NotFoundError: There is no such build.
         BundleError: Its bundle is missing or corrupt.
         UsageError: Its collection is not complete.
     """
-    info = store.info(corpus, build)
-    bundles.read(models_dir, corpus, build)
-    if not is_complete(store, models_dir, info):
-        raise UsageError(
-            f"build {build} is not complete: {store.count(corpus, build)} of {info.pairs} pairs are in its collection",
-            hint="It is left over from an interrupted ingest; ingest the files again.",
-        )
-    store.activate(corpus, build)
+    store.info(corpus, build)  # no lock, and no folder for it, where there is no such build
+    with corpus_lock(models_dir, corpus, f"activation in corpus {corpus}", wait):
+        info = store.info(corpus, build)
+        bundles.read(models_dir, corpus, build)
+        if not is_complete(store, models_dir, info):
+            raise UsageError(
+                f"build {build} is not complete: {store.count(corpus, build)} of {info.pairs} pairs are in its "
+                "collection",
+                hint="It is left over from an interrupted ingest; ingest the files again.",
+            )
+        store.activate(corpus, build)
 
 
-def prune(store: Store, models_dir: Path, corpus: str, keep: int) -> list[str]:
-    """Delete all but the live build and the `keep` newest others; returns the builds deleted."""
-    others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
-    if not others and corpus not in store.live_builds():
+def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 0.0) -> list[str]:
+    """Delete all but the live build and the `keep` newest others; returns the builds deleted.
+
+    Raises:
+        NotFoundError: There is no such corpus.
+        StoreLockedError: Somebody else still changes its builds, after so many seconds of waiting.
+    """
+    if not store.builds(corpus):
         raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")
-    gone = [info.build for info in others[keep:]]
-    for build in gone:
-        _delete(store, models_dir, corpus, build)
-    bundles.remove_leftovers(models_dir, corpus)
+    with corpus_lock(models_dir, corpus, f"prune of corpus {corpus}", wait):
+        others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
+        gone = [info.build for info in others[keep:]]
+        for build in gone:
+            _delete(store, models_dir, corpus, build)
+        bundles.remove_leftovers(models_dir, corpus)
     return gone
 
 
-def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
-    """Delete what an interrupted ingest left behind: collections that are not live and lack pairs or their bundle.
+def orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
+    """What an interrupted ingest left behind: builds that are not live and lack pairs or their bundle.
 
-    A bundle without a collection is left alone: it may belong to another Qdrant that shares the models folder. Nothing
-    is deleted while the live build has no bundle either: the folder of bundles is then most likely the wrong one.
+    A bundle without a collection is none: it may belong to another Qdrant that shares the models folder. There is none
+    while the live build has no bundle either: the folder of bundles is then most likely the wrong one.
     """
     live = store.live_builds().get(corpus)
     if live is not None and not (bundles.folder_of(models_dir, corpus, live) / bundles.MANIFEST).is_file():
         return []
-    orphans = [
+    return [
         info.build for info in store.builds(corpus) if info.build != live and not is_complete(store, models_dir, info)
     ]
-    for build in orphans:
+
+
+def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
+    """Delete the orphans of interrupted ingests; gives which they were."""
+    found = orphans(store, models_dir, corpus)
+    for build in found:
         _delete(store, models_dir, corpus, build)
     bundles.remove_leftovers(models_dir, corpus)
-    return orphans
+    return found
 
 
 def _delete(store: Store, models_dir: Path, corpus: str, build: str) -> None:

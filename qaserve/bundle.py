@@ -35,6 +35,8 @@ from qaserve.settings import CorpusName, HitCount, ProjectionName, RankForm, Rou
 from qaserve.student import StudentSpec
 
 MANIFEST = "manifest.json"
+UNIFORM = "uniform"
+"""The importance of pairs that all weigh 1."""
 TENSORS = "model.safetensors"
 LEXICON = "lexicon.safetensors"
 STUDENT = "student.safetensors"
@@ -87,7 +89,7 @@ class StudentInfo(Record):
 
     spec: StudentSpec
     recipe: dict[str, float | int | str]
-    importance: str = Field("uniform", description="How the pairs were weighed in the loss.")
+    importance: str = Field(UNIFORM, description="How the pairs were weighed in the loss.")
     seed: int
     epochs: int = Field(description="Epochs run.")
     train_loss: float = Field(description="Of the epoch that was kept.")
@@ -129,7 +131,7 @@ class Manifest(Record):
     seed: int
     precision: float | None = Field(None, description="As it was set; see its setting. Null before format 3.")
     effective_rank: float
-    prior: str = Field("uniform", description="Which importance of the pairs their priors are.")
+    prior: str = Field(UNIFORM, description="Which importance of the pairs their priors are.")
     defaults: Defaults
     tuning: Tuning | None = Field(
         None, description="Null: too few pairs to try on, or the numbers of an earlier build."

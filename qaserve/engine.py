@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from qaserve import bundle as bundles
 from qaserve.builds import activate, check_encoder, list_builds
-from qaserve.bundle import Defaults
 from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
 from qaserve.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
-from qaserve.explain import Expected, LiveBuild, Pairs, Route, confidence_of, cosine, trace_of
+from qaserve.explain import Expected, LiveBuild, Options, Pairs, Route, confidence_of, cosine, trace_of
 from qaserve.projection import project_by_pairs
 from qaserve.ranking import Scored, Words, rank_intents
 from qaserve.records import (
@@ -38,7 +37,7 @@ from qaserve.settings import MAX_ASKED_CHARS, RoutingSettings
 from qaserve.store import AnswerHit, Store
 from qaserve.text import control_character, has_surrogate, shorten
 
-RAW_LOOK = 100
+RAW_LOOK = 50
 """Answers of the plain search that raw_rank is read from."""
 RAW_SHOWN = 3
 """How many of those a trace shows at the least."""
@@ -204,13 +203,13 @@ class Engine:
         voters = np.argsort(-route.probabilities, kind="stable")[:EXPECTED]
         return Expected(raw[:EXPECTED], [route.hits[row] for row in voters])
 
-    def _options(self, request: AskRequest, live: LiveBuild) -> Defaults:
-        chosen = live.bundle.manifest.defaults.model_dump()
+    def _options(self, request: AskRequest, live: LiveBuild) -> Options:
+        chosen = Options.model_validate(live.bundle.manifest.defaults.model_dump()).model_dump()
         chosen |= self._routing.model_dump(exclude_none=True)
         chosen |= request.model_dump(include=set(chosen), exclude_none=True)
         if live.bundle.model.lexicon is None:
             chosen["lexical_weight"] = 0.0
-        how = Defaults.model_validate(chosen)
+        how = Options.model_validate(chosen)
         if how.projection == "student" and live.bundle.manifest.student is None:
             raise UsageError(
                 f"build {live.info.build} has no student",
@@ -223,7 +222,7 @@ class Engine:
             )
         return how
 
-    def _route(self, query: Floats, how: Defaults, filters: Filters, live: LiveBuild) -> Route:
+    def _route(self, query: Floats, how: Options, filters: Filters, live: LiveBuild) -> Route:
         count = len(live.clusters)
         if how.routing == "centroid":
             weights, similarities = route_by_centroids(
@@ -234,9 +233,8 @@ class Engine:
             self.corpus, live.info.build, query, how.hits, filters, with_vectors=how.projection == "pair"
         )
         labels = [hit.cluster for hit in hits]
-        vote = route_by_questions(
-            [hit.similarity for hit in hits], labels, count, how.temperature, [hit.prior for hit in hits]
-        )
+        priors = [hit.prior for hit in hits] if how.priors else None
+        vote = route_by_questions([hit.similarity for hit in hits], labels, count, how.temperature, priors)
         weights = vote.weights
         if how.routing == "question2":
             weights = final_softmax(weights, how.final_temperature)
@@ -288,6 +286,7 @@ class Engine:
 
         Raises:
             NotFoundError, BundleError, UsageError: As `qaserve.builds.activate`; the live build is untouched.
+            StoreLockedError: Somebody else changes the builds of the corpus now.
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
         check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
@@ -315,14 +314,14 @@ def checked_question(text: str) -> str:
     return question
 
 
-def _words(question: str, how: Defaults, live: LiveBuild) -> Words | None:
+def _words(question: str, how: Options, live: LiveBuild) -> Words | None:
     lexicon = live.bundle.model.lexicon
     if lexicon is None or how.lexical_weight == 0:
         return None
     return Words(how.lexical_weight, lexicon, lexicon.relative(question))
 
 
-def _project(query: Floats, how: Defaults, route: Route, live: LiveBuild) -> Floats:
+def _project(query: Floats, how: Options, route: Route, live: LiveBuild) -> Floats:
     if how.projection == "none" or not route.weights.any():  # a filter may leave nobody to vote
         return query
     if how.projection == "cluster":

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.bundle import Bundle, Defaults
+from qaserve.bundle import UNIFORM, Bundle, Defaults, Manifest
 from qaserve.calibration import Top, evidence
 from qaserve.records import (
     Answer,
@@ -38,6 +38,17 @@ OTHER_OPTIONS = Confidence(
     abstained=False,
     reason="The calibration holds for the options that the build chose, and these are others: judge by similarity.",
 )
+
+
+class Options(Defaults):
+    """How a question is answered: what the build says, as the settings and the question change it."""
+
+    priors: bool = True
+
+    def are_of(self, manifest: Manifest) -> bool:
+        """Whether a build answers so when nobody says otherwise."""
+        own = Options.model_validate(manifest.defaults.model_dump())
+        return self == own or (manifest.prior == UNIFORM and self.model_copy(update={"priors": True}) == own)
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Route:
 
 
 def confidence_of(
-    how: Defaults, route: Route, scores: Sequence[float], answers: Sequence[Answer], live: LiveBuild
+    how: Options, route: Route, scores: Sequence[float], answers: Sequence[Answer], live: LiveBuild
 ) -> Confidence:
     """How sure the first answer is; only where it was asked for in the way that the build was calibrated for.
 
@@ -90,7 +101,7 @@ def confidence_of(
         return NO_MATCH
     if manifest.calibration is None:
         return NOT_CALIBRATED
-    if how != manifest.defaults:
+    if not how.are_of(manifest):
         return OTHER_OPTIONS
     first = answers[0]
     return manifest.calibration.confidence(
@@ -111,7 +122,7 @@ def confidence_of(
 
 
 def trace_of(
-    how: Defaults,
+    how: Options,
     route: Route,
     live: LiveBuild,
     *,
@@ -140,6 +151,7 @@ def trace_of(
         temperature=how.temperature,
         final_temperature=how.final_temperature if how.routing == "question2" else None,
         lexical_weight=how.lexical_weight,
+        priors=how.priors,
         entropy=normalized_entropy(route.weights),
         hits=hits,
         clusters=_cluster_votes(route, live),

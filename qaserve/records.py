@@ -109,6 +109,9 @@ class AskRequest(Record):
     final_temperature: Temperature | None = None
     hits: HitCount | None = None
     lexical_weight: Weight | None = None
+    priors: bool | None = Field(
+        None, description="Whether the priors of known questions count in the vote; false: all count alike."
+    )
     filters: Filters = Filters()
     explain: bool = Field(True, description="False leaves out the plain search: raw_rank, raw_answers and excluded.")
 
@@ -218,6 +221,7 @@ class Trace(Record):
     lexical_weight: float = Field(
         description="β: how much the words count beside the cosine; 0 where a build has none."
     )
+    priors: bool = Field(description="Whether the hits' priors counted in the softmax.")
     entropy: float = Field(
         description="Entropy of the cluster weights in nats, over log K: 0 one cluster, 1 all alike."
     )
@@ -264,6 +268,9 @@ class BuildInfo(Record):
     clusters: int
     encoder: str
     sources: tuple[str, ...]
+    prior: str | None = Field(
+        None, description="Which importance of the pairs their priors are; uniform: all are 1. Null: unknown."
+    )
     metrics: dict[str, float] = Field(
         default_factory=dict, description="As its manifest has them; none where that is broken."
     )
@@ -296,6 +303,9 @@ class BuildList(Record):
 
     corpus: str
     builds: tuple[BuildInfo, ...]
+    may_change: bool = Field(
+        True, description="Whether who asks for this may also change something: bring pairs in, judge, go back."
+    )
 
 
 class Health(Record):

@@ -28,6 +28,7 @@ class AskedWith(Record):
     final_temperature: Temperature | None = None
     hits: HitCount | None = None
     lexical_weight: Weight | None = None
+    priors: bool | None = None
     rank: Annotated[int, Field(ge=1)] | None = Field(None, description="Where the pair stood in the list.")
     score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="Its score there.")
 
@@ -78,7 +79,7 @@ class IngestOptions(Record):
     """How a job brings pairs in; as the options of `qaserve ingest`."""
 
     replace: bool = Field(False, description="Make the corpus exactly these pairs.")
-    dry_run: bool = Field(False, description="Only say what would be done.")
+    dry_run: bool = Field(False, description="Do all but write, and say what would be done.")
     force: bool = Field(False, description="Make the result live even if it finds less than the live build.")
 
 
@@ -108,6 +109,9 @@ class Job(Record):
     started: str | None = None
     finished: str | None = None
     stages: tuple[JobStage, ...] = ()
+    planned: IngestReport | None = Field(
+        None, description="While it runs: what changes, as soon as that is known, without the lists of pairs."
+    )
     report: IngestReport | None = Field(None, description="What was done; null until then, and in a list of jobs.")
     error: ErrorDetail | None = Field(None, description="Why it failed; null unless it did.")
 

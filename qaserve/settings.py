@@ -134,6 +134,7 @@ class RoutingSettings(_Section):
     hits: HitCount | None = Field(None, description="N: how many known questions vote.")
     centroids: HitCount | None = Field(None, description="How many clusters centroid routing blends.")
     lexical_weight: Weight | None = Field(None, description="β: share of the words (BM25) in a score; 0 is off.")
+    priors: bool | None = Field(None, description="Whether the priors of a build count in the vote. Unset: they do.")
 
 
 class ServerSettings(_Section):

@@ -42,8 +42,8 @@ GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
 class Holder:
     """The right to a folder: a kernel lock, freed even by kill -9, and a note on who has it."""
 
-    def __init__(self, folder: Path, purpose: str, wait: float = 0) -> None:
-        """Take the folder, within so many seconds, or raise StoreLockedError that says who has it."""
+    def __init__(self, folder: Path, purpose: str, wait: float, hint: str) -> None:
+        """Take the folder, within so many seconds, or raise StoreLockedError that says who has it, with this hint."""
         folder.mkdir(parents=True, exist_ok=True)
         self._note = folder / HOLDER
         self._lock = FileLock(folder / LOCK, timeout=wait)
@@ -51,10 +51,7 @@ class Holder:
             self._lock.acquire()
         except Timeout as error:
             waited = f", also after {wait:g} seconds" if wait else ""
-            raise StoreLockedError(
-                f"{folder} is in use by {self._who()}{waited}",
-                hint="Stop it, or set QASERVE_LOCK_WAIT; or, if it serves an API, ask that: set QASERVE_API_URL to it.",
-            ) from error
+            raise StoreLockedError(f"{folder} is in use by {self._who()}{waited}", hint=hint) from error
         self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
 
     def _who(self) -> str:
@@ -92,13 +89,14 @@ def corpus_lock(models_dir: Path, corpus: str, purpose: str, wait: float) -> Hol
     """
     folder = models_dir / corpus / LOCKED
     with translated(str(folder)):
-        return Holder(folder, purpose, wait)
+        return Holder(folder, purpose, wait, "Try again when it has ended; QASERVE_LOCK_WAIT lets a command wait.")
 
 
 def connect_embedded(folder: Path, purpose: str, wait: float) -> tuple[QdrantClient, Holder]:
     """Open a folder as an embedded Qdrant, once its lock is ours."""
     with translated(str(folder)):
-        holder = Holder(folder, purpose, wait)
+        hint = "Stop it, or set QASERVE_LOCK_WAIT; or, if it serves an API, ask that: set QASERVE_API_URL to it."
+        holder = Holder(folder, purpose, wait, hint)
         try:
             _remove_unknown(folder)
             with warnings.catch_warnings():

@@ -26,10 +26,11 @@ from train.distill_report import (
     plots,
     tables,
 )
-from train.distillation import Distilled, Teacher, distill
+from train.distillation import Distilled, distill
 from train.experiment import Experiment, Source
 from train.fitting import DEFAULT_ANCHOR
 from train.folds import Fold, make_fold, unit_rows
+from train.lesson import Teacher
 from train.metrics import mean_cosine, paired_bootstrap
 from train.recipes import OUR_RECIPE, SEED_RECIPE, SLOTS_RECIPE, Recipe
 from train.routing_report import SEED_TEMPERATURE

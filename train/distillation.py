@@ -12,22 +12,22 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from qaserve.errors import CorpusError, UsageError
+from qaserve.errors import UsageError
 from qaserve.files import written_beside
 from qaserve.progress import Advance
 from qaserve.records import Record
 from qaserve.student import Student, StudentSpec, make_module, weights_of
+from train.lesson import Lesson, Teacher, ask, make_lesson, mix, neighbours
 from train.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -35,14 +35,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.optim import Optimizer
 
-Teacher = Callable[[NDArray[np.float64]], NDArray[np.floating]]
-"""(m, D) unit rows → (m, D) rows of any length."""
-
-FEWEST_ROWS = 10
-NEIGHBOURS = 10
-"""A mixture's second question is one of so many nearest, or any question, half of the time each."""
-MIXTURE_NOISE = 0.05
-"""Expected length of the noise on a mixture, before it is normalised."""
 SAVE_EVERY = 5
 """Epochs between two checkpoints."""
 CHECKPOINT = "distillation.safetensors"
@@ -71,17 +63,6 @@ class Distilled(Record):
     def student(self) -> Student:
         """The student, ready to answer."""
         return Student.from_bytes(self.spec, self.weights)
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """What is taught, float64 but for the answers; checked."""
-
-    inputs: NDArray[np.float64]
-    targets: NDArray[np.float64]
-    importance: NDArray[np.float64]
-    teacher: Teacher
-    answers: NDArray[np.float32] | None
 
 
 def distill(
@@ -122,7 +103,7 @@ def distill(
         ValueError: Shapes contradict each other, a value is not finite, or the ranking loss has no answers.
         StoreWriteError: The checkpoint cannot be written.
     """
-    lesson = _lesson(inputs, teacher, spec, recipe, answers, importance)
+    lesson = make_lesson(inputs, teacher, spec, recipe, answers, importance)
     with _training(seed):
         run = _Run(lesson, spec, recipe, seed, device or _best_device())
         tell = advance or (lambda _: None)
@@ -134,50 +115,6 @@ def distill(
                 run.save(checkpoint / CHECKPOINT)
             tell(1)
         return run.result()
-
-
-def _lesson(
-    inputs: ArrayLike,
-    teacher: Teacher,
-    spec: StudentSpec,
-    recipe: Recipe,
-    answers: ArrayLike | None,
-    importance: ArrayLike | None,
-) -> _Lesson:
-    rows = _rows("inputs", inputs, spec.dimension, np.float64)
-    if len(rows) < FEWEST_ROWS:
-        raise CorpusError(
-            f"{len(rows)} questions are too few to train a student, at least {FEWEST_ROWS} are needed",
-            hint="Ingest more pairs; routing and projection work without a student.",
-        )
-    if recipe.loss == "ranking" and answers is None:
-        raise ValueError("the ranking loss compares rankings of answers, and no answers are given")
-    shares = np.ones(len(rows)) if importance is None else np.asarray(importance, dtype=np.float64)
-    if shares.shape != (len(rows),) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.any():
-        raise ValueError(f"importance {shares.shape} must be ({len(rows)},), finite, not negative, and not all zero")
-    ranked = None
-    if recipe.loss == "ranking":
-        ranked = _rows("answers", answers, spec.dimension, np.float32)
-    return _Lesson(rows, _ask(teacher, rows), shares / shares.mean(), teacher, ranked)
-
-
-def _ask(teacher: Teacher, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m, D) the teacher's outputs at unit rows; ValueError where they are unusable."""
-    outputs = np.asarray(teacher(rows), dtype=np.float64)
-    if outputs.shape != rows.shape:
-        raise ValueError(f"the teacher gave {outputs.shape} for inputs {rows.shape}")
-    if not np.isfinite(outputs).all():
-        raise ValueError("the teacher gave a value that is not finite")
-    return outputs
-
-
-def _rows(name: str, rows: ArrayLike | None, dimension: int, dtype: type) -> NDArray[Any]:
-    values: NDArray[Any] = np.asarray(rows, dtype=dtype)
-    if values.ndim != 2 or values.shape[1] != dimension:
-        raise ValueError(f"{name} are {values.shape}; the student takes (n, {dimension})")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} hold a value that is not finite")
-    return values
 
 
 @contextmanager
@@ -211,7 +148,7 @@ def _best_device() -> str:
 class _Run:
     """A network on its way: weights, optimizer, the best weights so far, and the curve."""
 
-    def __init__(self, lesson: _Lesson, spec: StudentSpec, recipe: Recipe, seed: int, device: str) -> None:
+    def __init__(self, lesson: Lesson, spec: StudentSpec, recipe: Recipe, seed: int, device: str) -> None:
         import torch  # noqa: PLC0415
 
         self._lesson, self._spec, self._recipe, self._seed, self._device = lesson, spec, recipe, seed, device
@@ -219,7 +156,7 @@ class _Run:
         kept = max(1, round(recipe.validation * len(order)))
         self._kept, self._taught = order[:kept], order[kept:]
         known = lesson.inputs[self._taught]
-        self._near = _neighbours(known) if recipe.mixtures else np.empty((0, 0), dtype=np.int64)
+        self._near = neighbours(known) if recipe.mixtures else np.empty((0, 0), dtype=np.int64)
         keys = known[: spec.slots] if spec.form == "slots" else None  # in random order: a sample
         self._module = make_module(spec, seed, keys, recipe.dropout).to(device)
         self._optimizer: Optimizer = torch.optim.AdamW(
@@ -280,9 +217,9 @@ class _Run:
         own = lesson.inputs[taught], lesson.targets[taught], lesson.importance[taught]
         if not self._recipe.mixtures:
             return own
-        mixed, weights = _mix(own[0], own[2], self._near, self._recipe.mixtures, random)
+        mixed, weights = mix(own[0], own[2], self._near, self._recipe.mixtures, random)
         return tuple(
-            np.concatenate(parts) for parts in zip(own, (mixed, _ask(lesson.teacher, mixed), weights), strict=True)
+            np.concatenate(parts) for parts in zip(own, (mixed, ask(lesson.teacher, mixed), weights), strict=True)
         )
 
     def _validate(self) -> float:
@@ -385,42 +322,6 @@ def _rate(recipe: Recipe, epoch: int) -> float:
     if recipe.schedule == "constant":
         return recipe.learning_rate
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / recipe.epochs))
-
-
-def _neighbours(rows: NDArray[np.float64], block: int = 1024) -> NDArray[np.int64]:
-    """(n, k) the k ≤ 10 nearest other rows of every row, by cosine, in no order; O(block · n) memory."""
-    count = min(NEIGHBOURS, len(rows) - 1)
-    found = np.empty((len(rows), count), dtype=np.int64)
-    for start in range(0, len(rows), block):
-        similar = rows[start : start + block] @ rows.T
-        similar[np.arange(len(similar)), start + np.arange(len(similar))] = -np.inf
-        found[start : start + block] = np.argpartition(-similar, count - 1, axis=1)[:, :count]
-    return found
-
-
-def _mix(
-    rows: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    near: NDArray[np.int64],
-    times: int,
-    random: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """New points between questions, unit(a q_i + (1-a) q_j + noise) with a in [½, 1), and their weights.
-
-    Args:
-        rows: (n, D) unit rows q.
-        weights: (n,).
-        near: (n, k) neighbours to draw j from, half of the time.
-        times: Mixtures per row.
-        random: Draws them.
-    """
-    first = np.tile(np.arange(len(rows)), times)
-    close = near[first, random.integers(near.shape[1], size=len(first))]
-    second = np.where(random.random(len(first)) < 0.5, close, random.integers(len(rows), size=len(first)))
-    share = random.uniform(0.5, 1.0, len(first))
-    noise = random.normal(scale=MIXTURE_NOISE / math.sqrt(rows.shape[1]), size=(len(first), rows.shape[1]))
-    mixed = share[:, None] * rows[first] + (1 - share)[:, None] * rows[second] + noise
-    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True), share * weights[first] + (1 - share) * weights[second]
 
 
 def _copy(module: "Module") -> "dict[str, Tensor]":

@@ -17,8 +17,10 @@ HEIGHT = 460
 ROOM = 1.25
 LEAST = 0.03
 LOUD_VOTE = 0.04
-APART = 0.07
-"""Of the height of the map, between two names."""
+LINE = 20
+"""Pixels between two names."""
+APART = 7
+"""Half of that between the words at the two ends of the way, which may be one place."""
 VOTER, SHOWN = "known question that voted", "answer shown"
 
 
@@ -34,6 +36,10 @@ class Window(NamedTuple):
         """Whether a place is in it."""
         return self.left <= spot.x <= self.right and self.low <= spot.y <= self.high
 
+    def with_room_above(self, share: float) -> "Window":
+        """One whose upper share shows nothing that this one shows."""
+        return self._replace(high=self.low + (self.high - self.low) / (1 - share))
+
 
 WHOLE = Window(-1.05, 1.05, -1.05, 1.05)
 
@@ -46,6 +52,8 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     voters = [mark for mark, hit in zip(placed.hits, trace.hits, strict=False) if hit.probability >= LOUD_VOTE]
     spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in (*voters, *placed.answers))]
     window = WHOLE if whole else _around(spots)
+    named = [vote.cluster for vote in trace.clusters[:NAMED]]
+    window = window.with_room_above(LINE * (len(named) + 1) / HEIGHT)
     marks = _marks_frame(voters, placed.answers, colour)
     path = pd.DataFrame(
         [
@@ -54,7 +62,7 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
         ]
     )
     layers = [*_background(corpus, colour, window), *_marks(marks, window), *_way(path, window)]
-    layers += _names(corpus, [vote.cluster for vote in trace.clusters[:NAMED]], colour, window)
+    layers.append(_legend(corpus, named, colour))
     charts.show(layers, HEIGHT, "chart_map", "Map of answers with the question and its way; the table has the places.")
     st.caption(
         "Dots: answers, coloured where their cluster got votes. ○ known questions that voted, ◆ the answers shown, "
@@ -73,6 +81,24 @@ def _around(spots: Sequence[Spot]) -> Window:
     half = max(max(across) - min(across), max(up) - min(up), LEAST) / 2 * ROOM
     x, y = (max(across) + min(across)) / 2, (max(up) + min(up)) / 2
     return Window(x - half, x + half, y - half, y + half)
+
+
+def _words_beside(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
+    """What the two ends of the way are, on the side where there is room, the higher one's words above the other's."""
+    left = path["x"].mean() > (window.left + window.right) / 2
+    up = 1 if path["y"].iloc[0] >= path["y"].iloc[1] else -1
+    drawn = []
+    for number, label in enumerate(("your question", "turned to here")):
+        mark = alt.Chart(path.iloc[number : number + 1].assign(label=label)).mark_text(
+            align="right" if left else "left",
+            dx=-14 if left else 14,
+            dy=APART * (up if number else -up),
+            fontSize=12,
+            fontWeight="bold",
+            color=charts.ink(),
+        )
+        drawn.append(mark.encode(*_xy(window), alt.Text("label:N")))
+    return drawn
 
 
 def _marks_frame(voters: Sequence[MapMark], answers: Sequence[MapMark], colour: dict[int, str]) -> pd.DataFrame:
@@ -126,19 +152,23 @@ def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
     line = alt.Chart(path).mark_line(color=charts.ink(), strokeWidth=2.5, strokeDash=[5, 4])
     star = alt.Chart(path.iloc[:1]).mark_text(text="★", fontSize=26, color=charts.ink())
     tip = alt.Chart(path.iloc[1:]).mark_point(shape="circle", size=160, filled=True, color=charts.ink(), opacity=1)
-    return [one.encode(*_xy(window)) for one in (line, star, tip)]
+    return [*(one.encode(*_xy(window)) for one in (line, star, tip)), *_words_beside(path, window)]
 
 
-def _names(corpus: CorpusMap, named: list[int], colour: dict[int, str], window: Window) -> list[alt.Chart]:
-    """Names of clusters, none on another, each written towards the middle."""
-    inside = [one for one in corpus.clusters if one.cluster in named and window.holds(Spot(x=one.x, y=one.y))]
-    rows, least = [], window.high + 1.0
-    for one in sorted(inside, key=lambda cluster: -cluster.y):
-        least = min(one.y, least - APART * (window.high - window.low))
-        rows.append({"x": one.x, "y": least, "name": shorten(one.name, NAME_CHARS), "colour": colour[one.cluster]})
-    frame = pd.DataFrame(rows, columns=["x", "y", "name", "colour"])
-    right = frame["x"] > (window.left + window.right) / 2
-    how = [*_xy(window), alt.Text("name:N"), alt.Color("colour:N", scale=None)]
-    leftward = alt.Chart(frame[right]).mark_text(fontSize=13, fontWeight="bold", align="right", dy=-16)
-    rightward = alt.Chart(frame[~right]).mark_text(fontSize=13, fontWeight="bold", align="left", dy=-16)
-    return [leftward.encode(*how), rightward.encode(*how)]
+def _legend(corpus: CorpusMap, named: Sequence[int], colour: dict[int, str]) -> alt.Chart:
+    """Names of clusters in their colours, one below the other, in the room above all places."""
+    called = {one.cluster: one.name for one in corpus.clusters}
+    rows = [
+        {"row": 14 + LINE * number, "name": f"● {shorten(called[cluster], NAME_CHARS)}", "colour": colour[cluster]}
+        for number, cluster in enumerate(named)
+    ]
+    mark = alt.Chart(pd.DataFrame(rows, columns=["row", "name", "colour"])).mark_text(
+        align="left", fontSize=13, fontWeight="bold"
+    )
+    drawn: alt.Chart = mark.encode(
+        x=alt.value(4),
+        y=alt.Y("row:Q", scale=None, axis=None),
+        text="name:N",
+        color=alt.Color("colour:N", scale=None),
+    )
+    return drawn

@@ -41,6 +41,9 @@ def _give() -> None:
     if number:
         jobs.draw(number, _again)
         return
+    if not data.may_change():
+        look.asks_only("Bringing pairs in changes what everybody finds.")
+        return
     way = st.segmented_control("How?", (FILE, ONE), default=FILE, key="ingest_way", label_visibility="collapsed")
     if way == ONE:
         _one_pair()

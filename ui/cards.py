@@ -11,6 +11,7 @@ from ui.markdown import blocks, literal
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
 CHIPS_SHOWN = 4
+ASKS_ONLY = ":material/lock: Thumbs need the key for changing; this page may only ask"
 TALL_CHARS = 2_500
 TALL = 460
 
@@ -86,8 +87,12 @@ def plain_name(value: str) -> str:
 def _feedback(answer: Answer, result: AskResult) -> None:
     key = f"helpful {answer.id} {result.question}"
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="xsmall"):
-        st.caption("Did it help?", width="content")
-        st.feedback("thumbs", key=key, on_change=_judge, args=(key, answer, result))
+        if data.may_change():
+            st.caption("Did it help?", width="content")
+            st.feedback("thumbs", key=key, on_change=_judge, args=(key, answer, result))
+        else:
+            st.caption(ASKS_ONLY, width="content")
+            st.feedback("thumbs", key=key, disabled=True)
 
 
 def _judge(key: str, answer: Answer, result: AskResult) -> None:
@@ -101,6 +106,7 @@ def _judge(key: str, answer: Answer, result: AskResult) -> None:
         final_temperature=trace.final_temperature,
         hits=len(trace.hits) or None,
         lexical_weight=trace.lexical_weight,
+        priors=trace.priors,
         rank=answer.rank,
         score=answer.score,
     )

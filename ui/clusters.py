@@ -12,6 +12,7 @@ from ui import cards, data, look
 from ui.markdown import literal
 
 PAGE = 8
+TORN_SHOWN = 6
 SORTS = {
     "Largest first": lambda one: -one.size,
     "Hardest to find first": lambda one: (one.found, -one.size),
@@ -21,14 +22,15 @@ SORTS = {
 }
 COLUMNS: dict[str, Any] = {
     "cluster": st.column_config.TextColumn("Cluster", width="medium"),
-    "pairs": st.column_config.NumberColumn("Pairs", width="small"),
     "found": st.column_config.ProgressColumn(
         "Found again",
+        width=110,
         format="%.0f%%",
         min_value=0,
         max_value=100,
         help="Share of its questions that the vote of all the other questions brings to this cluster.",
     ),
+    "pairs": st.column_config.NumberColumn("Pairs", width="small"),
     "spread": st.column_config.NumberColumn(
         "Spread", format="%.2f", width="small", help="0: all its answers are alike. The higher, the more they differ."
     ),
@@ -69,9 +71,8 @@ def _all(found: QualityList) -> None:
         "A cluster is a group of answers about the same thing. Questions vote for clusters, and each has learned "
         "how its questions lead to its answers.",
     )
-    with st.grid(3, min_column_width=140):
-        st.metric("Clusters", f"{len(found.clusters):,}", border=True)
-        st.metric("Pairs", f"{found.pairs:,}", border=True)
+    with st.grid(2, min_column_width=140):
+        st.metric("Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {found.pairs:,} pairs.")
         st.metric(
             "Found again",
             f"{found.found:.0%}",
@@ -113,8 +114,8 @@ def _table(shown: list[ClusterQuality]) -> None:
     frame = pd.DataFrame(
         {
             "cluster": [one.name for one in shown],
-            "pairs": [one.size for one in shown],
             "found": [100 * one.found for one in shown],
+            "pairs": [one.size for one in shown],
             "spread": [one.spread for one in shown],
             "turn": [one.turn for one in shown],
         }
@@ -147,7 +148,7 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
     near, unsure = st.tabs(["Neighbours", "Its questions at the border"])
     with near:
         st.caption("The clusters whose answers are most like these. 1 would be the same.")
-        with st.container(horizontal=True, gap="small"):
+        with st.container(horizontal=True, gap="xsmall"):
             for other in view.neighbours:
                 st.button(
                     f"{literal(other.name)} · {other.similarity:.2f}",
@@ -159,7 +160,7 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
             st.info("There is no other cluster.")
     with unsure:
         st.caption("The questions about which the others agree least: between this cluster and another.")
-        _pairs_table(view.border)
+        _torn(view.border, "border")
     _strayed(view)
     _pairs(view.quality.cluster, build)
 
@@ -201,10 +202,21 @@ def _strayed(view: ClusterView) -> None:
             "Asked anew, these would be led elsewhere. Perhaps the question can be put more clearly, or its answer "
             "belongs to the other cluster."
         )
-        _pairs_table(view.elsewhere)
+        _torn(view.elsewhere, "elsewhere")
 
 
-def _pairs_table(pairs: tuple[BorderPair, ...]) -> None:
+def _torn(pairs: tuple[BorderPair, ...], key: str) -> None:
+    """Questions between two clusters: the first as text, which wraps on a phone, and all as a table."""
+    for one in pairs[:TORN_SHOWN]:
+        st.markdown(
+            f"- **{literal(one.question)}**  \n{one.own:.0%} of the vote here, {one.rival_weight:.0%} for "
+            f"{literal(one.rival_name)} · `{one.pair_id.replace('`', '')}`"
+        )
+    with st.expander(f"All {len(pairs)} as a table", icon=":material/table:", key=f"torn {key}"):
+        _torn_table(pairs)
+
+
+def _torn_table(pairs: tuple[BorderPair, ...]) -> None:
     frame = pd.DataFrame(
         {
             "question": [one.question for one in pairs],

@@ -29,7 +29,7 @@ def draw(build: BuildInfo) -> None:
         if result is not None:
             found[way] = result
     plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
-    with st.grid(len(found), min_column_width=190, border=True):
+    with st.grid(len(found), min_column_width=160, border=True):
         for way, result in found.items():
             with st.container():
                 st.markdown(f"**{way}**")
@@ -37,7 +37,10 @@ def draw(build: BuildInfo) -> None:
                 st.markdown("\n".join(_line(result, number, plain) for number in range(len(result.answers))))
     st.caption("▲ ▼ against the plain search; ● not among its first five.")
     if "Student" not in found:
-        st.caption("This build has no student: `qaserve distill` trains one.")
+        st.caption(
+            "There is no column of a student, a small network taught to do what vote and turn do: this build has no "
+            "student. `qaserve distill` trains one."
+        )
     _table(found)
 
 

@@ -24,6 +24,11 @@ def builds() -> BuildList:
     return client().builds()
 
 
+def may_change() -> bool:
+    """Whether the key of this page lets it change something; else it only asks."""
+    return builds().may_change
+
+
 def live_build() -> BuildInfo | None:
     """The build that answers."""
     return next((build for build in builds().builds if build.live), None)

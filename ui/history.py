@@ -16,6 +16,8 @@ def draw() -> None:
     if isinstance(failed, QaserveError):
         look.failure(failed)
     found = data.builds().builds
+    if not data.may_change():
+        st.caption(":material/lock: This page may only ask: the key for changing is needed to go back to a build.")
     if not found:
         st.info("There is no build yet.", icon=":material/inventory_2:")
     for build in found:
@@ -31,7 +33,7 @@ def _build(build: BuildInfo) -> None:
             f"**{made}**{badge}  \n{build.pairs:,} pairs in {build.clusters:,} clusters · from {sources} · "
             f"`{build.build}`"
         )
-        if not build.live and build.complete:
+        if not build.live and build.complete and data.may_change():
             with st.popover("Go back to it", icon=":material/settings_backup_restore:", width="content"):
                 st.markdown(
                     "Questions will be answered from this build. The present one stays, and you can return to it."

@@ -53,9 +53,10 @@ def _at_work(number: str) -> None:
         done = min(1.0, stage.done / stage.total) if stage.total else 0.0
         of = f"{stage.done:,} of {stage.total:,}" if stage.total else f"{stage.done:,}"
         st.progress(done, text=f"{stage.name} · {of}")
-    st.button(
-        "Stop it", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build stays as it is."
-    )
+    if data.may_change():
+        st.button(
+            "Stop it", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build stays as it is."
+        )
 
 
 def _ended(job: Job, offer: Callable[[bool], None]) -> None:

@@ -18,11 +18,21 @@ STYLE = """
   div[data-testid="stMarkdownContainer"] h3,
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
+  span[data-testid="stHeaderActionElements"] { display: none; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
   .st-key-examples button, .st-key-examples button * { text-align: left; justify-content: flex-start; }
   div[data-testid="stImage"] img { border-radius: .5rem; }
   div[class*="st-key-card"] button[data-variant="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
-  @media (max-width: 640px) { .block-container { padding-left: 1rem; padding-right: 1rem; } }
+  .st-key-in_short { background: color-mix(in srgb, var(--st-primary-color, #0d9488) 7%, transparent); }
+  .st-key-phone_reasons, .st-key-phone_whatif { display: none; }
+  div[class*="st-key-picture"] { overflow-x: auto; }
+  div[data-testid="stTable"] td p { overflow-wrap: normal; white-space: nowrap; }
+  div[data-testid="stTable"] td:first-child p { min-width: 13rem; white-space: normal; }
+  @media (max-width: 640px) {
+    .block-container { padding-left: 1rem; padding-right: 1rem; }
+    .st-key-phone_reasons, .st-key-phone_whatif { display: flex; }
+    div[class*="st-key-picture"] div[data-testid="stImage"] img { min-width: 34rem; }
+  }
 </style>
 """
 FOCUS = """
@@ -64,8 +74,19 @@ def failure(error: QaserveError) -> None:
             if st.button("Try again", icon=":material/refresh:", type="primary"):
                 st.cache_data.clear()
                 st.rerun()
-            if not gone and any(state.get(name) for name in state.OPTIONS):
+            if not gone and any(state.get(name) is not None for name in state.OPTIONS):
                 st.button("Ask as the build says", icon=":material/restart_alt:", on_click=state.clear_options)
+
+
+def asks_only(what: str) -> None:
+    """Say that the key of this page is for asking only. `what`: what it is needed for here."""
+    with st.container(border=True):
+        st.markdown("## :material/lock: This page may ask, but not change anything")
+        st.markdown(f"{what} Whoever runs this page can let it: start it with the key for changing.")
+        st.caption(
+            "That is QASERVE_WRITE_KEY of the API; docker-compose.yml calls it PAGE_KEY. "
+            "The page asks nobody for a key, so whoever reaches it may then change things too."
+        )
 
 
 def nothing_loaded() -> None:

@@ -10,6 +10,21 @@ from ui import data, look
 from ui.markdown import literal, safe
 
 FINDINGS_SHOWN = 3
+LONG = 300
+"""A finding of more characters lists many figures; it comes after those that say one thing."""
+PARTS = "; "
+WORDS = """
+- **MRR**, mean reciprocal rank: 1 where the right answer always comes first, 0.5 where it comes second, and so on.
+- **+0.043 (+0.024 … +0.063)**: a difference, and where it lies with 95% certainty. If 0 lies between, it is called *no
+  difference*.
+- **cosine**, similarity: 1 is the same direction, 0 has nothing in common.
+- **minilm**, **mpnet**: two language models that turn texts into vectors of D = 384 and 768 numbers.
+- **raw answers**, **raw questions**: a plain search among the answers, or among the known questions.
+- **BM25**: a search by common words alone.
+- **W**: the turn that a cluster has learned. *Seed W* is as first proposed, *anchored W* as qaserve has it.
+- **τ**, temperature: how much similarity decides in the vote. **β**: how much common words count.
+- **splits**: how often other questions were kept apart and everything measured anew.
+"""
 PICTURE = 900
 JUDGEMENTS = 1_000
 ABOUT = {
@@ -42,14 +57,25 @@ def _experiments() -> None:
     if not found.reports:
         _nothing()
         return
-    titles = {one.name: one.title for one in found.reports}
-    name = st.segmented_control(
-        "Experiment", titles, format_func=titles.__getitem__, key="report", required=True, default=next(iter(titles))
+    titles = {one.name: one.title.partition(":")[0] for one in found.reports}
+    first = next(iter(titles))
+
+    name = st.pills(
+        "Experiment",
+        titles,
+        format_func=titles.__getitem__,
+        key="report",
+        required=True,
+        default=first,
+        bind="query-params",
     )
-    _report(data.report(name or next(iter(titles))))
+    _report(data.report(name or first))
 
 
 def _feedback() -> None:
+    if not data.may_change():
+        look.asks_only("What people said of answers shows what they asked, so it is not for everybody.")
+        return
     found = data.client().feedback(JUDGEMENTS).feedback
     if not found:
         st.info(
@@ -89,22 +115,35 @@ def _report(view: ReportView) -> None:
     st.markdown(f"## {literal(view.title)}")
     if view.name in ABOUT:
         st.markdown(ABOUT[view.name])
-    for finding in view.findings[:FINDINGS_SHOWN]:
-        st.markdown(f"- {safe(finding)}")
-    rest = view.findings[FINDINGS_SHOWN:]
+    findings = sorted(view.findings, key=lambda finding: len(finding) > LONG)
+    st.markdown("\n".join(map(_finding, findings[:FINDINGS_SHOWN])))
+    with st.expander("What the words mean", icon=":material/menu_book:"):
+        st.markdown(WORDS)
+    rest = findings[FINDINGS_SHOWN:]
     if rest:
         with st.expander(f"{len(rest)} more findings", icon=":material/format_list_bulleted:"):
-            st.markdown("\n".join(f"- {safe(finding)}" for finding in rest))
-    for picture in view.pictures:
-        with st.container(width=PICTURE):
+            st.markdown("\n".join(map(_finding, rest)))
+    for number, picture in enumerate(view.pictures):
+        with st.container(width=PICTURE, key=f"picture{number}"):
             st.image(b64decode(picture.png), caption=picture.title, width="stretch")
     if view.tables:
         st.markdown("## Tables")
     for number, table in enumerate(view.tables):
         with st.expander(literal(table.title), expanded=number == 0):
-            st.dataframe(_frame(table), hide_index=True, height="content")
+            st.table(_frame(table), hide_index=True)
     st.caption(f"Measured on {view.date} on {literal(view.measured_on)} by `{view.command.replace('`', '')}`")
 
 
 def _frame(table: ReportTable) -> pd.DataFrame:
-    return pd.DataFrame(list(table.rows), columns=list(table.columns))
+    rows = [[literal(str(cell)) for cell in row] for row in table.rows]
+    return pd.DataFrame(rows, columns=[literal(column) for column in table.columns])
+
+
+def _finding(finding: str) -> str:
+    """A finding as an item of a list; one that lists many figures has them below it."""
+    said, *parts = finding.split(PARTS)
+    if len(finding) <= LONG or not parts:
+        return f"- {safe(finding)}"
+    head, colon, first = said.rpartition(": ")
+    items = [first if colon else said, *parts]
+    return "\n".join([f"- {safe(head or said)}:", *(f"    - {safe(item)}" for item in items)])

@@ -88,13 +88,16 @@ def _tools(build: BuildInfo) -> None:
         label = f"Filters ({count})" if count else "Filters"
         filters = st.popover(label, icon=":material/filter_list:", on_change="rerun", key="filters")
         changed = any(state.get(name) is not None for name in ("routing", "projection"))
-        options = st.popover("Options (changed)" if changed else "Options", icon=":material/tune:")
+        label = "Options (changed)" if changed else "Options"
+        options = st.popover(label, icon=":material/tune:", on_change="rerun", key="options")
         st.caption(f"{build.pairs:,} question/answer pairs · corpus {literal(build.corpus)}", width="content")
-    if filters.open or count:
+    # Only while they are open: a widget that the browser first meets later than it was set shows its own default.
+    if filters.open:
         with filters:
             _filters(build)
-    with options:
-        _options()
+    if options.open:
+        with options:
+            _options()
     if count:
         _active_filters()
 
@@ -107,7 +110,14 @@ def _filters(build: BuildInfo) -> None:
         names = {_value(name, one.value): f"{_label(name, one.label)} ({one.count:,})" for one in known}
         names |= {value: str(value) for value in state.get(name) or [] if value not in names}
         if len(names) > 1:
-            chosen = st.multiselect(label, names, key=state.offer(name, []), format_func=names.__getitem__)
+            chosen = st.multiselect(
+                label,
+                names,
+                key=state.offer(name, []),
+                format_func=names.__getitem__,
+                max_selections=state.MOST_VALUES,
+                select_all=False,
+            )
             state.keep(name, list(chosen))
 
 
@@ -160,8 +170,19 @@ def _options() -> None:
 
 
 def _welcome(build: BuildInfo) -> None:
+    examples(build)
+    st.space("small")
+    st.markdown("## How an answer is found")
+    for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f":material/{icon}: **{title}**")
+            st.caption(text)
+
+
+def examples(build: BuildInfo) -> None:
+    """Questions to begin with, and the focus in the box."""
     st.markdown("## Ask in your own words, or try one of these")
-    with st.container(gap="xsmall", key="examples"):
+    with st.container(gap=None, key="examples"):
         for number, example in enumerate(data.example_questions(build.build)):
             st.button(
                 literal(example),
@@ -171,12 +192,6 @@ def _welcome(build: BuildInfo) -> None:
                 on_click=state.put,
                 args=("q", example),
             )
-    st.space("small")
-    st.markdown("## How an answer is found")
-    for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.markdown(f":material/{icon}: **{title}**")
-            st.caption(text)
     st.html(look.FOCUS, unsafe_allow_javascript=True)
 
 
@@ -187,6 +202,7 @@ def _found(result: AskResult) -> None:
     found, reasons = st.columns([2, 1], gap="large")
     with found:
         _verdict(result)
+        _short_reasons(result)
         filters = {name: list(getattr(result.trace.filters, name)) for name in cards.CHIPS}
         for answer in result.answers:
             cards.card(answer, result, filters)
@@ -218,8 +234,29 @@ def _badge(sure: Confidence) -> str:
     return f":{colour}-badge[{words} · {value:.0%}]"
 
 
+def _short_reasons(result: AskResult) -> None:
+    """One line of reasons, where the box of reasons comes after all the cards: on a phone."""
+    if not result.trace.clusters:
+        return
+    with st.container(key="phone_reasons", gap="xsmall"):
+        vote = result.trace.clusters[0]
+        st.markdown(f"Why? **{look.percent(vote.weight)}** of the vote went to **{literal(vote.name)}**.")
+        _way_to_why()
+
+
+def _way_to_why() -> None:
+    st.page_link(
+        st.session_state["pages"]["why"],
+        label="See every step",
+        icon=":material/account_tree:",
+        query_params=state.address(),
+    )
+
+
 def _reasons(result: AskResult) -> None:
     trace = result.trace
+    if not trace.clusters:
+        return
     with st.container(border=True, key="reasons"):
         st.markdown("## Why these answers")
         if trace.hits:
@@ -231,10 +268,5 @@ def _reasons(result: AskResult) -> None:
         st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
         for vote in trace.clusters[:VOTES_SHOWN]:
             st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
-        st.page_link(
-            st.session_state["pages"]["why"],
-            label="See every step",
-            icon=":material/account_tree:",
-            query_params=state.address(),
-        )
+        _way_to_why()
         st.caption(f"Answered in {trace.timings_ms.total:.0f} ms")

@@ -14,15 +14,21 @@ import streamlit as st
 from qaserve.records import AskRequest, Filters
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
-OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight")
+OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight", "priors")
 """What can be changed to see what would happen; unset, the build says."""
 DEFAULT_TOP_K = 5
+MOST_VALUES = 20
+"""Of one field, to filter by: more would fill the page."""
 STALE_SECONDS = 3.0
 
 
 class _Field(NamedTuple):
     read: Callable[[str], Any]
     several: bool = False
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"true": True, "false": False}[text]
 
 
 _FIELDS = {
@@ -34,6 +40,7 @@ _FIELDS = {
     "final_temperature": _Field(float),
     "hits": _Field(int),
     "lexical_weight": _Field(float),
+    "priors": _Field(_yes_or_no),
     **{name: _Field(str, several=True) for name in FILTERS if name != "cluster"},
     "cluster": _Field(int, several=True),
 }
@@ -109,9 +116,9 @@ def offer(name: str, default: Any = None) -> str:
 
 
 def add_filter(name: str, value: Any) -> None:
-    """Only show pairs with this value, too."""
+    """Only show pairs with this value, too; no more than `MOST_VALUES`."""
     values = list(get(name) or [])
-    if value not in values:
+    if value not in values and len(values) < MOST_VALUES:
         put(name, [*values, value])
 
 
@@ -170,6 +177,8 @@ def _before() -> dict[str, list[str]]:
 def _texts(value: Any) -> list[str]:
     if value is None:
         return []
+    if isinstance(value, bool):
+        return [str(value).lower()]
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
@@ -177,6 +186,6 @@ def _parsed(field: _Field, texts: list[str]) -> Any:
     """The value of an address; what cannot be read, for somebody typed it, is as if it were not there."""
     try:
         values = [field.read(text) for text in texts]
-    except ValueError:
+    except (ValueError, KeyError):
         return None
-    return values if field.several else next(iter(values), None)
+    return values[:MOST_VALUES] if field.several else next(iter(values), None)

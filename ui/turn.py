@@ -11,7 +11,7 @@ from qaserve.text import shorten
 from ui import charts, look
 from ui.markdown import literal
 
-WORDS_SHOWN = 8
+WORDS_SHOWN = 4
 KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a known question like yours voted, but its answer is farther than those shown",
@@ -55,7 +55,7 @@ def turn(result: AskResult) -> None:
         st.metric(
             "Rank, plain → here",
             f"{_rank(first.raw_rank)} → {first.rank}",
-            help="Where a plain search has the first answer, and where it is here.",
+            help="Where a plain search has the first answer, and where it is here. Far: not among those it looked at.",
             border=True,
             height="stretch",
         )
@@ -63,7 +63,7 @@ def turn(result: AskResult) -> None:
 
 
 def _rank(rank: int | None) -> str:
-    return "100+" if rank is None else str(rank)
+    return "far" if rank is None else str(rank)
 
 
 def _moves(result: AskResult) -> None:

@@ -78,12 +78,24 @@ def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
 
 def _likeness_words(trace: Trace) -> str:
     first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.temperature)
-    return (
+    text = (
         f"Your question was compared with every known one; the {len(trace.hits)} most similar vote. The first is "
         f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
         f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
         f"τ = {trace.temperature:g} means."
     )
+    if _weighed(trace):
+        text += (
+            " Each also counts by its importance, its *prior*: 1 is usual, 2 counts double."
+            if trace.priors
+            else " Their importance, the *prior*, is left out: all count alike."
+        )
+    return text
+
+
+def _weighed(trace: Trace) -> bool:
+    """Whether the known questions have priors that differ from none."""
+    return any(hit.prior != 1 for hit in trace.hits)
 
 
 def _hits_table(trace: Trace) -> None:
@@ -92,11 +104,12 @@ def _hits_table(trace: Trace) -> None:
         {
             "known question": [hit.question for hit in trace.hits],
             "similarity": [hit.similarity for hit in trace.hits],
+            **({"prior": [hit.prior for hit in trace.hits]} if _weighed(trace) else {}),
             "share": [hit.probability for hit in trace.hits],
             "votes for": [called.get(hit.cluster, "") for hit in trace.hits],
         }
     )
-    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", share=charts.PERCENT)
+    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", prior="%.2f", share=charts.PERCENT)
 
 
 def flow(trace: Trace) -> None:
@@ -144,7 +157,7 @@ def _flow_words(trace: Trace) -> str:
 
 
 def _flow_chart(trace: Trace) -> None:
-    shown = [vote.cluster for vote in trace.clusters[:CLUSTERS_SHOWN]]
+    shown = [vote.cluster for vote in trace.clusters if vote.hits][:CLUSTERS_SHOWN]
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     called = names(trace)
     left = [(shorten(hit.question, 120), _alike(hit), [hit]) for hit in trace.hits[:HITS_SHOWN]]

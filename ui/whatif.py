@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from qaserve.records import AskResult
+from qaserve.records import AskResult, BuildInfo, Hit, Trace
 from ui import charts, look, state
 from ui.markdown import literal
 from ui.search import PROJECTIONS, ROUTINGS
@@ -15,10 +15,28 @@ FINAL_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 HITS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 DEFAULT_FINAL = 0.1
+UNIFORM = "uniform"
+IMPORTANCE = {
+    "entropy": "those count more whose own vote is undecided",
+    "fisher-empirical": "those count more that would change the vote most",
+    "fisher-expected": "those count more that could change the vote most",
+    "token": "those count more whose words surprise the language model",
+    "norm": "those count more whose vector is longer than others",
+    "dropout": "those count more whose vector is unsteady",
+    "combined": "those count more whose vote is undecided, or whose words surprise the language model",
+}
+"""What the importances of `qaserve fit --prior` mean, in plain words."""
+SHIFT = 0.0005
+"""A share of the vote that moves by less is as it was."""
 
 
-def controls(usual: AskResult) -> None:
-    """The controls, in the bar at the side. `usual`: the answer as the build says, whose options are their defaults."""
+def controls(usual: AskResult, build: BuildInfo) -> None:
+    """The controls, in the bar at the side.
+
+    Args:
+        usual: The answer as the build says, whose options are their defaults.
+        build: The live build.
+    """
     trace = usual.trace
     with st.sidebar:
         st.markdown("## What if …?")
@@ -34,6 +52,7 @@ def controls(usual: AskResult) -> None:
         )
         if now != "centroid":
             _slide("hits", "How many known questions vote?", HITS, len(trace.hits) or HITS[5], "The most similar ones.")
+            _priors(trace, build)
         if now == "question2":
             _slide(
                 "final_temperature",
@@ -59,6 +78,21 @@ def controls(usual: AskResult) -> None:
         )
 
 
+def _priors(trace: Trace, build: BuildInfo) -> None:
+    """Whether known questions weigh by their importance; a build without priors has nothing to switch."""
+    label = "Do important questions count more? (prior)"
+    if build.prior == UNIFORM:
+        st.toggle(label, value=False, disabled=True, key="no_priors")
+        st.caption(
+            "Not in this build: all its known questions count alike. `qaserve fit --prior entropy` makes one where "
+            "they do not."
+        )
+        return
+    about = f"This build weighs its known questions: {IMPORTANCE.get(build.prior or '', 'some count more')}."
+    value = st.toggle(label, key=state.offer("priors", trace.priors), help=about)
+    state.keep("priors", value, trace.priors)
+
+
 def changed() -> bool:
     """Whether anything is asked otherwise than the build says."""
     return any(state.get(name) is not None for name in state.OPTIONS)
@@ -82,12 +116,15 @@ def differences(usual: AskResult, now: AskResult) -> None:
         return
     with st.container(border=True):
         st.markdown("## :material/compare_arrows: What your changes do")
+        if said := _said(usual.trace, now.trace):
+            st.markdown(f"You changed: {said}.")
         before, after = usual.trace.clusters[:1], now.trace.clusters[:1]
         if before and after:
             st.markdown(
                 f"Strongest cluster: {literal(before[0].name)} {look.percent(before[0].weight)} → "
                 f"**{literal(after[0].name)} {look.percent(after[0].weight)}**"
             )
+        _votes(usual.trace.hits, now.trace.hits)
         old = {answer.cluster_id: answer.rank for answer in usual.answers}
         moves = [(old.get(answer.cluster_id), answer) for answer in now.answers]
         gone = len(set(old) - {answer.cluster_id for answer in now.answers})
@@ -105,3 +142,43 @@ def differences(usual: AskResult, now: AskResult) -> None:
             }
         )
         charts.table(frame, "Ranks before and after")
+
+
+def _said(usual: Trace, now: Trace) -> str:
+    """What is asked otherwise, in words."""
+    changes = []
+    if now.routing != usual.routing:
+        changes.append(f"who votes → {ROUTINGS[now.routing].lower()}")
+    if now.projection != usual.projection:
+        changes.append(f"what turns your question → {PROJECTIONS[now.projection].lower()}")
+    changes += [
+        f"{label} {before:g} → {after:g}"
+        for label, before, after in (
+            ("temperature τ", usual.temperature, now.temperature),
+            ("known questions that vote", len(usual.hits), len(now.hits)),
+            ("weight of common words", usual.lexical_weight, now.lexical_weight),
+        )
+        if before != after
+    ]
+    if now.priors != usual.priors:
+        changes.append("the importance of known questions counts" if now.priors else "all known questions count alike")
+    return "; ".join(changes)
+
+
+def _votes(usual: Sequence[Hit], now: Sequence[Hit]) -> None:
+    """Whose share of the vote changed most, among the known questions that vote both times."""
+    before = {hit.id: hit.probability for hit in usual}
+    both = [hit for hit in now if hit.id in before]
+    most = max(both, key=lambda hit: abs(hit.probability - before[hit.id]), default=None)
+    if most is None or abs(most.probability - before[most.id]) < SHIFT:
+        return
+    shift = f"{before[most.id]:.1%} → **{most.probability:.1%}**"
+    st.markdown(f"Share of the vote that changed most: “{literal(most.question)}”, {shift}")
+    frame = pd.DataFrame(
+        {
+            "known question": [hit.question for hit in both],
+            "as the build says": [before[hit.id] for hit in both],
+            "now": [hit.probability for hit in both],
+        }
+    )
+    charts.table(frame, "Shares before and after", **{"as the build says": charts.PERCENT, "now": charts.PERCENT})

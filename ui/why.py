@@ -5,7 +5,7 @@ import streamlit as st
 from qaserve.records import AskResult, BuildInfo
 from ui import atlas, compare, data, look, state, turn, vote, whatif
 from ui.markdown import literal
-from ui.search import question_box
+from ui.search import examples, question_box
 
 
 def draw(build: BuildInfo) -> None:
@@ -16,25 +16,13 @@ def draw(build: BuildInfo) -> None:
     if question_box():
         _story(build)
     else:
-        _examples(build)
+        examples(build)
     state.save()
-
-
-def _examples(build: BuildInfo) -> None:
-    for number, example in enumerate(data.example_questions(build.build)):
-        st.button(
-            literal(example),
-            key=f"example{number}",
-            icon=":material/search:",
-            type="tertiary",
-            on_click=state.put,
-            args=("q", example),
-        )
 
 
 def _story(build: BuildInfo) -> None:
     usual = data.ask(state.request(options=False), build.build)
-    whatif.controls(usual)
+    whatif.controls(usual, build)
     result = data.ask(state.request(), build.build)
     st.page_link(
         st.session_state["pages"]["search"],
@@ -42,7 +30,10 @@ def _story(build: BuildInfo) -> None:
         icon=":material/arrow_back:",
         query_params=state.address(),
     )
+    with st.container(key="phone_whatif"):
+        st.caption("**What if …?** The » on top opens the controls that answer your question otherwise.")
     whatif.differences(usual, result)
+    _in_short(result)
     _steps(result)
     st.divider()
     st.markdown("## The same on a map")
@@ -50,6 +41,29 @@ def _story(build: BuildInfo) -> None:
     st.divider()
     st.markdown("## The same question, answered in other ways")
     compare.draw(build)
+
+
+def _in_short(result: AskResult) -> None:
+    """The whole story in three sentences."""
+    trace = result.trace
+    if not result.answers or not trace.clusters:
+        return
+    strongest, first = trace.clusters[0], result.answers[0]
+    share = look.percent(strongest.weight)
+    who = (
+        f"The **{len(trace.hits)} known questions** most like yours voted, and **{share}** of the vote went to answers "
+        f"about **{literal(strongest.name)}**."
+        if trace.hits
+        else f"Your question is most like those about **{literal(strongest.name)}**, which weighs **{share}**."
+    )
+    moved = {
+        "none": "Your question was compared with the answers as it is.",
+        "student": "A small network turned your question towards answers like these.",
+    }.get(trace.projection, "That turned your question towards answers like these.")
+    with st.container(border=True, key="in_short"):
+        st.markdown(f"**In short.** {who} {moved} The nearest is the one to **“{literal(first.question)}”**.")
+        if result.confidence.abstained:
+            st.markdown("But it is far away: most likely nothing here answers your question.")
 
 
 def _steps(result: AskResult) -> None:

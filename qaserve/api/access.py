@@ -30,6 +30,11 @@ class Access:
         if self._read is not None and not any(_same(given, key) for key in (self._read, self._write)):
             raise _refused()
 
+    def may_write(self, given: Given) -> bool:
+        """Whether the caller may change something."""
+        key = self._write or self._read
+        return key is None or _same(given, key)
+
     async def write(self, given: Given) -> None:
         """Raise AccessError unless the caller may change something, ForbiddenError where it may only ask."""
         if self._write is None:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from qaserve.api.access import Access
+from qaserve.api.access import Access, Given
 from qaserve.bundle import BuildId
 from qaserve.engine import Engine
 from qaserve.records import BuildInfo, BuildList
@@ -13,9 +13,9 @@ def routes(engine: Engine, access: Access) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["builds"])
 
     @router.get("/builds")
-    def builds() -> BuildList:
-        """Every build of the corpus, newest first."""
-        return BuildList(corpus=engine.corpus, builds=tuple(engine.builds()))
+    def builds(given: Given) -> BuildList:
+        """Every build of the corpus, newest first, and whether the caller may make another one live."""
+        return BuildList(corpus=engine.corpus, builds=tuple(engine.builds()), may_change=access.may_write(given))
 
     @router.post("/builds/{build}/activate", dependencies=[Depends(access.write)])
     def activate(build: BuildId) -> BuildInfo:

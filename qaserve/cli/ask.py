@@ -41,6 +41,9 @@ def ask(
     lexical_weight: Annotated[
         float | None, typer.Option(help="β, 0 to 1: how much the words in common count; 0 is off.")
     ] = None,
+    priors: Annotated[
+        bool | None, typer.Option(help="Whether the priors of known questions count in the vote.", show_default=False)
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,6 +67,7 @@ def ask(
         temperature=temperature,
         hits=hits,
         lexical_weight=lexical_weight,
+        priors=priors,
         filters=_filters(only or []),
     )
     result = _answer(request, get_settings())

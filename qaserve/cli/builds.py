@@ -72,15 +72,12 @@ def prune(
     """Delete old builds, never the live one. Example: qaserve builds prune --keep 1."""
     from qaserve import builds
     from qaserve.store import open_store
-    from qaserve.store_connection import corpus_lock
 
     settings = get_settings()
     say_data_folder(settings)
     with open_store(settings.store, "qaserve builds prune") as store:
         corpus = corpus_to_ask(settings, store)
-        place = settings.store.models_dir
-        with corpus_lock(place, corpus, f"prune of corpus {corpus}", settings.store.lock_wait):
-            gone = builds.prune(store, place, corpus, keep)
+        gone = builds.prune(store, settings.store.models_dir, corpus, keep, settings.store.lock_wait)
     print(
         json.dumps({"corpus": corpus, "deleted": gone})
         if as_json
@@ -112,5 +109,5 @@ def _activate(settings: Settings, build: str) -> str:
             return client.activate(build).corpus
     with open_store(settings.store, "qaserve builds activate") as store:
         corpus = corpus_to_ask(settings, store)
-        builds.activate(store, settings.store.models_dir, corpus, build)
+        builds.activate(store, settings.store.models_dir, corpus, build, settings.store.lock_wait)
     return corpus

@@ -11,6 +11,8 @@ from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ingest.build import Ingest
     from ingest.builder import Builder
     from ingest.report import IngestReport
@@ -48,6 +50,9 @@ Clusters keep their numbers and names: a new pair joins the nearest, and only wh
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
 
+`--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
+how well the build would find, and whether it would be stopped, and exits 0 all the same.
+
 **Examples**
 
     qaserve ingest skills_qa.jsonl
@@ -62,7 +67,8 @@ the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one tha
 REMOVE_HELP = """Take pairs out, and make the rest live.
 
 A pair goes when it meets every kind of condition that is given; of several `--id` or `--source` any one will do. The
-text is gone from every answer at once, and from disk when the builds that held it are pruned.
+text is gone from every answer at once, and from disk when the builds that held it are pruned. `--dry-run` says what
+would go, and what would become of clusters and quality.
 
 **Examples**
 
@@ -121,7 +127,7 @@ def fetch(*, as_json: Json = False) -> None:
     print(json.dumps({"path": str(path)}) if as_json else path)
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; nothing is encoded or measured.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all but write, and say what would be done.")]
 Force = Annotated[bool, typer.Option("--force", help="Go live even if the new build finds less than the live one.")]
 
 
@@ -147,8 +153,15 @@ def ingest(
     with open_store(settings.store, "qaserve ingest") as store:
         corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
-        report = ingesting.run(paths or [], replace=replace, dry_run=dry_run, force=force, re_encode=re_encode)
-    _print_report(report, settings.store.data_dir, as_json=as_json)
+        report = ingesting.run(
+            paths or [],
+            replace=replace,
+            dry_run=dry_run,
+            force=force,
+            re_encode=re_encode,
+            on_plan=_on_plan(settings, as_json=as_json),
+        )
+    _print_report(report, as_json=as_json)
 
 
 @app.command(help=REMOVE_HELP)
@@ -176,8 +189,8 @@ def remove(
     with open_store(settings.store, "qaserve remove") as store:
         corpus = corpus_to_ask(settings, store)
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
-        report = ingesting.remove(selection, dry_run=dry_run, force=force)
-    _print_report(report, settings.store.data_dir, as_json=as_json)
+        report = ingesting.remove(selection, dry_run=dry_run, force=force, on_plan=_on_plan(settings, as_json=as_json))
+    _print_report(report, as_json=as_json)
 
 
 @app.command(help=FIT_HELP)
@@ -293,10 +306,17 @@ def make_builder(
     )
 
 
-def _print_report(report: "IngestReport", data_dir: Path, *, as_json: bool) -> None:
-    from qaserve.cli.report import show_report
+def _on_plan(settings: Settings, *, as_json: bool) -> "Callable[[IngestReport], None] | None":
+    """A person is told what changes before the slow part begins; a program gets one document at the end."""
+    from qaserve.cli.report import show_changes
+
+    return None if as_json else lambda report: show_changes(out, report, settings.store.data_dir)
+
+
+def _print_report(report: "IngestReport", *, as_json: bool) -> None:
+    from qaserve.cli.report import show_outcome
 
     if as_json:
         print(report.model_dump_json(indent=2))
     else:
-        show_report(out, report, data_dir)
+        show_outcome(out, report)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.diff import BuildDiff
-from ingest.outcomes import ClusterChanges, Comparison, GateReport, Regrouping
+from ingest.outcomes import ClusterChanges, Comparison, GateReport, NumberChanges, Numbers, Regrouping
 from ingest.report import IngestReport, ListedPair
 from qaserve.text import shorten
 
@@ -21,27 +21,36 @@ DIM = "dim"
 WARNING = "yellow"
 
 
-def show_report(console: Console, report: IngestReport, data_dir: Path) -> None:
-    """What an ingest did, or would do. `data_dir`: where rejected lines are."""
+def show_changes(console: Console, report: IngestReport, data_dir: Path) -> None:
+    """What an ingest changes, known before anything is encoded. `data_dir`: where rejected lines are."""
     console.print(_counts(report))
     _show_files(console, report)
     for title, pairs in (("+", report.changes.added), ("~", report.changes.updated), ("-", report.changes.removed)):
         _show_pairs(console, title, pairs)
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
+
+
+def show_outcome(console: Console, report: IngestReport) -> None:
+    """What became, or would become, of clusters and quality, and which build is live."""
+    would = report.dry_run
+    if report.cleaned:
+        said = "would be removed" if would else "removed"
+        console.print(f"Left behind by an interrupted ingest, {said}: {', '.join(report.cleaned)}")
     if report.cluster_changes is not None:
-        _show_clusters(console, report.cluster_changes)
+        _show_clusters(console, report.cluster_changes, would=would)
+    if report.numbers is not None:
+        _show_numbers(console, report.numbers)
     if report.gate is not None:
-        _show_gate(console, report.gate)
-    if report.build is not None:
-        console.print(
-            Text(
-                f"Corpus {report.corpus} is live as build {report.build}: {report.pairs:,} pairs in "
-                f"{report.clusters} clusters, encoder {report.encoder}, {report.seconds:.1f} s."
-            )
-        )
-    else:
-        console.print(f"Dry run: nothing was changed. Corpus {report.corpus} would hold {report.pairs:,} pairs.")
+        _show_gate(console, report.gate, would=would)
+    pairs = f"{report.pairs:,} pairs in {report.clusters} clusters"
+    made = f"{pairs}, encoder {report.encoder}, {report.seconds:.1f} s."
+    if not would:
+        console.print(Text(f"Corpus {report.corpus} is live as build {report.build}: {made}"))
+        return
+    stopped = report.gate is not None and report.gate.stops
+    ending = "would stay as it is" if stopped else f"would be live as build {report.build}"
+    console.print(Text(f"Dry run: nothing was changed. Corpus {report.corpus} {ending}; it would hold {made}"))
 
 
 def show_diff(console: Console, diff: BuildDiff) -> None:
@@ -126,15 +135,35 @@ def _show_conflicts(console: Console, report: IngestReport) -> None:
     _show_more(console, len(conflicts) - CONFLICTS_SHOWN, DIM)
 
 
-def _show_clusters(console: Console, changes: ClusterChanges) -> None:
+def _show_clusters(console: Console, changes: ClusterChanges, *, would: bool) -> None:
     drift = "; ".join(changes.drift.reasons) if changes.drift is not None else ""
     if changes.recommended:
         console.print(Text(f"The pairs have drifted ({drift}): `qaserve fit` makes the clusters anew.", style=WARNING))
     elif changes.reclustered:
-        console.print(f"Clusters made anew{f' ({drift})' if drift else ''}: {changes.moved:,} pairs moved.")
+        made, moved = ("would be made", "would move") if would else ("made", "moved")
+        console.print(f"Clusters {made} anew{f' ({drift})' if drift else ''}: {changes.moved:,} pairs {moved}.")
     else:
-        console.print("Clusters kept: what is new joined the nearest.")
+        kept, joined = ("would be kept", "would join") if would else ("kept", "joined")
+        console.print(f"Clusters {kept}: what is new {joined} the nearest.")
     _show_regrouping(console, changes)
+
+
+def _show_numbers(console: Console, numbers: NumberChanges) -> None:
+    said = "chosen on these pairs" if numbers.chosen else "those of before" if numbers.live else "the plain ones"
+    before = {} if numbers.live is None else _said_numbers(numbers.live)
+    shown = [
+        f"{name} {value}" if before.get(name, value) == value else f"{name} {before[name]} → {value}"
+        for name, value in _said_numbers(numbers.new).items()
+    ]
+    console.print(Text(f"Numbers, {said}: {', '.join(shown)}"))
+
+
+def _said_numbers(numbers: Numbers) -> dict[str, str]:
+    chosen = numbers.defaults
+    final = {"τ'": f"{chosen.final_temperature:g}"} if chosen.routing == "question2" else {}
+    threshold = "none" if numbers.threshold is None else f"{numbers.threshold:.3f}"
+    said = {"λ": numbers.anchor, "τ": chosen.temperature, "N": chosen.hits, "β": chosen.lexical_weight}
+    return {name: f"{value:g}" for name, value in said.items()} | final | {"abstains below": threshold}
 
 
 def _show_regrouping(console: Console, changes: Regrouping) -> None:
@@ -151,13 +180,29 @@ def _show_regrouping(console: Console, changes: Regrouping) -> None:
         _show_more(console, len(groups) - NAMES_SHOWN, DIM)
 
 
-def _show_gate(console: Console, gate: GateReport) -> None:
+def _show_gate(console: Console, gate: GateReport, *, would: bool) -> None:
     for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):
         if one is not None:
             style = None if one.passed else WARNING
-            console.print(Text(f"MRR {_change(one)} over {one.questions:,} {name}", style=style or ""))
+            hits = f"Hit@3 {one.live.hit3:.3f} → {one.new.hit3:.3f}"
+            console.print(Text(f"MRR {_change(one)}, {hits} over {one.questions:,} {name}", style=style or ""))
+            _show_worse(console, one)
     if gate.forced:
-        console.print(Text("It finds less than the live build did; --force made it live.", style=WARNING))
+        ending = "would make it live" if would else "made it live"
+        console.print(Text(f"It finds less than the live build did; --force {ending}.", style=WARNING))
+    elif gate.stops:
+        console.print(
+            Text("It finds less than the live build: the gate would stop it, and the live build would stay.", WARNING)
+        )
+        console.print(Text("  --force makes it live all the same", style=WARNING))
+
+
+def _show_worse(console: Console, one: Comparison) -> None:
+    if one.passed:
+        return
+    for worse in one.worse[:PAIRS_SHOWN]:
+        ranks = " → ".join("not found" if rank is None else f"{rank:g}" for rank in (worse.before, worse.after))
+        console.print(Text(f"  rank {ranks}: {shorten(worse.question, 70)!r} ({worse.pair_id})", style=DIM))
 
 
 def _change(one: Comparison) -> str:

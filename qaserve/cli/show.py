@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from qaserve.bundle import Manifest
+from qaserve.bundle import UNIFORM, Manifest
 from qaserve.judgements import BadLine, said
 from qaserve.records import Answer, AskResult, BuildInfo, Trace
 from qaserve.text import shorten
@@ -50,7 +50,7 @@ def show_answers(console: Console, result: AskResult) -> None:
 
 def _about(answer: Answer) -> str:
     moved = (
-        "not in the first 100 of a plain search"
+        "not in the first 50 of a plain search"
         if answer.raw_rank is None
         else f"rank {answer.raw_rank} in a plain search"
     )
@@ -75,20 +75,24 @@ def show_trace(console: Console, result: AskResult) -> None:
 
 def _hits(trace: Trace) -> Group:
     names = {vote.cluster: vote.name for vote in trace.clusters}
+    weighed = any(hit.prior != 1 for hit in trace.hits)
+    prior: list[tuple[str, Literal["right"]]] = [("prior", "right")] if weighed else []
     table = _table(
-        ("share", "right"), ("", "left"), ("similarity", "right"), ("known question", None), ("votes for", None)
+        ("share", "right"), ("", "left"), ("similarity", "right"), *prior, ("known question", None), ("votes for", None)
     )
     for hit in trace.hits[:HITS_SHOWN]:
         table.add_row(
             f"{hit.probability:.3f}",
             _bar(hit.probability, trace.hits[0].probability),
             f"{hit.similarity:.3f}",
+            *([f"{hit.prior:.2f}"] if weighed else []),
             Text(shorten(hit.question, 200)),
             Text(f"{hit.cluster} {names.get(hit.cluster, '')}", style="cyan"),
         )
     rest = trace.hits[HITS_SHOWN:]
     more = f"   and {len(rest)} more, {sum(hit.probability for hit in rest):.3f} together" if rest else ""
-    title = f"1. {len(trace.hits)} known questions are most like yours (temperature {trace.temperature:g})"
+    how = f"temperature {trace.temperature:g}{'' if trace.priors else ', priors left out'}"
+    title = f"1. {len(trace.hits)} known questions are most like yours ({how})"
     return Group(Text(title, style="bold"), table, Text(more, style=DIM))
 
 
@@ -215,7 +219,7 @@ def show_fit(console: Console, manifest: Manifest) -> None:
         f"  λ {manifest.anchor:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
         f"β {numbers.lexical_weight:g}"
     )
-    if manifest.prior != "uniform":
+    if manifest.prior != UNIFORM:
         console.print(f"  pairs are weighed by their importance: {manifest.prior}")
     if manifest.feedback is not None:
         extra = manifest.feedback

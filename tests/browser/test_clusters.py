@@ -32,7 +32,11 @@ def test_results_are_sentences_plots_and_tables(service, tab):
     if not reports:
         expect(tab.get_by_text("No reports here")).to_be_visible()
         return
-    tab.get_by_role("radio", name=reports[-1]["title"]).click()
+    tab.get_by_role("radio", name=reports[-1]["title"].partition(":")[0]).click()
     report = httpx.get(f"{service.api}/v1/reports/{reports[-1]['name']}", timeout=60).json()
     expect(tab.get_by_text("Measured on").first).to_be_visible()
-    expect(tab.locator("[data-testid=stMain] img[src*=media]")).to_have_count(len(report["pictures"]))
+    pictures = tab.locator("[data-testid=stMain] img[src*=media]")
+    expect(pictures).to_have_count(len(report["pictures"]))
+    tab.wait_for_url("**report=*")
+    tab.goto(tab.url)
+    expect(tab.get_by_role("heading", name=reports[-1]["title"])).to_be_visible()

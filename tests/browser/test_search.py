@@ -71,6 +71,24 @@ def test_filters_show_how_many_pairs_have_a_value(service, ask, tab):
     expect(tab.get_by_text(f"{first['label']} ({first['count']:,})").first).to_be_visible()
 
 
+def test_filters_and_options_of_an_address_are_shown_when_they_are_opened_and_stay(service, ask, tab):
+    ask(QUESTION)
+    tab.locator(".st-key-card1 button[data-variant=pills]").first.click()
+    tab.wait_for_url("**related_skills=*")
+    address = f"{tab.url}&top_k=3"
+    tab.goto(address)
+    tab.get_by_role("button", name="Filters (1)").click()
+    expect(tab.get_by_label("Skill").locator("xpath=ancestor::*[@data-testid='stMultiSelect']")).to_contain_text("(")
+    tab.keyboard.press("Escape")
+    tab.get_by_role("button", name="Options", exact=True).click()
+    slider = tab.locator("[data-testid=stPopoverBody] [data-testid=stSlider]")
+    expect(slider.get_by_text("3", exact=True).first).to_be_visible()
+    tab.keyboard.press("Escape")
+    tab.get_by_role("button", name="Filters (1)").click()
+    expect(tab.get_by_text("Filters (1)")).to_be_visible()
+    assert tab.url == address
+
+
 def test_a_question_about_something_else_is_told_so(service, ask, tab):
     ask("How do I bake sourdough bread with a thick crust?")
     expect(tab.get_by_text("No answer here")).to_be_visible()

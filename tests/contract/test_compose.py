@@ -15,7 +15,8 @@ from qaserve.client import Client
 from qaserve.settings import Settings, setting_names
 
 ROOT = Path(__file__).parents[2]
-PLACEHOLDER = re.compile(r"\$\{(\w+)(?::[?-]([^}]*))?\}")
+PLACEHOLDER = re.compile(r"\$\{(\w+)(?::[?-]([^${}]*))?\}")
+PAGE_KEY = re.compile(r"\$\{PAGE_KEY:-(.*)\}")
 NODES = ["qdrant", "qdrant-2", "qdrant-3"]
 OURS = ["api", "page"]
 HARDENED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
@@ -30,11 +31,12 @@ def compose():
 def settings_of(compose, monkeypatch):
     """The settings of a service, with keys that differ, and everything else as it is unless told otherwise."""
 
-    def read(name):
+    def read(name, page_key=""):
         with monkeypatch.context() as patch:
             patch.delenv("QASERVE_ALLOWED_HOSTS")
             for variable, value in compose["services"][name]["environment"].items():
-                filled = PLACEHOLDER.sub(lambda found: f"a {found[1]}" if "set " in found[2] else found[2], value)
+                chosen = PAGE_KEY.sub(lambda found: page_key or found[1], value)
+                filled = PLACEHOLDER.sub(lambda found: f"a {found[1]}" if "set " in found[2] else found[2], chosen)
                 patch.setenv(variable, filled)
             return Settings()
 
@@ -75,7 +77,7 @@ def test_keys_come_from_the_environment_and_must_be_there(compose):
     for service in compose["services"].values():
         for variable, value in service["environment"].items():
             if variable.endswith("_KEY"):
-                found = PLACEHOLDER.fullmatch(value)
+                found = PLACEHOLDER.fullmatch(PAGE_KEY.sub(r"\1", value))
                 assert found
                 assert ":?" in value
                 assert found[1] in setting_names()
@@ -91,10 +93,14 @@ def test_the_environment_is_accepted_by_settings(compose, settings_of, name):
     assert f"127.0.0.1:{port}/" in service["healthcheck"]["test"][-1]
 
 
-def test_the_api_has_two_keys_and_the_page_the_lesser_one(settings_of):
+def test_the_api_has_two_keys_and_the_page_the_lesser_one_unless_it_is_given_another(compose, settings_of):
     api, page = settings_of("api").server, settings_of("page").server
     assert api.api_key != api.write_key
     assert (page.api_key, page.write_key) == (api.api_key, None)
+    trusted = settings_of("page", page_key=api.write_key.get_secret_value()).server
+    assert (trusted.api_key, trusted.write_key) == (api.write_key, None)
+    named = [name for name, service in compose["services"].items() if "PAGE_KEY" in str(service)]
+    assert named == ["page"]
 
 
 def test_the_page_finds_the_api_and_is_let_in(settings_of):

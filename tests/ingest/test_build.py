@@ -123,19 +123,6 @@ def test_files_are_added_unless_they_replace(store, encoder, make_ingest, write_
     assert {row.stored.pair.cluster_id for row in store.scroll("things", store.live("things"))} == {"make_steel"}
 
 
-def test_a_dry_run_says_the_same_and_does_nothing(store, encoder, make_ingest, write_rows, rows, models):
-    make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
-    before, encoder.encoded = snapshot(store), []
-    path = write_rows(rows(["wine", "steel"]), "other.jsonl")
-    planned = make_ingest(store, encoder).run([path], replace=True, dry_run=True)
-    assert planned.build is None
-    assert encoder.encoded == []
-    assert snapshot(store) == before
-    done = make_ingest(store, encoder).run([path], replace=True)
-    for field in ("read", "added", "updated", "unchanged", "removed", "repeats", "conflicts", "pairs"):
-        assert getattr(planned, field) == getattr(done, field)
-
-
 def test_bad_rows_are_reported_and_the_rest_lives(memory, encoder, make_ingest, tmp_path, rows):
     path = tmp_path / "mixed.jsonl"
     path.write_text("\n".join([json.dumps(rows()[0]), "{broken", json.dumps({"question": "q"}), json.dumps(rows()[1])]))
@@ -395,15 +382,6 @@ def test_a_long_edit_is_cut(memory, encoder, make_ingest, write_rows, rows):
     report = make_ingest(memory, encoder).run([write_rows(edited)])
     assert len(report.edits[0].after) == 400
     assert report.edits[0].after.endswith("…")
-
-
-def test_a_dry_run_counts_the_texts_that_would_be_encoded(memory, encoder, make_ingest, write_rows, rows):
-    make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
-    more = write_rows(rows(["bread", "wine"]))
-    planned = make_ingest(memory, encoder).run([more], dry_run=True)
-    done = make_ingest(memory, encoder).run([more])
-    assert planned.encoded == done.encoded == 8
-    assert (planned.changes, planned.edits, planned.files) == (done.changes, done.edits, done.files)
 
 
 # Another encoder

@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.cluster import MiniBatchKMeans
 
+import ingest.labels
 from ingest.clusters import describe_changes, make_clusters
 from ingest.corpus import Corpus, LiveBuild
 from ingest.drift import CHANGED_DRIFT, centroids, clustering_of, measure_drift
@@ -235,6 +237,29 @@ def test_a_few_far_answers_are_no_drift(first, live, place, fit):
 
 
 # Regrouping
+
+
+@pytest.mark.parametrize("live_or_none", [True, False])
+def test_many_answers_are_clustered_in_batches_with_and_without_live_clusters_and_alike_each_time(
+    first, live, place, fit, monkeypatch, live_or_none
+):
+    corpus = joined(first, corpus_of(np.concatenate([place(axis, 12) for axis in (6, 7, 8)]), start=200))
+    base = live if live_or_none else None
+    by_all = make_clusters(corpus, base, fit, anew=True)
+    made = []
+
+    class Batches(MiniBatchKMeans):
+        def fit(self, rows):
+            made.append((self.init if isinstance(self.init, str) else "means", rows.dtype.name))
+            return super().fit(rows)
+
+    monkeypatch.setattr(ingest.labels, "MANY", 10)
+    monkeypatch.setattr(ingest.labels, "MiniBatchKMeans", Batches)
+    found, again = (make_clusters(corpus, base, fit, anew=True) for _ in range(2))
+    assert made == [("means" if live_or_none else "k-means++", "float32")] * 2
+    np.testing.assert_array_equal(found.labels, again.labels)
+    assert (np.bincount(found.labels, minlength=found.count) > 0).all(), "no cluster is empty"
+    assert found.made.inertia < 1.5 * by_all.made.inertia
 
 
 def grouping(*labels):

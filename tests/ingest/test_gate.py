@@ -149,12 +149,6 @@ def test_a_broken_live_bundle_cannot_be_compared_with(ingest, write_rows, many, 
     assert ingest([write_rows(rows(["amber"]), "more.jsonl")]).gate is None
 
 
-def test_a_dry_run_measures_nothing(ingest, write_rows, many, shuffled):
-    ingest([write_rows(many)])
-    report = ingest([write_rows(shuffled)], dry_run=True)
-    assert (report.gate, report.metrics, report.build) == (None, {}, None)
-
-
 def test_a_fit_passes_the_gate_too(memory, encoder, make_builder, ingest, write_rows, many):
     before = ingest([write_rows(many)])
     builder = make_builder(memory, encoder, anchor=3.0)

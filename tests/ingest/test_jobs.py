@@ -110,6 +110,54 @@ def test_a_dry_run_changes_nothing_and_replace_replaces(start, gate, memory, row
     assert (report.removed, report.pairs, memory.live("things")) == (20, 4, report.build)
 
 
+def test_a_dry_run_is_a_job_like_another_and_tells_at_once_what_changes(start, gate, memory, rows):
+    gate.open.set()
+    jobs = start()
+    build = ended(jobs, submit(jobs, rows())).report.build
+    gate.open.clear()
+    gate.reached.clear()
+    job = submit(jobs, rows(["bread", "amber"]), dry_run=True)
+    assert gate.reached.wait(SECONDS)
+    running = jobs.get(job.id)
+    assert (running.state, running.report) == ("running", None)
+    assert (running.planned.added, running.planned.unchanged, running.planned.changes.added) == (4, 4, ())
+    assert [stage.name for stage in running.stages][-1] == "Encoding (texts)"
+    assert jobs.listed().jobs[0].planned is None
+    gate.open.set()
+    job = ended(jobs, job)
+    assert (job.state, job.planned) == ("done", None)
+    assert {"Clustering (answers)", "Measuring (sets of questions)"} <= {stage.name for stage in job.stages}
+    assert (job.report.cluster_changes is not None, job.report.gate.stops) == (True, False)
+    assert [info.build for info in memory.builds("things")] == [build]
+    done = ended(jobs, submit(jobs, rows(["bread", "amber"]))).report
+    told_apart = {"dry_run", "seconds", "stages"}
+    assert job.report.model_dump(exclude=told_apart) == done.model_dump(exclude=told_apart)
+
+
+def test_a_dry_run_that_the_gate_would_stop_is_done_and_can_be_cancelled(start, gate, memory, rows):
+    gate.open.set()
+    jobs = start()
+    many = rows([f"thing{number}" for number in range(20)])
+    answers = [row["answer"] for row in many]
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    build = ended(jobs, submit(jobs, many)).report.build
+    foretold = ended(jobs, submit(jobs, mixed, dry_run=True))
+    assert (foretold.state, foretold.report.gate.stops) == ("done", True)
+    stopped = ended(jobs, submit(jobs, mixed))
+    assert (stopped.state, stopped.error.code) == ("failed", "quality_dropped")
+    assert ended(jobs, submit(jobs, mixed, dry_run=True, force=True)).report.gate.forced
+    gate.open.clear()
+    gate.reached.clear()
+    new = [row | {"pair_id": "new", "question": f"new {row['question']}"} for row in many]
+    job = submit(jobs, new, dry_run=True)
+    assert gate.reached.wait(SECONDS)
+    jobs.cancel(job.id)
+    gate.open.set()
+    job = ended(jobs, job)
+    assert (job.state, job.report, job.planned) == ("cancelled", None, None)
+    assert memory.live("things") == build
+
+
 def test_a_job_that_fails_says_why_and_the_next_one_runs(start, gate, rows, tmp_path):
     gate.open.set()
     jobs = start()

@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import FakeEncoder
 
 from ingest.builder import Builder
-from qaserve.builds import prune
+from ingest.selection import Selection
+from qaserve.builds import activate, prune
 from qaserve.engine import Engine
-from qaserve.errors import StoreLockedError
+from qaserve.errors import NotFoundError, StoreLockedError
+from qaserve.faults import armed
 from qaserve.records import AskRequest
 from qaserve.settings import StoreSettings
 from qaserve.store import open_store
@@ -88,6 +91,94 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     process.stdout.close()
     with corpus_lock(tmp_path, "things", "third", 0):
         assert json.loads((tmp_path / "things" / ".lock" / "holder.json").read_text())["purpose"] == "third"
+
+
+@contextmanager
+def stopped_before_the_swap(run):
+    """A thread that does this, and waits before the alias changes until the context is left."""
+    there, leave, failures = threading.Event(), threading.Event(), []
+
+    def hook(step):
+        if step == "swap due" and threading.current_thread() is thread:
+            there.set()
+            leave.wait()
+
+    def work():
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+        finally:
+            there.set()
+
+    thread = threading.Thread(target=work)
+    with armed(hook):
+        thread.start()
+        there.wait()
+        try:
+            yield
+        finally:
+            leave.set()
+            thread.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize("change", ["activate", "prune", "remove", "fit"])
+def test_nothing_comes_between_an_ingest_and_its_swap(
+    store, encoder, make_ingest, make_builder, write_rows, rows, tmp_path, change
+):
+    models = tmp_path / "models"
+    first = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).build
+    changes = {
+        "activate": lambda: activate(store, models, "things", first),
+        "prune": lambda: prune(store, models, "things", keep=0),
+        "remove": lambda: make_ingest(store, encoder).remove(Selection(ids=("bread_q0",))),
+        "fit": lambda: make_builder(store, encoder).alone("fit"),
+    }
+    path = write_rows(rows(["steel"]))
+    with stopped_before_the_swap(lambda: make_ingest(store, encoder).run([path])):
+        with pytest.raises(StoreLockedError, match=rf"in use by process {os.getpid()} \(ingest of corpus things\)$"):
+            changes[change]()
+        assert store.live("things") == second
+        assert len(store.builds("things")) == 3
+    assert store.live("things") not in {first, second}
+    changes["activate"]()
+    assert store.live("things") == first
+
+
+def test_an_activation_keeps_an_ingest_out(store, encoder, make_ingest, write_rows, rows, tmp_path):
+    first = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
+    make_ingest(store, encoder).run([write_rows(rows(["wine"]))])
+    with (
+        stopped_before_the_swap(lambda: activate(store, tmp_path / "models", "things", first)),
+        pytest.raises(StoreLockedError, match=r"\(activation in corpus things\)$"),
+    ):
+        make_ingest(store, encoder).run([write_rows(rows(["steel"]))])
+    assert store.live("things") == first
+
+
+def test_an_activation_takes_the_lock_of_a_dead_process_over_and_waits_as_long_as_it_is_told(
+    memory, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    models = tmp_path / "models"
+    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
+    make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(models)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StoreLockedError, match=rf"process {process.pid} \(doomed ingest\), also after 0\.1 s"):
+            activate(memory, models, "things", first, wait=0.1)
+        process.kill()
+    activate(memory, models, "things", first, wait=60)
+    assert memory.live("things") == first
+
+
+def test_no_lock_is_made_for_a_build_that_is_not_there(memory, tmp_path):
+    with pytest.raises(NotFoundError, match="no build"):
+        activate(memory, tmp_path / "models", "things", "0123456789ab")
+    with pytest.raises(NotFoundError, match="no corpus 'things'"):
+        prune(memory, tmp_path / "models", "things", keep=0)
+    assert not (tmp_path / "models").exists()
 
 
 # What is removed is gone

@@ -15,6 +15,7 @@ from qaserve.client import AsyncClient, Client
 from qaserve.errors import ConflictError, StoreWriteError
 from qaserve.replies import IngestOptions, IngestRequest, Job
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
+from qaserve.store_connection import corpus_lock
 
 SECONDS = 60
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -244,8 +245,8 @@ def test_writing_needs_the_write_key(engine, jobs, rows):
             assert http.post(f"/v1/builds/{build}/activate", headers=headers).status_code == status
         assert http.get("/v1/jobs").status_code == 401
         assert http.get("/v1/jobs", headers=reader).status_code == 200
-        assert http.post("/v1/ingest", json={"pairs": rows()}, headers=writer).status_code == 202
         assert http.post(f"/v1/builds/{build}/activate", headers=writer).status_code == 200
+        assert http.post("/v1/ingest", json={"pairs": rows()}, headers=writer).status_code == 202
 
 
 def test_a_caller_that_hangs_up_leaves_nothing(app, serve_app, jobs, tmp_path):
@@ -315,6 +316,17 @@ def test_an_earlier_build_is_made_live_and_answers_at_once(http, engine, rows):
     assert asked() == (first, False)
     assert http.post(f"/v1/builds/{second}/activate").json()["build"] == second
     assert asked() == (second, True)
+
+
+def test_no_build_is_made_live_while_another_process_changes_them(http, engine, rows, tmp_path):
+    first = engine.load().info.build
+    second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
+    with corpus_lock(tmp_path / "models", "things", "ingest of corpus things", 0):
+        reply = http.post(f"/v1/builds/{first}/activate")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_locked")
+        assert "(ingest of corpus things)" in reply.json()["error"]["message"]
+        assert engine.load().info.build == second
+    assert http.post(f"/v1/builds/{first}/activate").status_code == 200
 
 
 def test_a_build_that_cannot_answer_is_not_made_live(

@@ -1,12 +1,10 @@
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.cli import main
 from qaserve.cli.base import app
 from qaserve.settings import ReadSettings, get_settings
 from train.experiments import EXPERIMENTS
@@ -15,27 +13,6 @@ from train.reports import read
 from train.results import page
 
 THINGS = [f"thing{number}" for number in range(12)]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, encoder):
-    """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
-    encoder.identity = encoder.identity.model_copy(update={"id": "minilm"})
-    for module in ("bench", "corpus"):
-        monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
-
-    def execute(*arguments):
-        get_settings.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["qaserve", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return execute
 
 
 @pytest.fixture

@@ -6,33 +6,9 @@ import sys
 import pytest
 
 from qaserve import __version__
-from qaserve.cli import main
 from qaserve.cli.base import app, corpus_named_after
 from qaserve.records import AskResult
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, encoder):
-    """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
-    from qaserve.settings import get_settings
-
-    encoder.identity = encoder.identity.model_copy(update={"id": "minilm"})
-    for module in ("ask", "bench", "corpus", "service"):
-        monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
-
-    def execute(*arguments):
-        get_settings.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["qaserve", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return execute
+from qaserve.store_connection import corpus_lock
 
 
 @pytest.fixture
@@ -60,7 +36,7 @@ def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
     assert "0  texts encoded" in out
     assert "rejected more.jsonl:25: not JSON" in out
     code, out, _ = run("ingest", tmp_path / "more.jsonl", "--replace", "--dry-run")
-    assert "Dry run: nothing was changed" in out or "is live as build" in out
+    assert "Dry run: nothing was changed" in out
 
 
 def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, rows, tmp_path):
@@ -124,6 +100,46 @@ def test_a_build_is_compared_with_the_live_one(run, loaded):
     assert json.loads(out)["unchanged"] == 24
 
 
+def test_a_dry_run_tells_of_changes_clusters_numbers_and_quality(run, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    run("ingest", write_rows(many, "things_qa.jsonl"))
+    live = json.loads(run("builds", "list", "--json")[1])["builds"][0]["build"]
+    path = write_rows(rows(["gold"]), "things_qa.jsonl")
+    code, out, err = run("ingest", path, "--dry-run")
+    assert code == 0
+    assert out.index("4  would be added") < out.index("Clusters would be ") < out.index("Numbers, ")
+    assert out.index("MRR ") < out.index("Dry run: nothing was changed. Corpus things would be live as build ")
+    assert "Hit@3" in out
+    assert "Encoding (texts)" in err
+    assert "Measuring (sets of questions)" in err
+    code, out, _ = run("ingest", path, "--dry-run", "--json")
+    planned = json.loads(out)
+    assert (code, planned["dry_run"], planned["gate"]["stops"]) == (0, True, False)
+    assert [build["build"] for build in json.loads(run("builds", "list", "--json")[1])["builds"]] == [live]
+    done = json.loads(run("ingest", path, "--json")[1])
+    for apart in ("dry_run", "seconds", "stages"):
+        del planned[apart], done[apart]
+    assert planned == done
+
+
+def test_a_dry_run_says_that_the_gate_would_stop_it_and_ends_well(run, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    answers = [row["answer"] for row in many]
+    run("ingest", write_rows(many, "things_qa.jsonl"))
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    path = write_rows(mixed, "things_qa.jsonl")
+    code, out, _ = run("ingest", path, "--dry-run")
+    assert code == 0
+    assert "the gate would stop it" in out
+    assert "Corpus things would stay as it is" in out
+    assert "rank 1 → " in out
+    assert json.loads(run("ingest", path, "--dry-run", "--json")[1])["gate"]["stops"]
+    code, out, _ = run("ingest", path, "--dry-run", "--force")
+    assert code == 0
+    assert "--force would make it live" in out
+    assert "would be live as build" in out
+
+
 def test_a_build_that_finds_less_is_stopped_and_forced(run, write_rows, rows):
     many = rows([f"thing{number}" for number in range(20)])
     answers = [row["answer"] for row in many]
@@ -161,6 +177,21 @@ def test_ask_explains_itself_to_a_person(run, loaded, routing):
     ):
         assert text in out
     assert "Why" not in run("ask", "how to make bread")[1]
+
+
+def test_priors_are_shown_where_there_are_any_and_can_be_left_out(run, loaded):
+    asked = ("ask", "how to make bread")
+    assert "prior" not in run(*asked, "--explain")[1]
+    assert run("fit", "--prior", "entropy")[0] == 0
+    assert " prior " in run(*asked, "--explain")[1]
+    assert "priors left out" in run(*asked, "--no-priors", "--explain")[1]
+    traces = [
+        json.loads(run(*asked, *option, "--json")[1])["trace"] for option in ((), ("--priors",), ("--no-priors",))
+    ]
+    assert [trace["priors"] for trace in traces] == [True, True, False]
+    shares = [[hit["probability"] for hit in trace["hits"]] for trace in traces]
+    assert shares[0] == pytest.approx(shares[1])
+    assert shares[0] != pytest.approx(shares[2])
 
 
 def test_text_from_a_corpus_is_not_markup(run, write_rows, rows):
@@ -233,6 +264,20 @@ def test_builds_can_be_listed_activated_and_pruned(run, loaded, write_rows, rows
     code, _, err = run("builds", "activate", "0123456789ab")
     assert code == 1
     assert "no build '0123456789ab'" in err
+
+
+@pytest.mark.parametrize("command", [("activate",), ("prune", "--keep", "0")])
+def test_builds_are_left_alone_while_somebody_else_changes_them(run, loaded, write_rows, rows, tmp_path, command):
+    first = json.loads(run("builds", "list", "--json")[1])["builds"][0]["build"]
+    run("ingest", write_rows(rows(["gold"])))
+    more = (first,) if command == ("activate",) else ()
+    with corpus_lock(tmp_path / "models", "things", "long ingest of corpus things", 0):
+        code, _, err = run("builds", *command, *more)
+        assert code == 1
+        assert f"in use by process {os.getpid()} (long ingest of corpus things)" in err.replace("\n", " ")
+        assert "QASERVE_LOCK_WAIT" in err
+    assert [build["live"] for build in json.loads(run("builds", "list", "--json")[1])["builds"]] == [True, False]
+    assert run("builds", *command, *more)[0] == 0
 
 
 def test_ask_goes_to_an_api_where_one_is_set(run, engine, serve_app, monkeypatch):

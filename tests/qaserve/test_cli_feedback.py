@@ -1,33 +1,9 @@
 import json
-import sys
 
 import pytest
 
-from qaserve.cli import main
 from qaserve.feedback import FeedbackLog
 from qaserve.replies import Feedback
-from qaserve.settings import get_settings
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, encoder):
-    """Run a command line in this process with the fake encoder; returns exit code, stdout and stderr."""
-    encoder.identity = encoder.identity.model_copy(update={"id": "minilm"})
-    for module in ("corpus", "golden"):
-        monkeypatch.setattr(f"qaserve.cli.{module}.make_encoder", lambda _: encoder)
-
-    def execute(*arguments):
-        get_settings.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["qaserve", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return execute
 
 
 @pytest.fixture

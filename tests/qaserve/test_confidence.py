@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ingest.refit import refit
 from qaserve import bundle as bundles
 from qaserve.calibration import Top, evidence
 from qaserve.engine import Engine
@@ -73,6 +74,18 @@ def test_the_builds_own_options_said_aloud_are_calibrated(calibrated):
     own = calibrated.load().bundle.manifest.defaults
     asked = AskRequest(question=KNOWN, temperature=own.temperature, hits=own.hits, routing=own.routing)
     assert calibrated.ask(asked).confidence.value is not None
+
+
+def test_without_priors_is_another_way_only_where_there_are_priors(calibrated, memory, encoder, make_builder):
+    without = AskRequest(question=KNOWN, priors=False)
+    own = calibrated.ask(AskRequest(question=KNOWN)).confidence
+    assert own.value is not None
+    assert calibrated.ask(without).confidence.value == pytest.approx(own.value), "all are 1: nothing was left out"
+    refit(make_builder(memory, encoder), "entropy")
+    assert calibrated.ask(AskRequest(question=KNOWN)).confidence.value is not None
+    confidence = calibrated.ask(without).confidence
+    assert (confidence.value, confidence.abstained) == (None, False)
+    assert "others" in confidence.reason
 
 
 def test_too_few_pairs_have_no_calibration(engine):

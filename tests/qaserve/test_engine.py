@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ingest.refit import refit
 from qaserve import bundle as bundles
 from qaserve.engine import Engine
 from qaserve.errors import BundleError, EncoderMismatchError, NotFoundError, UsageError
@@ -85,6 +86,53 @@ def test_probabilities_follow_from_similarity_prior_and_temperature(engine):
     assert len(trace.hits) == 7
     expected = softmax([hit.similarity for hit in trace.hits], 0.3, [hit.prior for hit in trace.hits])
     np.testing.assert_allclose([hit.probability for hit in trace.hits], expected, rtol=1e-12)
+
+
+@pytest.fixture
+def weighed(engine, memory, encoder, make_builder):
+    """The same pairs with priors that differ."""
+    refit(make_builder(memory, encoder), "entropy")
+    return engine
+
+
+def shares_of(result):
+    return {hit.id: hit.probability for hit in result.trace.hits}
+
+
+@pytest.mark.parametrize("routing", ["question", "question2"])
+@pytest.mark.parametrize("projection", ["cluster", "pair"])
+@pytest.mark.parametrize("priors", [None, True, False])
+def test_priors_count_in_the_vote_unless_they_are_left_out(weighed, routing, projection, priors):
+    result = weighed.ask(AskRequest(question=QUESTION, routing=routing, projection=projection, priors=priors, top_k=6))
+    trace = result.trace
+    similarities, weights = ([getattr(hit, name) for hit in trace.hits] for name in ("similarity", "prior"))
+    assert len(set(weights)) > 1, "what is stored is shown either way"
+    assert trace.priors is (priors is not False)
+    counted = np.array(weights) if trace.priors else 1
+    powers = counted * np.exp(np.array(similarities) / trace.temperature)
+    np.testing.assert_allclose([hit.probability for hit in trace.hits], powers / powers.sum(), rtol=1e-9)
+    assert [answer.cluster_id for answer in result.answers] == [intent for intent, _ in recompute(weighed, result)]
+
+
+def test_leaving_priors_out_changes_nothing_where_there_are_none(engine):
+    with_them, without = (engine.ask(AskRequest(question=QUESTION, priors=priors)) for priors in (True, False))
+    assert [answer.id for answer in without.answers] == [answer.id for answer in with_them.answers]
+    assert shares_of(without) == pytest.approx(shares_of(with_them))
+    assert (with_them.trace.priors, without.trace.priors) == (True, False)
+
+
+def test_the_operator_may_leave_priors_out_and_a_question_may_bring_them_back(weighed, tmp_path):
+    settings = RoutingSettings(priors=False)
+    set_by_operator = Engine(weighed.store, weighed.encoder, tmp_path / "models", "things", settings)
+    assert not set_by_operator.ask(AskRequest(question=QUESTION)).trace.priors
+    again = set_by_operator.ask(AskRequest(question=QUESTION, priors=True))
+    assert shares_of(again) == pytest.approx(shares_of(weighed.ask(AskRequest(question=QUESTION))))
+
+
+def test_a_build_says_which_importance_its_priors_are(engine, memory, encoder, make_builder):
+    assert [build.prior for build in engine.builds()] == ["uniform"]
+    refit(make_builder(memory, encoder), "entropy")
+    assert [(build.prior, build.live) for build in engine.builds()] == [("entropy", True), ("uniform", False)]
 
 
 def test_final_softmax_is_over_every_cluster(engine):

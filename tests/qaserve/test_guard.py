@@ -26,10 +26,13 @@ def serve(engine):
     return make
 
 
+def given(token):
+    return HTTPAuthorizationCredentials(scheme="Bearer", credentials=token) if token is not None else None
+
+
 def passes(check, token):
-    given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=token) if token is not None else None
     try:
-        asyncio.run(check(given))
+        asyncio.run(check(given(token)))
     except AccessError as error:
         return type(error)
     return True
@@ -52,6 +55,7 @@ def test_a_key_opens_what_it_is_for(keys, token, reads, writes):
     access = Access(ServerSettings(**keys))
     assert passes(access.read, token) == reads
     assert passes(access.write, token) == writes
+    assert access.may_write(given(token)) == (writes is True), "the page is told what it would be refused"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from ingest.refit import add_student, refit
 from qaserve.api import create_app
+from qaserve.feedback import FeedbackLog
 from qaserve.records import AskRequest, Filters
 from qaserve.settings import ServerSettings, get_settings
 from ui import data
@@ -204,11 +206,94 @@ def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
     assert f"gets most: {trace.clusters[0].weight:.0%}" in text
 
 
+WAYS = ("Plain search", "Clusters' centres", "Known questions", "Single pairs")
+
+
+def ranks_of(page):
+    return next(table for table in tables_of(page) if "Plain search" in table)
+
+
 def test_ways_side_by_side_and_no_student_where_there_is_none(why, page):
     text = why("how to make bread")
-    for way in ("Plain search", "Clusters' centres", "Known questions", "Single pairs"):
+    for way in WAYS:
         assert f"**{way}**" in text
-    assert "This build has no student" in text
+    assert "**Student**" not in text
+    assert "this build has no student" in text
+    assert list(ranks_of(page))[1:] == list(WAYS)
+
+
+def test_the_student_stands_beside_the_others_where_there_is_one(
+    why, page, engine, memory, encoder, make_builder, tmp_path
+):
+    add_student(make_builder(memory, encoder), "slots-8", tmp_path / "training")
+    text = why("how to make bread")
+    for way in (*WAYS, "Student"):
+        assert f"**{way}**" in text
+    assert "no student" not in text
+    ranks = ranks_of(page)
+    assert list(ranks)[1:] == [*WAYS, "Student"]
+    answers = engine.ask(AskRequest(question="how to make bread", projection="student")).answers
+    questions = {answer.question: str(answer.rank) for answer in answers}
+    shown = {intent: rank for intent, rank in zip(ranks.iloc[:, 0], ranks["Student"], strict=True) if rank != "–"}
+    assert sorted(shown.values()) == [str(rank) for rank in range(1, len(answers) + 1)]
+    assert {intent: rank for intent, rank in shown.items() if intent in questions}.items() <= questions.items()
+
+
+def test_a_student_is_a_way_to_turn_the_question(why, memory, encoder, make_builder, tmp_path):
+    add_student(make_builder(memory, encoder), "slots-8", tmp_path / "training")
+    assert "A small network turned your question" in why("how to make bread", projection="student")
+
+
+def test_without_a_student_asking_for_it_says_so(why):
+    assert "has no student" in why("how to make bread", projection="student")
+
+
+def test_a_build_without_priors_says_that_there_is_nothing_to_switch(why, page):
+    text = why("how to make bread")
+    toggle = page.toggle(key="no_priors")
+    assert toggle.disabled
+    assert "all its known questions count alike" in text
+    assert "ask_priors" not in [one.key for one in page.toggle]
+
+
+def test_priors_can_be_switched_off_and_the_votes_become_those_of_the_api(
+    why, page, engine, memory, encoder, make_builder
+):
+    refit(make_builder(memory, encoder), "entropy")
+    text = why("how to make bread")
+    assert "no_priors" not in [one.key for one in page.toggle]
+    assert page.toggle(key="ask_priors").value
+    assert "counts by its importance" in text
+    votes = [engine.ask(AskRequest(question="how to make bread", priors=priors)).trace.hits for priors in (True, False)]
+    assert shares_shown(page) == pytest.approx([hit.probability for hit in votes[0]], rel=1e-4)
+    page.toggle(key="ask_priors").set_value(False).run()
+    assert not page.exception
+    assert page.query_params["priors"] == "false"
+    text = text_of(page)
+    assert "all known questions count alike" in text
+    assert "Share of the vote that changed most" in text
+    assert shares_shown(page) == pytest.approx([hit.probability for hit in votes[1]], rel=1e-4)
+    page.toggle(key="ask_priors").set_value(True).run()
+    assert "priors" not in page.query_params
+    assert "What your changes do" not in text_of(page)
+
+
+def test_priors_in_an_address_are_taken_over(why, page, memory, encoder, make_builder):
+    refit(make_builder(memory, encoder), "entropy")
+    assert "all known questions count alike" in why("how to make bread", priors="false")
+    assert not page.toggle(key="ask_priors").value
+    assert "What your changes do" not in why("how to make bread", priors="perhaps")
+
+
+def shares_shown(page):
+    return (next(table for table in tables_of(page) if "votes for" in table)["share"] / 100).tolist()
+
+
+def test_the_story_begins_in_short(why, engine):
+    text = why("how to make bread")
+    vote = engine.ask(AskRequest(question="how to make bread")).trace.clusters[0]
+    short = next(line for line in text.splitlines() if "**In short.**" in line)
+    assert f"**{vote.weight:.0%}** of the vote" in short
 
 
 def test_without_projection_the_story_says_so(why):
@@ -267,7 +352,56 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
     assert "## Calibration" in text
     assert "is not a report of experiment" in text
     assert str(tmp_path) not in text
-    assert tables_of(page)
+    assert "What the words mean" in [one.label for one in page.expander]
+    assert page.table
+
+
+@pytest.fixture
+def asking_page(engine, serve_app, tmp_path, monkeypatch):
+    """A page whose key is for asking only."""
+    settings = ServerSettings(api_key="asks", write_key="changes")
+    log = FeedbackLog(tmp_path / "data", "things")
+    monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, settings, log=log)))
+    monkeypatch.setenv("QASERVE_API_KEY", "asks")
+    get_settings.cache_clear()
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield AppTest.from_file(str(PAGE), default_timeout=SECONDS)
+    data.client().close()
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_page, memory, encoder, make_builder):
+    refit(make_builder(memory, encoder), "entropy")
+    page = asking_page
+    page.query_params["q"] = "how to make bread"
+    page.run()
+    thumbs = [one for one in page.get("feedback") if one.key]
+    assert thumbs
+    assert all(one.proto.disabled for one in thumbs)
+    assert "this page may only ask" in text_of(page)
+    assert "may ask, but not change anything" in opened(page, "ingest")
+    assert not page.button
+    assert not page.get("file_uploader")
+    page.session_state["ingest_tab"] = "Builds"
+    text = opened(page, "ingest")
+    assert "may only ask: the key for changing is needed to go back" in text
+    assert text.count("pairs in") == 2, "both builds are listed"
+    assert not page.button
+    page.session_state["results_tab"] = "Feedback"
+    assert "may ask, but not change anything" in opened(page, "results")
+    assert not page.error
+
+
+def test_a_page_that_may_change_things_offers_to(page, memory, encoder, make_builder):
+    refit(make_builder(memory, encoder), "entropy")
+    page.query_params["q"] = "how to make bread"
+    page.run()
+    assert not any(one.proto.disabled for one in page.get("feedback"))
+    page.session_state["ingest_tab"] = "Builds"
+    opened(page, "ingest")
+    assert "Make it live" in [button.label for button in page.button]
 
 
 def test_a_job_that_is_not_there_is_said(page):
