@@ -11,7 +11,7 @@ from ui.markdown import blocks, literal
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
 CHIPS_SHOWN = 4
-ASKS_ONLY = ":material/lock: Thumbs need the key for changing; this page may only ask"
+ASKS_ONLY = ":material/lock: This page may only ask, not judge"
 TALL_CHARS = 2_500
 TALL = 460
 

@@ -3,25 +3,42 @@
 import json
 import re
 from difflib import SequenceMatcher
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
 
-from qaserve.replies import Job
+from ingest.outcomes import ClusterChanges, Comparison, NumberChanges, Numbers
+from ingest.report import IngestReport
 from ui.markdown import literal
 
 COUNTS = (("added", "Added"), ("updated", "Changed"), ("unchanged", "Unchanged"), ("removed", "Removed"))
 REPEATS_SHOWN = 50
 LISTED = 200
 WORSE_SHOWN = 10
+CLUSTERS_SHOWN = 20
 PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 
-def draw(job: Job) -> None:
-    """Draw the report of a job that has one."""
-    report = job.report
-    if report is None:
-        return
+def draw(report: IngestReport) -> None:
+    """Draw what an ingest did or, of a dry run, what it would do."""
+    _counts(report)
+    _verdict(report)
+    _clusters(report)
+    _quality(report)
+    _edits(report)
+    _listed(report)
+    _rejected(report)
+    _conflicts(report)
+
+
+def draw_planned(report: IngestReport) -> None:
+    """Draw what is known before clusters and quality are."""
+    _counts(report)
+    _edits(report)
+
+
+def _counts(report: IngestReport) -> None:
     if not (report.added or report.updated or report.removed):
         st.info("Nothing changes: every pair is there already, just so.", icon=":material/done_all:")
     with st.grid(6, min_column_width=120):
@@ -36,45 +53,147 @@ def draw(job: Job) -> None:
         )
     clusters = "" if report.clusters is None else f" in {report.clusters:,} clusters"
     st.caption(f"The corpus {'would hold' if report.dry_run else 'holds'} {report.pairs:,} pairs{clusters}.")
-    _quality(job)
-    _edits(job)
-    _listed(job)
-    _rejected(job)
-    _conflicts(job)
 
 
-def _quality(job: Job) -> None:
-    """What it does to clusters and to how well questions are answered."""
-    report = job.report
-    if report is None or report.cluster_changes is None:
-        if report is not None and report.dry_run:
-            st.caption("What it does to clusters and to quality is measured when the pairs are brought in.")
+def _verdict(report: IngestReport) -> None:
+    """Whether the gate lets it pass."""
+    gate = report.gate
+    if gate is None:
         return
-    if report.cluster_changes.reclustered:
-        st.markdown("The answers were grouped anew, for the new pairs are unlike those that were there.")
+    if gate.stops:
+        st.warning(
+            "**It would be stopped.** With these pairs, known questions find their answers clearly less well than now. "
+            "The figures are below; you can bring the pairs in all the same.",
+            icon=":material/front_hand:",
+        )
+    elif gate.forced:
+        said = "would find" if report.dry_run else "finds"
+        st.warning(f"It {said} less than the build before, and was told to go live.", icon=":material/warning:")
+    elif gate.held_out is not None and report.dry_run:
+        st.success("It would pass: known questions find their answers as well as now.", icon=":material/verified:")
+
+
+def _clusters(report: IngestReport) -> None:
+    """What it does to the clusters."""
+    changes = report.cluster_changes
+    if changes is None:
+        return
+    would = report.dry_run
+    st.markdown("### Clusters: groups of answers that are alike")
+    why = "; ".join(changes.drift.reasons) if changes.drift is not None else ""
+    if changes.reclustered:
+        said = "would be" if would else "were"
+        st.markdown(f"The answers {said} grouped anew{f', for the pairs have changed: {literal(why)}' if why else ''}.")
     else:
-        st.markdown("The clusters stayed, and the new pairs joined the nearest.")
-    held_out = report.gate.held_out if report.gate else None
-    if held_out is None:
+        st.markdown(
+            "The clusters would stay, and what is new would join the nearest."
+            if would
+            else "The clusters stayed, and what is new joined the nearest."
+        )
+    if changes.recommended:
+        st.caption(f"They fit less well than they did ({literal(why)}): `qaserve fit` groups the answers anew.")
+    parts = {
+        "known pairs in another cluster": changes.moved,
+        "new clusters": len(changes.appeared),
+        "clusters gone": len(changes.vanished),
+        "clusters split": len(changes.split),
+        "clusters merged": len(changes.merged),
+    }
+    if any(parts.values()):
+        st.markdown(" · ".join(f"**{count:,}** {name}" for name, count in parts.items() if count))
+        with st.expander("Which clusters", icon=":material/hub:"):
+            st.markdown(_which(changes) or "None appeared or went: pairs moved between those that there are.")
+
+
+def _which(changes: ClusterChanges) -> str:
+    lines = [f"- appears: {literal(name)}" for name in changes.appeared[:CLUSTERS_SHOWN]]
+    lines += [f"- goes: {literal(name)}" for name in changes.vanished[:CLUSTERS_SHOWN]]
+    for word, groups in (("splits", changes.split), ("merges", changes.merged)):
+        for one in groups[:CLUSTERS_SHOWN]:
+            lines.append(f"- {word}: {literal(', '.join(one.before))} → {literal(', '.join(one.after))}")
+    return "\n".join(lines)
+
+
+def _quality(report: IngestReport) -> None:
+    """How well questions find their answers, before and after."""
+    gate = report.gate
+    if report.numbers is None:
         return
-    change = held_out.new.mrr - held_out.live.mrr
-    st.metric(
-        "How well questions find their answers (1: always first)",
-        f"{held_out.new.mrr:.3f}",
-        delta=f"{change:+.3f} against the build before",
-        border=True,
-        help=f"{held_out.questions:,} known questions were kept apart and asked of both builds.",
-    )
-    if held_out.worse:
+    st.markdown("### Quality: how well questions find their answers")
+    asked = [
+        (one, name)
+        for one, name in (
+            (gate.held_out if gate else None, "known questions, kept apart and asked of both builds"),
+            (gate.golden if gate else None, "golden questions, which people said must find a pair"),
+        )
+        if one is not None
+    ]
+    if not asked:
+        st.caption("There is nothing to compare with: no build before, or too few questions that both builds know.")
+    for one, name in asked:
+        _compared(one, name, would=report.dry_run)
+    _numbers(report.numbers)
+
+
+def _compared(one: Comparison, name: str, *, would: bool) -> None:
+    low, high = one.difference.low, one.difference.high
+    st.caption(f"{one.questions:,} {name}")
+    with st.grid(2, min_column_width=200):
+        st.metric(
+            "Mean reciprocal rank",
+            f"{one.new.mrr:.3f}",
+            delta=_delta(one.new.mrr - one.live.mrr),
+            delta_color=_colour(one.new.mrr - one.live.mrr),
+            border=True,
+            help=f"1: the right answer is always first; ½: it is second. The change lies between {low:+.3f} and "
+            f"{high:+.3f} with 95% confidence.",
+        )
+        st.metric(
+            "Right answer among the first three",
+            f"{one.new.hit3:.1%}",
+            delta=_delta(one.new.hit3 - one.live.hit3),
+            delta_color=_colour(one.new.hit3 - one.live.hit3),
+            border=True,
+            help=f"{one.live.hit3:.1%} in the build {'that is live' if would else 'before'}.",
+        )
+    if one.worse:
         with st.expander("Questions that are answered worse", icon=":material/trending_down:"):
-            rows = [(one.question, one.before, one.after) for one in held_out.worse[:WORSE_SHOWN]]
-            frame = pd.DataFrame(rows, columns=["question", "rank before", "rank now"])
+            rows = [(row.question, row.before, row.after) for row in one.worse[:WORSE_SHOWN]]
+            frame = pd.DataFrame(rows, columns=["question", "rank before", "rank after"])
             st.dataframe(frame, hide_index=True, height="content")
 
 
-def _edits(job: Job) -> None:
-    report = job.report
-    if report is None or not report.edits:
+def _delta(change: float) -> str:
+    return f"{change:+.3f} against now" if change else "the same"
+
+
+def _colour(change: float) -> Literal["normal", "off"]:
+    return "normal" if change else "off"
+
+
+def _numbers(changes: NumberChanges) -> None:
+    """What the build answers with; the names are those of the Why page."""
+    chosen = "chosen anew on these pairs" if changes.chosen else "as before" if changes.live else "the usual ones"
+    with st.expander(f"The numbers behind it: {chosen}", icon=":material/tune:"):
+        after = _said(changes.new)
+        columns = {"number": list(after), **({"before": list(_said(changes.live).values())} if changes.live else {})}
+        frame = pd.DataFrame(columns | {"after": list(after.values())})
+        st.dataframe(frame, hide_index=True, height="content")
+
+
+def _said(numbers: Numbers) -> dict[str, str]:
+    defaults = numbers.defaults
+    return {
+        "λ: how much a projection leaves alone": f"{numbers.anchor:g}",
+        "τ: temperature of the votes": f"{defaults.temperature:g}",
+        "N: known questions that vote": f"{defaults.hits:,}",
+        "β: weight of the words": f"{defaults.lexical_weight:g}",
+        "says that nothing answers below": "never" if numbers.threshold is None else f"{numbers.threshold:.0%}",
+    }
+
+
+def _edits(report: IngestReport) -> None:
+    if not report.edits:
         return
     with st.expander(f"{report.updated:,} changed pairs", icon=":material/difference:", expanded=True):
         for one in report.edits:
@@ -100,10 +219,7 @@ def _difference(before: str, after: str) -> str:
     return " ".join(piece for piece in pieces if piece)
 
 
-def _listed(job: Job) -> None:
-    report = job.report
-    if report is None:
-        return
+def _listed(report: IngestReport) -> None:
     for pairs, word, icon in (
         (report.changes.added, "new", "add_circle"),
         (report.changes.removed, "removed", "remove_circle"),
@@ -115,9 +231,8 @@ def _listed(job: Job) -> None:
                 st.dataframe(frame, hide_index=True, height="content" if len(rows) <= 8 else 320)
 
 
-def _rejected(job: Job) -> None:
-    report = job.report
-    if report is None or not report.rejected:
+def _rejected(report: IngestReport) -> None:
+    if not report.rejected:
         return
     with st.expander(f"{report.rejections:,} rejected lines", icon=":material/block:", expanded=True):
         rows = [one.model_dump() for one in report.rejected]
@@ -131,9 +246,8 @@ def _rejected(job: Job) -> None:
         )
 
 
-def _conflicts(job: Job) -> None:
-    report = job.report
-    if report is None or not report.repeated_questions:
+def _conflicts(report: IngestReport) -> None:
+    if not report.repeated_questions:
         return
     count = len(report.repeated_questions)
     with st.expander(f"{count:,} questions are asked more than once", icon=":material/repeat:"):

@@ -27,7 +27,7 @@ def draw(number: str, offer: Callable[[bool], None]) -> None:
 
     Args:
         number: Of the job, as the address has it.
-        offer: Draws what can be done next: after a look, or, given True, after a build that was not good enough.
+        offer: Draws what can be done next: after a look or, given True, where the build is not good enough.
     """
     st.button("Bring other pairs in", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
     failed = st.session_state.pop("ingest_failed", None)
@@ -57,18 +57,21 @@ def _at_work(number: str) -> None:
         st.button(
             "Stop it", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build stays as it is."
         )
+    if job.planned is not None:
+        st.markdown("### What would change" if job.options.dry_run else "### What changes")
+        changes.draw_planned(job.planned)
 
 
 def _ended(job: Job, offer: Callable[[bool], None]) -> None:
     words, icon = STATES[job.state]
     what = "What would change" if job.options.dry_run else "What was done"
-    st.markdown(f"## {icon} {words}: {literal(job.source)}" if job.report is None else f"## {icon} {what}")
+    st.markdown(f"## {icon} {words if job.report is None else what}: {literal(job.source)}")
     if job.error is not None:
         st.error(f"{literal(job.error.message)}\n\n{safe(job.error.hint)}")
     if job.report is not None:
-        changes.draw(job)
-    if job.state == "done" and job.options.dry_run:
-        offer(False)
+        changes.draw(job.report)
+        if job.options.dry_run:
+            offer(job.report.gate is not None and job.report.gate.stops)
     if job.error is not None and job.error.code == WORSE:
         offer(True)
 

@@ -24,13 +24,13 @@ STYLE = """
   div[data-testid="stImage"] img { border-radius: .5rem; }
   div[class*="st-key-card"] button[data-variant="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
   .st-key-in_short { background: color-mix(in srgb, var(--st-primary-color, #0d9488) 7%, transparent); }
-  .st-key-phone_reasons, .st-key-phone_whatif { display: none; }
+  div[class*="st-key-phone_"] { display: none; }
   div[class*="st-key-picture"] { overflow-x: auto; }
   div[data-testid="stTable"] td p { overflow-wrap: normal; white-space: nowrap; }
   div[data-testid="stTable"] td:first-child p { min-width: 13rem; white-space: normal; }
   @media (max-width: 640px) {
     .block-container { padding-left: 1rem; padding-right: 1rem; }
-    .st-key-phone_reasons, .st-key-phone_whatif { display: flex; }
+    div[class*="st-key-phone_"] { display: flex; }
     div[class*="st-key-picture"] div[data-testid="stImage"] img { min-width: 34rem; }
   }
 </style>

@@ -16,9 +16,9 @@ MAX_CHARS = 20_000
 
 _PARSER = MarkdownIt("commonmark")
 _DIRECTIVE = re.compile(r":(?=[\w+-]+(?:\[|:|/))")
-_EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+-]+\\?:)")
+_EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+/-]+\\?:)")
 _JOINER = "\u2060"
-"""Keeps a colon and a word apart and cannot be seen: an escape is undone before emoji codes are looked for."""
+"""Keeps a colon and a word apart and cannot be seen: an escape is undone before codes of emoji and icons are found."""
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
 _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)

@@ -123,6 +123,8 @@ def _report(view: ReportView) -> None:
     if rest:
         with st.expander(f"{len(rest)} more findings", icon=":material/format_list_bulleted:"):
             st.markdown("\n".join(map(_finding, rest)))
+    with st.container(key="phone_wide"):
+        st.caption(":material/swipe: Pictures and tables are wider than the screen: push them sideways.")
     for number, picture in enumerate(view.pictures):
         with st.container(width=PICTURE, key=f"picture{number}"):
             st.image(b64decode(picture.png), caption=picture.title, width="stretch")

@@ -134,6 +134,8 @@ def test_the_page_knows_the_api_only():
         "qaserve.settings",
         "qaserve.errors",
         "qaserve.text",
+        "ingest.report",
+        "ingest.outcomes",
     }
     for module, path in OURS.items():
         if module.startswith("ui"):

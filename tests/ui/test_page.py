@@ -1,16 +1,21 @@
 """The pages without a browser: what they ask of the API, and what they make of it."""
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from ingest.build import Ingest
+from ingest.builder import Builder
+from ingest.jobs import Jobs
 from ingest.refit import add_student, refit
 from qaserve.api import create_app
 from qaserve.feedback import FeedbackLog
 from qaserve.records import AskRequest, Filters
-from qaserve.settings import ServerSettings, get_settings
+from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
 from ui import data
 
 PAGE = Path(__file__).parents[2] / "ui" / "app.py"
@@ -380,7 +385,7 @@ def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_pa
     thumbs = [one for one in page.get("feedback") if one.key]
     assert thumbs
     assert all(one.proto.disabled for one in thumbs)
-    assert "this page may only ask" in text_of(page)
+    assert "This page may only ask" in text_of(page)
     assert "may ask, but not change anything" in opened(page, "ingest")
     assert not page.button
     assert not page.get("file_uploader")
@@ -407,3 +412,130 @@ def test_a_page_that_may_change_things_offers_to(page, memory, encoder, make_bui
 def test_a_job_that_is_not_there_is_said(page):
     opened(page, "ingest", job="0" * 32)
     assert page.error
+
+
+# Bringing pairs in
+
+
+@pytest.fixture
+def served(engine, encoder, serve_app, monkeypatch, tmp_path):
+    """The page over an API that does jobs too."""
+
+    def make(reporter):
+        builder = Builder(
+            engine.store, encoder.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=reporter
+        )
+        return Ingest(builder, encoder, ReadSettings())
+
+    with Jobs(tmp_path / "data", "things", make, waiting=3) as jobs:
+        monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, ServerSettings(), jobs=jobs)))
+        get_settings.cache_clear()
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        yield AppTest.from_file(str(PAGE), default_timeout=SECONDS)
+        data.client().close()
+        st.cache_data.clear()
+        st.cache_resource.clear()
+
+
+def settled(page):
+    """The page once its job has ended: it asks again every second by itself, a test by running it."""
+    deadline = time.monotonic() + SECONDS
+    (number,) = page.query_params["job"] if isinstance(page.query_params["job"], list) else [page.query_params["job"]]
+    while not data.client().job(number).ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    page.run()
+    assert not page.exception
+    return text_of(page)
+
+
+def look(page, rows):
+    """What the page says to a look at a file of these rows."""
+    opened(page, "ingest")
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    page.file_uploader[0].set_value(("pairs.jsonl", content, "application/jsonl")).run()
+    button(page, "See what would change").click().run()
+    return settled(page)
+
+
+def button(page, label):
+    found = [one for one in page.button if one.label.startswith(label)]
+    assert found, [one.label for one in page.button]
+    return found[0]
+
+
+def shown_metrics(page):
+    return {metric.label: metric.value for metric in page.metric}
+
+
+def test_a_look_tells_of_clusters_quality_and_edits_and_changes_nothing(served, engine, rows):
+    build = engine.load().info.build
+    edited = rows(["bread", "gold"])
+    edited[0]["answer"] = edited[0]["answer"].replace("note 0", "note 99")
+    said = look(served, edited)
+    assert "What would change" in said
+    assert {"Added": "4", "Changed": "1", "Unchanged": "3"}.items() <= shown_metrics(served).items()
+    assert ":red-background[~~0~~] :green-background[99]" in said
+    assert "Clusters: groups of answers that are alike" in said
+    assert "The answers would be grouped anew" in said or "The clusters would stay" in said
+    assert "Quality: how well questions find their answers" in said
+    assert any(one.label.startswith("The numbers behind it") for one in served.expander)
+    assert engine.load().info.build == build
+    button(served, "Bring pairs").click().run()
+    said = settled(served)
+    assert "What was done" in said
+    assert "The corpus holds 28 pairs" in said
+    assert engine.load().info.build != build
+
+
+def test_a_look_says_that_the_gate_would_stop_it_and_the_pairs_can_be_brought_in_all_the_same(
+    served, engine, make_ingest, encoder, write_rows, rows
+):
+    many = rows([f"thing{number}" for number in range(20)])
+    answers = [row["answer"] for row in many]
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    build = make_ingest(engine.store, encoder).run([write_rows(many)], replace=True).build
+    said = look(served, mixed)
+    assert "It would be stopped." in said
+    assert served.metric[-2].label == "Mean reciprocal rank"
+    assert served.metric[-2].delta.startswith("-0.")
+    assert any(one.label == "Questions that are answered worse" for one in served.expander)
+    assert button(served, "Bring pairs").label.endswith("in all the same")
+    button(served, "Bring pairs").click().run()
+    said = settled(served)
+    assert "was told to go live" in said
+    assert engine.load().info.build != build
+
+
+def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, make_ingest, encoder, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    build = make_ingest(engine.store, encoder).run([write_rows(many)], replace=True).build
+    look(served, rows(["gold"]))
+    answers = [row["answer"] for row in many]
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    content = "".join(json.dumps(row) + "\n" for row in mixed).encode()
+    served.session_state["ingest_given"] = (content, "pairs.jsonl", False)  # the file is another by now
+    served.run()
+    button(served, "Bring pairs").click().run()
+    said = settled(served)
+    assert "the new build finds less than the live one" in said
+    assert engine.load().info.build == build
+    assert button(served, "Bring pairs").label.endswith("in all the same")
+    button(served, "Bring pairs").click().run()
+    assert "was told to go live" in settled(served)
+    assert engine.load().info.build != build
+
+
+def test_a_look_at_what_is_there_already_says_that_nothing_changes(served, rows):
+    assert "Nothing changes: every pair is there already" in look(served, rows())
+    assert "Clusters: groups" not in text_of(served)
+
+
+def test_hostile_names_of_clusters_are_shown_as_text(served, engine, make_ingest, encoder, write_rows, rows):
+    hostile = rows([f"thing{number}" for number in range(12)])
+    for row in hostile:
+        row["topics"] = ["<b>x</b> [y](javascript:z)"]
+    make_ingest(engine.store, encoder).run([write_rows(hostile)])
+    said = look(served, rows(["gold", "amber", "brass"]))
+    assert "[y](javascript:z)" not in said
