@@ -1,7 +1,7 @@
 """Asking a build that is not written yet, or the live one, as the engine would: all it takes is in memory."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ from ingest.golden import Golden
 from qaserve.bundle import Trial
 from qaserve.calibration import Calibration
 from qaserve.routing import Floats
-from qaserve.text import fold
+from qaserve.text import fold, short_digest
 from train.calibration import ask
 from train.folds import Examples, Fold
 from train.metrics import intent_ranks
 
 MAX_ASKED = 600
-MAX_CELLS = 12_000_000
-"""Questions times pairs: beyond 20,000 pairs fewer questions are asked, so that memory stays bounded."""
+MAX_PAIRS = 5_000
+"""Of a larger corpus so many are asked and searched, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,32 @@ class Asked(NamedTuple):
     abstained: NDArray[np.bool_] | None
 
 
-def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice) -> Side:
-    """A build of these pairs, clusters and numbers."""
+def sample(corpus: Corpus, seed: int, wanted: Collection[str] = ()) -> NDArray[np.int64]:
+    """Rows of the pairs that are asked and searched: all, or of many so many that memory allows for.
+
+    Whole intents are drawn, those first that hold a wanted pair_id, then by a hash of their names: two builds of much
+    the same pairs draw much the same intents.
+    """
+    if len(corpus.pairs) <= MAX_PAIRS:
+        return np.arange(len(corpus.pairs))
+    numbers: dict[str, int] = {}
+    first: set[str] = set()
+    intents = np.empty(len(corpus.pairs), dtype=np.int64)
+    for row, pair in enumerate(corpus.pairs.values()):
+        intents[row] = numbers.setdefault(pair.cluster_id, len(numbers))
+        if pair.pair_id in wanted:
+            first.add(pair.cluster_id)
+    sizes, left = np.bincount(intents), MAX_PAIRS
+    drawn = []
+    for name in sorted(numbers, key=lambda name: (name not in first, short_digest(str(seed), name))):
+        if sizes[numbers[name]] <= left:
+            drawn.append(numbers[name])
+            left -= sizes[numbers[name]]
+    return np.flatnonzero(np.isin(intents, drawn))
+
+
+def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice, rows: NDArray[np.int64]) -> Side:
+    """A build of these pairs, clusters and numbers: of these rows of it."""
     final = choice.defaults.final_temperature if choice.defaults.routing == "question2" else None
     trial = Trial(
         anchor=choice.anchor,
@@ -55,27 +79,27 @@ def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choic
         lexical_weight=choice.defaults.lexical_weight,
         mrr=0.0,
     )
-    return Side(list(corpus.pairs), corpus.examples, labels, count, trial, choice.calibration)
+    taken = corpus.take(rows)
+    return Side(list(taken.pairs), taken.examples, labels[rows], count, trial, choice.calibration)
 
 
-def live_side(live: LiveBuild) -> Side | None:
-    """The live build; None where its bundle is broken, and with it its numbers."""
+def live_side(live: LiveBuild, seed: int, wanted: Collection[str]) -> Side | None:
+    """The live build, or the `sample` of it; None where its bundle is broken, and with it its numbers."""
     manifest = live.manifest
-    if manifest is None or not live.points:
+    if manifest is None or not live.pairs:
         return None
     choice = Choice(manifest.anchor, manifest.defaults, None, manifest.calibration)
-    return side_of(live.corpus, live.labels, live.info.clusters, choice)
+    return side_of(live.corpus, live.labels, live.info.clusters, choice, sample(live.corpus, seed, wanted))
 
 
 # Held-out phrasings
 
 
-def limited(rows: NDArray[np.int64], pairs: int, seed: int) -> NDArray[np.int64]:
-    """At most as many rows as memory allows for."""
-    limit = min(MAX_ASKED, max(1, MAX_CELLS // pairs))
-    if len(rows) <= limit:
+def limited(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """At most `MAX_ASKED` of the rows."""
+    if len(rows) <= MAX_ASKED:
         return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(rows, MAX_ASKED, replace=False))
 
 
 def _known(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:

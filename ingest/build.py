@@ -1,7 +1,8 @@
 """Bringing pairs in and taking them out: read, compare with the live build, embed what is new, have a build made."""
 
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 from ingest.builder import Builder, Draft
 from ingest.compare import Changes, compare, point_ids
 from ingest.corpus import Corpus, LiveBuild
+from ingest.embedding import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.outcomes import NumberChanges
 from ingest.readers import Located, find_files, read_files
 from ingest.rejected import FOLDER, Rejected
-from ingest.report import IngestReport, count_by_file, list_changes, list_edits, repeated_questions
+from ingest.report import LISTED, IngestReport, count_by_file, list_changes, list_edits, repeated_questions
+from ingest.scratch import Lookup, Rows
 from ingest.selection import Selection, select
 from qaserve.builds import orphans, remove_orphans
 from qaserve.bundle import UNIFORM
@@ -34,17 +37,19 @@ class Plan:
     """What is to become of the live build."""
 
     live: LiveBuild | None
-    pairs: dict[str, Pair]
+    pairs: Mapping[str, Pair]
     """All pairs of the build to be, by point id."""
     changes: Changes
     sources: tuple[str, ...]
-    rows: list[Located]
+    rows: Rows[Located]
     """What was read."""
-    places: dict[str, Located]
+    places: Mapping[str, Located]
     """The same by point id."""
+    files: Mapping[str, str]
+    """The files that they were read from, by point id."""
 
     @property
-    def before(self) -> dict[str, Pair]:
+    def before(self) -> Mapping[str, Pair]:
         """The live pairs."""
         return {} if self.live is None else self.live.pairs
 
@@ -96,7 +101,7 @@ class Ingest:
         if not paths and (replace or not re_encode):
             raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
         with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
-            rows = self._rows(paths, rejected) if paths else []
+            rows = self._rows(paths, rejected)
             live = self._builder.live(any_encoder=re_encode)
             if live is None and not paths:
                 raise NotFoundError(
@@ -137,8 +142,9 @@ class Ingest:
             live = builder.read(builder.store.live(builder.corpus))
             before = live.pairs
             gone = select(before, selection)
-            pairs = {point: pair for point, pair in before.items() if point not in gone}
-            plan = Plan(live, pairs, Changes(unchanged=set(pairs), removed=gone), live.info.sources, [], {})
+            pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
+            changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
+            plan = Plan(live, pairs, changes, live.info.sources, none, {}, {})
             report = self._report(plan, rejected, None, dry_run=dry_run, anew=False)
             return self._carry_out(plan, report, started, on_plan, force=force, anew=False)
 
@@ -148,9 +154,11 @@ class Ingest:
 
     # Planning
 
-    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> list[Located]:
+    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> Rows[Located]:
+        rows = Rows(Located, self._builder.scratch)
+        if not paths:
+            return rows
         files = find_files(paths)
-        rows: list[Located] = []
         with self._builder.stage("read", "Reading (lines)", None) as advance:
             for item in read_files(files, self._read, advance, rejected.add_line):
                 if isinstance(item, Located):
@@ -159,23 +167,32 @@ class Ingest:
                     rejected.add(item)
         return rows
 
-    def _plan(self, rows: list[Located], live: LiveBuild | None, *, replace: bool) -> Plan:
-        before = {} if live is None else live.pairs
-        ids = point_ids(self._builder.corpus, [row.pair for row in rows], before)
-        places = dict(zip(ids, rows, strict=True))
-        wanted = {point: row.pair for point, row in places.items()}
+    def _plan(self, rows: Rows[Located], live: LiveBuild | None, *, replace: bool) -> Plan:
+        before: Mapping[str, Pair] = {} if live is None else live.pairs
+        row_of = {point: row for row, point in enumerate(point_ids(self._builder.corpus, _Pairs(rows), before))}
+        wanted = Lookup(row_of, lambda point: rows[row_of[point]].pair)
         changes = compare(wanted, before, replace=replace)
-        pairs = wanted if replace else before | wanted
+        both = Lookup(
+            dict.fromkeys([*before, *row_of]), lambda point: wanted[point] if point in row_of else before[point]
+        )
+        files = [sys.intern(row.file) for row in rows]
         earlier = () if live is None or replace else live.info.sources
-        sources = tuple(dict.fromkeys([*earlier, *(row.file for row in rows)]))[-MAX_SOURCES:]
-        return Plan(live, pairs, changes, sources, rows, places)
+        return Plan(
+            live,
+            wanted if replace else both,
+            changes,
+            tuple(dict.fromkeys([*earlier, *files]))[-MAX_SOURCES:],
+            rows,
+            Lookup(row_of, lambda point: rows[row_of[point]]),
+            dict(zip(row_of, files, strict=True)),
+        )
 
     def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool, anew: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
         reach("rows read")
         builder, live, before = self._builder, plan.live, plan.before
         stays = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
-        questions, answers = ([], []) if stays else _missing(plan.pairs, None if anew else live)
+        sources = () if stays else find_sources(plan.pairs, None if live is None or anew else live.corpus)
         repeated = repeated_questions(plan.rows)
         return IngestReport(
             build=live.info.build if live is not None and stays else None,
@@ -191,11 +208,11 @@ class Ingest:
             rejected_file=None if kept is None else f"{FOLDER}/{kept.name}",
             repeats=sum(len(question.rows) - 1 for question in repeated),
             conflicts=sum(question.answers > 1 for question in repeated),
-            repeated_questions=repeated,
+            repeated_questions=repeated[:LISTED],
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
-            files=count_by_file(plan.changes, plan.places, rejected.by_file),
-            encoded=len(questions) + len(answers),
+            files=count_by_file(plan.changes, plan.files, rejected.by_file),
+            encoded=sum(len(part.missing) for part in sources),
             pairs=len(plan.pairs),
             clusters=live.info.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
@@ -231,8 +248,9 @@ class Ingest:
         return report.model_copy(update=found | {"stages": stages, "seconds": round(time.perf_counter() - started, 3)})
 
     def _draft(self, plan: Plan, *, force: bool, anew: bool) -> Draft:
-        builder, live, known = self._builder, plan.live, None if anew else plan.live
-        corpus = self._embed(plan.pairs, live, known, *_missing(plan.pairs, known))
+        builder, live = self._builder, plan.live
+        known = None if live is None or anew else live.corpus
+        corpus = self._embed(plan.pairs, live, known, find_sources(plan.pairs, known))
         reach("texts encoded")
         clusters = builder.cluster(corpus, live)
         choice = builder.choose(corpus, live, clusters)
@@ -244,34 +262,44 @@ class Ingest:
         return encode_golden(read_golden(golden_file(self._data_dir, self._builder.corpus)), self._encoder)
 
     def _embed(
-        self,
-        pairs: Mapping[str, Pair],
-        live: LiveBuild | None,
-        known: LiveBuild | None,
-        new_questions: list[str],
-        new_answers: list[str],
+        self, pairs: Mapping[str, Pair], live: LiveBuild | None, known: Corpus | None, sources: tuple[Sources, Sources]
     ) -> Corpus:
-        """Vectors of all pairs: those of the `known` build, and of what it lacks. Importances are the live build's."""
-        rows = () if known is None else known.points.values()
-        questions = {row.stored.pair.question: row.question for row in rows}
-        answers = {row.stored.pair.answer: row.answer for row in rows}
-        count = len(new_questions) + len(new_answers)
-        if count:
-            with self._builder.stage("encode", "Encoding (texts)", count) as advance:
-                encoded = self._encoder.encode_questions(new_questions, advance)
-                questions |= dict(zip(new_questions, encoded, strict=True))
-                encoded = self._encoder.encode_answers(new_answers, advance)
-                answers |= dict(zip(new_answers, encoded, strict=True))
-        ordered = {point: pairs[point] for point in sorted(pairs)}
-        weighed = {} if live is None else live.points
-        priors = np.array([weighed[point].stored.prior if point in weighed else 1.0 for point in ordered])
-        return Corpus(
-            ordered,
-            np.stack([questions[pair.question] for pair in ordered.values()]),
-            np.stack([answers[pair.answer] for pair in ordered.values()]),
-            priors,
-            UNIFORM if live is None or (priors == 1).all() else live.prior,
+        """All pairs in the order of ids, with the vectors of the `known` build and of what it lacks.
+
+        Importances are the live build's.
+        """
+        builder = self._builder
+        vectors = embed(
+            pairs,
+            known,
+            sources,
+            self._encoder,
+            builder.scratch,
+            lambda count: builder.stage("encode", "Encoding (texts)", count),
         )
+        ordered = dict.fromkeys(sorted(pairs))
+        priors = np.ones(len(ordered))
+        if live is not None:
+            weighed = dict(zip(live.pairs, live.corpus.priors, strict=True))
+            priors = np.array([weighed.get(point, 1.0) for point in ordered], dtype=np.float64)
+        prior = UNIFORM if live is None or (priors == 1).all() else live.prior
+        return Corpus(Lookup(ordered, pairs.__getitem__), *vectors, priors, prior)
+
+
+class _Pairs:
+    """The pairs of what was read."""
+
+    def __init__(self, rows: Rows[Located]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (row.pair for row in self._rows)
+
+    def __getitem__(self, row: int) -> Pair:
+        return self._rows[row].pair
 
 
 def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:
@@ -285,13 +313,3 @@ def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:
         "metrics": manifest.metrics,
         "gate": draft.gate,
     }
-
-
-def _missing(pairs: Mapping[str, Pair], known: LiveBuild | None) -> tuple[list[str], list[str]]:
-    """The questions and the answers that must be encoded: each text once, and none that the build holds."""
-    held = [] if known is None else list(known.pairs.values())
-    questions, answers = {pair.question for pair in held}, {pair.answer for pair in held}
-    return (
-        list(dict.fromkeys(pair.question for pair in pairs.values() if pair.question not in questions)),
-        list(dict.fromkeys(pair.answer for pair in pairs.values() if pair.answer not in answers)),
-    )

@@ -7,7 +7,8 @@ answers; what an interrupted run leaves behind is never live, and the next run r
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,20 +18,21 @@ import numpy as np
 
 from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
-from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild
+from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild, points_of
 from ingest.gate import measure, stopped
 from ingest.golden import Golden
 from ingest.labels import effective_rank
 from ingest.names import describe_clusters
 from ingest.outcomes import ClusterChanges, GateReport
+from ingest.scratch import Lookup, Rows, Vectors, scratch_folder
 from qaserve import bundle as bundles
 from qaserve.builds import check_encoder, is_complete
-from qaserve.bundle import Defaults, Manifest, Model
+from qaserve.bundle import UNIFORM, Defaults, Manifest, Model
 from qaserve.errors import BundleError, QaserveError
 from qaserve.faults import reach
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.progress import Advance, Reporter
-from qaserve.records import ClusterInfo, EncoderIdentity, StoredPair
+from qaserve.records import ClusterInfo, EncoderIdentity, Pair
 from qaserve.settings import FitSettings
 from qaserve.store import CollectionInfo, PairVectors, Store, now
 from qaserve.store_connection import Holder, corpus_lock
@@ -70,6 +72,7 @@ class Builder:
         """Remember the parts."""
         self.store, self.encoder, self.models_dir, self.corpus = store, encoder, models_dir, corpus
         self.fit = fit
+        self.scratch = scratch_folder(models_dir)
         self.stages: dict[str, float] = {}
         self._reporter = reporter
         self._lock_wait = lock_wait
@@ -106,15 +109,28 @@ class Builder:
         info = self.store.info(self.corpus, build)
         if not any_encoder:
             check_encoder(info, self.encoder)
-        points: dict[str, PairVectors] = {}
+        pairs, row_of, clusters, priors = Rows(Pair, self.scratch), dict[str, int](), array("q"), array("d")
+        questions, answers = (Vectors(info.encoder.dimension, self.scratch) for _ in range(2))
         with self.stage("compare", "Reading the live build (pairs)", info.pairs) as advance:
-            for vectors in self.store.scroll(self.corpus, build):
-                points[vectors.stored.id] = vectors
+            for stored, question, answer in self.store.scroll(self.corpus, build):
+                row_of[stored.id] = len(pairs)
+                pairs.append(stored.pair)
+                clusters.append(stored.cluster)
+                priors.append(stored.prior)
+                questions.append(question)
+                answers.append(answer)
                 advance(1)
         manifest = None
         with suppress(BundleError):
             manifest = bundles.read(self.models_dir, self.corpus, build).manifest
-        return LiveBuild(info, manifest, {point: points[point] for point in sorted(points)})
+        corpus = Corpus(
+            Lookup(row_of, lambda point: pairs[row_of[point]]),
+            questions.array(),
+            answers.array(),
+            np.array(priors, dtype=np.float64),
+            UNIFORM if manifest is None else manifest.prior,
+        )
+        return LiveBuild(info, manifest, corpus, np.array(clusters, dtype=np.int64))
 
     def is_up_to_date(self, live: LiveBuild) -> bool:
         """Whether a build is whole, and was made with the settings of now."""
@@ -155,7 +171,7 @@ class Builder:
     def cluster(self, corpus: Corpus, live: LiveBuild | None, *, anew: bool = False) -> Clusters:
         """The clusters of a build to be: those of the live one where they fit, unless `anew`."""
         comparable = live is not None and live.info.encoder == self.encoder
-        with self.stage("cluster", "Clustering (answers)", len(corpus.pairs)) as advance:
+        with self.stage("cluster", "Clustering (answers)", None) as advance:
             clusters = make_clusters(corpus, live, self.fit, comparable=comparable, anew=anew)
             advance(len(corpus.pairs))
         return clusters
@@ -187,11 +203,9 @@ class Builder:
             measured = measure(
                 corpus, clusters, choice, live, golden, seed=seed, tolerance=tolerance, force=force, advance=advance
             )
-        described = describe_clusters(
-            list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names
-        )
-        manifest, model = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
-        draft = drafted(manifest, model, _points(corpus, clusters.labels.tolist()))
+        described = describe_clusters(corpus.pairs.values(), clusters.labels.tolist(), clusters.count, clusters.names)
+        manifest, files = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
+        draft = drafted(manifest, files, points_of(corpus, clusters.labels))
         changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
         return draft._replace(cluster_changes=changes, gate=measured.gate)
 
@@ -203,7 +217,7 @@ class Builder:
         described: tuple[ClusterInfo, ...],
         metrics: dict[str, float],
         extra: ExtraRows | None,
-    ) -> tuple[Manifest, Model]:
+    ) -> tuple[Manifest, dict[str, bytes]]:
         labels, count = clusters.labels, clusters.count
         with self.stage("fit", "Fitting (clusters)", count) as advance:
             rows = corpus.questions, corpus.answers, labels
@@ -211,8 +225,9 @@ class Builder:
                 more = extra.questions, extra.answers, extra.labels
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.anchor, advance)
-            lexicon = Lexicon.fit({point: pair_text(pair) for point, pair in corpus.pairs.items()})
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
+        with self.stage("words", "Indexing words (pairs)", len(corpus.pairs)) as advance:
+            lexicon = Lexicon.fit(list(corpus.pairs), _texts(corpus, advance))
         manifest = Manifest(
             build=UNNAMED,
             corpus=self.corpus,
@@ -233,7 +248,7 @@ class Builder:
             clusters=described,
             files={},
         )
-        return manifest, Model(bank, *means, lexicon)
+        return manifest, bundles.pack(Model(bank, *means, lexicon))
 
     def release(self, draft: Draft, sources: tuple[str, ...], live: LiveBuild | None) -> Manifest:
         """Write a build and make it live.
@@ -294,22 +309,21 @@ class Builder:
         bundles.write(self.models_dir, draft.manifest, draft.files)
 
 
-def drafted(manifest: Manifest, model: Model, points: Iterator[PairVectors]) -> Draft:
+def drafted(manifest: Manifest, files: Mapping[str, bytes], points: Iterator[PairVectors]) -> Draft:
     """A build named by its content.
 
     Args:
         manifest: Its own, but for name and files.
-        model: What was fitted.
+        files: Of the bundle, by name.
         points: Its pairs with their vectors, in the order of ids.
     """
-    files = bundles.pack(model)
     entries = {name: bundles.entry_for(data) for name, data in files.items()}
     unnamed = manifest.model_copy(update={"build": UNNAMED, "files": entries})
     name = hashlib.sha256(bundles.manifest_bytes(unnamed)).hexdigest()[: len(UNNAMED)]
     return Draft(unnamed.model_copy(update={"build": name}), files, points)
 
 
-def _points(corpus: Corpus, labels: Sequence[int]) -> Iterator[PairVectors]:
-    rows = zip(corpus.pairs.items(), labels, corpus.priors.tolist(), corpus.questions, corpus.answers, strict=True)
-    for (point, pair), label, prior, question, answer in rows:
-        yield PairVectors(StoredPair(id=point, pair=pair, cluster=label, prior=prior), question, answer)
+def _texts(corpus: Corpus, advance: Advance) -> Iterator[str]:
+    for pair in corpus.pairs.values():
+        advance(1)
+        yield pair_text(pair)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
 from ingest.corpus import Corpus, LiveBuild
-from ingest.drift import centroids, clustering_of, distances, measure_drift, nearest
-from ingest.labels import cluster_answers, cluster_count, kmeans_labels
+from ingest.drift import centroids, clustering_of, measure_drift
+from ingest.labels import cluster_answers, cluster_count, clustered, kmeans_labels
 from ingest.outcomes import ClusterChanges, Drift
 from ingest.regrouping import Grouping, match, numbered, regroup
+from ingest.rows import distances, nearest
 from qaserve.bundle import Clustering, Manifest
 from qaserve.settings import FitSettings
 
@@ -64,7 +65,7 @@ def make_clusters(
         comparable: Whether the live vectors are of the same encoder.
         anew: Cluster anew even where the live clusters fit.
     """
-    answers = np.asarray(corpus.answers, dtype=np.float64)
+    answers = corpus.answers
     if live is None:
         labels, count = _from_scratch(answers, fit)
         return Clusters(labels, count, clustering_of(answers, labels, count, fit.rank_form))
@@ -116,8 +117,10 @@ def _same_settings(manifest: Manifest, fit: FitSettings) -> bool:
 
 def _unmoved(corpus: Corpus, live: LiveBuild) -> NDArray[np.bool_]:
     """(n,) whether a pair is in the live build with the same answer."""
-    before = {point: row.stored.pair.answer for point, row in live.points.items()}
-    return np.array([before.get(point) == pair.answer for point, pair in corpus.pairs.items()], dtype=bool)
+    before = live.pairs
+    return np.array(
+        [point in before and before[point].answer == pair.answer for point, pair in corpus.pairs.items()], dtype=bool
+    )
 
 
 # The live clusters, kept
@@ -125,14 +128,14 @@ def _unmoved(corpus: Corpus, live: LiveBuild) -> NDArray[np.bool_]:
 
 def _joined(
     corpus: Corpus,
-    answers: NDArray[np.float64],
+    answers: NDArray[np.float32],
     unmoved: NDArray[np.bool_],
     live: LiveBuild,
     made: Clustering | None,
     fit: FitSettings,
 ) -> Clusters:
     """New answers in the nearest live cluster, every other where it is."""
-    before, count, new = live.corpus.answers.astype(np.float64), live.info.clusters, ~unmoved
+    before, count, new = live.corpus.answers, live.info.clusters, ~unmoved
     means = centroids(before, live.labels, count)
     known = live.by_point
     labels = np.array([known.get(point, 0) for point in corpus.pairs], dtype=np.int64)
@@ -157,13 +160,13 @@ def _without_holes(labels: Labels, count: int) -> tuple[Labels, dict[int, int]]:
 # Clusters made anew
 
 
-def _from_scratch(answers: NDArray[np.float64], fit: FitSettings) -> tuple[Labels, int]:
+def _from_scratch(answers: NDArray[np.float32], fit: FitSettings) -> tuple[Labels, int]:
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
     labels = cluster_answers(answers, count, fit.seed)
     return labels, int(labels.max()) + 1
 
 
-def _from_live(answers: NDArray[np.float64], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
+def _from_live(answers: NDArray[np.float32], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
     """K-means from the live clusters' mean answers."""
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
     means = centroids(live.corpus.answers, live.labels, live.info.clusters)
@@ -181,7 +184,7 @@ def _continued(labels: dict[str, int], live: LiveBuild, count: int) -> tuple[Lab
 
 
 def _starting_points(
-    answers: NDArray[np.float64],
+    answers: NDArray[np.float32],
     means: NDArray[np.float64],
     sizes: NDArray[np.integer],
     count: int,
@@ -194,5 +197,5 @@ def _starting_points(
         return start
     far = distances(answers, nearest(answers, start), start)
     weights = far if far.sum() > 0 else None
-    more, _ = kmeans_plusplus(answers, count - len(start), sample_weight=weights, random_state=seed)
+    more, _ = kmeans_plusplus(clustered(answers), count - len(start), sample_weight=weights, random_state=seed)
     return np.concatenate([start, more])

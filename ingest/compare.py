@@ -2,14 +2,17 @@
 
 import json
 import uuid
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from itertools import count
+from itertools import count, pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.scratch import Indexed
 from qaserve.records import Pair
-from qaserve.text import digest, fold
+from qaserve.text import digest_of, fold, short_digest
 
 NAMESPACE = uuid.UUID("6f2d3c1e-2f0b-5f0e-9d57-0b8a7f6c1a35")
 COMPARED_CHARS = 2_000
@@ -30,7 +33,7 @@ class Changes:
         return bool(self.added or self.updated or self.removed)
 
 
-def point_ids(corpus: str, pairs: Sequence[Pair], live: Mapping[str, Pair] | None = None) -> list[str]:
+def point_ids(corpus: str, pairs: Indexed[Pair], live: Mapping[str, Pair] | None = None) -> list[str]:
     """UUIDv5 of (corpus, pair_id, folded question, ordinal among the rows equal in these).
 
     No row is lost to another, the same rows give the same ids, and an edited answer keeps the id of its pair. Where
@@ -42,18 +45,28 @@ def point_ids(corpus: str, pairs: Sequence[Pair], live: Mapping[str, Pair] | Non
         pairs: The rows, in the order they were read.
         live: The live pairs by id.
     """
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, pair in enumerate(pairs):
-        groups[pair.pair_id, fold(pair.question)].append(row)
-    known: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for point, pair in (live or {}).items():
-        known[pair.pair_id, fold(pair.question)][point] = pair.answer
-    ids = [""] * len(pairs)
-    for key, rows in groups.items():
-        found = _ids_of_equals(corpus, key, [pairs[row].answer for row in rows], dict(known.get(key, {})))
-        for row, point in zip(rows, found, strict=True):
+    rows, known, points = _keys(pairs), _keys((live or {}).values()), list(live or {})
+    order, known_order = np.argsort(rows, kind="stable"), np.argsort(known, kind="stable")
+    keys, starts = np.unique(rows[order], return_index=True)
+    places = [np.searchsorted(known[known_order], keys, side) for side in ("left", "right")]
+    ids = [""] * len(rows)
+    for (start, end), first, last in zip(pairwise([*starts, len(order)]), *places, strict=True):
+        group = order[start:end]
+        equal = [pairs[row] for row in group]
+        left = {points[at]: live[points[at]].answer for at in known_order[first:last]} if live else {}
+        found = _ids_of_equals(corpus, _key(equal[0]), [pair.answer for pair in equal], left)
+        for row, point in zip(group, found, strict=True):
             ids[row] = point
     return ids
+
+
+def _key(pair: Pair) -> tuple[str, str]:
+    return pair.pair_id, fold(pair.question)
+
+
+def _keys(pairs: Iterable[Pair]) -> NDArray[np.bytes_]:
+    """(n,) what pairs are told apart by, in 16 bytes each."""
+    return np.fromiter((short_digest(*_key(pair)) for pair in pairs), dtype="S16")
 
 
 def _ids_of_equals(corpus: str, key: tuple[str, str], answers: Sequence[str], left: dict[str, str]) -> list[str]:
@@ -97,7 +110,7 @@ def compare(wanted: Mapping[str, Pair], live: Mapping[str, Pair], *, replace: bo
 
 def corpus_hash(pairs: Mapping[str, Pair]) -> str:
     """SHA-256 over ids and contents, in the order of ids."""
-    return digest(*(part for point in sorted(pairs) for part in (point, _canonical(pairs[point]))))
+    return digest_of(part for point in sorted(pairs) for part in (point, _canonical(pairs[point])))
 
 
 def _canonical(pair: Pair) -> str:

@@ -1,5 +1,6 @@
 """What builds are made of: the pairs of one to be with their vectors, and the live one before it."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from qaserve.bundle import UNIFORM, Defaults, FittedFeedback, Manifest, Tuning
 from qaserve.calibration import Calibration
-from qaserve.records import Pair
+from qaserve.records import Pair, StoredPair
 from qaserve.store import CollectionInfo, PairVectors
 from train.folds import Examples
 
@@ -16,12 +17,18 @@ from train.folds import Examples
 class Corpus:
     """All pairs of a build to be, by point id, with their vectors and priors in the same order."""
 
-    pairs: dict[str, Pair]
+    pairs: Mapping[str, Pair]
     questions: NDArray[np.float32]
     answers: NDArray[np.float32]
     priors: NDArray[np.float64]
     prior: str = UNIFORM
     """Which importance the priors are."""
+
+    def take(self, rows: NDArray[np.int64]) -> "Corpus":
+        """Some of its rows, ascending, in memory."""
+        points = list(self.pairs)
+        pairs = {points[row]: self.pairs[points[row]] for row in rows}
+        return Corpus(pairs, self.questions[rows], self.answers[rows], self.priors[rows], self.prior)
 
     @property
     def examples(self) -> Examples:
@@ -62,42 +69,34 @@ class LiveBuild:
     info: CollectionInfo
     manifest: Manifest | None
     """None where its bundle is broken."""
-    points: dict[str, PairVectors]
-    """By id, in the order of ids."""
+    corpus: Corpus
+    """Its pairs in the order of ids, with their vectors and priors."""
+    labels: NDArray[np.int64]
+    """(n,) cluster of every pair."""
+
+    @property
+    def pairs(self) -> Mapping[str, Pair]:
+        """Its pairs by point id."""
+        return self.corpus.pairs
 
     @property
     def prior(self) -> str:
         """Which importance its priors are."""
-        return UNIFORM if self.manifest is None else self.manifest.prior
-
-    @property
-    def pairs(self) -> dict[str, Pair]:
-        """Its pairs by point id."""
-        return {point: row.stored.pair for point, row in self.points.items()}
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(n,) cluster of every pair."""
-        return np.array([row.stored.cluster for row in self.points.values()], dtype=np.int64)
+        return self.corpus.prior
 
     @property
     def by_point(self) -> dict[str, int]:
         """The cluster of every pair, by point id."""
-        return {point: row.stored.cluster for point, row in self.points.items()}
+        return dict(zip(self.pairs, self.labels.tolist(), strict=True))
 
     @property
     def cluster_names(self) -> tuple[str, ...]:
         """The names of its clusters; none where its bundle is broken."""
         return () if self.manifest is None else tuple(cluster.name for cluster in self.manifest.clusters)
 
-    @property
-    def corpus(self) -> Corpus:
-        """Its pairs, vectors and priors."""
-        rows = self.points.values()
-        return Corpus(
-            self.pairs,
-            np.stack([vectors.question for vectors in rows]),
-            np.stack([vectors.answer for vectors in rows]),
-            np.array([vectors.stored.prior for vectors in rows]),
-            self.prior,
-        )
+
+def points_of(corpus: Corpus, labels: NDArray[np.int64]) -> Iterator[PairVectors]:
+    """The points of a build of these pairs, with these clusters (n,)."""
+    for row, (point, pair) in enumerate(corpus.pairs.items()):
+        stored = StoredPair(id=point, pair=pair, cluster=int(labels[row]), prior=float(corpus.priors[row]))
+        yield PairVectors(stored, corpus.questions[row], corpus.answers[row])

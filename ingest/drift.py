@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ingest.labels import effective_rank
 from ingest.outcomes import Drift
+from ingest.rows import distances, summed_rows
 from qaserve.bundle import Clustering
 from qaserve.settings import RankForm
 
@@ -41,21 +42,8 @@ CHANGED_DRIFT = 0.20
 
 def centroids(vectors: NDArray[np.floating], labels: NDArray[np.integer], count: int) -> NDArray[np.float64]:
     """(K, D) mean of every cluster's rows, not normalised: the means of K-means; zero where a cluster is empty."""
-    sums = np.zeros((count, vectors.shape[1]))
-    np.add.at(sums, labels, vectors)
+    sums = summed_rows(vectors, labels, count)
     return np.asarray(sums / np.maximum(np.bincount(labels, minlength=count), 1)[:, None])
-
-
-def distances(
-    vectors: NDArray[np.floating], labels: NDArray[np.integer], means: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """(n,) squared distance of every row to the mean of its cluster."""
-    return np.asarray(((vectors - means[labels]) ** 2).sum(axis=1))
-
-
-def nearest(vectors: NDArray[np.floating], means: NDArray[np.floating]) -> NDArray[np.intp]:
-    """(n,) row of the nearest mean."""
-    return np.asarray(((means**2).sum(axis=1) - 2 * vectors @ means.T).argmin(axis=1))
 
 
 def clustering_of(
@@ -82,7 +70,7 @@ def measure_drift(
     made: Clustering,
     answers: NDArray[np.floating],
     labels: NDArray[np.integer],
-    means: NDArray[np.floating],
+    means: NDArray[np.float64],
     new: NDArray[np.bool_],
     rank_form: RankForm,
 ) -> Drift:
@@ -98,7 +86,7 @@ def measure_drift(
     """
     count = len(means)
     found = distances(answers, labels, centroids(answers, labels, count))
-    beyond = distances(answers[new], labels[new], means) > made.far
+    beyond = distances(answers, labels, means)[new] > made.far
     measures = {
         "rank": round(_relative(effective_rank(answers, rank_form), made.effective_rank), 4),
         "inertia": round(_relative(float(found.mean()), made.inertia), 4),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.builder import Builder
-from ingest.corpus import ExtraRows, LiveBuild
+from ingest.corpus import ExtraRows, LiveBuild, points_of
 from qaserve.bundle import FittedFeedback
 from qaserve.encoder import Encoder
 from qaserve.judgements import Judgement, KnownPairs
@@ -54,8 +54,8 @@ def extra_rows(extra: Extra, live: LiveBuild, labels: NDArray[np.int64], builder
 
 def _chosen(helpful: Sequence[Judgement], live: LiveBuild) -> tuple[list[_Chosen], int]:
     """What gives a row, and how many judgements are of pairs that the build lacks."""
-    known = KnownPairs(vectors.stored for vectors in live.points.values())
-    places = {point: row for row, point in enumerate(live.points)}
+    known = KnownPairs(vectors.stored for vectors in points_of(live.corpus, live.labels))
+    places = {point: row for row, point in enumerate(live.pairs)}
     chosen: list[_Chosen] = []
     unknown = 0
     for judgement in helpful:
@@ -63,6 +63,6 @@ def _chosen(helpful: Sequence[Judgement], live: LiveBuild) -> tuple[list[_Chosen
         if not pairs:
             unknown += 1
         elif fold(judgement.question) not in {fold(stored.pair.question) for stored in pairs}:
-            point = pairs[0].id
-            chosen.append(_Chosen(judgement.question, places[point], live.points[point].answer))
+            row = places[pairs[0].id]
+            chosen.append(_Chosen(judgement.question, row, live.corpus.answers[row]))
     return chosen, unknown

@@ -7,6 +7,9 @@ answers are reported beside. Golden questions, which people said must find a pai
 
 A build is stopped where the mean reciprocal rank falls by more than the tolerance and the 95% interval of the fall,
 by a paired bootstrap over intents, lies wholly below zero: a fall that chance explains stops nothing.
+
+Of a corpus of more than `ingest.asking.MAX_PAIRS` pairs a sample is asked and searched: whole intents, and all that a
+golden question wants.
 """
 
 from collections.abc import Sequence
@@ -14,7 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.asking import Asked, Side, ask_golden, ask_rest, golden_rows, limited, live_side, side_of, still_found
+from ingest.asking import (
+    Asked,
+    Side,
+    ask_golden,
+    ask_rest,
+    golden_rows,
+    limited,
+    live_side,
+    sample,
+    side_of,
+    still_found,
+)
 from ingest.clusters import Clusters
 from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.golden import Golden
@@ -67,13 +81,14 @@ def measure(
         force: Let it pass whatever it loses.
         advance: Told 1 after each set of questions.
     """
-    new = side_of(corpus, clusters.labels, clusters.count, choice)
+    wanted = frozenset(() if golden is None else golden.wanted)
+    new = side_of(corpus, clusters.labels, clusters.count, choice, sample(corpus, seed, wanted))
     metrics = _alone(new, seed, advance)
     found = None if golden is None else golden_rows(new, golden)
     if golden is not None and found:
         metrics |= {f"golden_{name}": value for name, value in _figures(ask_golden(new, golden, found)).items()}
         metrics["golden_questions"] = float(len(found))
-    old = None if live is None else live_side(live)
+    old = None if live is None else live_side(live, seed, wanted)
     if old is None:
         return Measured(metrics, None)
     held_out = _compare_held_out(old, new, seed, tolerance, advance)
@@ -96,7 +111,7 @@ def measure(
 
 
 def _alone(side: Side, seed: int, advance: Advance) -> dict[str, float]:
-    rows = limited(phrasing_split(side.examples.pairs, seed).test, len(side.points), seed)
+    rows = limited(phrasing_split(side.examples.pairs, seed).test, seed)
     everything = frozenset(side.points)
     rows = rows[still_found(side, rows, everything)]
     if len({side.examples.pairs[row].cluster_id for row in rows}) < MIN_INTENTS:
@@ -114,7 +129,7 @@ def _compare_held_out(old: Side, new: Side, seed: int, tolerance: float, advance
     went: list[list[Asked]] = [[], []]
     for number in range(SPLITS):
         pairs = [old.examples.pairs[positions[0][point]] for point in shared]
-        drawn = limited(phrasing_split(pairs, seed + number).test, max(len(old.points), len(new.points)), seed)
+        drawn = limited(phrasing_split(pairs, seed + number).test, seed)
         rows = [np.array([where[shared[row]] for row in drawn], dtype=np.int64) for where in positions]
         kept = still_found(old, rows[0], common) & still_found(new, rows[1], common)
         if not kept.any():

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
+from ingest.rows import gram
 from qaserve.settings import RankForm
 
 KMEANS_STARTS = 4
@@ -26,7 +27,7 @@ def effective_rank(vectors: NDArray[np.floating], form: RankForm = "participatio
     Returns:
         Between 1 and min(n, D); 0 for a matrix of zeros.
     """
-    values = _singular_values(np.asarray(vectors, dtype=np.float64))
+    values = _singular_values(vectors)
     total = values.sum()
     if total == 0:
         return 0.0
@@ -36,17 +37,25 @@ def effective_rank(vectors: NDArray[np.floating], form: RankForm = "participatio
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _singular_values(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _singular_values(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """From the smaller Gram matrix: D × D work for any n, accurate enough for a number that is rounded."""
-    rows, columns = vectors.shape
-    gram = vectors.T @ vectors if rows > columns else vectors @ vectors.T
-    return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0.0, None)))
+    return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(gram(vectors)), 0.0, None)))
 
 
 def cluster_count(vectors: NDArray[np.floating], form: RankForm, limit: int) -> int:
     """K: the effective rank, rounded, at least 1, at most `limit` and at most the number of different vectors."""
-    distinct = len(np.unique(np.asarray(vectors, dtype=np.float32), axis=0))
-    return int(np.clip(round(effective_rank(vectors, form)), 1, min(limit, distinct)))
+    wanted = min(limit, round(effective_rank(vectors, form)))
+    different: set[bytes] = set()
+    for row in vectors:
+        if len(different) >= wanted:
+            break
+        different.add((np.asarray(row, dtype=np.float32) + 0.0).tobytes())  # -0.0 is 0.0
+    return max(1, len(different))
+
+
+def clustered(answers: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Answers (n, D) as K-means sees them: float64; where there are many float32, as they are held, without a copy."""
+    return np.asarray(answers, dtype=np.float32 if len(answers) > MANY else np.float64)
 
 
 def cluster_answers(answers: NDArray[np.floating], count: int, seed: int) -> NDArray[np.int64]:
@@ -83,6 +92,6 @@ def kmeans_labels(
     starts: dict[str, Any] = {"n_init": KMEANS_STARTS} if start is None else {"init": start, "n_init": 1}
     if len(answers) > MANY:
         kmeans = MiniBatchKMeans(count, batch_size=BATCH, random_state=seed, **starts)
-        return np.asarray(kmeans.fit(np.asarray(answers, dtype=np.float32)).labels_, dtype=np.int64)
-    kmeans = KMeans(count, random_state=seed, **starts)
-    return np.asarray(kmeans.fit(np.asarray(answers, dtype=np.float64)).labels_, dtype=np.int64)
+    else:
+        kmeans = KMeans(count, random_state=seed, **starts)
+    return np.asarray(kmeans.fit(clustered(answers)).labels_, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Names of clusters, in words a person understands: the terms that set a cluster apart, and its skills."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
@@ -20,7 +20,7 @@ WORD = r"(?u)\b[^\W\d_][\w.-]*\w\b"
 
 
 def describe_clusters(
-    pairs: Sequence[Pair], labels: Sequence[int], count: int, known: Mapping[int, str] | None = None
+    pairs: Collection[Pair], labels: Sequence[int], count: int, known: Mapping[int, str] | None = None
 ) -> tuple[ClusterInfo, ...]:
     """Describe every cluster by the words of its questions, topics and tags that others do not use.
 
@@ -53,7 +53,7 @@ def describe_clusters(
     )
 
 
-def _terms(pairs: Sequence[Pair], labels: Sequence[int], count: int) -> list[list[str]]:
+def _terms(pairs: Collection[Pair], labels: Sequence[int], count: int) -> list[list[str]]:
     documents: list[list[str]] = [[] for _ in range(count)]
     for pair, label in zip(pairs, labels, strict=True):
         documents[label].append(" ".join([pair.question, *pair.topics, *pair.tags]))

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from pydantic import Field
 
 from ingest.builder import Builder, drafted
-from ingest.corpus import LiveBuild
+from ingest.corpus import LiveBuild, points_of
 from ingest.extra import Extra, extra_rows
 from ingest.golden import Golden
 from qaserve import bundle as bundles
@@ -143,8 +142,8 @@ def add_student(
     )
     draft = drafted(
         bundle.manifest.model_copy(update={"format": bundles.FORMAT, "student": student}),
-        replace(bundle.model, student=kept.weights),
-        iter(live.points.values()),
+        bundles.pack(replace(bundle.model, student=kept.weights)),
+        points_of(live.corpus, live.labels),
     )
     manifest = builder.release(draft, live.info.sources, live)
     shutil.rmtree(folder, ignore_errors=True)
@@ -185,7 +184,7 @@ def _teach(
     model: SentenceEncoder | None,
 ) -> Distilled:
     corpus, numbers = live.corpus, bundle.manifest.defaults
-    labels = np.array([row.stored.cluster for row in live.points.values()])
+    labels = live.labels
     examples = corpus.examples
     teacher = RoutedTeacher(
         examples.questions,

@@ -1,7 +1,8 @@
 """What an ingest did, or would do."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -9,9 +10,12 @@ from ingest.compare import Changes
 from ingest.outcomes import ClusterChanges, GateReport, NumberChanges
 from ingest.readers import Located, Rejection
 from ingest.rejected import REPORTED
+from ingest.scratch import Indexed
 from qaserve.records import Pair, Record
-from qaserve.text import fold, shorten
+from qaserve.text import fold, short_digest, shorten
 
+LISTED = 10_000
+"""So many of a kind are listed; what is more than that is only counted, or a report would outgrow what it tells of."""
 EDITS_KEPT = 50
 """Edited pairs whose texts the report shows."""
 EDIT_CHARS = 400
@@ -56,7 +60,7 @@ class Edit(Record):
 
 
 class PairChanges(Record):
-    """Every pair that changes, in the order of ids."""
+    """The pairs that change, in the order of ids: the first 10,000 of each kind; the report counts all."""
 
     added: tuple[ListedPair, ...] = ()
     updated: tuple[ListedPair, ...] = ()
@@ -92,7 +96,7 @@ class IngestReport(Record):
     )
     repeats: int = Field(description="Rows whose question an earlier row asks. They are kept.")
     conflicts: int = Field(description="Questions that lead to different answers. They are kept.")
-    repeated_questions: tuple[RepeatedQuestion, ...]
+    repeated_questions: tuple[RepeatedQuestion, ...] = Field(description=f"The first {LISTED:,}.")
     changes: PairChanges
     edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")
     files: tuple[FileCounts, ...]
@@ -109,24 +113,36 @@ class IngestReport(Record):
     cleaned: tuple[str, ...] = Field((), description="Orphans of interrupted ingests that were, or would be, removed.")
 
 
-def repeated_questions(rows: Sequence[Located]) -> tuple[RepeatedQuestion, ...]:
+class _Group(NamedTuple):
+    """Rows that ask the same."""
+
+    question: str
+    answers: set[bytes]
+    places: list[tuple[str, int]]
+
+
+def repeated_questions(rows: Indexed[Located]) -> tuple[RepeatedQuestion, ...]:
     """The questions that more than one row asks, most rows first."""
-    groups: dict[str, list[Located]] = defaultdict(list)
+    asked = Counter(short_digest(fold(row.pair.question)) for row in rows)
+    groups: dict[bytes, _Group] = {}
     for row in rows:
-        groups[fold(row.pair.question)].append(row)
-    repeated = [group for group in groups.values() if len(group) > 1]
+        key = short_digest(fold(row.pair.question))
+        if asked[key] > 1:
+            group = groups.setdefault(key, _Group(row.pair.question, set(), []))
+            group.answers.add(short_digest(row.pair.answer))
+            group.places.append((row.file, row.line))
     return tuple(
         RepeatedQuestion(
-            question=group[0].pair.question,
-            answers=len({row.pair.answer for row in group}),
-            rows=tuple(Place(file=row.file, line=row.line) for row in group),
+            question=group.question,
+            answers=len(group.answers),
+            rows=tuple(Place(file=file, line=line) for file, line in group.places),
         )
-        for group in sorted(repeated, key=len, reverse=True)
+        for group in sorted(groups.values(), key=lambda group: len(group.places), reverse=True)
     )
 
 
 def list_changes(changes: Changes, rows: Mapping[str, Located], before: Mapping[str, Pair]) -> PairChanges:
-    """Every pair that changes, with where it comes from.
+    """The pairs that change, with where they come from.
 
     Args:
         changes: Which.
@@ -134,9 +150,9 @@ def list_changes(changes: Changes, rows: Mapping[str, Located], before: Mapping[
         before: The live pairs.
     """
     return PairChanges(
-        added=tuple(_read(point, rows[point]) for point in sorted(changes.added)),
-        updated=tuple(_read(point, rows[point]) for point in sorted(changes.updated)),
-        removed=listed(changes.removed, before),
+        added=tuple(_read(point, rows[point]) for point in sorted(changes.added)[:LISTED]),
+        updated=tuple(_read(point, rows[point]) for point in sorted(changes.updated)[:LISTED]),
+        removed=listed(sorted(changes.removed)[:LISTED], before),
     )
 
 
@@ -145,23 +161,23 @@ def list_edits(updated: Iterable[str], before: Mapping[str, Pair], after: Mappin
     return tuple(_edit(point, before[point], after[point]) for point in sorted(updated)[:EDITS_KEPT])
 
 
-def count_by_file(changes: Changes, rows: Mapping[str, Located], rejected: Counter[str]) -> tuple[FileCounts, ...]:
+def count_by_file(changes: Changes, files: Mapping[str, str], rejected: Counter[str]) -> tuple[FileCounts, ...]:
     """What every file brought, in the order of the files.
 
     Args:
         changes: What its pairs do.
-        rows: The rows that were read, by point id.
+        files: Where the pairs were read, by point id.
         rejected: Rejections by file.
     """
     kinds = {
-        kind: Counter(rows[point].file for point in points if point in rows)
+        kind: Counter(files[point] for point in points if point in files)
         for kind, points in (
             ("added", changes.added),
             ("updated", changes.updated),
             ("unchanged", changes.unchanged),
         )
     }
-    read = Counter(row.file for row in rows.values())
+    read = Counter(files.values())
     return tuple(
         FileCounts(
             file=file,

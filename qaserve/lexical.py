@@ -11,6 +11,7 @@ so that both terms are on the scale of a cosine.
 import re
 import unicodedata
 import uuid
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,23 +80,28 @@ class Lexicon:
         self._index.scores = {"data": data, "indices": indices, "indptr": indptr, "num_docs": len(self.ids)}
 
     @classmethod
-    def fit(cls, texts: Mapping[str, str]) -> "Lexicon":
-        """Index texts by the id of their point. Texts without any word are there and score 0."""
+    def fit(cls, ids: Sequence[str], texts: Iterable[str]) -> "Lexicon":
+        """Index texts by the ids of their points. Texts without any word are there and score 0.
+
+        A text is looked at once and not held; what is held of it are its words, as numbers of four bytes.
+        """
         seen: dict[str, int] = {}
-        rows = [[seen.setdefault(word, len(seen)) for word in words(text)] for text in texts.values()]
+        rows = [array("i", [seen.setdefault(word, len(seen)) for word in words(text)]) for text in texts]
         vocabulary = sorted(seen)
         numbers = {word: number for number, word in enumerate(vocabulary)}
-        number_of = [numbers[word] for word in seen]
+        number_of = np.array([numbers[word] for word in seen], dtype=np.int32)
         if not vocabulary:
             empty: dict[str, NDArray[Any]] = {
                 "data": np.empty(0, np.float32),
                 "indices": np.empty(0, np.int32),
                 "indptr": np.zeros(1, np.int64),
             }
-            return cls(list(texts), [], empty)
+            return cls(ids, [], empty)
+        for at, row in enumerate(rows):
+            rows[at] = array("i", number_of[row].tobytes())
         index = bm25s.BM25(method="lucene")
         index.index(
-            Tokenized([[number_of[word] for word in row] for row in rows], numbers),
+            Tokenized(rows, numbers),
             create_empty_token=False,
             show_progress=False,
         )
@@ -104,7 +110,7 @@ class Lexicon:
             "indices": np.asarray(index.scores["indices"], np.int32),
             "indptr": np.asarray(index.scores["indptr"], np.int64),
         }
-        return cls(list(texts), vocabulary, arrays)
+        return cls(ids, vocabulary, arrays)
 
     def scores(self, question: str) -> NDArray[np.float32]:
         """(n,) BM25 of every pair, ≥ 0, in the order of `ids`; a word that the question repeats counts as often."""

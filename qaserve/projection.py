@@ -59,14 +59,16 @@ class Bank:
 
     @classmethod
     def pack(cls, rotations: Iterable[Rotation], dimension: int) -> "Bank":
-        """Pack rotations of one dimension, in the order of their clusters."""
-        parts = list(rotations)
-        basis = [np.empty((0, dimension)), *(part.basis.T for part in parts)]
-        cores = [np.empty(0), *(part.core.ravel() for part in parts)]
+        """Pack rotations of one dimension, in the order of their clusters; each is let go once it is packed."""
+        basis, cores, ranks = bytearray(), bytearray(), []
+        for part in rotations:
+            basis += np.ascontiguousarray(part.basis.T, dtype=np.float32).tobytes()
+            cores += np.ascontiguousarray(part.core, dtype=np.float32).tobytes()
+            ranks.append(part.core.shape[0])
         return cls(
-            np.concatenate(basis).astype(np.float32),
-            np.concatenate(cores).astype(np.float32),
-            np.array([part.core.shape[0] for part in parts], dtype=np.int64),
+            np.frombuffer(basis, dtype=np.float32).reshape(-1, dimension),
+            np.frombuffer(cores, dtype=np.float32),
+            np.array(ranks, dtype=np.int64),
         )
 
     def __len__(self) -> int:

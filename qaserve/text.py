@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _NOT_WORD = re.compile(r"[^\w+#]+")  # C, C++ and C# are three languages
 _VOWEL_SIGNS = {"Mn", "Mc"}  # parts of words that \w does not know
@@ -26,12 +27,22 @@ def _sign_or_space(character: str) -> str:
 
 def digest(*parts: str) -> str:
     """Hex SHA-256 of the parts; unlike a plain concatenation, ("ab", "c") and ("a", "bc") differ."""
+    return digest_of(parts)
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """`digest` of parts that are made one by one."""
     total = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
         total.update(len(data).to_bytes(8, "big"))
         total.update(data)
     return total.hexdigest()
+
+
+def short_digest(*parts: str) -> bytes:
+    """The first 16 bytes of `digest`: what stands for a text where very many are told apart."""
+    return bytes.fromhex(digest_of(parts)[:32])
 
 
 def control_character(text: str) -> str | None:

@@ -198,7 +198,7 @@ def _fitted(known: Examples, asked: Examples, seed: int) -> Fold:
     """A fold with everything fitted that a build of its known side has."""
     fold = make_fold(known, asked, seed)
     fold.bank(START.anchor)
-    Lexicon.fit({str(row): pair_text(pair) for row, pair in enumerate(known.pairs)})
+    Lexicon.fit([str(row) for row in range(len(known))], map(pair_text, known.pairs))
     return fold
 
 

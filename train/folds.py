@@ -64,7 +64,7 @@ class Fold:
     @cached_property
     def lexical(self) -> Floats:
         """(m, s) BM25 of every question asked and every pair searched, over the question's best; 0 without any."""
-        lexicon = Lexicon.fit({str(row): pair_text(pair) for row, pair in enumerate(self.searched.pairs)})
+        lexicon = Lexicon.fit([str(row) for row in range(len(self.searched))], map(pair_text, self.searched.pairs))
         return np.stack([lexicon.relative(pair.question) for pair in self.asked.pairs]).astype(np.float64)
 
     @cached_property

@@ -14,14 +14,18 @@ and T, so with B an orthonormal basis of that span its polar factor is exactly
 an SVD of r × r, r ≤ 2n, instead of D × D.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from ingest.rows import slices, summed_rows
 from qaserve.projection import Bank, Rotation
 from qaserve.routing import Floats
+
+MANY_ROWS = 4_096
+"""Rows of a cluster beyond which their space is taken to be all of R^D, of which I is a basis: no SVD of all rows."""
 
 
 def polar(matrix: ArrayLike) -> Floats:
@@ -50,17 +54,29 @@ def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> Rotatio
     Raises:
         ValueError: Shapes differ, a value is not finite, or λ is not above 0.
     """
-    s, t = np.asarray(questions, dtype=np.float64), np.asarray(answers, dtype=np.float64)
-    if s.shape != t.shape or s.ndim != 2:
-        raise ValueError(f"questions {s.shape} and answers {t.shape} must be two arrays (n, D) of one shape")
-    if not (np.isfinite(s).all() and np.isfinite(t).all()):
+    q, a = np.asarray(questions), np.asarray(answers)
+    if q.shape != a.shape or q.ndim != 2:
+        raise ValueError(f"questions {q.shape} and answers {a.shape} must be two arrays (n, D) of one shape")
+    if not (np.isfinite(q).all() and np.isfinite(a).all()):
         raise ValueError("a vector is not finite")
     if not (np.isfinite(anchor) and anchor > 0):
         raise ValueError(f"anchor λ is {anchor}; it must be finite and above 0")
-    basis = _row_space(np.concatenate([s, t]))
-    inner = (s @ basis).T @ (t @ basis)
+    if len(q) > max(MANY_ROWS, q.shape[1]):
+        basis, inner = np.eye(q.shape[1]), _product(q, a)
+    else:
+        s, t = q.astype(np.float64), a.astype(np.float64)
+        basis = _row_space(np.concatenate([s, t]))
+        inner = (s @ basis).T @ (t @ basis)
     identity = np.eye(basis.shape[1])
     return Rotation(basis, polar(inner + anchor * identity) - identity)
+
+
+def _product(s: NDArray[np.floating], t: NDArray[np.floating]) -> Floats:
+    """(D, D) SᵀT, some rows at a time."""
+    total = np.zeros((s.shape[1], s.shape[1]))
+    for part in slices(len(s)):
+        total += np.asarray(s[part], dtype=np.float64).T @ np.asarray(t[part], dtype=np.float64)
+    return total
 
 
 def _row_space(rows: Floats) -> Floats:
@@ -88,19 +104,20 @@ def fit_bank(
         anchor: λ.
         on_cluster: Called with 1 after each cluster, for a progress bar.
     """
-    rotations = []
-    for cluster in range(count):
-        members = np.flatnonzero(labels == cluster)
-        rotations.append(anchored(questions[members], answers[members], anchor))
-        if on_cluster is not None:
-            on_cluster(1)
-    return Bank.pack(rotations, questions.shape[1])
+
+    def rotations() -> Iterator[Rotation]:
+        for cluster in range(count):
+            members = np.flatnonzero(labels == cluster)
+            yield anchored(questions[members], answers[members], anchor)
+            if on_cluster is not None:
+                on_cluster(1)
+
+    return Bank.pack(rotations(), questions.shape[1])
 
 
 def mean_rows(rows: NDArray[np.floating], labels: NDArray[np.integer], count: int) -> NDArray[np.float32]:
     """(K, D) normalised mean of every cluster's rows; zero where a cluster is empty or its rows cancel out."""
-    sums = np.zeros((count, rows.shape[1]))
-    np.add.at(sums, labels, rows)
+    sums = summed_rows(rows, labels, count)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.asarray(np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0), dtype=np.float32)
 

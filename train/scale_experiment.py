@@ -114,6 +114,7 @@ def _row(number: int, rng: np.random.Generator) -> dict[str, object]:
         "cluster_id": f"i{intent}",
         "question": f"topic{topic} intent{intent} q{number} {' '.join(words[:QUESTION_WORDS])}",
         "answer": f"topic{topic} intent{intent} {' '.join(words[QUESTION_WORDS:])}",
+        "original_answer": f"topic{topic} intent{intent}",
         "topics": [f"topic{topic}"],
         "related_skills": [f"skill_topic{topic}.md"],
     }

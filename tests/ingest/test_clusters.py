@@ -12,9 +12,9 @@ from ingest.names import describe_clusters
 from ingest.outcomes import Drift
 from ingest.regrouping import Grouping, match, numbered, regroup
 from qaserve import bundle as bundles
-from qaserve.records import Pair, StoredPair
+from qaserve.records import Pair
 from qaserve.settings import FitSettings
-from qaserve.store import CollectionInfo, PairVectors
+from qaserve.store import CollectionInfo
 
 D = 16
 
@@ -57,12 +57,7 @@ def live_of(corpus, clusters, encoder, fit):
         rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
         defaults=bundles.Defaults(), clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
-    rows = zip(corpus.pairs.items(), clusters.labels.tolist(), corpus.answers, strict=True)
-    points = {
-        point: PairVectors(StoredPair(id=point, pair=pair, cluster=label), row, row)
-        for (point, pair), label, row in rows
-    }
-    return LiveBuild(info, manifest, points)
+    return LiveBuild(info, manifest, corpus, clusters.labels)
 
 
 def joined(*parts):

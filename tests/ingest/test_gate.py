@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from ingest import gate as gates
-from ingest.asking import MAX_ASKED, limited
+from ingest.asking import MAX_ASKED, limited, sample
 from ingest.build import Ingest
+from ingest.corpus import Corpus
 from ingest.golden import MAX_QUESTIONS, GoldenQuestion, encode_golden, golden_file, read_golden
 from ingest.refit import refit
 from qaserve import bundle as bundles
 from qaserve.builds import list_builds
 from qaserve.errors import CorpusError, QualityError
+from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 
 MANY = [f"thing{number}" for number in range(24)]
@@ -160,9 +162,53 @@ def test_a_fit_passes_the_gate_too(memory, encoder, make_builder, ingest, write_
 
 def test_questions_are_fewer_where_pairs_are_many(rng):
     rows = np.arange(5_000)
-    assert len(limited(rows, 2_000, seed=0)) == MAX_ASKED
-    assert len(limited(rows, 1_000_000, seed=0)) == 12
-    np.testing.assert_array_equal(limited(rows[:10], 2_000, seed=0), rows[:10])
+    assert len(limited(rows, seed=0)) == MAX_ASKED
+    np.testing.assert_array_equal(limited(rows[:10], seed=0), rows[:10])
+
+
+@pytest.fixture
+def large(rng):
+    """500 pairs of 120 intents, the first of which is of one pair and the last of more than a sample holds."""
+    sizes = [1, *[3] * 118, 145]
+    intents = [f"i{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    pairs = {
+        f"{row:04}": Pair(pair_id=f"p{row}", cluster_id=intent, question=f"q{row}", answer=f"a{row}", source_file="f")
+        for row, intent in enumerate(intents)
+    }
+    rows = rng.normal(size=(len(pairs), 4)).astype(np.float32)
+    return Corpus(pairs, rows, rows, np.ones(len(pairs)))
+
+
+def test_of_many_pairs_whole_intents_are_drawn_and_what_golden_questions_want(large, monkeypatch):
+    np.testing.assert_array_equal(sample(large, 0), np.arange(500))
+    monkeypatch.setattr("ingest.asking.MAX_PAIRS", 100)
+    intents = np.array([pair.cluster_id for pair in large.pairs.values()])
+    rows = sample(large, 0, {"p0", "p7"})
+    assert 97 < len(rows) <= 100
+    drawn = set(intents[rows])
+    assert {"i0", intents[7]} < drawn
+    assert "i119" not in drawn
+    np.testing.assert_array_equal(rows, np.flatnonzero(np.isin(intents, list(drawn))))
+    assert set(intents[sample(large, 1)]) != set(intents[sample(large, 0)])
+
+
+def test_builds_of_much_the_same_pairs_draw_much_the_same_intents(large, monkeypatch):
+    monkeypatch.setattr("ingest.asking.MAX_PAIRS", 100)
+    less = large.take(np.arange(30, 480))
+    before, after = (
+        {corpus.pairs[list(corpus.pairs)[row]].cluster_id for row in sample(corpus, 0)} for corpus in (large, less)
+    )
+    assert len(before & after) > 0.8 * len(before)
+
+
+def test_a_large_corpus_is_measured_by_its_sample(ingest, golden, write_rows, many, shuffled, monkeypatch):
+    monkeypatch.setattr("ingest.asking.MAX_PAIRS", 60)
+    golden([("a good recipe for thing3", "thing3_q0")])
+    first = ingest([write_rows(many)])
+    assert first.metrics["held_out_questions"] == 15
+    assert first.metrics["golden_questions"] == 1
+    with pytest.raises(QualityError, match=r"over \d+ held-out phrasings"):
+        ingest([write_rows(shuffled)])
 
 
 # The golden set

@@ -24,7 +24,7 @@ def written(tmp_path, rng):
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
     bank = Bank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
     means = rng.normal(size=(K, D)).astype(np.float32)
-    lexicon = Lexicon.fit({str(uuid.UUID(int=n)): text for n, text in enumerate(["one word", "two words"])})
+    lexicon = Lexicon.fit([str(uuid.UUID(int=n)) for n in range(2)], ["one word", "two words"])
     model = Model(bank, means, -means, lexicon)
     files = bundles.pack(model)
     manifest = Manifest(

@@ -38,12 +38,16 @@ def test_names_count_as_a_whole_and_in_parts(text, found):
     assert words(text) == found
 
 
+def fitted(texts):
+    return Lexicon.fit(list(texts), texts.values())
+
+
 @pytest.mark.parametrize(
     ("question", "best"),
     [("generate_json_reader", 0), ("what is --file-filter?", 1), ("suggest_folder", 1), ("c#", 2)],
 )
 def test_exact_names_are_found(question, best):
-    lexicon = Lexicon.fit(TEXTS)
+    lexicon = fitted(TEXTS)
     scores = lexicon.scores(question)
     assert scores.argmax() == best
     assert scores.min() == 0
@@ -56,18 +60,18 @@ def test_scores_are_bm25s_own():
     peer.index([words(text) for text in TEXTS.values()], show_progress=False)
     question = "read json of files"
     known = [word for word in words(question) if word in peer.vocab_dict]
-    np.testing.assert_allclose(Lexicon.fit(TEXTS).scores(question), peer.get_scores(known), atol=1e-6)
+    np.testing.assert_allclose(fitted(TEXTS).scores(question), peer.get_scores(known), atol=1e-6)
 
 
 def test_words_in_common_are_told_rarest_first():
-    lexicon = Lexicon.fit({IDS[0]: "a rare word", IDS[1]: "a word", IDS[2]: "a thing"})
+    lexicon = fitted({IDS[0]: "a rare word", IDS[1]: "a word", IDS[2]: "a thing"})
     assert lexicon.shared("A word that is rare, a word", IDS[0]) == ("rare", "word", "a")
     assert lexicon.shared("nothing", IDS[0]) == ()
 
 
 @pytest.mark.parametrize("texts", [TEXTS, {IDS[0]: "!!"}, {}])
 def test_it_comes_back_as_it_was(texts):
-    lexicon = Lexicon.fit(texts)
+    lexicon = fitted(texts)
     again = Lexicon.from_tensors(lexicon.tensors())
     assert again.ids == list(texts)
     for question in ("json files", "unknown", ""):
@@ -76,12 +80,12 @@ def test_it_comes_back_as_it_was(texts):
 
 
 def test_the_order_of_texts_does_not_change_a_score():
-    forward, back = Lexicon.fit(TEXTS), Lexicon.fit(dict(reversed(TEXTS.items())))
+    forward, back = fitted(TEXTS), fitted(dict(reversed(TEXTS.items())))
     np.testing.assert_array_equal(forward.scores("json file"), back.scores("json file")[::-1])
 
 
 def test_parts_that_contradict_each_other_are_refused():
-    tensors = Lexicon.fit(TEXTS).tensors()
+    tensors = fitted(TEXTS).tensors()
     with pytest.raises(ValueError, match="do not fit together"):
         Lexicon.from_tensors(tensors | {"data": tensors["data"][:-1]})
     with pytest.raises(ValueError, match="a score is of pair 9; there are 4"):

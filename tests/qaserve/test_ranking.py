@@ -53,7 +53,9 @@ def filled(memory, rng):
 @pytest.mark.parametrize("top_k", [1, 5, 30])
 def test_it_is_what_scoring_every_pair_gives(filled, rng, weight, top_k):
     store, points = filled
-    lexicon = Lexicon.fit({p.stored.id: f"{p.stored.pair.question} {p.stored.pair.answer}" for p in points})
+    lexicon = Lexicon.fit(
+        [p.stored.id for p in points], [f"{p.stored.pair.question} {p.stored.pair.answer}" for p in points]
+    )
     for question in ("a b c", "p", "zzz"):
         query = rng.normal(size=D)
         relative = lexicon.relative(question)

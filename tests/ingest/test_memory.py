@@ -1,0 +1,118 @@
+"""Memory: an ingest holds few pairs at a time, however many there are, and little of each of them beside the words.
+
+The store is in a process of its own, or holds no `Pair`: what is measured is what the ingest itself holds.
+"""
+
+import gc
+import subprocess
+import sys
+import tracemalloc
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Silent
+
+from ingest.build import Ingest
+from ingest.builder import Builder
+from ingest.readers import Located
+from qaserve.records import Pair
+from qaserve.settings import FitSettings, ReadSettings, StoreSettings
+from qaserve.store import open_store
+from train.scale_experiment import SyntheticEncoder, write_corpus
+
+D = 16
+SAMPLE, TEXTS, PAIRS = 50, 32, 600
+GATE = "Measuring (sets of questions)"
+BYTES_A_PAIR = 3_000
+"""Measured: 2,190, most of it the words of a pair while they are indexed (about 70 each)."""
+
+
+class Counting(Silent):
+    """A reporter that counts the pairs that are alive whenever it is told something."""
+
+    def __init__(self) -> None:
+        self.most: dict[str, int] = {}
+        self._told = 0
+        gc.collect()
+        self._others = self._alive()  # what other tests hold
+
+    @contextmanager
+    def stage(self, name, total):
+        def advance(_):
+            self._told += 1
+            if self._told % 50 == 0 or name == GATE:
+                self._count(name)
+
+        self._count(name)
+        yield advance
+        self._count(name)
+
+    def _count(self, name):
+        self.most[name] = max(self.most.get(name, 0), self._alive() - self._others)
+
+    def _alive(self):
+        return sum(type(one) in {Pair, Located} for one in gc.get_objects())
+
+
+def test_few_pairs_are_held_at_a_time(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr("ingest.asking.MAX_PAIRS", SAMPLE)
+    monkeypatch.setattr("ingest.embedding.TEXTS", TEXTS)
+    encoder, counting = SyntheticEncoder(D), Counting()
+    builder = Builder(
+        memory, encoder.identity, tmp_path / "models", "c", fit=FitSettings(tune_pairs=0), reporter=counting
+    )
+    ingest = Ingest(builder, encoder, ReadSettings())
+    for pairs in (PAIRS, PAIRS + 40):
+        write_corpus(tmp_path / "pairs.jsonl", pairs, 0)
+        assert ingest.run([tmp_path / "pairs.jsonl"]).pairs == pairs
+    assert len(counting.most) > 6
+    gate = counting.most.pop(GATE)
+    assert SAMPLE / 2 < gate < 6 * SAMPLE
+    assert max(counting.most.values()) < 10, counting.most
+
+
+SERVE = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from qdrant_rest import QdrantRest
+print(QdrantRest().url, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def elsewhere():
+    """A store in a process of its own."""
+    command = [sys.executable, "-c", SERVE, str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with open_store(StoreSettings(qdrant_url=process.stdout.readline().strip()), "test") as store:
+            yield store
+        process.stdin.close()
+
+
+def peak_of(store, pairs, folder):
+    """Most memory in use during an ingest of so many pairs, beyond what was in use before."""
+    folder.mkdir()
+    write_corpus(folder / "pairs.jsonl", pairs, 0)
+    encoder = SyntheticEncoder(D)
+    builder = Builder(
+        store, encoder.identity, folder / "models", f"c{pairs}", fit=FitSettings(tune_pairs=0), reporter=Silent()
+    )
+    gc.collect()
+    tracemalloc.start()
+    try:
+        Ingest(builder, encoder, ReadSettings()).run([folder / "pairs.jsonl"])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_grows_little_with_every_pair(elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr("ingest.asking.MAX_PAIRS", SAMPLE)
+    monkeypatch.setattr("ingest.build.LISTED", SAMPLE)
+    monkeypatch.setattr("ingest.report.LISTED", SAMPLE)
+    monkeypatch.setattr("train.scale_experiment.VOCABULARY", 200)  # so that few pairs know all words, as many do
+    peak_of(elsewhere, 100, tmp_path / "first")  # what is imported and cached once
+    few, many = (peak_of(elsewhere, pairs, tmp_path / str(pairs)) for pairs in (600, 2_400))
+    assert (many - few) / 1_800 < BYTES_A_PAIR, (few, many)
