@@ -48,8 +48,8 @@ _TABLE = {
     ),
     "raw_similarity": _Feature(
         1,
-        "before the projection, its answer is far (similarity {:.2f})",
-        "its answer is near even before the projection (similarity {:.2f})",
+        "in a plain search its answer is far (similarity {:.2f})",
+        "its answer is near in a plain search too (similarity {:.2f})",
     ),
     "margin_second": _Feature(
         1, "the second scores almost as much ({:.3f} less)", "the second scores clearly less ({:.3f} less)"
