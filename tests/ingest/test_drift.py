@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from ingest.drift import centroids, clustering_of, measure_drift, nearest
+from ingest.drift import centroids, clustering_of, measure_drift
 from ingest.labels import cluster_answers, cluster_count
+from ingest.rows import nearest
 
 pytestmark = pytest.mark.corpus
 FORM = "participation"
