@@ -15,6 +15,8 @@ from qaserve.records import Record
 
 MEMORY = "process_resident_memory_bytes"
 WARM_UP = 5
+ALONE = 60.0
+"""Seconds that tell well enough how fast one caller is served; the many may be watched for longer."""
 
 
 class Load(Record):
@@ -48,14 +50,14 @@ class _Asked(NamedTuple):
 async def run(
     url: str, key: str | None, questions: Sequence[str], *, clients: int, seconds: float, advance: Advance
 ) -> LoadReport:
-    """Ask an API for a while by one client, then for as long by many.
+    """Ask an API for a while, of at most a minute, by one client, then by many.
 
     Args:
         url: Address of the API.
         key: What it asks callers for.
         questions: What to ask, in turn.
         clients: How many at once; each asks its next question when it has its answer.
-        seconds: How long each of the two takes.
+        seconds: How long the many ask.
         advance: Told 1 for every request.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -63,7 +65,7 @@ async def run(
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as http:
         for question in questions[:WARM_UP]:
             await _ask(http, question)
-        one = await _asking(http, questions, 1, seconds, advance)
+        one = await _asking(http, questions, 1, min(seconds, ALONE), advance)
         before = await _memory(http)
         many = await _asking(http, questions, clients, seconds, advance)
         after = await _memory(http)
