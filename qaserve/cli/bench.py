@@ -171,7 +171,9 @@ def latency(
 def load(
     *,
     clients: Annotated[int, typer.Option(min=1, max=1_000, help="How many ask at once.")] = 32,
-    seconds: Annotated[float, typer.Option(min=0.1, max=3_600, help="How long the many ask; one alone asks for a minute at most.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=3_600, help="How long the many ask; one alone asks for a minute at most.")
+    ] = 20,
     as_json: Json = False,
 ) -> None:
     """See LOAD_HELP."""
