@@ -68,15 +68,15 @@ def save() -> None:
     """Write what is asked to the address."""
     for name, field in _FIELDS.items():
         texts = _texts(get(name))
+        if texts != _written().get(name, []):
+            _before()[name] = _written().get(name, [])
+            st.session_state["written_at"] = time.monotonic()
+        _written()[name] = texts  # first: Streamlit may break off below, if something new is asked already
         if st.query_params.get_all(name) != texts:
             if texts:
                 st.query_params[name] = texts if field.several else texts[0]
             else:
                 del st.query_params[name]
-        if texts != _written().get(name, []):
-            _before()[name] = _written().get(name, [])
-            st.session_state["written_at"] = time.monotonic()
-        _written()[name] = texts
 
 
 def get(name: str) -> Any:
