@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from qaserve.encoder import SentenceEncoder
+    from train.kept import Kept
 
 
 class Source(NamedTuple):
@@ -19,6 +20,8 @@ class Source(NamedTuple):
     examples: Examples
     model: "SentenceEncoder | None" = None
     """The encoder that made the vectors, where it is at hand; its weights are read when they are first needed."""
+    kept: "Kept | None" = None
+    """Where parts of hours of work are kept until the report is made."""
 
 
 class Table(NamedTuple):

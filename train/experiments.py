@@ -54,8 +54,8 @@ whole, and the random tenth that the proposal takes, are shown beside it.""",
         f"""Compare the product with the same encoder, fine-tuned on the training side, in quality and in training time.
 
 {HELD_OUT} Fine-tuning needs the encoder itself: the one that the file is called after, or that of
-QASERVE_ENCODER, where it made the vectors.""",
-        seeds=3,
+QASERVE_ENCODER, where it made the vectors. A split takes half an hour of a core: what is finished is kept in the data
+folder until the report is made, so that the same command goes on where an interrupted one stopped.""",
     ),
     "distill": Listed(
         "train.distill_experiment",

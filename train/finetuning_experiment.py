@@ -1,12 +1,9 @@
 """The experiment behind `qaserve bench finetuning`: the product beside an encoder fine-tuned on the same pairs."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from qaserve.encoder import SentenceEncoder
@@ -14,7 +11,6 @@ from qaserve.errors import UsageError
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.progress import Advance
 from qaserve.records import Record
-from qaserve.routing import Floats
 from qaserve.settings import FitSettings
 from train import finetuning
 from train.comparison import (
@@ -29,15 +25,14 @@ from train.comparison import (
     signed,
 )
 from train.experiment import Experiment, Plot, Source, Table
-from train.finetuning import FineTuned
+from train.finetuning_split import PARTS, Cost, timed, tune
 from train.fitting import START, choose, ranks_of
 from train.folds import Examples, Fold, make_fold
+from train.kept import Kept
 from train.splits import check_families, first_families, phrasing_split
 
 QUICK_PAIRS = 24
 QUICK_EPOCHS = 1
-PARTS = 20
-"""Into how many steps of progress a training is divided, however long it is."""
 STEPS_A_SEED = PARTS + 3
 
 RAW = "raw answers"
@@ -48,15 +43,6 @@ TUNED = "fine-tuned encoder"
 TUNED_WORDS = "fine-tuned encoder and words"
 TUNED_PRODUCT = "the product on the fine-tuned encoder, default numbers"
 COMPARED = {PRODUCT: [TUNED, TUNED_WORDS], CHOSEN: [TUNED, TUNED_WORDS], TUNED_PRODUCT: [TUNED, TUNED_WORDS, PRODUCT]}
-
-Made = TypeVar("Made")
-
-
-class Cost(Record):
-    """What a piece of work took."""
-
-    cpu_seconds: float = Field(description="Of all threads of this process.")
-    wall_seconds: float = Field(description="Includes waiting for other work on the machine.")
 
 
 class Costs(Record):
@@ -104,7 +90,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     """Fine-tune the encoder on the training side of each seed's phrasing split, and ask what was held out.
 
     Vectors of the unchanged encoder are those of the source. The product is question routing with anchored W and
-    words: with the numbers of a build that tried none, and with numbers chosen on the training side.
+    words: with the numbers of a build that tried none, and with numbers chosen on the training side. A finished
+    training is left with what the source keeps, and taken from there by a run after an interrupted one.
 
     Args:
         source: Pairs and vectors, and the encoder that made them.
@@ -116,6 +103,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         CorpusError: No phrasing can be held out.
         UsageError: The source has no encoder, or a training package is not installed.
         EncoderError: The encoder cannot be loaded.
+        StoreWriteError: A finished training cannot be kept.
     """
     if source.model is None:
         raise UsageError(
@@ -127,7 +115,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         examples, epochs, seeds = examples.take(first_families(examples.pairs, QUICK_PAIRS)), QUICK_EPOCHS, seeds[:1]
     check_families(examples.pairs)
     tally = Tally()
-    trained = [one_seed(examples, source.model, seed, epochs, tally, advance) for seed in seeds]
+    trained = [one_seed(examples, source.model, seed, epochs, tally, source.kept, advance) for seed in seeds]
     return summary(source.encoder, examples, seeds, tally, trained)
 
 
@@ -137,31 +125,30 @@ def steps(seeds: Sequence[int], quick: bool) -> int:
 
 
 def one_seed(
-    examples: Examples, model: SentenceEncoder, seed: int, epochs: int, tally: Tally, advance: Advance
+    examples: Examples,
+    model: SentenceEncoder,
+    seed: int,
+    epochs: int,
+    tally: Tally,
+    kept: Kept | None,
+    advance: Advance,
 ) -> Trained:
     """Measure one seed: its ranks go into the tally, the rest comes back."""
     split = phrasing_split(examples.pairs, seed)
     known, asked = examples.take(split.train), examples.take(split.test)
-    fold, fitting = _timed(lambda: _fitted(known, asked, seed))
+    fold, fitting = timed(lambda: _fitted(known, asked, seed))
     _ask_unchanged(fold, tally)
     advance(1)
-    tuning, choosing = _timed(lambda: choose(known, FitSettings(anchor=None, seed=seed), lambda _: None))
+    tuning, choosing = timed(lambda: choose(known, FitSettings(anchor=None, seed=seed), lambda _: None))
     if tuning is not None:
         tally.add(CHOSEN, ranks_of(fold, tuning.chosen))
     advance(1)
-    with model.borrowed() as loaded:
-        folder = loaded.folder
-    questions, answers = _texts(known, model)
-    parts = _Parts(advance, finetuning.steps(len(known), epochs=epochs))
-    tuned = finetuning.fine_tune(folder, questions, answers, epochs=epochs, seed=seed, advance=parts)
-    parts.finish()
-    vectors, encoding = _timed(lambda: tuned.encode(answers))
-    moved_known = Examples(known.pairs, _floats(tuned.encode(questions)), _floats(vectors))
-    _ask_tuned(_fitted(moved_known, _encoded(asked, tuned, model), seed), tally)
+    tuned = tune(known, asked, model, seed, epochs, kept, advance)
+    _ask_tuned(_fitted(tuned.known, tuned.asked, seed), tally)
     advance(1)
-    training = Cost(cpu_seconds=tuned.cpu_seconds, wall_seconds=tuned.wall_seconds)
-    costs = Costs(fitting=fitting, choosing=choosing, training=training, encoding=encoding)
-    return Trained(len(known), len(asked), tuned.losses, costs)
+    took = tuned.training
+    costs = Costs(fitting=fitting, choosing=choosing, training=took.training, encoding=took.encoding)
+    return Trained(len(known), len(asked), took.losses, costs)
 
 
 def summary(
@@ -188,12 +175,6 @@ def summary(
 # What is timed
 
 
-def _timed(work: Callable[[], Made]) -> tuple[Made, Cost]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    made = work()
-    return made, Cost(cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall)
-
-
 def _fitted(known: Examples, asked: Examples, seed: int) -> Fold:
     """A fold with everything fitted that a build of its known side has."""
     fold = make_fold(known, asked, seed)
@@ -213,27 +194,6 @@ def _mean_costs(costs: Sequence[Costs]) -> Costs:
     return Costs(**{name: mean(name) for name in Costs.model_fields})
 
 
-class _Parts:
-    """Progress of a training in `PARTS` steps, whatever its own number of steps."""
-
-    def __init__(self, advance: Advance, total: int) -> None:
-        self._advance, self._total = advance, total
-        self._done, self._told = 0, 0
-
-    def __call__(self, steps: int) -> None:
-        self._done += steps
-        self._tell(min(PARTS, PARTS * self._done // self._total))
-
-    def finish(self) -> None:
-        """Tell what is still to tell."""
-        self._tell(PARTS)
-
-    def _tell(self, parts: int) -> None:
-        for _ in range(parts - self._told):
-            self._advance(1)
-        self._told = max(self._told, parts)
-
-
 # What is asked
 
 
@@ -251,23 +211,6 @@ def _ask_tuned(fold: Fold, tally: Tally) -> None:
     tally.add(TUNED, fold.ranks(fold.cosines(queries)), row_cosines(queries, fold.asked.answers))
     tally.add(TUNED_WORDS, fold.ranks(fold.scores(queries, START.lexical_weight)))
     tally.add(TUNED_PRODUCT, ranks_of(fold, START))
-
-
-def _texts(examples: Examples, model: SentenceEncoder) -> tuple[list[str], list[str]]:
-    """(n,) questions and (n,) answers, with the encoder's prompts."""
-    identity = model.identity
-    questions = [identity.question_prompt + pair.question for pair in examples.pairs]
-    return questions, [identity.answer_prompt + pair.answer for pair in examples.pairs]
-
-
-def _encoded(examples: Examples, tuned: FineTuned, model: SentenceEncoder) -> Examples:
-    """The same pairs with vectors of the fine-tuned encoder."""
-    questions, answers = _texts(examples, model)
-    return Examples(examples.pairs, _floats(tuned.encode(questions)), _floats(tuned.encode(answers)))
-
-
-def _floats(vectors: NDArray[np.float32]) -> Floats:
-    return np.asarray(vectors, dtype=np.float64)
 
 
 # What is shown

@@ -237,18 +237,21 @@ def _measure(options: Options) -> None:
     """Run an experiment for every encoder, and show, print and write what came out."""
     _check(options)
     from train import reports
+    from train.kept import Kept
 
     module = EXPERIMENTS[options.name].load()
     if options.folder is not None:
         reports.check_writable(options.folder, module.EXPERIMENT, quick=options.quick)
-    sources = _sources(get_settings(), options)
+    settings = get_settings()
+    kept = Kept(settings.store.data_dir / "experiments")
+    sources = [source._replace(kept=kept) for source in _sources(settings, options)]
     started = time.perf_counter()
     report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
     origin = reports.provenance(
         options.command,
         seeds=range(options.seeds),
         quick=options.quick,
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=time.perf_counter() - started + kept.spared_seconds,
     )
     measured = reports.Measured(module.EXPERIMENT, reports.Document(provenance=origin, report=report))
     if options.as_json:
@@ -257,6 +260,7 @@ def _measure(options: Options) -> None:
         _show(measured)
     for path in reports.write(options.folder, measured) if options.folder is not None else ():
         err.print(Text(f"written: {path}"))
+    kept.clear()
 
 
 def _check(options: Options) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.cli.base import app
+from qaserve.errors import EncoderError
 from qaserve.settings import ReadSettings, get_settings
+from train import projection_experiment
 from train.experiments import EXPERIMENTS
 from train.projection_experiment import EXPERIMENT
 from train.reports import read
@@ -120,6 +122,28 @@ def test_reports_are_published_and_checked(run, files, tmp_path):
     assert code == 0
     assert "is checked: projection" in " ".join(out.split())
     assert err == ""
+
+
+def test_what_an_interrupted_run_finished_is_kept_until_the_report_is_made(run, write_rows, rows, monkeypatch):
+    run("ingest", write_rows(rows(THINGS)))
+    parts = get_settings().store.data_dir / "experiments"
+    measure, found = projection_experiment.run, []
+
+    def interrupted_once(source, **options):
+        found.append(source.kept.load(["half"]))
+        if found == [None]:
+            source.kept.save(["half"], {}, {}, seconds=1e6)
+            raise EncoderError("the encoder is gone")
+        return measure(source, **options)
+
+    monkeypatch.setattr(projection_experiment, "run", interrupted_once)
+    assert run("bench", "projection", "--quick")[0] == 1
+    assert len(list(parts.iterdir())) == 1
+    code, out, _ = run("bench", "projection", "--quick", "--json")
+    assert code == 0
+    assert found == [None, ({}, {})]
+    assert json.loads(out)["provenance"]["wall_seconds"] >= 1e6
+    assert not parts.exists()
 
 
 @pytest.mark.parametrize("option", ["--corpus", "--embeddings"])

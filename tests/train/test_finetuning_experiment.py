@@ -7,11 +7,13 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.errors import CorpusError, UsageError
 from qaserve.records import EncoderIdentity
 from qaserve.settings import ReadSettings
+from train import finetuning, finetuning_split
 from train import finetuning_experiment as experiment
 from train.comparison import Difference
 from train.experiment import Source
 from train.finetuning_experiment import EXPERIMENT, FinetuningReport, run, steps
 from train.folds import Examples
+from train.kept import Kept
 from train.metrics import Interval
 
 THINGS = [f"thing{number}" for number in range(7)]
@@ -76,6 +78,47 @@ def test_quick_takes_one_seed_one_epoch_and_few_pairs(source):
     assert (found.seeds, found.epochs, found.pairs) == ((5,), 1, experiment.QUICK_PAIRS)
 
 
+def test_an_interrupted_run_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
+    train, trained = finetuning.fine_tune, []
+
+    def interrupted_once(*arguments, seed, **options):
+        trained.append(seed)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        return train(*arguments, seed=seed, **options)
+
+    parts, whole = tmp_path / "parts", measure(source, seeds=(0, 1))
+    monkeypatch.setattr(finetuning, "fine_tune", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(source._replace(kept=Kept(parts)), seeds=(0, 1), quick=False, advance=lambda _: None)
+    kept = Kept(parts)
+    found = measure(source._replace(kept=kept), seeds=(0, 1))
+    assert trained == [0, 1, 1]
+    assert kept.spared_seconds > 0
+    assert found.losses == whole.losses
+    assert (found.results, found.differences) == (whole.results, whole.differences)
+    kept.clear()
+    assert not parts.exists()
+
+
+def test_a_kept_training_is_of_the_same_texts_seed_and_epochs(source, tmp_path, monkeypatch):
+    parts = tmp_path / "parts"
+    kept = Kept(parts)
+    known, asked = source.examples.take(np.arange(6)), source.examples.take(np.arange(6, 12))
+
+    def tune(known=known, asked=asked, seed=0, epochs=1):
+        finetuning_split.tune(known, asked, source.model, seed, epochs, kept, lambda _: None)
+        return len(list(parts.iterdir()))
+
+    assert tune() == 1
+    assert tune() == 1
+    assert tune(seed=1) == 2
+    assert tune(epochs=2) == 3
+    assert tune(known=asked, asked=known) == 4
+    monkeypatch.setattr(finetuning, "LEARNING_RATE", 1e-3)
+    assert tune() == 5
+
+
 def test_vectors_alone_cannot_be_fine_tuned(examples):
     with pytest.raises(UsageError, match="needs the encoder mpnet itself") as missing:
         run(Source("mpnet", examples), seeds=(0,), quick=True, advance=lambda _: None)
@@ -91,19 +134,19 @@ def test_pairs_without_phrasings_are_refused(examples, tiny_encoder):
 @pytest.mark.parametrize("more", [0, 5])
 def test_a_training_of_any_length_is_as_many_steps_of_progress(total, more):
     told = []
-    parts = experiment._Parts(told.append, total)
+    parts = finetuning_split.Parts(told.append, total)
     for _ in range(total + more):
         parts(1)
     parts.finish()
-    assert told == [1] * experiment.PARTS
+    assert told == [1] * finetuning_split.PARTS
     short = []
-    experiment._Parts(short.append, total).finish()
-    assert short == [1] * experiment.PARTS
+    finetuning_split.Parts(short.append, total).finish()
+    assert short == [1] * finetuning_split.PARTS
 
 
 def test_prompts_are_part_of_what_is_trained_on(examples):
     identity = EncoderIdentity(id="x", revision="1", dimension=16, question_prompt="ask: ", answer_prompt="tell: ")
-    questions, answers = experiment._texts(examples.take(np.arange(2)), SimpleNamespace(identity=identity))
+    questions, answers = finetuning_split.texts_of(examples.take(np.arange(2)), SimpleNamespace(identity=identity))
     assert questions == [f"ask: {pair.question}" for pair in examples.pairs[:2]]
     assert answers == [f"tell: {pair.answer}" for pair in examples.pairs[:2]]
 
@@ -127,9 +170,9 @@ def test_findings_say_what_the_figures_say(source):
     found = measure(source, quick=True)
     costs = found.costs.model_copy(
         update={
-            "fitting": experiment.Cost(cpu_seconds=2, wall_seconds=1),
-            "choosing": experiment.Cost(cpu_seconds=8, wall_seconds=4),
-            "training": experiment.Cost(cpu_seconds=1500, wall_seconds=800),
+            "fitting": finetuning_split.Cost(cpu_seconds=2, wall_seconds=1),
+            "choosing": finetuning_split.Cost(cpu_seconds=8, wall_seconds=4),
+            "training": finetuning_split.Cost(cpu_seconds=1500, wall_seconds=800),
         }
     )
     difference = Difference(

@@ -1,0 +1,76 @@
+"""Finished parts of an experiment of hours, so that a run after an interrupted one goes on from there."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from qaserve.files import written_beside
+
+SECONDS = "seconds"
+"""In a file's header, beside the part's own words."""
+
+
+class Kept:
+    """A folder of parts, each a file that appears whole or not at all.
+
+    A part is known by all that it depends on, so that a run over other data, or with other packages, does not find it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is read or written yet; the folder need not be there."""
+        self._folder = folder
+        self._used: set[Path] = set()
+        self.spared_seconds = 0.0
+        """What the parts that were found had taken when they were made."""
+
+    def load(self, depends_on: Iterable[str]) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]] | None:
+        """Arrays and words of a part; None where there is none, or it cannot be read."""
+        path = self._path(depends_on)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                words = dict(file.metadata())
+            seconds = float(words.pop(SECONDS))
+        except (OSError, SafetensorError, TypeError, LookupError, ValueError):
+            return None
+        self.spared_seconds += seconds
+        self._used.add(path)
+        return arrays, words
+
+    def save(
+        self,
+        depends_on: Iterable[str],
+        arrays: Mapping[str, NDArray[np.generic]],
+        words: Mapping[str, str],
+        *,
+        seconds: float,
+    ) -> None:
+        """Keep a part that took so many seconds.
+
+        Raises:
+            StoreWriteError: It cannot be written.
+        """
+        path = self._path(depends_on)
+        with written_beside(path) as fresh:
+            tensors = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
+            fresh.write_bytes(save(tensors, {**words, SECONDS: repr(seconds)}))
+        self._used.add(path)
+
+    def clear(self) -> None:
+        """Delete the parts that this run kept or used: its report has them now, and the next is to measure anew."""
+        for path in self._used:
+            path.unlink(missing_ok=True)
+        self._used.clear()
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def _path(self, depends_on: Iterable[str]) -> Path:
+        total = hashlib.sha256()
+        for one in depends_on:
+            total.update(one.encode() + b"\0")
+        return self._folder / f"{total.hexdigest()[:16]}.safetensors"
