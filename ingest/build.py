@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ class Plan:
     """The same by point id."""
     files: Mapping[str, str]
     """The files that they were read from, by point id."""
+    anew: bool
+    """Whether every text is to be encoded again."""
+
+    @property
+    def known(self) -> Corpus | None:
+        """The build whose vectors can be kept."""
+        return None if self.live is None or self.anew else self.live.corpus
+
+    @cached_property
+    def vector_sources(self) -> tuple[Sources, Sources]:
+        """Where the vectors of questions and of answers come from."""
+        return find_sources(self.pairs, self.known)
 
     @property
     def before(self) -> Mapping[str, Pair]:
@@ -107,12 +120,12 @@ class Ingest:
                 raise NotFoundError(
                     f"corpus {self._builder.corpus!r} has no live build to encode again", hint="Give files to ingest."
                 )
-            plan = self._plan(rows, live, replace=replace)
+            plan = self._plan(rows, live, replace=replace, anew=re_encode)
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
-            report = self._report(plan, rejected, kept, dry_run=dry_run, anew=re_encode)
-            return self._carry_out(plan, report, started, on_plan, force=force, anew=re_encode)
+            report = self._report(plan, rejected, kept, dry_run=dry_run)
+            return self._carry_out(plan, report, started, on_plan, force=force)
 
     def remove(
         self,
@@ -144,9 +157,9 @@ class Ingest:
             gone = select(before, selection)
             pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
             changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
-            plan = Plan(live, pairs, changes, live.info.sources, none, {}, {})
-            report = self._report(plan, rejected, None, dry_run=dry_run, anew=False)
-            return self._carry_out(plan, report, started, on_plan, force=force, anew=False)
+            plan = Plan(live, pairs, changes, live.info.sources, none, {}, {}, anew=False)
+            report = self._report(plan, rejected, None, dry_run=dry_run)
+            return self._carry_out(plan, report, started, on_plan, force=force)
 
     def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
         """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
@@ -167,7 +180,7 @@ class Ingest:
                     rejected.add(item)
         return rows
 
-    def _plan(self, rows: Rows[Located], live: LiveBuild | None, *, replace: bool) -> Plan:
+    def _plan(self, rows: Rows[Located], live: LiveBuild | None, *, replace: bool, anew: bool) -> Plan:
         before: Mapping[str, Pair] = {} if live is None else live.pairs
         row_of = {point: row for row, point in enumerate(point_ids(self._builder.corpus, _Pairs(rows), before))}
         wanted = Lookup(row_of, lambda point: rows[row_of[point]].pair)
@@ -185,14 +198,14 @@ class Ingest:
             rows,
             Lookup(row_of, lambda point: rows[row_of[point]]),
             dict(zip(row_of, files, strict=True)),
+            anew,
         )
 
-    def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool, anew: bool) -> IngestReport:
+    def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
         reach("rows read")
         builder, live, before = self._builder, plan.live, plan.before
-        stays = live is not None and not anew and not plan.changes and builder.is_up_to_date(live)
-        sources = () if stays else find_sources(plan.pairs, None if live is None or anew else live.corpus)
+        stays = live is not None and not plan.anew and not plan.changes and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
         return IngestReport(
             build=live.info.build if live is not None and stays else None,
@@ -212,7 +225,7 @@ class Ingest:
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
             files=count_by_file(plan.changes, plan.files, rejected.by_file),
-            encoded=sum(len(part.missing) for part in sources),
+            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources),
             pairs=len(plan.pairs),
             clusters=live.info.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
@@ -223,14 +236,7 @@ class Ingest:
     # Doing
 
     def _carry_out(
-        self,
-        plan: Plan,
-        report: IngestReport,
-        started: float,
-        on_plan: OnPlan | None,
-        *,
-        force: bool,
-        anew: bool,
+        self, plan: Plan, report: IngestReport, started: float, on_plan: OnPlan | None, *, force: bool
     ) -> IngestReport:
         """Make a build, unless the live one stays, and write it, unless this is a dry run."""
         builder = self._builder
@@ -240,17 +246,16 @@ class Ingest:
         found: dict[str, object] = {"cleaned": tuple(sweep(builder.store, builder.models_dir, builder.corpus))}
         reach("orphans removed")
         if report.build is None:
-            draft = self._draft(plan, force=force, anew=anew)
+            draft = self._draft(plan, force=force)
             if not report.dry_run:
                 builder.release(draft, plan.sources, plan.live)
             found |= _outcome(draft, plan.live)
         stages = {name: round(seconds, 3) for name, seconds in builder.stages.items()}
         return report.model_copy(update=found | {"stages": stages, "seconds": round(time.perf_counter() - started, 3)})
 
-    def _draft(self, plan: Plan, *, force: bool, anew: bool) -> Draft:
+    def _draft(self, plan: Plan, *, force: bool) -> Draft:
         builder, live = self._builder, plan.live
-        known = None if live is None or anew else live.corpus
-        corpus = self._embed(plan.pairs, live, known, find_sources(plan.pairs, known))
+        corpus = self._embed(plan)
         reach("texts encoded")
         clusters = builder.cluster(corpus, live)
         choice = builder.choose(corpus, live, clusters)
@@ -261,18 +266,16 @@ class Ingest:
             return None
         return encode_golden(read_golden(golden_file(self._data_dir, self._builder.corpus)), self._encoder)
 
-    def _embed(
-        self, pairs: Mapping[str, Pair], live: LiveBuild | None, known: Corpus | None, sources: tuple[Sources, Sources]
-    ) -> Corpus:
-        """All pairs in the order of ids, with the vectors of the `known` build and of what it lacks.
+    def _embed(self, plan: Plan) -> Corpus:
+        """All pairs in the order of ids, with the vectors of the known build and of what it lacks.
 
         Importances are the live build's.
         """
-        builder = self._builder
+        builder, pairs, live = self._builder, plan.pairs, plan.live
         vectors = embed(
             pairs,
-            known,
-            sources,
+            plan.known,
+            plan.vector_sources,
             self._encoder,
             builder.scratch,
             lambda count: builder.stage("encode", "Encoding (texts)", count),
