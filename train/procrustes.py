@@ -130,7 +130,8 @@ def centred_seed(questions: ArrayLike, answers: ArrayLike) -> Floats:
         answers: (n, D) T.
 
     Returns:
-        (D, D) scale · rotation, scale = trace(Σ) / ‖S - mean‖² (1 where the pairs do not vary).
+        (D, D) scale · rotation, scale = trace(Σ) / ‖S - mean‖² (1 where the pairs do not vary). With fewer than D + 1
+        pairs Sᵀ T has a null space, in which any rotation is as good: there W is whatever the SVD's rounding makes it.
     """
     s, t = np.asarray(questions, dtype=np.float64), np.asarray(answers, dtype=np.float64)
     s, t = s - s.mean(axis=0), t - t.mean(axis=0)

@@ -118,6 +118,16 @@ def test_seed_w_is_a_scaled_rotation_that_is_optimal_on_centred_pairs(rng):
     np.testing.assert_allclose(w, 0.5 * rotation, atol=1e-10)
 
 
+def test_rounding_decides_the_proposals_w_where_its_pairs_say_nothing(rng):
+    s, t = unit(rng, 8, 64), unit(rng, 8, 64)
+    other = s + 1e-15 * rng.normal(size=s.shape)
+    w, moved = centred_seed(s, t), centred_seed(other, t)
+    assert np.linalg.norm(w - moved) > 0.5 * np.linalg.norm(w)
+    centred = s - s.mean(axis=0)
+    np.testing.assert_allclose(centred @ w, centred @ moved, atol=1e-9)
+    np.testing.assert_allclose(anchored(s, t, 1.0).dense(), anchored(other, t, 1.0).dense(), atol=1e-12)
+
+
 def test_seed_w_of_one_pair_is_still_orthogonal(rng):
     w = centred_seed(unit(rng, 1, 5), unit(rng, 1, 5))
     np.testing.assert_allclose(w @ w.T, np.eye(5), atol=1e-12)
