@@ -156,12 +156,12 @@ def findings(report: RoutingReport) -> list[str]:
 
 
 def _sentences(run: RoutingRun) -> Iterator[str]:
+    for part in run.splits:
+        yield _sentence_of_split(run, part)
     for outcome, sentence in OUTCOMES.items():
         told = [f"{one.reference} {signed(one.gain)}" for one in run.against if compared(one.gain) == outcome]
         if told:
             yield f"{run.encoder}, new phrasings: {run.product}: {sentence} {'; '.join(told)}."
-    for part in run.splits:
-        yield _sentence_of_split(run, part)
     for tested in run.hypotheses:
         yield _sentence_of_hypothesis(run, tested)
     for reason in run.left_out:
