@@ -31,10 +31,11 @@ from qaserve.bundle import UNIFORM, Defaults, Manifest, Model
 from qaserve.errors import BundleError, QaserveError
 from qaserve.faults import reach
 from qaserve.lexical import Lexicon, pair_text
+from qaserve.points import PairVectors
 from qaserve.progress import Advance, Reporter
 from qaserve.records import ClusterInfo, EncoderIdentity, Pair
 from qaserve.settings import FitSettings
-from qaserve.store import CollectionInfo, PairVectors, Store, now
+from qaserve.store import CollectionInfo, Store, now
 from qaserve.store_connection import Holder, corpus_lock
 from train.calibration import calibrate
 from train.fitting import DEFAULT_ANCHOR, choose, defaults_of, numbers_of

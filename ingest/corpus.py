@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from qaserve.bundle import UNIFORM, Defaults, FittedFeedback, Manifest, Tuning
 from qaserve.calibration import Calibration
+from qaserve.points import PairVectors
 from qaserve.records import Pair, StoredPair
-from qaserve.store import CollectionInfo, PairVectors
+from qaserve.store import CollectionInfo
 from train.folds import Examples
 
 

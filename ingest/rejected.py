@@ -9,15 +9,13 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from ingest.readers import Rejection
-from qaserve.errors import StoreWriteError
-from qaserve.files import written_beside
+from qaserve.files import writing, written_beside
 
 REPORTED = 1_000
 FOLDER = "rejected"
@@ -31,7 +29,7 @@ class Rejected:
         self.by_file: Counter[str] = Counter()
         self.first: list[Rejection] = []
         self._hash = hashlib.sha256()
-        with _translated():
+        with _writing():
             self._lines, self._reasons = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - __exit__
 
     @property
@@ -56,13 +54,13 @@ class Rejected:
         if len(self.first) < REPORTED:
             self.first.append(rejection)
         where = f", field {rejection.field}" if rejection.field else ""
-        with _translated():
+        with _writing():
             self._reasons.write(f"{rejection.file}:{rejection.line}{where}: {rejection.reason}\n".encode())
 
     def add_line(self, line: bytes) -> None:
         """Note a line of which something was rejected."""
         self._hash.update(line + b"\n")
-        with _translated():
+        with _writing():
             self._lines.write(line + b"\n")
 
     def keep(self, data_dir: Path, corpus: str) -> Path | None:
@@ -71,7 +69,7 @@ class Rejected:
         Raises:
             StoreWriteError: The disk is full or read-only.
         """
-        with _translated():
+        with _writing():
             if not self._lines.tell():
                 return None
             name = f"{corpus}-{self._hash.hexdigest()[:12]}"
@@ -86,11 +84,5 @@ def _copy(source: IO[bytes], target: Path) -> Path:
     return target
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreWriteError(
-            f"rejected lines cannot be kept: {error.strerror or error}", hint="Free some space; nothing was changed."
-        ) from error
+def _writing() -> AbstractContextManager[None]:
+    return writing("rejected lines cannot be kept", "Free some space; nothing was changed.")

@@ -9,14 +9,14 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.errors import StoreWriteError
+from qaserve.files import writing
 from qaserve.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -72,14 +72,14 @@ class Rows(Generic[R]):
     def __getitem__(self, row: int) -> R:
         """The record of a row, 0 … n-1."""
         start, end = self._ends[row], self._ends[row + 1]
-        with _translated():
+        with _writing():
             self._file.seek(start)
             return self._kind.model_validate_json(self._file.read(end - start))
 
     def append(self, record: R) -> None:
         """Add a record."""
         data = record.model_dump_json().encode()
-        with _translated():
+        with _writing():
             self._file.seek(self._ends[-1])
             self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
@@ -125,7 +125,7 @@ class Vectors:
 
     def append(self, rows: NDArray[np.float32]) -> None:
         """Add rows (m, D), or one of them, (D,)."""
-        with _translated():
+        with _writing():
             self._file.write(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
         self._count += rows.size // self._dimension
 
@@ -133,7 +133,7 @@ class Vectors:
         """(n, D) all rows so far, read-only, as a map of the file: the system reads and drops pages as it needs."""
         if not self._count:
             return np.empty((0, self._dimension), dtype=np.float32)
-        with _translated():
+        with _writing():
             self._file.flush()
             shape = self._count, self._dimension
             return np.asarray(np.memmap(self._file, dtype=np.float32, mode="r", shape=shape))
@@ -141,7 +141,7 @@ class Vectors:
 
 def _unnamed(owner: object, folder: Path | None) -> IO[bytes]:
     """A temporary file without a name, closed when its owner is gone."""
-    with _translated():
+    with _writing():
         file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with its owner
     weakref.finalize(owner, _close, file)
     return file
@@ -152,12 +152,5 @@ def _close(file: IO[bytes]) -> None:
         file.close()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreWriteError(
-            f"temporary files cannot be written: {error.strerror or error}",
-            hint="Free some space; nothing was changed.",
-        ) from error
+def _writing() -> AbstractContextManager[None]:
+    return writing("temporary files cannot be written", "Free some space; nothing was changed.")

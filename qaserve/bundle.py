@@ -26,8 +26,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from qaserve.calibration import Calibration
-from qaserve.errors import BundleError, StoreWriteError
+from qaserve.errors import BundleError
 from qaserve.faults import reach
+from qaserve.files import writing
 from qaserve.lexical import Lexicon
 from qaserve.projection import Bank
 from qaserve.records import ClusterInfo, EncoderIdentity, Record
@@ -211,7 +212,10 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
         StoreWriteError: The disk is full or read-only; nothing is left behind.
     """
     target = folder_of(models_dir, manifest.corpus, manifest.build)
-    try:
+    with writing(
+        f"the bundle cannot be written to {target}",
+        "Free some space or set QASERVE_MODELS_DIR to a writable folder. The live build is untouched.",
+    ):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
             reach("bundle begun")
@@ -227,11 +231,6 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
                 target.replace(Path(scratch) / "replaced")
             fresh.replace(target)
         reach("bundle in place")
-    except OSError as error:
-        raise StoreWriteError(
-            f"the bundle cannot be written to {target}: {error.strerror or error}",
-            hint="Free some space or set QASERVE_MODELS_DIR to a writable folder. The live build is untouched.",
-        ) from error
 
 
 def read(models_dir: Path, corpus: str, build: str) -> Bundle:

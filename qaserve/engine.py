@@ -17,6 +17,7 @@ from qaserve.calibration import NEAREST
 from qaserve.encoder import Encoder
 from qaserve.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.explain import Expected, LiveBuild, Options, Pairs, Route, confidence_of, cosine, trace_of
+from qaserve.points import AnswerHit
 from qaserve.projection import project_by_pairs
 from qaserve.ranking import Scored, Words, rank_intents
 from qaserve.records import (
@@ -34,7 +35,7 @@ from qaserve.records import (
 )
 from qaserve.routing import Floats, final_softmax, redistribute, route_by_centroids, route_by_questions
 from qaserve.settings import MAX_ASKED_CHARS, RoutingSettings
-from qaserve.store import AnswerHit, Store
+from qaserve.store import Store
 from qaserve.text import control_character, has_surrogate, shorten
 
 RAW_LOOK = 50
@@ -168,7 +169,6 @@ class Engine:
         excluded = expected.excluded(answers, pairs, query, projected, request.filters)
         confidence = confidence_of(how, route, [one.score for one in best], answers, live)
         clock.append(time.perf_counter())
-        route_ms, project_ms, search_ms = (1e3 * float(step) for step in np.diff(clock))
         return AskResult(
             question=question,
             build=live.info.build,
@@ -182,13 +182,7 @@ class Engine:
                 projected_similarity=cosine(query, projected),
                 raw=_raw_answers(shown, pairs),
                 excluded=excluded,
-                timings=Timings(
-                    encode=round(encode_ms, 3),
-                    route=round(route_ms, 3),
-                    project=round(project_ms, 3),
-                    search=round(search_ms, 3),
-                    total=round(encode_ms + route_ms + project_ms + search_ms, 3),
-                ),
+                timings=_timings(encode_ms, clock),
             ),
         )
 
@@ -333,6 +327,18 @@ def _project(query: Floats, how: Options, route: Route, live: LiveBuild) -> Floa
         shares = redistribute(shares, [hit.cluster for hit in route.hits], route.votes, route.weights)
     vectors = [hit.vectors for hit in route.hits if hit.vectors is not None]
     return project_by_pairs(query, [q for q, _ in vectors], [a for _, a in vectors], shares)
+
+
+def _timings(encode_ms: float, clock: list[float]) -> Timings:
+    """`clock`: seconds at the start and after routing, projecting and searching."""
+    route, project, search = (1e3 * float(step) for step in np.diff(clock))
+    return Timings(
+        encode=round(encode_ms, 3),
+        route=round(route, 3),
+        project=round(project, 3),
+        search=round(search, 3),
+        total=round(encode_ms + route + project + search, 3),
+    )
 
 
 def _first_per_intent(found: list[AnswerHit]) -> list[AnswerHit]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qaserve.bundle import UNIFORM, Bundle, Defaults, Manifest
 from qaserve.calibration import Top, evidence
+from qaserve.points import AnswerHit, QuestionHit
 from qaserve.records import (
     Answer,
     ClusterInfo,
@@ -24,7 +25,7 @@ from qaserve.records import (
     Trace,
 )
 from qaserve.routing import Floats, normalized_entropy
-from qaserve.store import AnswerHit, CollectionInfo, QuestionHit
+from qaserve.store import CollectionInfo
 from qaserve.student import Student
 
 NOT_CALIBRATED = Confidence(

@@ -15,10 +15,10 @@ from qaserve.engine import Engine
 from qaserve.errors import NotFoundError
 from qaserve.explain import LiveBuild
 from qaserve.landscape import layout, place
+from qaserve.points import PairVectors
 from qaserve.projection import project_by_pairs
 from qaserve.records import AskResult, StoredPair
 from qaserve.routing import Floats, normalized_entropy, redistribute
-from qaserve.store import PairVectors
 from qaserve.views import (
     BorderPair,
     ClusterQuality,

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from qaserve.errors import NotFoundError, StoreError, StoreWriteError, UsageError
+from qaserve.files import writing
 from qaserve.replies import Feedback, FeedbackPage
 
 FOLDER = "feedback"
@@ -50,21 +51,20 @@ class FeedbackLog:
             StoreWriteError: It cannot be kept: the disk is full, read-only or failing.
         """
         line = record.model_dump_json().encode() + b"\n"
-        try:
-            with self._locked(), self._opened() as file:
-                end = self._mended(file)
-                try:
-                    if file.write(line) != len(line):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(end)
-                    raise
-        except OSError as error:
-            raise StoreWriteError(
-                f"the feedback cannot be kept in {self.path}: {error.strerror or error}",
-                hint="Free some space, or set QASERVE_DATA_DIR to a writable folder.",
-            ) from error
+        failed = f"the feedback cannot be kept in {self.path}"
+        with (
+            writing(failed, "Free some space, or set QASERVE_DATA_DIR to a writable folder."),
+            self._locked(),
+            self._opened() as file,
+        ):
+            end = self._mended(file)
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
 
     def page(self, after: int = 0, limit: int | None = None) -> FeedbackPage:
         """Some records, oldest first.

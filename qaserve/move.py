@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qaserve.errors import NotFoundError, StoreError
+from qaserve.points import PairVectors
 from qaserve.progress import Advance, Reporter
 from qaserve.records import Record
-from qaserve.store import PAGE, CollectionInfo, PairVectors, Store
+from qaserve.store import PAGE, CollectionInfo, Store
 
 TOLERANCE = 1e-6
 """By so much a component of a vector may differ: Qdrant normalises vectors when it stores them, embedded and server

@@ -1,7 +1,8 @@
-"""A pair as a point of Qdrant, and back: the one place where the two are turned into each other."""
+"""A pair as a point of Qdrant, and what comes back: the one place where the two are turned into each other."""
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,41 @@ from qaserve.errors import StoreError
 from qaserve.records import Filters, Pair, StoredPair
 
 QUESTION, ANSWER = "question", "answer"
+QUESTION_FIELDS = ["pair_id", "question", "cluster", "prior"]
+"""Of the payload, that a `QuestionHit` takes."""
+ANSWER_FIELDS = ["cluster_id"]
+"""Of the payload, that an `AnswerHit` takes."""
 NUMBER_BYTES = 24
 """At most so many takes a float32 in JSON, with its comma."""
+
+
+class PairVectors(NamedTuple):
+    """A pair with its two unit vectors, (D,) float32."""
+
+    stored: StoredPair
+    question: NDArray[np.float32]
+    answer: NDArray[np.float32]
+
+
+class QuestionHit(NamedTuple):
+    """A known question near the asked one."""
+
+    id: str
+    pair_id: str
+    question: str
+    cluster: int
+    prior: float
+    similarity: float
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    """q and a, where asked for."""
+
+
+class AnswerHit(NamedTuple):
+    """An answer near a vector; the pair itself is fetched later, for the few that are shown."""
+
+    id: str
+    cluster_id: str
+    similarity: float
 
 
 def to_point(stored: StoredPair, question: NDArray[np.float32], answer: NDArray[np.float32]) -> models.PointStruct:
@@ -33,6 +67,28 @@ def to_stored(record: models.Record) -> StoredPair:
     return StoredPair(
         id=str(record.id), pair=Pair.model_validate(fields), cluster=payload["cluster"], prior=payload["prior"]
     )
+
+
+def to_pair_vectors(record: models.Record) -> PairVectors:
+    """The pair of a point, with its vectors."""
+    return PairVectors(to_stored(record), *vectors_of(record))
+
+
+def to_question_hit(point: models.ScoredPoint) -> QuestionHit:
+    """A known question that was found; its vectors where they were asked for."""
+    payload = point.payload or {}
+    return QuestionHit(
+        id=str(point.id),
+        similarity=point.score,
+        vectors=vectors_of(point) if point.vector else None,
+        **{field: payload[field] for field in QUESTION_FIELDS},
+    )
+
+
+def to_answer_hit(point: models.ScoredPoint) -> AnswerHit:
+    """An answer that was found."""
+    payload = point.payload or {}
+    return AnswerHit(id=str(point.id), similarity=point.score, **{field: payload[field] for field in ANSWER_FIELDS})
 
 
 def to_filter(filters: Filters, among: Sequence[str] | None = None) -> models.Filter | None:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.lexical import Lexicon
+from qaserve.points import AnswerHit
 from qaserve.records import Filters
-from qaserve.store import NO_FILTER, AnswerHit, Store
+from qaserve.store import NO_FILTER, Store
 
 FIRST_LOOK = 48
 """Answers fetched before they are grouped by intent; more until the ranking is certain."""

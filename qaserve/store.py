@@ -9,21 +9,37 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
-from qdrant_client.local.qdrant_local import QdrantLocal
 
 from qaserve.errors import BuildNotFoundError, NotFoundError, StoreError, StoreUnreachableError, StoreWriteError
 from qaserve.faults import reach
-from qaserve.points import ANSWER, QUESTION, to_filter, to_point, to_stored, vector_of, vectors_of, wire_bytes
+from qaserve.points import (
+    ANSWER,
+    ANSWER_FIELDS,
+    QUESTION,
+    QUESTION_FIELDS,
+    AnswerHit,
+    PairVectors,
+    QuestionHit,
+    to_answer_hit,
+    to_filter,
+    to_pair_vectors,
+    to_point,
+    to_question_hit,
+    to_stored,
+    vector_of,
+    wire_bytes,
+)
 from qaserve.records import EncoderIdentity, Filters, Record, StoredPair
 from qaserve.settings import StoreSettings
-from qaserve.store_connection import Holder, connect_embedded, translated
-from qaserve.store_server import connect_server, layout, wait_until_green
+from qaserve.store_connection import Holder, translated
+from qaserve.store_embedded import connect_embedded, journal
+from qaserve.store_server import connect_server, index_payload, layout, wait_until_green
 from qaserve.turns import Turns
 
 PAGE = 256
@@ -31,7 +47,6 @@ REQUEST_BYTES = 16 << 20
 """Half of what a server takes in one request unless it is told otherwise. A larger point goes alone."""
 EMBEDDED_STEP = 16
 """Points that embedded Qdrant writes before a search may pass: it commits each by itself."""
-INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 METADATA_KEY = "qaserve"
 NO_FILTER = Filters()
 
@@ -47,35 +62,6 @@ class CollectionInfo(Record):
     bundle_hash: str
     sources: tuple[str, ...]
     created: str
-
-
-class PairVectors(NamedTuple):
-    """A pair with its two unit vectors, (D,) float32."""
-
-    stored: StoredPair
-    question: NDArray[np.float32]
-    answer: NDArray[np.float32]
-
-
-class QuestionHit(NamedTuple):
-    """A known question near the asked one."""
-
-    id: str
-    pair_id: str
-    question: str
-    cluster: int
-    prior: float
-    similarity: float
-    vectors: tuple[NDArray[np.float32], NDArray[np.float32]] | None
-    """q and a, where asked for."""
-
-
-class AnswerHit(NamedTuple):
-    """An answer near a vector; the pair itself is fetched later, for the few that are shown."""
-
-    id: str
-    cluster_id: str
-    similarity: float
 
 
 def collection_name(corpus: str, build: str) -> str:
@@ -200,18 +186,15 @@ class Store:
                 **({} if self._server is None else layout(self._server)),
             )
             if not self.embedded:  # embedded Qdrant scans; it has no payload indexes
-                for field in INDEXED:
-                    schema = (
-                        models.PayloadSchemaType.INTEGER if field == "cluster" else models.PayloadSchemaType.KEYWORD
-                    )
-                    self._client.create_payload_index(name, field, field_schema=schema)
+                index_payload(self._client, name)
         reach("collection created")
 
     def write(self, corpus: str, build: str, points: Iterable[PairVectors]) -> Iterator[int]:
         """Write points in batches of so many points and bytes; yields the size of each batch, for a progress bar."""
         name, size = collection_name(corpus, build), 0
         page: list[models.PointStruct] = []
-        self._journal(name, "WAL")
+        with self._lock, translated(self.where):
+            journal(self._client, name, "WAL")
         for point in (to_point(*row) for row in points):
             weight = 0 if self.embedded else wire_bytes(point)
             if page and (len(page) == PAGE or size + weight > REQUEST_BYTES):
@@ -221,21 +204,8 @@ class Store:
             size += weight
         if page:
             yield self._upsert(name, page)
-        self._journal(name, "DELETE")
-
-    def _journal(self, name: str, mode: Literal["WAL", "DELETE"]) -> None:
-        """How the SQLite file of an embedded collection is written.
-
-        Embedded Qdrant commits every point by itself, and each commit waits for the disk several times. With a
-        write-ahead log and `synchronous=NORMAL` it need not, and no crash can damage the file: at worst the last points
-        are lost, of a build that is not live yet. Going back to DELETE puts all on the disk, before the swap.
-        """
-        local = self._client._client  # noqa: SLF001 - it offers no other way
-        files = local.collections[name].storage if isinstance(local, QdrantLocal) else None
-        if files is not None:
-            with self._lock, translated(self.where):
-                files.storage.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'WAL' else 'FULL'}")
-                files.storage.execute(f"PRAGMA journal_mode={mode}").fetchone()
+        with self._lock, translated(self.where):
+            journal(self._client, name, "DELETE")
 
     def _upsert(self, name: str, page: list[models.PointStruct]) -> int:
         step = EMBEDDED_STEP if self.embedded else len(page)
@@ -294,7 +264,7 @@ class Store:
         pages = self._pages_of_embedded if self.embedded else self._pages_of_server
         for records in pages(collection_name(corpus, build)):
             for record in records:
-                yield PairVectors(to_stored(record), *vectors_of(record))
+                yield to_pair_vectors(record)
 
     def _pages_of_server(self, name: str) -> Iterator[list[models.Record]]:
         offset = None
@@ -338,7 +308,7 @@ class Store:
         """Pairs by id with both their vectors; ids that are not there are left out."""
         with self._lock, translated(self.where):
             records = self._client.retrieve(collection_name(corpus, build), list(ids), with_vectors=True)
-        return {str(record.id): PairVectors(to_stored(record), *vectors_of(record)) for record in records}
+        return {str(record.id): to_pair_vectors(record) for record in records}
 
     def facets(self, corpus: str, build: str, field: str, limit: int) -> list[tuple[str, int]]:
         """The values of an indexed payload field and in how many pairs each is, most frequent first."""
@@ -359,18 +329,11 @@ class Store:
         with_vectors: bool,
     ) -> list[QuestionHit]:
         """Known questions nearest to a (D,) vector, nearest first; equal ones in the order of ids."""
-        fields = ["pair_id", "question", "cluster", "prior"]
         condition = to_filter(filters)
-        found = self._search(corpus, build, QUESTION, vector, limit, fields, condition, with_vectors=with_vectors)
-        return [
-            QuestionHit(
-                id=str(point.id),
-                similarity=point.score,
-                vectors=vectors_of(point) if with_vectors else None,
-                **{field: (point.payload or {})[field] for field in fields},
-            )
-            for point in found
-        ]
+        found = self._search(
+            corpus, build, QUESTION, vector, limit, QUESTION_FIELDS, condition, with_vectors=with_vectors
+        )
+        return [to_question_hit(point) for point in found]
 
     def nearest_answers(
         self,
@@ -386,11 +349,8 @@ class Store:
         `among`: ids of points; only these are looked at.
         """
         condition = to_filter(filters, among)
-        found = self._search(corpus, build, ANSWER, vector, limit, ["cluster_id"], condition, with_vectors=False)
-        return [
-            AnswerHit(id=str(point.id), cluster_id=(point.payload or {})["cluster_id"], similarity=point.score)
-            for point in found
-        ]
+        found = self._search(corpus, build, ANSWER, vector, limit, ANSWER_FIELDS, condition, with_vectors=False)
+        return [to_answer_hit(point) for point in found]
 
     def _search(
         self,

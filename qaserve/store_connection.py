@@ -1,13 +1,10 @@
-"""Connecting to Qdrant, and its errors turned into ours."""
+"""Who may use a folder or change a corpus, and what Qdrant raises turned into our errors."""
 
 import errno
 import json
 import os
-import pickle
 import re
-import shutil
 import sqlite3
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Self
 
 import httpx
 from filelock import FileLock, Timeout
-from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from qaserve.errors import (
@@ -90,38 +86,6 @@ def corpus_lock(models_dir: Path, corpus: str, purpose: str, wait: float) -> Hol
     folder = models_dir / corpus / LOCKED
     with translated(str(folder)):
         return Holder(folder, purpose, wait, "Try again when it has ended; QASERVE_LOCK_WAIT lets a command wait.")
-
-
-def connect_embedded(folder: Path, purpose: str, wait: float) -> tuple[QdrantClient, Holder]:
-    """Open a folder as an embedded Qdrant, once its lock is ours."""
-    with translated(str(folder)):
-        hint = "Stop it, or set QASERVE_LOCK_WAIT; or, if it serves an API, ask that: set QASERVE_API_URL to it."
-        holder = Holder(folder, purpose, wait, hint)
-        try:
-            _remove_unknown(folder)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Local mode is not recommended")  # `qaserve doctor` says it
-                return QdrantClient(path=str(folder), force_disable_check_same_thread=True), holder
-        except (ValueError, KeyError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            holder.release()
-            raise StoreError(
-                f"{folder} cannot be opened as a Qdrant folder: {shorten(str(error), 160)}",
-                hint="It is damaged or of another version. Move it away and ingest again, or set QASERVE_DATA_DIR.",
-            ) from error
-        except BaseException:
-            holder.release()
-            raise
-
-
-def _remove_unknown(folder: Path) -> None:
-    """Delete folders of collections that the embedded Qdrant does not list: what is left of an interrupted deletion."""
-    try:
-        known = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["collections"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return  # a new folder; or a damaged one, which Qdrant refuses
-    for collection in (folder / "collection").glob("*@*"):
-        if collection.name not in known:
-            shutil.rmtree(collection)
 
 
 @contextmanager

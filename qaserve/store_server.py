@@ -35,6 +35,7 @@ MAY_REPEAT = {
 FIRST_WAIT, LONGEST_WAIT, JITTER = 0.1, 2.0, 0.1
 """Seconds between attempts: doubled from the first to the longest, and a random part, so that callers spread."""
 LEAST_TIMEOUT = 0.1
+INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
 
 Send = Callable[[httpx.Request], httpx.Response]
 
@@ -130,6 +131,13 @@ def layout(settings: StoreSettings) -> dict[str, Any]:
         "quantization_config": quantized if settings.qdrant_quantized else None,
     }
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def index_payload(client: QdrantClient, name: str) -> None:
+    """Have a server index the fields of a collection's payload that are searched by."""
+    for field in INDEXED:
+        schema = models.PayloadSchemaType.INTEGER if field == "cluster" else models.PayloadSchemaType.KEYWORD
+        client.create_payload_index(name, field, field_schema=schema)
 
 
 def wait_until_green(client: QdrantClient, name: str, seconds: float) -> None:

@@ -276,7 +276,8 @@ class _Run:
                 state = json.loads(file.metadata()["state"])
                 if state["fingerprint"] != self._fingerprint():
                     return False
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return False
         self._module.load_state_dict(_under("module.", tensors))

@@ -1,6 +1,5 @@
 """Finished parts of an experiment of hours, so that a run after an interrupted one goes on from there."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from qaserve.files import written_beside
+from qaserve.text import digest_of
 
 SECONDS = "seconds"
 """In a file's header, beside the part's own words."""
@@ -33,7 +33,8 @@ class Kept:
         path = self._path(depends_on)
         try:
             with safe_open(path, framework="numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                names = file.keys()
+                arrays = {name: file.get_tensor(name) for name in names}
                 words = dict(file.metadata())
             seconds = float(words.pop(SECONDS))
         except (OSError, SafetensorError, TypeError, LookupError, ValueError):
@@ -70,7 +71,4 @@ class Kept:
             self._folder.rmdir()
 
     def _path(self, depends_on: Iterable[str]) -> Path:
-        total = hashlib.sha256()
-        for one in depends_on:
-            total.update(one.encode() + b"\0")
-        return self._folder / f"{total.hexdigest()[:16]}.safetensors"
+        return self._folder / f"{digest_of(depends_on)[:16]}.safetensors"

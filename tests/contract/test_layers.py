@@ -30,6 +30,7 @@ FLOORS = [
     {
         "qaserve.store",
         "qaserve.store_connection",
+        "qaserve.store_embedded",
         "qaserve.store_server",
         "qaserve.points",
         "qaserve.encoder",

@@ -11,9 +11,10 @@ from qaserve.cli import app
 from qaserve.engine import Engine
 from qaserve.errors import NotFoundError, StoreError, StoreUnreachableError
 from qaserve.move import move
+from qaserve.points import PairVectors
 from qaserve.records import AskRequest
 from qaserve.settings import StoreSettings, get_settings
-from qaserve.store import PairVectors, memory_store, open_store
+from qaserve.store import memory_store, open_store
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import pytest
 
 from ingest.compare import point_ids
 from qaserve.lexical import Lexicon
+from qaserve.points import PairVectors
 from qaserve.ranking import FIRST_LOOK, Words, rank_intents
 from qaserve.records import EncoderIdentity, Pair, StoredPair
-from qaserve.store import CollectionInfo, PairVectors, now
+from qaserve.store import CollectionInfo, now
 
 D, BUILD = 8, "0123456789ab"
 

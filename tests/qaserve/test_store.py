@@ -13,9 +13,10 @@ from qaserve.errors import (
     StoreUnreachableError,
     StoreWriteError,
 )
+from qaserve.points import PairVectors
 from qaserve.records import EncoderIdentity, Pair, StoredPair
 from qaserve.settings import StoreSettings
-from qaserve.store import EMBEDDED_STEP, CollectionInfo, PairVectors, open_store
+from qaserve.store import EMBEDDED_STEP, CollectionInfo, open_store
 from qaserve.store_connection import translated
 
 D = 8

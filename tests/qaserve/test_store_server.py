@@ -9,10 +9,10 @@ from qdrant_rest import QdrantRest
 
 from qaserve.builds import activate, list_builds, prune
 from qaserve.errors import BuildNotFoundError, StoreError, StoreUnreachableError
-from qaserve.points import wire_bytes
+from qaserve.points import PairVectors, wire_bytes
 from qaserve.records import AskRequest, EncoderIdentity, Pair, StoredPair
 from qaserve.settings import StoreSettings
-from qaserve.store import CollectionInfo, PairVectors, open_store
+from qaserve.store import CollectionInfo, open_store
 
 D = 8
 BUILD = "aaaaaaaaaaaa"
