@@ -38,8 +38,8 @@ from qaserve.settings import FitSettings
 from qaserve.store import CollectionInfo, Store, now
 from qaserve.store_connection import Holder, corpus_lock
 from train.calibration import calibrate
-from train.fitting import DEFAULT_ANCHOR, choose, defaults_of, numbers_of
 from train.procrustes import fit_bank, mean_rows
+from train.tuning import DEFAULT_ANCHOR, choose, defaults_of, numbers_of
 
 UNNAMED = "0" * 12
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}

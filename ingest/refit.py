@@ -18,11 +18,11 @@ from qaserve.bundle import Bundle, Manifest, StudentInfo
 from qaserve.encoder import SentenceEncoder
 from qaserve.records import Record
 from qaserve.student import StudentSpec
-from train.architectures import architectures, choose_architecture, parse_architecture
-from train.distillation import Distilled, distill
-from train.importance import importance
-from train.recipes import OUR_RECIPE, SLOTS_RECIPE
-from train.teachers import RoutedTeacher
+from train.distillation.architectures import architectures, choose_architecture, parse_architecture
+from train.distillation.configs import OUR_RECIPE, SLOTS_RECIPE
+from train.distillation.teachers import RoutedTeacher
+from train.distillation.training import Distilled, distill
+from train.importance.measures import importance
 
 AUTO = "auto"
 SLOTS = 256
@@ -108,7 +108,7 @@ def add_student(
 
     Args:
         builder: Of the corpus.
-        architecture: As `train.architectures.parse_architecture` reads it, or "auto": transformers of capacity H^L ≥ K
+        architecture: As `train.distillation.architectures` reads it, or "auto": transformers of capacity H^L ≥ K
             and slots are trained, and the smallest of those as good as the best at validation questions is kept.
         scratch: Folder for the state of the training; an interrupted one goes on from there.
         weighing: Which importance the pairs have in the loss.

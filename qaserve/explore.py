@@ -34,7 +34,7 @@ from qaserve.views import (
     QualityList,
     Spot,
 )
-from train.importance import leave_one_out_weights
+from train.importance.measures import leave_one_out_weights
 
 LOOKED_AT = 10_000
 """Pairs looked at, at most: the first in the order of ids, which says nothing about the pairs."""

@@ -13,9 +13,9 @@ from qaserve.projection import Bank, project_by_pairs
 from qaserve.records import Pair
 from qaserve.routing import Floats, final_softmax, route_by_centroids
 from qaserve.settings import RankForm
+from train.distillation.teachers import voting_shares
 from train.metrics import intent_ranks
 from train.procrustes import centred_seed, fit_bank, mean_rows
-from train.teachers import voting_shares
 
 MAX_CLUSTERS = 2_000
 

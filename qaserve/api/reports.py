@@ -10,7 +10,7 @@ from qaserve.errors import NotFoundError, QaserveError
 from qaserve.views import ReportInfo, ReportList, ReportPicture, ReportTable, ReportView
 
 if TYPE_CHECKING:
-    from train.reports import Measured
+    from train.experiments.reports import Measured
 
 
 def routes(folder: Path) -> APIRouter:
@@ -37,8 +37,8 @@ def routes(folder: Path) -> APIRouter:
 
 def _read_all(folder: Path) -> tuple[dict[str, "Measured"], list[str]]:
     """Reports by name, and for each file that is none a sentence without its folder."""
-    from train import reports  # noqa: PLC0415 - serving needs no training package until somebody looks
-    from train.experiments import EXPERIMENTS  # noqa: PLC0415
+    from train.experiments import reports  # noqa: PLC0415 - serving needs no training package until somebody looks
+    from train.registry import EXPERIMENTS  # noqa: PLC0415
 
     found, unreadable = {}, []
     for name, listed in EXPERIMENTS.items():
@@ -63,7 +63,7 @@ def _info(measured: "Measured") -> ReportInfo:
 
 
 def _view(folder: Path, measured: "Measured") -> ReportView:
-    from train import reports  # noqa: PLC0415
+    from train.experiments import reports  # noqa: PLC0415
 
     experiment, document = measured
     origin = document.provenance

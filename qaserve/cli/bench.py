@@ -18,15 +18,15 @@ from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
 from qaserve.errors import EncoderError, UsageError
 from qaserve.progress import Bars
 from qaserve.settings import Settings, get_settings
-from train.experiments import EXPERIMENTS
+from train.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
     from qaserve.encoder import SentenceEncoder
     from qaserve.records import Record
-    from train.experiment import Source, Table
-    from train.experiments import ExperimentModule
-    from train.load_experiment import LoadReport
-    from train.reports import Measured
+    from train.experiments.harness import Source, Table
+    from train.experiments.load import LoadReport
+    from train.experiments.reports import Measured
+    from train.registry import ExperimentModule
 
 NAME_WIDTH = 24
 """Of the first column of a table on a narrow terminal."""
@@ -145,7 +145,7 @@ def latency(
     """See LATENCY_HELP."""
     from qaserve.engine import Engine
     from qaserve.store import open_store
-    from train import latency_experiment
+    from train.experiments import latency as latency_experiment
 
     settings = get_settings()
     with open_store(settings.store, "qaserve bench latency") as store:
@@ -180,7 +180,7 @@ def load(
     import anyio
 
     from qaserve.client import Client
-    from train import load_experiment
+    from train.experiments import load as load_experiment
 
     server = get_settings().server
     url, secret = server.api_url or server.local_api_url, server.write_key or server.api_key
@@ -218,7 +218,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """See PUBLISH_HELP."""
-    from train import results
+    from train.experiments import results
 
     found = (results.check if check else results.publish)(reports, page)
     stale = [str(path) for path in found.stale]
@@ -236,8 +236,8 @@ def publish(
 def _measure(options: Options) -> None:
     """Run an experiment for every encoder, and show, print and write what came out."""
     _check(options)
-    from train import reports
-    from train.kept import Kept
+    from train.experiments import reports
+    from train.result_cache import Kept
 
     module = EXPERIMENTS[options.name].load()
     if options.folder is not None:
@@ -283,7 +283,7 @@ def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Rec
 
 def _sources(settings: Settings, options: Options) -> "list[Source]":
     from qaserve.store import open_store
-    from train.sources import from_build, from_files
+    from train.datasets import from_build, from_files
 
     if options.corpus is not None:
         return [

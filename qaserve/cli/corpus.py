@@ -247,7 +247,7 @@ def distill(
     from qaserve.cli.show import show_distilled
     from qaserve.store import open_store
     from qaserve.student import Student
-    from train.student_onnx import check_installed, export_onnx
+    from train.distillation.student_onnx import check_installed, export_onnx
 
     settings = get_settings()
     if onnx is not None:

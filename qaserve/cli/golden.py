@@ -34,7 +34,7 @@ def golden(
     from qaserve.engine import Engine
     from qaserve.judgements import read_judgements
     from qaserve.store import open_store
-    from train import golden_experiment
+    from train.experiments import golden as golden_experiment
 
     settings = get_settings()
     judged = read_judgements(file, settings.read)

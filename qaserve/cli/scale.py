@@ -33,7 +33,7 @@ def scale(
     as_json: Json = False,
 ) -> None:
     """See SCALE_HELP."""
-    from train import scale_experiment
+    from train.experiments import scale as scale_experiment
 
     with tempfile.TemporaryDirectory(prefix="qaserve-scale-") as folder:
         report = scale_experiment.run(pairs, Path(folder), get_settings().fit, dimension, Bars(err))

@@ -56,9 +56,9 @@ FLOORS = [
         "qaserve.doctor",
         "ingest.build",
         "ingest.jobs",
-        "train.latency_experiment",
-        "train.scale_experiment",
-        "train.golden_experiment",
+        "train.experiments.latency",
+        "train.experiments.scale",
+        "train.experiments.golden",
     },
     {"qaserve.api", "qaserve.calls", "qaserve.client", "qaserve.mcp"},
     {"qaserve.cli", "qaserve.__main__", "ui"},
@@ -67,11 +67,11 @@ HEAVY = {"torch", "transformers", "sentence_transformers"}
 MODEL_ROOMS = {
     "qaserve.encoder",
     "qaserve.student",
-    "train.distillation",
+    "train.distillation.training",
     "train.finetuning",
-    "train.mlm_head",
-    "train.student_onnx",
-    "train.uncertainty",
+    "train.importance.mlm_head",
+    "train.distillation.student_onnx",
+    "train.importance.uncertainty",
 }
 FILES = [path for package in ("qaserve", "ingest", "train", "ui") for path in sorted((ROOT / package).rglob("*.py"))]
 

@@ -19,7 +19,7 @@ from ingest.readers import Located
 from qaserve.records import Pair
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
 from qaserve.store import open_store
-from train.scale_experiment import SyntheticEncoder, write_corpus
+from train.experiments.scale import SyntheticEncoder, write_corpus
 
 D = 16
 SAMPLE, TEXTS, PAIRS = 50, 32, 600
@@ -112,7 +112,7 @@ def test_memory_grows_little_with_every_pair(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr("ingest.asking.MAX_PAIRS", SAMPLE)
     monkeypatch.setattr("ingest.build.LISTED", SAMPLE)
     monkeypatch.setattr("ingest.report.LISTED", SAMPLE)
-    monkeypatch.setattr("train.scale_experiment.VOCABULARY", 200)  # so that few pairs know all words, as many do
+    monkeypatch.setattr("train.experiments.scale.VOCABULARY", 200)  # so that few pairs know all words, as many do
     peak_of(elsewhere, 100, tmp_path / "first")  # what is imported and cached once
     few, many = (peak_of(elsewhere, pairs, tmp_path / str(pairs)) for pairs in (600, 2_400))
     assert (many - few) / 1_800 < BYTES_A_PAIR, (few, many)

@@ -7,7 +7,7 @@ from qaserve.builds import activate
 from qaserve.engine import Engine
 from qaserve.errors import BundleError, CorpusError, NotFoundError, StoreWriteError, UsageError
 from qaserve.records import AskRequest
-from train.distillation import distill
+from train.distillation.training import distill
 
 QUESTION = "Which recipe gives the best bread and cheese?"
 

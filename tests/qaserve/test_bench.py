@@ -8,11 +8,11 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.cli.base import app
 from qaserve.errors import EncoderError
 from qaserve.settings import ReadSettings, get_settings
-from train import projection_experiment
-from train.experiments import EXPERIMENTS
-from train.projection_experiment import EXPERIMENT
-from train.reports import read
-from train.results import page
+from train.experiments import projection as projection_experiment
+from train.experiments.projection import EXPERIMENT
+from train.experiments.reports import read
+from train.experiments.results import page
+from train.registry import EXPERIMENTS
 
 THINGS = [f"thing{number}" for number in range(12)]
 

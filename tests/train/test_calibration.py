@@ -22,9 +22,9 @@ from train.calibration import (
     sibling_bound,
     threshold_at,
 )
-from train.fitting import START, ranks_of
 from train.folds import Examples, make_fold
 from train.splits import phrasing_split
+from train.tuning import START, ranks_of
 
 KINDS, ITEMS = 10, 6
 

@@ -1,0 +1,213 @@
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from qaserve.errors import CorpusError, StoreWriteError, UsageError
+from qaserve.student import StudentSpec
+from train.distillation.configs import OUR_RECIPE, SEED_RECIPE, SLOTS_RECIPE, Recipe
+from train.distillation.training import CHECKPOINT, distill
+
+TRANSFORMER = StudentSpec(dimension=12, heads=3, layers=1)
+SLOTS = StudentSpec(dimension=12, form="slots", slots=8)
+SHORT = Recipe(epochs=8, batch=16, learning_rate=1e-3, mixtures=1)
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def teacher_of(rng, dimension=12):
+    """A teacher that pushes a question towards one of six places, the nearer the more; not a linear map."""
+    places, pushes = unit(rng, 6, dimension), unit(rng, 6, dimension)
+
+    def teacher(rows):
+        shares = np.exp(rows @ places.T / 0.2)
+        return rows + (shares / shares.sum(axis=1, keepdims=True)) @ pushes
+
+    return teacher
+
+
+def mean_cosine(a, b):
+    return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).mean())
+
+
+@pytest.mark.parametrize(
+    ("spec", "rate", "loss"),
+    [(TRANSFORMER, 3e-3, "cosine_mse"), (SLOTS, 3e-2, "cosine_mse"), (SLOTS, 3e-2, "ranking")],
+)
+def test_a_student_learns_its_teacher_where_it_was_not_taught(rng, spec, rate, loss):
+    teacher, unseen = teacher_of(rng), unit(rng, 200, 12)
+    recipe = OUR_RECIPE.model_copy(update={"learning_rate": rate, "loss": loss, "ranking_share": 0.1})
+    found = distill(unit(rng, 300, 12), teacher, spec, recipe, answers=unit(rng, 40, 12))
+    before, after = (mean_cosine(x, teacher(unseen)) for x in (unseen, found.student.project(unseen)))
+    assert 1 - after < 0.5 * (1 - before)
+    assert found.validation_cosine == pytest.approx(after, abs=0.05)
+
+
+def test_what_is_told_of_a_run_fits_together(rng):
+    done = []
+    found = distill(unit(rng, 40, 12), teacher_of(rng), TRANSFORMER, SHORT, advance=done.append)
+    assert done == [1] * 8
+    assert found.epochs == len(found.curve) == 8
+    best = found.curve[found.best_epoch - 1]
+    assert (found.train_loss, found.validation_cosine) == (best.train_loss, best.validation_cosine)
+    assert found.validation_cosine == max(point.validation_cosine for point in found.curve)
+    assert found.seconds > 0
+
+
+@pytest.mark.parametrize("spec", [TRANSFORMER, SLOTS], ids=["transformer", "slots"])
+def test_the_same_seed_gives_the_same_bytes(rng, spec):
+    import torch
+
+    rows, teacher = unit(rng, 40, 12), teacher_of(rng)
+    first = distill(rows, teacher, spec, SHORT, seed=1)
+    torch.manual_seed(99)
+    threads = torch.get_num_threads()
+    with torch.no_grad():  # as after an encoder was loaded
+        assert distill(rows, teacher, spec, SHORT, seed=1).weights == first.weights
+        assert not torch.is_grad_enabled()
+    assert distill(rows, teacher, spec, SHORT, seed=2).weights != first.weights
+    assert torch.get_num_threads() == threads
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def stop_after(epochs):
+    left = [epochs]
+
+    def advance(done):
+        left[0] -= done
+        if left[0] <= 0:
+            raise InterruptedRunError
+
+    return advance
+
+
+@pytest.mark.parametrize("epochs", [2, 5, 7, 12])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(rng, tmp_path, epochs):
+    rows, teacher = unit(rng, 40, 12), teacher_of(rng)
+    recipe = SHORT.model_copy(update={"epochs": 12, "schedule": "cosine"})
+    whole = distill(rows, teacher, TRANSFORMER, recipe)
+    with pytest.raises(InterruptedRunError):
+        distill(rows, teacher, TRANSFORMER, recipe, checkpoint=tmp_path, advance=stop_after(epochs))
+    done = []
+    again = distill(rows, teacher, TRANSFORMER, recipe, checkpoint=tmp_path, advance=done.append)
+    kept = 12 if epochs == 12 else epochs // 5 * 5
+    assert done == ([kept] if kept else []) + [1] * (12 - kept)
+    assert again.weights == whole.weights
+    assert again.model_copy(update={"seconds": 0.0}) == whole.model_copy(update={"seconds": 0.0})
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_a_checkpoint_holds_the_optimizer_as_tensors(rng, tmp_path):
+    distill(unit(rng, 40, 12), teacher_of(rng), SLOTS, SHORT, checkpoint=tmp_path)
+    with safe_open(tmp_path / CHECKPOINT, framework="np") as file:
+        names = set(file.keys())
+        state = json.loads(file.metadata()["state"])
+    assert {"optimizer.0.exp_avg", "optimizer.0.exp_avg_sq", "optimizer.0.step", "module.keys", "best.keys"} <= names
+    assert len(state["curve"]) == 8
+
+
+@pytest.mark.parametrize("change", ["seed", "recipe", "inputs", "teacher", "importance", "broken"])
+def test_another_run_does_not_go_on_from_this_ones_checkpoint(rng, tmp_path, change):
+    rows, teacher = unit(rng, 40, 12), teacher_of(rng)
+    call = {"inputs": rows, "teacher": teacher, "spec": SLOTS, "recipe": SHORT, "seed": 0, "importance": None}
+    distill(**call, checkpoint=tmp_path)
+    others = {
+        "seed": 1,
+        "recipe": SHORT.model_copy(update={"batch": 8}),
+        "inputs": rows[:-1],
+        "teacher": lambda x: 2 * teacher(x),
+        "importance": np.arange(40.0),
+    }
+    if change == "broken":
+        (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-7])
+    else:
+        call[change] = others[change]
+    done = []
+    found = distill(**call, checkpoint=tmp_path, advance=done.append)
+    assert done == [1] * 8
+    assert found.weights == distill(**call).weights
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so(rng, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreWriteError, match="cannot be written"):
+        distill(unit(rng, 40, 12), teacher_of(rng), SLOTS, SHORT, checkpoint=tmp_path / "file")
+
+
+def test_patience_ends_a_run_that_gets_no_better(rng):
+    recipe = Recipe(epochs=50, learning_rate=1e-9, patience=3)
+    found = distill(unit(rng, 20, 12), lambda rows: rows, TRANSFORMER, recipe)  # the identity from the start
+    assert found.epochs == found.best_epoch + 3 < 50
+    assert found.validation_cosine == pytest.approx(1.0, abs=1e-6)
+
+
+def test_importance_decides_what_is_learnt(rng):
+    rows = np.concatenate([np.eye(12)[np.zeros(40, int)], np.eye(12)[np.ones(40, int)]]) + rng.normal(0, 0.02, (80, 12))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    push = unit(rng, 12)
+    weights = np.repeat([1.0, 0.0], 40)
+    spec = StudentSpec(dimension=12, form="slots", slots=4)
+    recipe = Recipe(epochs=30, batch=8, learning_rate=1e-2)
+    moved = distill(rows, lambda x: x + push, spec, recipe, importance=weights).student.project(rows)
+    errors = np.linalg.norm(moved - rows - push, axis=1)
+    assert errors[:40].mean() < errors[40:].mean()
+
+
+def test_mixtures_lie_between_questions_and_are_new_in_every_epoch(rng):
+    asked = []
+
+    def teacher(rows):
+        asked.append(rows)
+        return rows
+
+    rows = unit(rng, 40, 12)
+    distill(rows, teacher, SLOTS, Recipe(epochs=3, learning_rate=1e-3, mixtures=2, validation=0.25))
+    assert [len(part) for part in asked] == [40, 60, 60, 60]
+    np.testing.assert_allclose(np.linalg.norm(asked[1], axis=1), 1)
+    assert np.abs(asked[1] - asked[2]).max() > 0.1
+    assert (asked[1] @ rows.T).max(axis=1).mean() > 0.8
+
+
+def test_bad_input_is_refused(rng):
+    rows, teacher = unit(rng, 20, 12), teacher_of(rng)
+    with pytest.raises(CorpusError, match="9 questions are too few to train a student, at least 10"):
+        distill(rows[:9], teacher, SLOTS, SHORT)
+    with pytest.raises(ValueError, match=r"inputs are \(20, 11\); the student takes \(n, 12\)"):
+        distill(rows[:, :11], teacher, SLOTS, SHORT)
+    with pytest.raises(ValueError, match="inputs hold a value that is not finite"):
+        distill(np.where(rows > 0.4, np.nan, rows), teacher, SLOTS, SHORT)
+    with pytest.raises(ValueError, match="the teacher gave a value that is not finite"):
+        distill(rows, lambda x: x * np.inf, SLOTS, SHORT)
+    with pytest.raises(ValueError, match=r"the teacher gave \(20, 3\) for inputs \(20, 12\)"):
+        distill(rows, lambda x: x[:, :3], SLOTS, SHORT)
+    with pytest.raises(ValueError, match=r"importance \(3,\) must be \(20,\)"):
+        distill(rows, teacher, SLOTS, SHORT, importance=np.ones(3))
+    with pytest.raises(ValueError, match="no answers are given"):
+        distill(rows, teacher, SLOTS, SHORT.model_copy(update={"loss": "ranking"}))
+    with pytest.raises(ValueError, match=r"answers are \(20, 3\)"):
+        distill(rows, teacher, SLOTS, SHORT.model_copy(update={"loss": "ranking"}), answers=rows[:, :3])
+
+
+def test_a_run_that_diverges_says_so(rng):
+    recipe = Recipe(epochs=5, learning_rate=1e30)
+    with pytest.raises(UsageError, match=r"training 3x1 residual diverged in epoch \d at learning rate 1e\+30"):
+        distill(unit(rng, 40, 12), teacher_of(rng), TRANSFORMER, recipe)
+
+
+def test_the_proposals_recipe_is_the_proposals():
+    assert (SEED_RECIPE.loss, SEED_RECIPE.cosine_share, SEED_RECIPE.epochs) == ("cosine_mse", 0.7, 60)
+    assert (SEED_RECIPE.patience, SEED_RECIPE.mixtures, SEED_RECIPE.dropout) == (0, 0, 0.1)
+    assert SLOTS_RECIPE.mixtures == OUR_RECIPE.mixtures > 0
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_few_questions_are_enough_to_train(rng, count):
+    spec = StudentSpec(dimension=12, form="slots", slots=64)  # more slots than questions
+    assert distill(unit(rng, count, 12), teacher_of(rng), spec, SLOTS_RECIPE).epochs

@@ -1,0 +1,220 @@
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.errors import CorpusError
+from qaserve.settings import FitSettings, ReadSettings
+from train import calibration_experiment as experiment
+from train.experiments.calibration import EXPERIMENT, run, sides_of, steps
+from train.experiments.calibration_report import (
+    ANSWERED,
+    FAR,
+    FOREIGN,
+    INTENTS,
+    SKILLS,
+    UNANSWERED,
+    Bin,
+    CalibrationReport,
+    CalibrationRun,
+    Coefficient,
+    Kind,
+    Operation,
+    findings,
+    plots,
+    tables,
+)
+from train.experiments.harness import Source
+from train.folds import Examples
+from train.splits import phrasing_split
+
+KINDS, ITEMS = 10, 8
+
+
+def encoded(encoder, path):
+    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs])
+    answers = encoder.encode_answers([pair.answer for pair in pairs])
+    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+
+
+@pytest.fixture
+def examples(rows, encoder, write_rows):
+    """Ten topics of eight things each; two things of a topic share a skill."""
+    made = rows([f"topic{kind} matter{kind} item{kind}x{item}" for kind in range(KINDS) for item in range(ITEMS)])
+    for number, row in enumerate(made):
+        row["answer"] = f"{row['topics'][1]} note{number % 4}"
+        row["related_skills"] = [f"skill{number // 8}.md"]
+    return encoded(encoder, write_rows(made))
+
+
+@pytest.fixture
+def report():
+    """A report with figures chosen by hand."""
+
+    def of(encoder, *, foreign):
+        names = UNANSWERED if foreign else UNANSWERED[1:]
+        return CalibrationRun(
+            encoder=encoder,
+            pairs=100,
+            seeds=(0, 1),
+            known=70.0,
+            questions=40,
+            first_right=0.5,
+            precision=0.75,
+            mixed_with=names[0],
+            calibration_error=0.0412,
+            calibration_error_worst=0.0623,
+            calibration_error_answered=0.11,
+            kinds=tuple(
+                Kind(name=name, questions=9, nearest=0.4, roc_area=0.9, calibration_error=0.05, abstained=0.8)
+                for name in names
+            ),
+            operations=tuple(
+                Operation(
+                    precision=precision,
+                    threshold=precision / 2,
+                    reached=0.9,
+                    kept=0.95,
+                    right_kept=0.97,
+                    first_right=0.52,
+                    abstained=dict.fromkeys(names, precision),
+                )
+                for precision in (0.6, 0.75)
+            ),
+            bins=(Bin(predicted=0.05, observed=0.04, share=0.5), Bin(predicted=0.6, observed=0.55, share=0.5)),
+            risk=((0.1, 0.2), (0.5, 0.4), (1.0, 0.7)),
+            coefficients=(Coefficient(part="answered", feature="answer_similarity", value=1.5),),
+            without="" if foreign else "the encoder was not at hand",
+        )
+
+    return CalibrationReport(runs=(of("one", foreign=True), of("two", foreign=False)))
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_nothing_that_is_asked_is_known(examples, seed):
+    sides = sides_of(examples, seed)
+    intents = np.array(examples.intents)
+    known = set(intents[sides.known])
+    assert set(sides.asked) == {ANSWERED, SKILLS, INTENTS}
+    rows = np.concatenate([sides.known, *sides.asked.values()])
+    assert len(rows) == len(set(rows.tolist())) == len(examples)
+    assert set(intents[sides.asked[ANSWERED]]) <= known
+    for name in (SKILLS, INTENTS):
+        assert not set(intents[sides.asked[name]]) & known
+    gone = {skill for row in sides.asked[SKILLS] for skill in examples.pairs[row].related_skills}
+    assert not gone & {skill for row in sides.known for skill in examples.pairs[row].related_skills}
+    assert len(sides.asked[SKILLS]) >= experiment.SKILLS_OUT * len(examples)
+    again = sides_of(examples, seed)
+    np.testing.assert_array_equal(again.known, sides.known)
+    assert not np.array_equal(sides_of(examples, seed + 1).known, sides.known)
+
+
+def test_a_corpus_without_skills_is_judged_without_them(examples):
+    bare = Examples(
+        [pair.model_copy(update={"related_skills": ()}) for pair in examples.pairs],
+        examples.questions,
+        examples.answers,
+    )
+    assert set(sides_of(bare, 0).asked) == {ANSWERED, INTENTS}
+    found = run(Source("fake", bare), seeds=[0], quick=False, advance=lambda _: None)
+    assert found.kind(SKILLS) is None
+    assert found.kind(INTENTS) is not None
+
+
+def test_a_quick_run(examples, encoder):
+    told = []
+    source = Source("fake", examples, encoder)
+    found = run(source, seeds=[3, 4], quick=True, advance=told.append)
+    assert sum(told) == steps([3, 4], quick=True) == steps([3], quick=False)
+    assert found.seeds == (3,)
+    assert found.precision == FitSettings().precision
+    assert found.mixed_with == FOREIGN
+    assert found.kind(FOREIGN).questions == experiment.QUICK_FOREIGN
+    assert found.without == ""
+    sides = sides_of(examples, 3)
+    assert found.questions == len(sides.asked[ANSWERED])
+    assert found.known == len(sides.known)
+    assert found == run(source, seeds=[3, 4], quick=True, advance=lambda _: None)
+
+
+def test_the_figures_agree_with_each_other(examples, encoder):
+    found = run(Source("fake", examples, encoder), seeds=[0, 1], quick=False, advance=lambda _: None)
+    assert sum(one.share for one in found.bins) == pytest.approx(1)
+    assert 0 <= found.calibration_error <= found.calibration_error_worst <= 1
+    coverage, risk = np.array(found.risk).T
+    assert coverage[-1] == pytest.approx(1)
+    assert (np.diff(coverage) > 0).all()
+    assert risk[-1] == pytest.approx(1 - sum(one.observed * one.share for one in found.bins))
+    kept = [one.kept for one in found.operations]
+    assert kept == sorted(kept, reverse=True)
+    assert [one.precision for one in found.operations] == list(experiment.PRECISIONS)
+    assert found.kind(FOREIGN).roc_area > 0.8
+
+
+def test_without_an_encoder_another_corpus_is_left_out(examples):
+    found = run(Source("fake", examples), seeds=[0], quick=True, advance=lambda _: None)
+    assert found.kind(FOREIGN) is None
+    assert found.mixed_with != FOREIGN
+    assert any(
+        "were not asked: the encoder was not at hand" in one for one in findings(CalibrationReport(runs=(found,)))
+    )
+
+
+def test_the_sample_is_not_another_corpus_to_itself(encoder):
+    sample = encoded(encoder, experiment.SAMPLE)
+    found = run(Source("fake", sample, encoder), seeds=[0], quick=False, advance=lambda _: None)
+    assert found.kind(FOREIGN) is None
+    assert "the corpus holds questions of the one" in found.without
+
+
+def test_too_few_pairs_are_refused(examples):
+    few = examples.take(np.arange(40))
+    with pytest.raises(CorpusError, match="40 pairs are too few to calibrate on some"):
+        run(Source("fake", few), seeds=[0], quick=False, advance=lambda _: None)
+
+
+def test_a_held_out_phrasing_is_asked_of_the_known_side_alone(examples):
+    sides = sides_of(examples, 2)
+    inside = np.sort(np.concatenate([sides.known, sides.asked[ANSWERED]]))
+    split = phrasing_split([examples.pairs[row] for row in inside], 2)
+    np.testing.assert_array_equal(inside[split.test], sides.asked[ANSWERED])
+
+
+def test_the_tables_show_what_the_report_holds(report):
+    assert CalibrationReport.model_validate_json(report.model_dump_json()) == report
+    kinds, operations, features = tables(report)[:3]
+    assert all(len(row) == len(table.columns) for table in tables(report) for row in table.rows)
+    assert kinds.rows[0] == (FOREIGN, "9", "0.40", "0.900", "0.050", "80%")
+    assert operations.rows[1][:6] == ("0.75", "0.38", "0.90", "95.0%", "97.0%", "0.520")
+    assert features.rows == (("the corpus answers", "answer similarity", "+1.50"),)
+
+
+def test_the_findings_are_made_from_the_report(report):
+    said = findings(report)
+    assert all(sentence.startswith(("one: ", "two: ")) for sentence in said)
+    assert any("off by 0.041" in sentence and "worst seed 0.062" in sentence for sentence in said)
+    assert any(
+        "With the stated precision 0.75 the engine abstains on 5.0%" in sentence and f"75.0% of {FAR}" in sentence
+        for sentence in said
+    )
+    assert not any("were not asked" in sentence for sentence in said if sentence.startswith("one"))
+    assert any("were not asked" in sentence for sentence in said if sentence.startswith("two"))
+
+
+def test_the_plots_draw(report):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    assert [plot.name for plot in plots(report)] == ["reliability", "risk-coverage"]
+    for plot in plots(report):
+        axes = Figure().add_subplot()
+        plot.draw(axes)
+        lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+        assert [line.get_label().split(" ")[0] for line in lines] == ["one", "two"]
+    axes = Figure().add_subplot()
+    plots(report)[1].draw(axes)
+    np.testing.assert_allclose(axes.get_lines()[0].get_xydata(), report.runs[0].risk)
+
+
+def test_it_is_an_experiment():
+    assert (EXPERIMENT.name, EXPERIMENT.report) == ("calibration", CalibrationReport)

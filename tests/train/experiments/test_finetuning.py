@@ -1,0 +1,189 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.errors import CorpusError, UsageError
+from qaserve.records import EncoderIdentity
+from qaserve.settings import ReadSettings
+from train import finetuning
+from train import finetuning_experiment as experiment
+from train.experiments.comparison import Difference
+from train.experiments.finetuning import EXPERIMENT, FinetuningReport, run, steps
+from train.experiments.harness import Source
+from train.folds import Examples
+from train.metrics import Interval
+from train.registry import finetuning_split
+from train.result_cache import Kept
+
+THINGS = [f"thing{number}" for number in range(7)]
+
+
+@pytest.fixture
+def examples(rows, write_rows):
+    items = read_files(find_files([write_rows(rows(THINGS))]), ReadSettings())
+    pairs = [item.pair for item in items if isinstance(item, Located)]
+    vectors = np.random.default_rng(0).normal(size=(2, len(pairs), 16))
+    questions, answers = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
+    return Examples(pairs, questions, answers)
+
+
+@pytest.fixture
+def source(examples, tiny_encoder):
+    for name in ("accelerate", "datasets"):
+        pytest.importorskip(name, reason="the extra `bench` is not installed")
+    return Source(tiny_encoder.identity.id, encoded(examples, tiny_encoder), tiny_encoder)
+
+
+def encoded(examples, model):
+    return Examples(
+        examples.pairs,
+        model.encode_questions([pair.question for pair in examples.pairs]).astype(np.float64),
+        model.encode_answers([pair.answer for pair in examples.pairs]).astype(np.float64),
+    )
+
+
+def measure(source, *, quick=False, seeds=(0,)):
+    told = []
+    found = run(source, seeds=seeds, quick=quick, advance=told.append)
+    assert set(told) == {1}
+    assert len(told) == steps(seeds, quick)
+    return found
+
+
+def test_both_are_trained_on_the_same_pairs_and_asked_the_same(source):
+    found = measure(source, seeds=(0, 1))
+    assert (found.seeds, found.epochs, found.trained_on, found.queries) == ((0, 1), 4, 21, 7)
+    assert len(found.losses) == 4
+    assert found.losses[-1] < found.losses[0]
+    metrics = {one.method: one.metrics for one in found.results}
+    assert set(metrics) == {
+        experiment.RAW,
+        experiment.RAW_WORDS,
+        experiment.PRODUCT,
+        experiment.TUNED,
+        experiment.TUNED_WORDS,
+        experiment.TUNED_PRODUCT,
+    }
+    assert metrics[experiment.TUNED]["cosine"] != metrics[experiment.RAW]["cosine"]
+    for one in found.differences:
+        gained = metrics[one.method]["mrr"] - metrics[one.reference]["mrr"]
+        assert one.gain.mean == pytest.approx(gained)
+    costs = found.costs
+    assert min(costs.fitting.cpu_seconds, costs.training.cpu_seconds, costs.encoding.wall_seconds) > 0
+
+
+def test_quick_takes_one_seed_one_epoch_and_few_pairs(source):
+    found = measure(source, quick=True, seeds=(5, 6))
+    assert (found.seeds, found.epochs, found.pairs) == ((5,), 1, experiment.QUICK_PAIRS)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
+    train, trained = finetuning.fine_tune, []
+
+    def interrupted_once(*arguments, seed, **options):
+        trained.append(seed)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        return train(*arguments, seed=seed, **options)
+
+    parts, whole = tmp_path / "parts", measure(source, seeds=(0, 1))
+    monkeypatch.setattr(finetuning, "fine_tune", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(source._replace(kept=Kept(parts)), seeds=(0, 1), quick=False, advance=lambda _: None)
+    kept = Kept(parts)
+    found = measure(source._replace(kept=kept), seeds=(0, 1))
+    assert trained == [0, 1, 1]
+    assert kept.spared_seconds > 0
+    assert found.losses == whole.losses
+    assert (found.results, found.differences) == (whole.results, whole.differences)
+    kept.clear()
+    assert not parts.exists()
+
+
+def test_a_kept_training_is_of_the_same_texts_seed_and_epochs(source, tmp_path, monkeypatch):
+    parts = tmp_path / "parts"
+    kept = Kept(parts)
+    known, asked = source.examples.take(np.arange(6)), source.examples.take(np.arange(6, 12))
+
+    def tune(known=known, asked=asked, seed=0, epochs=1):
+        finetuning_split.tune(known, asked, source.model, seed, epochs, kept, lambda _: None)
+        return len(list(parts.iterdir()))
+
+    assert tune() == 1
+    assert tune() == 1
+    assert tune(seed=1) == 2
+    assert tune(epochs=2) == 3
+    assert tune(known=asked, asked=known) == 4
+    monkeypatch.setattr(finetuning, "LEARNING_RATE", 1e-3)
+    assert tune() == 5
+
+
+def test_vectors_alone_cannot_be_fine_tuned(examples):
+    with pytest.raises(UsageError, match="needs the encoder mpnet itself") as missing:
+        run(Source("mpnet", examples), seeds=(0,), quick=True, advance=lambda _: None)
+    assert missing.value.hint == "Set QASERVE_ENCODER to the encoder that made the vectors."
+
+
+def test_pairs_without_phrasings_are_refused(examples, tiny_encoder):
+    with pytest.raises(CorpusError, match="no answer of 2 pairs has 3 phrasings"):
+        run(Source("tiny", examples.take(np.arange(2)), tiny_encoder), seeds=(0,), quick=True, advance=lambda _: None)
+
+
+@pytest.mark.parametrize("total", [1, 7, 20, 168])
+@pytest.mark.parametrize("more", [0, 5])
+def test_a_training_of_any_length_is_as_many_steps_of_progress(total, more):
+    told = []
+    parts = finetuning_split.Parts(told.append, total)
+    for _ in range(total + more):
+        parts(1)
+    parts.finish()
+    assert told == [1] * finetuning_split.PARTS
+    short = []
+    finetuning_split.Parts(short.append, total).finish()
+    assert short == [1] * finetuning_split.PARTS
+
+
+def test_prompts_are_part_of_what_is_trained_on(examples):
+    identity = EncoderIdentity(id="x", revision="1", dimension=16, question_prompt="ask: ", answer_prompt="tell: ")
+    questions, answers = finetuning_split.texts_of(examples.take(np.arange(2)), SimpleNamespace(identity=identity))
+    assert questions == [f"ask: {pair.question}" for pair in examples.pairs[:2]]
+    assert answers == [f"tell: {pair.answer}" for pair in examples.pairs[:2]]
+
+
+def test_what_is_shown_is_made_from_the_report_alone(source):
+    figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
+    report = FinetuningReport(runs=(measure(source, quick=True),))
+    again = FinetuningReport.model_validate_json(report.model_dump_json())
+    assert again == report
+    shown = EXPERIMENT.tables(again)
+    assert shown == EXPERIMENT.tables(report)
+    for table in shown:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    (plot,) = EXPERIMENT.plots(again)
+    axes = figure.Figure().add_subplot()
+    plot.draw(axes)
+    assert experiment.RAW not in [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_findings_say_what_the_figures_say(source):
+    found = measure(source, quick=True)
+    costs = found.costs.model_copy(
+        update={
+            "fitting": finetuning_split.Cost(cpu_seconds=2, wall_seconds=1),
+            "choosing": finetuning_split.Cost(cpu_seconds=8, wall_seconds=4),
+            "training": finetuning_split.Cost(cpu_seconds=1500, wall_seconds=800),
+        }
+    )
+    difference = Difference(
+        method="a", reference="b", measure="mrr", base=0.6, gain=Interval(low=-0.01, mean=0.02, high=0.05)
+    )
+    changed = found.model_copy(update={"encoder": "some", "costs": costs, "differences": (difference,)})
+    assert EXPERIMENT.findings(FinetuningReport(runs=(changed,))) == [
+        "some: a against b: no difference, MRR 0.620 and 0.600, difference +0.020 (-0.010 … +0.050).",
+        (
+            "some: fine-tuning took 1,500 CPU seconds a split, fitting the product 2.00: 750 times as much; with the "
+            "choice of the product's numbers (8.0 CPU seconds) 150 times as much."
+        ),
+    ]

@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.bundle import Defaults
+from qaserve.routing import normalized_entropy, route_by_questions
+from qaserve.settings import ReadSettings
+from train.experiments.harness import Source
+from train.experiments.importance import EXPERIMENT, boundary_questions, run, steps
+from train.experiments.importance_report import (
+    CONTROL,
+    ENTROPY,
+    MRR,
+    MRR_WITHOUT_WORDS,
+    TO_ANSWER,
+    TO_TEACHER,
+    UNIFORM,
+    ImportanceReport,
+    ImportanceRun,
+    Result,
+    Spread,
+)
+from train.folds import Examples, make_fold
+from train.importance.measures import PRIORS, ROUTING_MEASURES
+from train.metrics import Interval
+from train.splits import phrasing_split
+from train.tuning import START, ranks_of
+
+
+@pytest.fixture
+def examples(rows, encoder, write_rows):
+    path = write_rows(rows([f"thing{number} part{number % 5}" for number in range(30)]))
+    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs]).astype(np.float64)
+    answers = encoder.encode_answers([pair.answer for pair in pairs]).astype(np.float64)
+    return Examples(pairs, questions, answers)
+
+
+def measure(source, seeds, quick):
+    told = []
+    found = run(source, seeds=seeds, quick=quick, advance=told.append)
+    assert sum(told) == steps(seeds, quick)
+    return found
+
+
+def test_a_quick_run_compares_what_needs_no_encoder(examples):
+    found = measure(Source("fake", examples), [3, 4], quick=True)
+    assert found == measure(Source("fake", examples), [3], quick=True)
+    assert found.weightings == [*ROUTING_MEASURES, CONTROL]
+    assert found.left_out == ("token", "norm", "dropout", "combined")
+    assert found.why_left_out == "a quick run takes no measures of the text"
+    assert (found.seeds, found.epochs, found.queries, found.pairs) == ((3,), 2, 30, 120)
+    check_uniform_is_the_product(found, examples)
+
+
+def check_uniform_is_the_product(found, examples):
+    split = phrasing_split(examples.pairs, 3)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 3)
+    everywhere, boundary = (found.result("prior", UNIFORM, queries) for queries in ("all", "boundary"))
+    reciprocal = 1 / ranks_of(fold, START)
+    chosen = boundary_questions(fold)
+    assert everywhere.metrics[MRR] == pytest.approx(reciprocal.mean())
+    assert boundary.metrics[MRR] == pytest.approx(reciprocal[chosen].mean())
+    assert found.boundary == np.count_nonzero(chosen)
+    without = ranks_of(fold, START.model_copy(update={"lexical_weight": 0.0}))
+    assert everywhere.metrics[MRR_WITHOUT_WORDS] == pytest.approx((1 / without).mean())
+    assert everywhere.gains == {}
+    assert everywhere.over_entropy is None
+
+
+def check_differences_are_those_of_the_means(found):
+    for one in found.results:
+        uniform = found.result(one.use, UNIFORM, one.queries)
+        entropy = found.result(one.use, ENTROPY, one.queries)
+        for metric, gain in one.gains.items():
+            assert gain.mean == pytest.approx(one.metrics[metric] - uniform.metrics[metric], abs=1e-12)
+        if one.over_entropy is not None:
+            assert one.over_entropy.mean == pytest.approx(one.metrics[MRR] - entropy.metrics[MRR], abs=1e-12)
+        assert (TO_TEACHER in one.metrics) == (one.use == "distillation")
+    for use in ("prior", "distillation"):  # the weights reach what they should change
+        cosines = [found.result(use, name, "all").metrics[TO_ANSWER] for name in (UNIFORM, *found.weightings)]
+        assert len(set(cosines)) == len(cosines)
+
+
+def test_boundary_questions_are_those_torn_between_clusters(examples):
+    split = phrasing_split(examples.pairs, 0)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 0)
+    entropies = []
+    for similar in fold.similarities:
+        top = np.argsort(-similar)[: Defaults().hits]
+        vote = route_by_questions(similar[top], fold.labels[top], fold.count, Defaults().temperature)
+        entropies.append(normalized_entropy(vote.weights))
+    found = boundary_questions(fold)
+    assert np.count_nonzero(found) == 8  # of 30
+    assert np.min(np.array(entropies)[found]) > np.max(np.array(entropies)[~found]) - 1e-12
+
+
+def test_with_the_encoder_every_measure_is_compared(examples, tiny_encoder):
+    found = measure(Source("tiny", examples.take(np.arange(40)), tiny_encoder), [1], quick=False)
+    assert found.weightings == [*PRIORS[1:], CONTROL]
+    assert found.left_out == ()
+    assert found.queries == 10
+    assert found.head_perplexity is None  # this one has its own head
+    for spread in found.spreads:
+        assert 0.5 <= spread.lowest <= 1 <= spread.highest <= 2
+        assert (spread.deviation > 0) == (spread.weighting != UNIFORM)
+    deviation = {spread.weighting: spread.deviation for spread in found.spreads}
+    assert deviation[CONTROL] == pytest.approx(deviation[ENTROPY])
+    check_differences_are_those_of_the_means(found)
+
+
+def test_a_whole_run_without_the_encoder_says_what_is_missing(examples):
+    found = measure(Source("fake", examples.take(np.arange(40))), [0, 1], quick=False)
+    assert found.left_out == ("token", "norm", "dropout", "combined")
+    assert found.queries == 20
+    said = EXPERIMENT.findings(ImportanceReport(runs=(found,)))
+    assert said[-1] == "fake: Not compared: token, norm, dropout, combined; the encoder was not at hand."
+    assert not any("BERT" in sentence for sentence in said)
+
+
+def made(gains, over_entropy=0.0):
+    """A run whose differences in MRR to uniform are known: by use, weighting and queries; 0 where none is given."""
+
+    def interval(mean):
+        return Interval(low=mean - 0.01, mean=mean, high=mean + 0.01)
+
+    def result(use, name, queries):
+        mean = gains.get((use, name, queries), 0.0)
+        metrics = {MRR: 0.6, MRR_WITHOUT_WORDS: 0.5, TO_ANSWER: 0.7, TO_TEACHER: 0.9}
+        return Result(
+            use=use,
+            weighting=name,
+            queries=queries,
+            metrics={**metrics, MRR: 0.4} if queries == "boundary" else metrics,
+            gains={} if name == UNIFORM else {metric: interval(mean) for metric in metrics},
+            over_entropy=None if name in {UNIFORM, ENTROPY} else interval(over_entropy),
+        )
+
+    names = [*PRIORS, CONTROL]
+    return ImportanceRun(
+        encoder="some/fake",
+        dimension=4,
+        pairs=9,
+        seeds=(0,),
+        queries=9,
+        boundary=3,
+        clusters=2,
+        anchor=1,
+        temperature=0.05,
+        hits=32,
+        lexical_weight=0.1,
+        student="slots 256",
+        epochs=20,
+        left_out=(),
+        why_left_out="",
+        spreads=tuple(Spread(weighting=n, lowest=0.5, highest=2, deviation=0.4, with_entropy=0.3) for n in names),
+        results=tuple(result(u, n, q) for u in ("prior", "distillation") for n in names for q in ("all", "boundary")),
+    )
+
+
+def test_findings_follow_the_intervals():
+    gains = {
+        ("prior", "token", "all"): 0.02,
+        ("prior", "norm", "all"): -0.03,
+        ("prior", CONTROL, "all"): 0.05,
+        ("distillation", ENTROPY, "boundary"): 0.04,
+    }
+    said = EXPERIMENT.findings(ImportanceReport(runs=(made(gains, over_entropy=-0.02),)))
+    assert said[0] == (
+        "some/fake: Counting uncertain pairs more in the routing softmax raises MRR: "
+        "held for token +0.0200 (+0.0100 … +0.0300); did not hold (worse) for norm -0.0300 (-0.0400 … -0.0200); "
+        "no difference for entropy, fisher-empirical, fisher-expected, dropout, combined (+0.0000 … +0.0000)."
+    )
+    text = "\n".join(said)
+    assert "nearer to its teacher on boundary questions (cosine): held for entropy +0.0400 (+0.0300 … +0.0500)." in text
+    assert "than entropy, in the routing softmax (MRR): did not hold (worse) for token -0.0200" in text
+    assert "Control, the weights of entropy dealt out at random: MRR +0.0500 (+0.0400 … +0.0600) in the softmax" in text
+    assert (
+        "Of 28 differences in MRR (each measure and use, all and boundary questions) 2 are above zero and 1 below"
+        in text
+    )
+    assert "MRR 0.400 on boundary questions and 0.600 on all" in text
+    assert "Not compared" not in text
+    assert "perplexity" not in text
+
+
+def test_a_fitted_head_is_judged_beside_frequencies_alone():
+    fitted = made({}).model_copy(update={"head_perplexity": 81.4, "unigram_perplexity": 264.2})
+    said = EXPERIMENT.findings(ImportanceReport(runs=(fitted,)))
+    assert said[-1].endswith("a perplexity of 81, their frequencies alone with one of 264.")
+
+
+def test_tables_and_plots_are_made_from_the_report_alone():
+    from matplotlib.figure import Figure
+
+    report = ImportanceReport(runs=(made({("distillation", "token", "boundary"): 0.02}),))
+    report = EXPERIMENT.report.model_validate_json(report.model_dump_json())
+    tables = EXPERIMENT.tables(report)
+    assert len(tables) == 5
+    for table in tables:
+        assert len(table.rows) == len(PRIORS) + 1
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        assert len(set(table.columns)) == len(table.columns)
+    cells = {row[0]: dict(zip(tables[2].columns, row, strict=True)) for row in tables[2].rows}
+    assert tables[2].title == "Importance in the distillation loss: MRR, some/fake, β 0.1, 1 split"
+    assert cells[UNIFORM]["difference to uniform"] == "–"
+    assert cells["token"]["on boundary questions"] == "+0.0200 (+0.0100 … +0.0300)"
+    (plot,) = EXPERIMENT.plots(report)
+    assert plot.name == "differences-some-fake"
+    axes = Figure().subplots()
+    plot.draw(axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*PRIORS[1:], CONTROL] * 2
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
+    assert dots == pytest.approx([0.0] * (8 + 3) + [0.02] + [0.0] * 4)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.settings import ReadSettings
+from train.datasets import from_files
+from train.experiments import projection as projection_experiment
+from train.experiments.harness import Source
+from train.experiments.projection import (
+    EXPERIMENT,
+    ProjectionReport,
+    findings,
+    plots,
+    run,
+    steps,
+    tables,
+)
+from train.folds import Examples
+from train.procrustes import fit_bank
+
+
+@pytest.fixture
+def source(rows, encoder, write_rows):
+    path = write_rows(rows([f"thing{number} part{number % 5}" for number in range(15)]))
+    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs]).astype(np.float64)
+    answers = encoder.encode_answers([pair.answer for pair in pairs]).astype(np.float64)
+    return Source("fake", Examples(pairs, questions, answers))
+
+
+def measure(source, *, quick=False, seeds=(0,)):
+    told = []
+    found = run(source, seeds=seeds, quick=quick, advance=told.append)
+    assert sum(told) == steps(seeds, quick)
+    return found
+
+
+def test_dense_and_low_rank_are_the_same_w_and_the_bytes_are_theirs(source):
+    found = measure(source, seeds=(0, 1))
+    assert [one.seed for one in found.measurements] == [0, 1]
+    dimension = source.examples.questions.shape[1]
+    assert found.dense_pairs_bytes == 60 * dimension**2 * 4
+    for one in found.measurements:
+        assert one.difference <= 1e-12
+        assert one.difference < one.stored_difference <= 1e-6
+        assert one.costs["dense"].bytes == one.clusters * dimension**2 * 4
+        assert 0 < one.costs["low rank"].bytes < one.costs["dense"].bytes
+        assert one.costs["per pair"].bytes == 0
+        assert 1 <= one.voting <= one.clusters
+
+
+def test_w_of_another_anchor_are_told_apart(source):
+    clustered = projection_experiment._clustered(source.examples, 0, quick=False)
+    other = fit_bank(source.examples.questions, source.examples.answers, clustered.labels, clustered.clusters, 3.0)
+    fitted = projection_experiment._fit_dense(clustered, other, 4, lambda _: None)
+    assert fitted.difference <= 1e-12
+    assert fitted.stored_difference > 1e-3
+
+
+def test_dense_w_move_a_question_as_the_bank_does(source):
+    clustered = projection_experiment._clustered(source.examples, 0, quick=False)
+    bank, _ = projection_experiment._fit_low_rank(clustered)
+    fitted = projection_experiment._fit_dense(clustered, bank, 1, lambda _: None)
+    asked = projection_experiment._asked(clustered)
+    for query, weights in zip(asked.questions, asked.weights, strict=True):
+        moved = projection_experiment._through_dense(query.astype(np.float32), fitted.matrices, weights)
+        np.testing.assert_allclose(moved, bank.project(query, weights), atol=1e-6)
+
+
+def test_quick_measures_the_largest_clusters_only(source):
+    found = measure(source, quick=True)
+    assert found.measurements[0].clusters == projection_experiment.QUICK_CLUSTERS
+
+
+def test_what_is_shown_is_made_from_the_report_alone(source):
+    report = ProjectionReport(runs=(measure(source),))
+    again = ProjectionReport.model_validate_json(report.model_dump_json())
+    assert again == report
+    assert tables(again) == tables(report)
+    (table,) = tables(report)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert len(findings(report)) == 3
+    assert "so they are the same W" in findings(report)[1]
+    assert [plot.name for plot in plots(report)] == ["ratios"]
+    assert EXPERIMENT.report is ProjectionReport
+
+
+def test_findings_follow_the_figures(source):
+    document = ProjectionReport(runs=(measure(source),)).model_dump()
+    (one,) = document["runs"][0]["measurements"]
+    one["difference"] = 1e-3
+    one["costs"]["dense"] |= {"fit_seconds": 600.0, "bytes": 50, "question_ms": 0.1}
+    one["costs"]["low rank"] |= {"fit_seconds": 0.5, "bytes": 100, "question_ms": 0.2}
+    one["costs"]["per pair"] |= {"question_ms": 0.1}
+    first, second, third = findings(ProjectionReport.model_validate(document))
+    assert "1,200 times faster to fit, 2 times larger and 2 times slower to ask" in first
+    assert "1.0e-03 in double precision, so they are not the same W" in second
+    assert "per-pair W need no fit and are 2 times faster to ask" in third
+
+
+@pytest.mark.corpus
+def test_the_real_vectors_at_768_dimensions(real_corpus):
+    embeddings = real_corpus.parents[1] / "embeddings" / "mpnet.npz"
+    found = measure(from_files(real_corpus, embeddings, ReadSettings()), quick=True)
+    assert found.dimension == 768
+    assert found.measurements[0].difference <= 1e-10
+    assert found.ratios()[1] >= 20

@@ -1,0 +1,223 @@
+import sys
+
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.errors import CorpusError
+from qaserve.settings import ReadSettings
+from train import routing_experiment as experiment
+from train import routing_report as report_of
+from train.datasets import from_files
+from train.experiments.comparison import Difference, Tally
+from train.experiments.harness import Source
+from train.experiments.routing import EXPERIMENT, fold_of, run, steps
+from train.experiments.routing_report import CHOSEN, DEFAULT, RAW, RAW_QUESTIONS, RoutingReport, verdict, with_words
+from train.folds import Examples
+from train.metrics import Interval
+from train.splits import Split, intent_split
+
+# Published for MiniLM, mean of three seeds: MRR, Hit@3, cosine to the answer. A reproduction lands within ±0.02.
+PUBLISHED = {
+    "raw answers": (0.616, 0.744, 0.647),
+    "raw questions": (0.560, 0.681, None),
+    "seed W, centroid τ=0.1": (0.353, 0.420, 0.178),
+    "seed W, question τ=0.1": (0.421, 0.489, 0.240),
+    "anchored W, centroid τ=0.1": (0.644, 0.790, 0.716),
+    "anchored W, question τ=0.05": (0.649, 0.789, 0.724),
+    "per-pair W, τ=0.1": (0.652, 0.792, 0.722),
+}
+THINGS = [f"thing{number} part{number % 7}" for number in range(40)]
+
+
+@pytest.fixture
+def examples(rows, encoder, write_rows):
+    items = read_files(find_files([write_rows(rows(THINGS))]), ReadSettings())
+    pairs = [item.pair for item in items if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs])
+    answers = encoder.encode_answers([pair.answer for pair in pairs])
+    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+
+
+def measure(source, *, quick=False, seeds=(0,)):
+    told = []
+    found = run(source, seeds=seeds, quick=quick, advance=told.append)
+    assert set(told) == {1}
+    assert len(told) == steps(seeds, quick)
+    return found
+
+
+def of(found, split="phrasing"):
+    (part,) = (part for part in found.splits if part.split == split)
+    return {one.method: one for one in part.results}
+
+
+@pytest.mark.corpus
+def test_the_published_figures_come_out_on_one_seed(real_corpus):
+    embeddings = real_corpus.parents[1] / "embeddings" / "minilm.npz"
+    found = measure(from_files(real_corpus, embeddings, ReadSettings()))
+    results = of(found)
+    for method, (mrr, hit3, cosine) in PUBLISHED.items():
+        assert results[method].metrics["mrr"] == pytest.approx(mrr, abs=0.02), method
+        assert results[method].metrics["hit3"] == pytest.approx(hit3, abs=0.02), method
+        if cosine is not None:
+            assert results[method].metrics["cosine"] == pytest.approx(cosine, abs=0.02), method
+    assert found.product == CHOSEN
+    better = {one.reference for one in found.against if one.gain.low > 0}
+    assert better >= {RAW, report_of.FUSION, report_of.SEED_CENTROID, report_of.SEED_QUESTION}
+
+
+def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
+    pytest.importorskip("txtai", reason="the extra `peers` is not installed")
+    found = measure(Source("fake", examples), seeds=(0, 1))
+    assert [part.split for part in found.splits] == ["phrasing", "intent", "random"]
+    assert [(part.queries, part.searched) for part in found.splits] == [(40, 120), (32, 160), (16, 160)]
+    for part in found.splits:
+        assert [one.method for one in part.results if one.gain is None] == [RAW]
+    alone = set(of(found)) - set(of(found, "intent"))
+    assert alone == {*experiment.SEED_METHODS, CHOSEN, report_of.TXTAI, report_of.TXTAI_HYBRID_ANSWERS}
+    assert len(found.chosen) == 2
+    assert found.left_out == ()
+    assert {one.reference for one in found.against} == set(experiment.RIVALS) - {
+        report_of.TXTAI_BOTH,
+        report_of.TXTAI_HYBRID,
+    }
+    assert len(found.hypotheses) == len(experiment.HYPOTHESES)
+
+
+def test_the_same_seeds_give_the_same_run(examples):
+    assert measure(Source("fake", examples)) == measure(Source("fake", examples))
+
+
+def test_txtai_over_vectors_of_the_answers_is_raw_answers(examples):
+    pytest.importorskip("txtai", reason="the extra `peers` is not installed")
+    results = of(measure(Source("fake", examples)))
+    assert results[report_of.TXTAI].metrics["mrr"] == pytest.approx(results[RAW].metrics["mrr"])
+
+
+def test_with_the_encoder_txtai_gets_question_and_answer_as_one_text(examples, encoder):
+    pytest.importorskip("txtai", reason="the extra `peers` is not installed")
+    found = measure(Source("fake", examples, encoder))
+    assert encoder.encoded[-160:] == [f"{pair.question} {pair.answer}" for pair in examples.pairs]
+    results = of(found)
+    assert {report_of.TXTAI_BOTH, report_of.TXTAI_HYBRID} <= set(results)
+    assert report_of.TXTAI_HYBRID_ANSWERS not in results
+
+
+def test_what_is_not_installed_or_too_small_is_left_out_and_said(examples, monkeypatch):
+    monkeypatch.setitem(sys.modules, "txtai", None)
+    found = measure(Source("fake", examples.take(np.arange(80))))
+    assert found.product == DEFAULT
+    assert DEFAULT not in {one.reference for one in found.against}
+    assert CHOSEN not in of(found)
+    said = EXPERIMENT.findings(RoutingReport(runs=(found,)))
+    assert [sentence for sentence in said if "left out" in sentence] == [
+        "fake: left out: numbers chosen on the training side: it is too small to hold questions out of it.",
+        (
+            "fake: left out: txtai: the comparison with txtai needs a package that is not installed: txtai; "
+            "pip install 'qaserve[peers]'."
+        ),
+    ]
+
+
+def test_quick_takes_one_seed_and_few_pairs(examples, monkeypatch):
+    monkeypatch.setattr(experiment, "QUICK_PAIRS", 99)
+    monkeypatch.setattr(experiment, "QUICK_DIMENSION", 20)
+    found = measure(Source("fake", examples), quick=True, seeds=(7, 8))
+    assert (found.pairs, found.seeds) == (100, (7,))
+    assert not set(experiment.SEED_METHODS) & set(of(found))
+    assert "the proposal's W, dense: a quick run has no time for them at this dimension" in found.left_out
+    assert len(found.hypotheses) == 8
+
+
+def test_pairs_without_phrasings_are_refused(examples):
+    with pytest.raises(CorpusError, match="no answer of 2 pairs has 3 phrasings"):
+        run(Source("fake", examples.take(np.arange(2))), seeds=(0,), quick=False, advance=lambda _: None)
+
+
+def test_an_intent_held_out_keeps_its_answers_and_loses_its_questions(examples):
+    split = intent_split(examples.pairs, 0)
+    fold = fold_of(examples, split, 0, whole=True)
+    assert len(fold.known) == len(split.train)
+    assert [pair.answer for pair in fold.searched.pairs] == [pair.answer for pair in examples.pairs]
+    for row in split.test:
+        assert fold.searched.pairs[row].question == ""
+    for row in split.train:
+        assert fold.searched.pairs[row] == examples.pairs[row]
+    ranks = experiment.SCORINGS[RAW_QUESTIONS](fold)
+    assert np.isinf(ranks).all()
+    assert np.isfinite(fold.ranks(fold.cosines(fold.asked.questions))).all()
+
+
+def test_no_word_of_an_unknown_question_is_searched(examples):
+    """The word `recipe` is in one phrasing of each family and in no answer."""
+    asked = np.array([row for row, pair in enumerate(examples.pairs) if "recipe" in pair.question])
+    split = Split(np.setdiff1d(np.arange(len(examples)), asked), asked)
+    only_recipe = [pair.model_copy(update={"question": "recipe"}) for pair in examples.take(asked).pairs]
+    fold = fold_of(examples, split, 0, whole=True)
+    alone = Examples(only_recipe, fold.asked.questions, fold.asked.answers)
+    assert not type(fold)(fold.known, alone, fold.labels, fold.count, fold.searched).lexical.any()
+    assert type(fold)(fold.known, alone, fold.labels, fold.count, examples).lexical.any()
+
+
+def test_the_best_question_of_a_cluster_votes_alone(examples):
+    fold = fold_of(examples, intent_split(examples.pairs, 1), 1, whole=False)
+    weights = experiment._best_questions(fold, 0.1)
+    powers = np.exp(fold.similarities / 0.1)
+    best = np.array([[row[fold.labels == k].max() for k in range(fold.count)] for row in powers])
+    np.testing.assert_allclose(weights, best / best.sum(axis=1, keepdims=True))
+
+
+def test_words_add_to_what_has_none(examples):
+    found = measure(Source("fake", examples))
+    none, *more = found.words
+    assert (none.weight, none.gain) == (0, Interval(low=0, mean=0, high=0))
+    results = of(found)
+    assert none.mrr == pytest.approx(results[report_of.QUESTION_HITS].metrics["mrr"])
+    for point in more:
+        assert point.mrr == pytest.approx(results[with_words(point.weight)].metrics["mrr"])
+        assert point.gain.mean == pytest.approx(point.mrr - none.mrr)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_least", "word"),
+    [
+        (0.06, 0.08, 0.1, "held"),
+        (0.01, 0.08, 0.1, "undecided"),
+        (0.01, 0.03, 0.1, "did not hold"),
+        (-0.03, -0.01, 0.0, "did not hold"),
+        (-0.01, 0.2, 0.1, "no difference"),
+        (0.01, 0.03, 0.0, "held"),
+    ],
+)
+def test_a_hypothesis_is_judged_by_its_whole_interval(low, high, at_least, word):
+    difference = Difference(
+        method="m", reference="r", measure="mrr", base=0.5, gain=Interval(low=low, mean=(low + high) / 2, high=high)
+    )
+    tested = report_of.Tested(claim="c", split="phrasing", at_least=at_least, difference=difference)
+    assert word in verdict(tested)
+
+
+def test_what_is_shown_is_made_from_the_report_alone(examples):
+    figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
+    report = RoutingReport(runs=(measure(Source("fake", examples)),))
+    again = RoutingReport.model_validate_json(report.model_dump_json())
+    assert again == report
+    shown = EXPERIMENT.tables(again)
+    assert shown == EXPERIMENT.tables(report)
+    for table in shown:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    said = EXPERIMENT.findings(again)
+    assert sum("the product, numbers chosen on the training side: " in sentence for sentence in said) >= 1
+    assert sum("routing by questions" in sentence for sentence in said) == 7
+    gains, words = EXPERIMENT.plots(again)
+    axes = figure.Figure().add_subplot()
+    words.draw(axes)
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, *report_of.LEXICAL_WEIGHTS]
+    assert line.get_ydata().tolist() == [point.mrr for point in report.runs[0].words]
+    gains.draw(figure.Figure().add_subplot())
+
+
+def test_a_missing_method_is_no_rival():
+    assert Tally().differences(DEFAULT, experiment.RIVALS) == ()

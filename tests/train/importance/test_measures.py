@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.errors import UsageError
+from qaserve.settings import ReadSettings
+from train import importance as importance_module
+from train.folds import Examples, make_fold
+from train.importance.measures import (
+    PRIORS,
+    ROUTING_MEASURES,
+    importance,
+    leave_one_out_weights,
+    normalized,
+    uncertainty,
+)
+from train.importance.uncertainty import dropout_spread, embedding_norms, token_entropy
+
+
+@pytest.fixture
+def fold(rows, encoder, write_rows):
+    path = write_rows(rows([f"thing{number} part{number % 5}" for number in range(12)]))
+    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs]).astype(np.float64)
+    answers = encoder.encode_answers([pair.answer for pair in pairs]).astype(np.float64)
+    examples = Examples(pairs, questions, answers)
+    return make_fold(examples, examples, 0)
+
+
+def measured(fold, name, **more):
+    return importance(name, fold.known, fold.labels, fold.count, temperature=0.05, hits=8, **more)
+
+
+def one_by_one(fold, temperature, hits):
+    """Leave-one-out weights from their definition, a question at a time."""
+    found = []
+    for row, question in enumerate(fold.known.questions):
+        similar = fold.known.questions @ question
+        similar[row] = -np.inf
+        nearest = np.argsort(-similar)[: min(hits, len(similar) - 1)]
+        powers = np.exp(similar[nearest] / temperature)
+        found.append([powers[fold.labels[nearest] == k].sum() / powers.sum() for k in range(fold.count)])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("hits", [1, 8, 47, 1_000])
+@pytest.mark.parametrize("block", [7, 1024])
+def test_no_question_votes_for_itself(fold, monkeypatch, hits, block):
+    monkeypatch.setattr(importance_module, "BLOCK", block)
+    weights = leave_one_out_weights(fold.known.questions, fold.labels, fold.count, 0.05, hits)
+    np.testing.assert_allclose(weights, one_by_one(fold, 0.05, hits), atol=1e-12)
+
+
+def test_all_others_vote_where_no_number_of_hits_is_given(fold):
+    every = leave_one_out_weights(fold.known.questions, fold.labels, fold.count, 0.05, None)
+    np.testing.assert_allclose(every, one_by_one(fold, 0.05, 1_000), atol=1e-12)
+
+
+def test_a_question_alone_has_nobody_to_vote():
+    weights = leave_one_out_weights(np.eye(1, 4), np.array([0]), 2, 0.05, 32)
+    np.testing.assert_array_equal(weights, [[0, 0]])
+
+
+def test_a_repeat_of_a_question_in_another_cluster_makes_it_uncertain():
+    questions = np.eye(4)[[0, 0, 0, 1, 1, 1]]
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    weights = leave_one_out_weights(questions, labels, 3, 0.05, 2)
+    np.testing.assert_allclose(weights[1], [0.5, 0.5, 0])
+    entropies = uncertainty("entropy", weights, labels, {})
+    assert entropies[1] == pytest.approx(np.log(2) / np.log(3))
+    assert entropies[4] == 0
+
+
+def test_the_fisher_scores_are_what_the_gradient_says(rng):
+    """By finite differences of -log softmax(z)_k."""
+    logits, labels = rng.normal(size=(6, 5)), rng.integers(0, 5, 6)
+
+    def loss(z, k):
+        return np.log(np.exp(z).sum()) - z[k]
+
+    step = 1e-6
+    squared = np.array(
+        [
+            [
+                sum(((loss(z + step * e, k) - loss(z - step * e, k)) / (2 * step)) ** 2 for e in np.eye(5))
+                for k in range(5)
+            ]
+            for z in logits
+        ]
+    )
+    weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    empirical = uncertainty("fisher-empirical", weights, labels, {})
+    np.testing.assert_allclose(empirical, squared[np.arange(6), labels], atol=1e-8)
+    expected = uncertainty("fisher-expected", weights, labels, {})
+    np.testing.assert_allclose(expected, (weights * squared).sum(axis=1), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ROUTING_MEASURES)
+def test_at_a_boundary_a_pair_counts_more_than_where_all_agree(name):
+    weights = np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0.8, 0.2, 0]])
+    sure, torn, leaning = uncertainty(name, weights, np.array([0, 0, 0]), {})
+    assert sure == 0 < leaning < torn
+
+
+def test_combined_weighs_both_alike_whatever_their_units():
+    weights = np.array([[0.5, 0.5], [1.0, 0.0]])
+    token = np.array([1.0, 3.0])
+    found = uncertainty("combined", weights, np.array([0, 0]), {"token": token})
+    np.testing.assert_allclose(found, [(2 + 0.5) / 2, (0 + 1.5) / 2])
+    scaled = uncertainty("combined", weights, np.array([0, 0]), {"token": 1e3 * token})
+    np.testing.assert_allclose(found, scaled)
+    sure = uncertainty("combined", np.array([[1.0, 0.0]] * 2), np.array([0, 0]), {"token": token})
+    np.testing.assert_allclose(sure, [(1 + 0.5) / 2, (1 + 1.5) / 2])
+
+
+@pytest.mark.parametrize("name", ["uniform", *ROUTING_MEASURES])
+def test_an_importance_has_mean_1_within_its_bounds(fold, name):
+    values = measured(fold, name)
+    assert values.shape == (48,)
+    assert values.dtype == np.float64
+    assert values.mean() == pytest.approx(1, abs=1e-12)
+    assert values.min() >= 0.5
+    assert values.max() <= 2
+    assert (np.ptp(values) > 0) == (name != "uniform")
+
+
+def test_an_importance_is_its_measure_normalized(fold):
+    weights = one_by_one(fold, 0.05, 8)
+    own = weights[np.arange(48), fold.labels]
+    expected = normalized((weights**2).sum(axis=1) - 2 * own + 1)
+    np.testing.assert_allclose(measured(fold, "fisher-empirical"), expected, atol=1e-9)
+
+
+def test_measures_of_the_text_are_the_encoders(fold, tiny_encoder):
+    texts = [pair.question for pair in fold.known.pairs]
+    told = []
+    found = {name: measured(fold, name, model=tiny_encoder, seed=3, advance=told.append) for name in PRIORS[4:]}
+    token = token_entropy(tiny_encoder, texts, own_head_only=True).values
+    np.testing.assert_allclose(found["token"], normalized(token))
+    np.testing.assert_allclose(found["dropout"], normalized(dropout_spread(tiny_encoder, texts, seed=3)))
+    entropies = uncertainty("entropy", one_by_one(fold, 0.05, 8), fold.labels, {})
+    combined = 0.5 * entropies / entropies.mean() + 0.5 * token / token.mean()
+    np.testing.assert_allclose(found["combined"], normalized(combined), atol=1e-9)
+    assert told == [48] * 4
+    norms = embedding_norms(tiny_encoder, texts)
+    np.testing.assert_array_equal(np.argsort(found["norm"], kind="stable"), np.argsort(1 / norms, kind="stable"))
+    np.testing.assert_allclose(found["norm"], normalized(1 / norms))
+
+
+def test_what_is_missing_is_named(fold):
+    with pytest.raises(UsageError, match="importance 'best' is not known") as unknown:
+        measured(fold, "best")
+    assert unknown.value.hint == f"Choose one of: {', '.join(PRIORS)}."
+    for name in ("token", "norm", "dropout", "combined"):
+        with pytest.raises(UsageError, match=f"importance '{name}' .* no encoder") as missing:
+            measured(fold, name)
+        assert missing.value.hint.endswith("uniform, entropy, fisher-empirical, fisher-expected.")
+
+
+def test_normalized_has_mean_1_and_its_bounds_at_once(rng):
+    for spread in (0.01, 0.5, 3.0):
+        values = np.exp(spread * rng.normal(size=101)) * 10.0 ** rng.integers(-9, 9)
+        found = normalized(values)
+        assert found.mean() == pytest.approx(1, abs=1e-12)
+        assert found.min() >= 0.5
+        assert found.max() <= 2
+        assert (np.diff(found[np.argsort(values)]) >= 0).all()
+        np.testing.assert_allclose(found, normalized(7 * values), atol=1e-9)
+        free = (found > 0.5) & (found < 2)
+        ratios = found[free] / values[free]
+        np.testing.assert_allclose(ratios, np.full(len(ratios), ratios.mean()), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], []),
+        ([3.0], [1.0]),
+        ([0.1, 0.1, 0.1], [1.0, 1.0, 1.0]),
+        ([0, 0], [1.0, 1.0]),
+        ([0.9, 1.1], [0.9, 1.1]),
+        ([0, 1], [0.5, 1.5]),
+        ([0, 0, 0, 1e300], [2 / 3, 2 / 3, 2 / 3, 2.0]),
+        ([0, 0, 7], [0.5, 0.5, 2.0]),
+        ([0, 0, 1e-3, 1e3], [0.5, 0.5, 1.0, 2.0]),
+    ],
+)
+def test_normalized_by_hand(values, expected):
+    np.testing.assert_allclose(normalized(values), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1])
+def test_a_value_that_is_no_importance_is_named_with_its_row(bad):
+    with pytest.raises(ValueError, match=f"importance of row 2 is {bad}; it must be finite and not below 0"):
+        normalized([1.0, 2.0, bad, bad])

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.bundle import Defaults
+from qaserve.settings import FitSettings, ReadSettings
+from train import tuning as fitting
+from train.folds import Examples, make_fold
+from train.splits import phrasing_split
+from train.tuning import choose, defaults_of, ranks_of
+
+COUNT = 40
+
+
+@pytest.fixture
+def examples(rows, encoder, write_rows):
+    """Enough phrasings to choose by."""
+    path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(COUNT)]))
+    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+    questions = encoder.encode_questions([pair.question for pair in pairs])
+    answers = encoder.encode_answers([pair.answer for pair in pairs])
+    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+
+
+def test_what_is_chosen_was_tried_and_is_no_worse_than_the_start(examples):
+    told = []
+    tuning = choose(examples, FitSettings(seed=0), told.append)
+    assert tuning.chosen.mrr >= tuning.curve[0].mrr
+    assert tuning.chosen in tuning.curve
+    assert len(told) == fitting.FOLDS + len(tuning.curve)
+    assert tuning.queries == fitting.FOLDS * COUNT
+    assert len({trial.model_dump_json(exclude={"mrr"}) for trial in tuning.curve}) == len(tuning.curve)
+    assert tuning == choose(examples, FitSettings(seed=0), told.append)
+
+
+def test_the_figure_of_a_trial_is_what_asking_gives(examples):
+    tuning = choose(examples, FitSettings(seed=4), lambda _: None)
+    found = []
+    for number in range(fitting.FOLDS):
+        split = phrasing_split(examples.pairs, 4 + number)
+        fold = make_fold(examples.take(split.train), examples.take(split.test), 4)
+        found += (1 / ranks_of(fold, tuning.chosen)).tolist()
+    assert np.mean(found) == pytest.approx(tuning.chosen.mrr, abs=1e-6)
+
+
+def test_a_given_anchor_is_kept(examples):
+    tuning = choose(examples, FitSettings(anchor=7.0), lambda _: None)
+    assert {trial.anchor for trial in tuning.curve} == {7.0}
+
+
+def test_the_bound_on_clusters_holds_in_the_folds_too(examples, monkeypatch):
+    counts = []
+    monkeypatch.setattr(fitting, "ranks_of", lambda fold, _: counts.append(fold.count) or np.ones(len(fold.asked)))
+    choose(examples, FitSettings(max_clusters=3), lambda _: None)
+    assert set(counts) == {3}
+
+
+def test_too_few_phrasings_leave_the_defaults(examples):
+    few = examples.take(np.arange(4 * (fitting.MIN_ASKED - 1)))
+    assert choose(few, FitSettings(), lambda _: None) is None
+    assert defaults_of(None) == Defaults()
+
+
+@pytest.mark.parametrize(("final", "routing"), [(None, "question"), (0.2, "question2")])
+def test_the_choice_becomes_the_builds_default(examples, final, routing):
+    tuning = choose(examples, FitSettings(seed=0), lambda _: None)
+    trial = tuning.chosen.model_copy(update={"final_temperature": final, "hits": 16, "lexical_weight": 0.25})
+    defaults = defaults_of(tuning.model_copy(update={"chosen": trial}))
+    assert (defaults.routing, defaults.hits, defaults.lexical_weight) == (routing, 16, 0.25)
+    assert defaults.final_temperature == (final or Defaults().final_temperature)
+
+
+def test_a_fold_agrees_with_the_engines_parts(examples, rng):
+    """The folds' vectorised forms against those that serve one question."""
+    split = phrasing_split(examples.pairs, 1)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 1)
+    weights = fold.by_questions(0.05, 16)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    moved = fold.bank(1.0).project_rows(fold.asked.questions, weights)
+    for row in rng.integers(0, len(fold.asked), 5):
+        expected = fold.bank(1.0).project(fold.asked.questions[row], weights[row])
+        np.testing.assert_allclose(moved[row], expected, atol=1e-12)
+
+
+def test_a_gain_within_its_standard_error_changes_nothing(examples, monkeypatch):
+    """Ranks that a trial's number moves by chance on one question, or for real on all."""
+    start = fitting.START
+
+    def by_chance(fold, trial):
+        ranks = np.full(len(fold.asked), 2.0)
+        if trial != start:
+            ranks[:2] = 1.0, 3.0
+        return ranks
+
+    monkeypatch.setattr(fitting, "FOLDS", 1)
+    monkeypatch.setattr(fitting, "ranks_of", by_chance)
+    kept = choose(examples, FitSettings(seed=0), lambda _: None)
+    assert kept.chosen.model_copy(update={"mrr": 0.0}) == start
+    monkeypatch.setattr(fitting, "ranks_of", lambda fold, trial: np.full(len(fold.asked), 2 - trial.lexical_weight))
+    moved = choose(examples, FitSettings(seed=0), lambda _: None)
+    assert moved.chosen.lexical_weight == max(fitting.LEXICAL_WEIGHTS)
+    assert moved.chosen.model_copy(update={"mrr": 0.0, "lexical_weight": start.lexical_weight}) == start

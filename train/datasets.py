@@ -1,0 +1,106 @@
+"""What an experiment runs on, from a build or from files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.errors import CorpusError
+from qaserve.records import Pair
+from qaserve.settings import ReadSettings
+from qaserve.store import Store
+from train.experiments.harness import Source
+from train.folds import Examples
+
+if TYPE_CHECKING:
+    from qaserve.encoder import SentenceEncoder
+
+MIN_PAIRS = 30
+UNIT_TOLERANCE = 1e-3
+"""Vectors of half precision are still of length 1 within this."""
+
+
+def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None) -> Source:
+    """The pairs and vectors of the live build.
+
+    Args:
+        store: Where the build is.
+        corpus: Its corpus.
+        model: An encoder that is at hand; it goes along if it is the one that made the vectors.
+
+    Raises:
+        NotFoundError: The corpus has no live build.
+        CorpusError: It has too few pairs to split.
+    """
+    build = store.live(corpus)
+    identity = store.info(corpus, build).encoder
+    rows = list(store.scroll(corpus, build))
+    check_enough(len(rows))
+    examples = Examples(
+        [row.stored.pair for row in rows],
+        np.stack([row.question for row in rows]).astype(np.float64),
+        np.stack([row.answer for row in rows]).astype(np.float64),
+    )
+    return Source(identity.id, examples, model if model is not None and model.identity == identity else None)
+
+
+def from_files(corpus: Path, embeddings: Path, read: ReadSettings, model: "SentenceEncoder | None" = None) -> Source:
+    """Pairs of a corpus file with vectors made beforehand.
+
+    Args:
+        corpus: File or folder of pairs.
+        embeddings: npz file with arrays Q and A, (n, D) unit rows in the order of the pairs; its name without ending is
+            taken as the encoder's.
+        read: What a reader accepts.
+        model: An encoder that is at hand; it goes along if its name and dimension are those of the vectors.
+
+    Raises:
+        CorpusError: The file is no such file, does not fit the corpus, or the pairs are too few to split.
+    """
+    pairs = [item.pair for item in read_files(find_files([corpus]), read) if isinstance(item, Located)]
+    check_enough(len(pairs))
+    examples = _examples(pairs, corpus, embeddings)
+    identity = None if model is None else model.identity
+    own = identity is not None and (identity.id, identity.dimension) == (embeddings.stem, examples.questions.shape[1])
+    return Source(embeddings.stem, examples, model if own else None)
+
+
+def check_enough(pairs: int) -> None:
+    """Raise CorpusError where there are too few pairs to hold some of them out."""
+    if pairs < MIN_PAIRS:
+        raise CorpusError(f"{pairs} pairs are too few to split; {MIN_PAIRS} are needed", hint="Ingest more pairs.")
+
+
+def _examples(pairs: list[Pair], corpus: Path, embeddings: Path) -> Examples:
+    questions, answers = _arrays(embeddings)
+    if not questions.ndim == answers.ndim == 2 or not len(questions) == len(answers) == len(pairs):
+        raise CorpusError(
+            f"{embeddings} holds Q {questions.shape} and A {answers.shape}; {corpus} gives {len(pairs)} pairs",
+            hint="Both arrays need a row for every pair, in the order of the file.",
+        )
+    if questions.shape != answers.shape:
+        _refuse(embeddings, f"Q has {questions.shape[1]} dimensions and A {answers.shape[1]}")
+    for name, rows in (("Q", questions), ("A", answers)):
+        lengths = np.linalg.norm(rows, axis=1)
+        bad = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))
+        if bad.size:
+            _refuse(embeddings, f"row {bad[0]} of {name} has length {lengths[bad[0]]:.4g}, not 1")
+    return Examples(pairs, questions, answers)
+
+
+def _refuse(embeddings: Path, reason: str) -> NoReturn:
+    raise CorpusError(f"{embeddings}: {reason}", hint="Save the unit vectors of one encoder with numpy.savez.")
+
+
+def _arrays(embeddings: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    try:
+        with embeddings.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            return arrays["Q"].astype(np.float64), arrays["A"].astype(np.float64)
+    except (OSError, EOFError, ValueError, LookupError, BadZipFile) as error:
+        raise CorpusError(
+            f"{embeddings} is not an npz file with arrays Q and A: {error}", hint="Save it with numpy.savez."
+        ) from error

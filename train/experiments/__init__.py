@@ -1,0 +1,1 @@
+"""The experiments of `qaserve bench`, one file each over one harness. Serving imports none of them."""

@@ -1,0 +1,383 @@
+"""The experiment behind `qaserve bench projection`: what dense W cost beside their exact low-rank form and per-pair W.
+
+All three are measured in one run, on the same clusters and the same questions. Dense W are fitted by an SVD of D × D,
+as the formula polar(SᵀT + λI) says; the low-rank form is what a build does; per-pair W need no fit, only the vectors of
+the hits, which Qdrant holds already. All work is done by one thread: on a machine that does something else as well, the
+threads of one SVD wait for each other, and the comparison would flatter whoever needs none.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from ingest.labels import cluster_answers, cluster_count
+from qaserve.bundle import Defaults
+from qaserve.progress import Advance
+from qaserve.projection import Bank, project_by_pairs
+from qaserve.records import Record
+from qaserve.routing import Floats
+from train.distillation.teachers import voting_shares
+from train.experiments.harness import Experiment, Plot, Source, Table
+from train.folds import Examples
+from train.procrustes import anchored, fit_bank, polar
+from train.tuning import DEFAULT_ANCHOR
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_CLUSTERS = 512
+"""More dense W would not fit into the memory of a small machine: 1.2 GB at D 768."""
+DENSE_PARTS = 20
+"""Dense W are fitted in so many steps of progress."""
+FIT_REPEATS = 5
+"""The low-rank fit is over so soon that one measurement of it says little."""
+QUESTIONS = 200
+QUICK_PAIRS = 240
+QUICK_CLUSTERS = 4
+SAME = 1e-10
+"""Matrices whose entries differ by no more are the same but for rounding."""
+MB, GB, MILLI = 1e6, 1e9, 1e3
+Form = Literal["dense", "low rank", "per pair"]
+RATIOS = ("time to fit", "memory", "time of a question")
+
+
+class Cost(Record):
+    """What a form of W costs."""
+
+    fit_seconds: float = Field(description="For all clusters.")
+    bytes: int = Field(description="That it needs beyond the vectors of the pairs.")
+    question_ms: float = Field(description="Median time to project one question, after routing.")
+
+
+class Measurement(Record):
+    """One clustering, measured."""
+
+    seed: int
+    clusters: int
+    voting: float = Field(description="Mean number of clusters that vote for a question.")
+    costs: dict[Form, Cost]
+    difference: float = Field(description="Largest between entries of dense and low-rank W, in double precision.")
+    stored_difference: float = Field(description="The same for the low-rank W as they are stored, in single precision.")
+
+
+class ProjectionRun(Record):
+    """What was measured with one encoder; where several seeds were, costs are shown as medians."""
+
+    encoder: str
+    dimension: int
+    pairs: int
+    asked: int
+    anchor: float
+    temperature: float
+    hits: int
+    dense_pairs_bytes: int = Field(description="That per-pair W would take as dense float32 matrices.")
+    measurements: tuple[Measurement, ...]
+
+    def middle(self, figure: Callable[[Measurement], float]) -> float:
+        """Median of a figure over the seeds."""
+        return median(figure(one) for one in self.measurements)
+
+    def cost(self, form: Form) -> Cost:
+        """Median cost of a form over the seeds."""
+        return Cost(
+            fit_seconds=self.middle(lambda one: one.costs[form].fit_seconds),
+            bytes=round(self.middle(lambda one: one.costs[form].bytes)),
+            question_ms=self.middle(lambda one: one.costs[form].question_ms),
+        )
+
+    def ratios(self) -> tuple[float, float, float]:
+        """How many times more dense W cost than low-rank W, in the order of `RATIOS`."""
+        dense, low_rank = self.cost("dense"), self.cost("low rank")
+        return (
+            dense.fit_seconds / low_rank.fit_seconds,
+            dense.bytes / low_rank.bytes,
+            dense.question_ms / low_rank.question_ms,
+        )
+
+
+class ProjectionReport(Record):
+    """What the experiment found, per encoder."""
+
+    runs: tuple[ProjectionRun, ...]
+
+
+def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> ProjectionRun:
+    """Fit and ask all three forms at the source's D, once for each seed.
+
+    Args:
+        source: Pairs with the vectors of one encoder, unit rows (n, D).
+        seeds: Of K-means; each is a measurement of its own.
+        quick: Only the largest clusters of some of the pairs.
+        advance: Told 1 after each step, see `steps`.
+    """
+    examples = _thinned(source.examples) if quick else source.examples
+    defaults, dimension = Defaults(), examples.questions.shape[1]
+    with threadpool_limits(1):
+        measurements = tuple(_measure(examples, seed, quick, advance) for seed in seeds)
+    return ProjectionRun(
+        encoder=source.encoder,
+        dimension=dimension,
+        pairs=len(examples),
+        asked=min(QUESTIONS, len(examples)),
+        anchor=DEFAULT_ANCHOR,
+        temperature=defaults.temperature,
+        hits=defaults.hits,
+        dense_pairs_bytes=len(examples) * dimension**2 * 4,
+        measurements=measurements,
+    )
+
+
+def steps(seeds: Sequence[int], quick: bool) -> int:
+    """How often `run` calls `advance`: clusters, the low-rank fit, the parts of the dense fit, and the questions."""
+    return len(seeds) * (_dense_parts(quick) + 3)
+
+
+def _dense_parts(quick: bool) -> int:
+    return 1 if quick else DENSE_PARTS
+
+
+def _thinned(examples: Examples) -> Examples:
+    return examples.take(np.unique(np.linspace(0, len(examples) - 1, QUICK_PAIRS).astype(np.int64)))
+
+
+def _measure(examples: Examples, seed: int, quick: bool, advance: Advance) -> Measurement:
+    clustered = _clustered(examples, seed, quick)
+    advance(1)
+    bank, low_rank_seconds = _fit_low_rank(clustered)
+    advance(1)
+    dense = _fit_dense(clustered, bank, _dense_parts(quick), advance)
+    asked = _asked(clustered)
+    times = _ask(clustered, bank, dense.matrices, asked)
+    advance(1)
+    return Measurement(
+        seed=seed,
+        clusters=clustered.clusters,
+        voting=float(np.count_nonzero(asked.weights, axis=1).mean()),
+        costs={
+            "dense": Cost(fit_seconds=dense.seconds, bytes=dense.matrices.nbytes, question_ms=times["dense"]),
+            "low rank": Cost(fit_seconds=low_rank_seconds, bytes=bank.nbytes, question_ms=times["low rank"]),
+            "per pair": Cost(fit_seconds=0.0, bytes=0, question_ms=times["per pair"]),
+        },
+        difference=dense.difference,
+        stored_difference=dense.stored_difference,
+    )
+
+
+class Clustered(NamedTuple):
+    """Pairs and which cluster each is in."""
+
+    examples: Examples
+    labels: NDArray[np.int64]
+    clusters: int
+
+    def members(self, cluster: int) -> tuple[Floats, Floats]:
+        """S and T of a cluster, (n_k, D) each."""
+        rows = np.flatnonzero(self.labels == cluster)
+        return self.examples.questions[rows], self.examples.answers[rows]
+
+
+def _clustered(examples: Examples, seed: int, quick: bool) -> Clustered:
+    """Clustered as a build does."""
+    count = cluster_count(examples.answers, "participation", MAX_CLUSTERS)
+    labels = cluster_answers(examples.answers, count, seed)
+    if not quick or count <= QUICK_CLUSTERS:
+        return Clustered(examples, labels, count)
+    kept = np.flatnonzero(labels < QUICK_CLUSTERS)  # labels are numbered by size, largest first
+    return Clustered(examples.take(kept), labels[kept], QUICK_CLUSTERS)
+
+
+# Fitting
+
+
+def _fit_low_rank(clustered: Clustered) -> tuple[Bank, float]:
+    """The bank, and the median of the seconds of several fits."""
+    times = []
+    for _ in range(FIT_REPEATS):
+        started = time.perf_counter()
+        bank = fit_bank(
+            clustered.examples.questions,
+            clustered.examples.answers,
+            clustered.labels,
+            clustered.clusters,
+            DEFAULT_ANCHOR,
+        )
+        times.append(time.perf_counter() - started)
+    return bank, median(times)
+
+
+class DenseFit(NamedTuple):
+    """Dense W, and how they compare."""
+
+    matrices: NDArray[np.float32]
+    """(K, D, D)."""
+    seconds: float
+    difference: float
+    stored_difference: float
+
+
+def _fit_dense(clustered: Clustered, bank: Bank, parts: int, advance: Advance) -> DenseFit:
+    """Dense W of every cluster; only the fit is timed, not the comparison with the low-rank form."""
+    dimension = clustered.examples.questions.shape[1]
+    matrices = np.empty((clustered.clusters, dimension, dimension), dtype=np.float32)
+    _dense(*clustered.members(0))  # the first call also wakes up threads
+    seconds = difference = stored = 0.0
+    for part in np.array_split(np.arange(clustered.clusters), parts):
+        for cluster in part.tolist():
+            questions, answers = clustered.members(cluster)
+            started = time.perf_counter()
+            matrix = _dense(questions, answers)
+            seconds += time.perf_counter() - started
+            matrices[cluster] = matrix
+            low_rank = anchored(questions, answers, DEFAULT_ANCHOR)
+            difference = max(difference, float(np.abs(matrix - low_rank.dense()).max()))
+            stored = max(stored, float(np.abs(matrix - bank[cluster].dense()).max()))
+        advance(1)
+    return DenseFit(matrices, seconds, difference, stored)
+
+
+def _dense(questions: Floats, answers: Floats) -> Floats:
+    """(D, D) anchored W by an SVD of D × D."""
+    return polar(questions.T @ answers + DEFAULT_ANCHOR * np.eye(questions.shape[1]))
+
+
+# Asking
+
+
+class Asked(NamedTuple):
+    """Routed questions."""
+
+    questions: Floats
+    """(m, D)."""
+    shares: Floats
+    """(m, n)."""
+    weights: Floats
+    """(m, K)."""
+
+
+def _asked(clustered: Clustered) -> Asked:
+    """Some of the known questions, evenly spread, routed as a build does when it was not told otherwise."""
+    known = clustered.examples.questions
+    rows = np.unique(np.linspace(0, len(known) - 1, QUESTIONS).astype(np.int64))
+    shares = voting_shares(known[rows] @ known.T, Defaults().temperature, Defaults().hits)
+    return Asked(known[rows], shares, shares @ np.eye(clustered.clusters)[clustered.labels])
+
+
+def _ask(clustered: Clustered, bank: Bank, matrices: NDArray[np.float32], asked: Asked) -> dict[Form, float]:
+    """Median milliseconds; every question takes all forms in turn, so that a busy machine slows all of them."""
+    times: dict[Form, list[float]] = {"dense": [], "low rank": [], "per pair": []}
+    for query, shares, weights in zip(asked.questions, asked.shares, asked.weights, strict=True):
+        used = np.flatnonzero(shares)
+        hits = clustered.examples.take(used)
+        single = query.astype(np.float32)
+        times["dense"].append(_milliseconds(_through_dense, single, matrices, weights))
+        times["low rank"].append(_milliseconds(bank.project, query, weights))
+        times["per pair"].append(_milliseconds(project_by_pairs, query, hits.questions, hits.answers, shares[used]))
+    return {form: median(found) for form, found in times.items()}
+
+
+def _milliseconds(work: Callable[..., object], *arguments: Any) -> float:
+    started = time.perf_counter()
+    work(*arguments)
+    return MILLI * (time.perf_counter() - started)
+
+
+def _through_dense(query: NDArray[np.float32], matrices: NDArray[np.float32], weights: Floats) -> Floats:
+    moved = np.zeros(len(query))
+    for cluster in np.flatnonzero(weights).tolist():
+        moved += weights[cluster] * (query @ matrices[cluster])
+    return moved
+
+
+# What is shown
+
+
+def tables(report: ProjectionReport) -> list[Table]:
+    """A table per encoder."""
+    columns = ("form of W", "time to fit", "memory beyond the pairs", "a question")
+    return [Table(_caption(one), columns, tuple(_rows(one))) for one in report.runs]
+
+
+def _caption(run: ProjectionRun) -> str:
+    clusters = run.middle(lambda one: one.clusters)
+    return f"{run.encoder}: D {run.dimension}, {run.pairs:,} pairs, {clusters:g} clusters, λ {run.anchor:g}"
+
+
+def _rows(run: ProjectionRun) -> Iterator[tuple[str, ...]]:
+    for name, cost in (("dense", run.cost("dense")), ("low rank, as served", run.cost("low rank"))):
+        yield name, f"{cost.fit_seconds:.3g} s", f"{cost.bytes / MB:.3g} MB", f"{cost.question_ms:.3f} ms"
+    yield "per pair", "none", "none", f"{run.cost('per pair').question_ms:.3f} ms"
+    yield "dense / low rank", *(_number(ratio) for ratio in run.ratios())
+
+
+def findings(report: ProjectionReport) -> list[str]:
+    """What came out, with figures."""
+    return [sentence for one in report.runs for sentence in _sentences(one)]
+
+
+def _sentences(run: ProjectionRun) -> Iterator[str]:
+    where = f"{run.encoder} (D {run.dimension})"
+    to_fit, memory, to_ask = run.ratios()
+    yield (
+        f"{where}: against dense W the low-rank form is {_times(to_fit, 'faster', 'slower')} to fit, "
+        f"{_times(memory, 'smaller', 'larger')} and {_times(to_ask, 'faster', 'slower')} to ask (one thread each)."
+    )
+    difference = max(one.difference for one in run.measurements)
+    stored = max(one.stored_difference for one in run.measurements)
+    verdict = "they are the same W" if difference <= SAME else "they are not the same W"
+    yield (
+        f"{where}: no entry of the two differs by more than {difference:.1e} in double precision, so {verdict}; "
+        f"stored in single precision the low-rank form is off by at most {stored:.1e}."
+    )
+    per_pair = run.cost("low rank").question_ms / run.cost("per pair").question_ms
+    yield (
+        f"{where}: per-pair W need no fit and are {_times(per_pair, 'faster', 'slower')} to ask than the low-rank "
+        f"form, with {run.hits} hits in {run.middle(lambda one: one.voting):.1f} clusters a question; "
+        f"as dense matrices they would take {run.dense_pairs_bytes / GB:.2g} GB."
+    )
+
+
+def _times(ratio: float, better: str, worse: str) -> str:
+    return f"{_number(ratio)} times {better}" if ratio >= 1 else f"{_number(1 / ratio)} times {worse}"
+
+
+def _number(ratio: float) -> str:
+    """Three digits, never as a power of ten."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+
+
+def plots(report: ProjectionReport) -> list[Plot]:
+    """How many times more dense W cost."""
+    return [
+        Plot(
+            "ratios", "What dense W cost, as a multiple of their exact low-rank form", lambda axes: _draw(axes, report)
+        )
+    ]
+
+
+def _draw(axes: "Axes", report: ProjectionReport) -> None:
+    bars = [
+        (f"{quantity}, {one.encoder} (D {one.dimension})", ratio)
+        for number, quantity in enumerate(RATIOS)
+        for one in report.runs
+        for ratio in [one.ratios()[number]]
+    ]
+    names, values = zip(*bars, strict=True)
+    drawn = axes.barh(names, values, height=0.6, color="#0072b2")
+    axes.bar_label(drawn, [f"{_number(value)} ×" for value in values], padding=4)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xscale("log")
+    axes.set_xlim(min(1, *values), max(values) * 3)
+    axes.axvline(1, color="#555555", linewidth=1)
+    axes.set_xlabel("times the cost of the low-rank form (logarithmic)")
+
+
+EXPERIMENT = Experiment(
+    "projection", "Dense, low-rank and per-pair projection", ProjectionReport, tables, findings, plots
+)

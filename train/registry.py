@@ -1,0 +1,88 @@
+"""The experiments of `qaserve bench`, by name. A module is imported when its experiment is asked for, not before."""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+if TYPE_CHECKING:
+    from qaserve.progress import Advance
+    from qaserve.records import Record
+    from train.experiments.harness import Experiment, Source
+
+
+class ExperimentModule(Protocol):
+    """What a module of an experiment offers."""
+
+    EXPERIMENT: "Experiment"
+
+    def run(self, source: "Source", *, seeds: Sequence[int], quick: bool, advance: "Advance") -> "Record":
+        """Measure with one encoder; the report holds such a run for each."""
+
+    def steps(self, seeds: Sequence[int], quick: bool) -> int:
+        """How often `run` calls `advance`."""
+
+
+class Listed(NamedTuple):
+    """An experiment before it is imported."""
+
+    module: str
+    about: str
+    """What it measures, and how, in Markdown."""
+    seeds: int = 5
+    """How many, unless told otherwise."""
+
+    def load(self) -> ExperimentModule:
+        """Import the module."""
+        return cast("ExperimentModule", importlib.import_module(self.module))
+
+
+HELD_OUT = (
+    "For each seed one phrasing of every answer family of three or more is held out; everything sees only the rest."
+)
+
+EXPERIMENTS = {
+    "routing": Listed(
+        "train.experiments.routing",
+        f"""Compare every routing with every projection, and with what else one could search with.
+
+{HELD_OUT}
+Relevant is the pair's own intent (`cluster_id`); every intent is ranked once, by its best answer. Intents held out
+whole, and the random tenth that the proposal takes, are shown beside it.""",
+    ),
+    "finetuning": Listed(
+        "train.experiments.finetuning",
+        f"""Compare the product with the same encoder, fine-tuned on the training side, in quality and in training time.
+
+{HELD_OUT} Fine-tuning needs the encoder itself: the one that the file is called after, or that of
+QASERVE_ENCODER, where it made the vectors. A split takes half an hour of a core: what is finished is kept in the data
+folder until the report is made, so that the same command goes on where an interrupted one stopped.""",
+    ),
+    "distill": Listed(
+        "train.experiments.distill",
+        f"""Teach students of several sizes and shapes what routing and projection do, and see what they are worth.
+
+{HELD_OUT} A student never sees a held-out question while it learns.""",
+    ),
+    "importance": Listed(
+        "train.experiments.importance",
+        f"""Weigh pairs by how uncertain they are, in routing and in distillation, and see whether that helps.
+
+{HELD_OUT} Measures of a text need the encoder itself: the one that the file is called after, or that of
+QASERVE_ENCODER, where it made the vectors.""",
+    ),
+    "calibration": Listed(
+        "train.experiments.calibration",
+        f"""Fit the confidence of an answer, and judge it on questions that nothing was fitted on.
+
+{HELD_OUT} Held-out intents, held-out skills and questions about something else show what happens where nothing
+answers.""",
+    ),
+    "projection": Listed(
+        "train.experiments.projection",
+        """Measure what dense W cost beside their exact low-rank form and per-pair W: time to fit, memory, time to ask.
+
+Each seed is one K-means over all pairs, as a build does it, and one measurement.""",
+        seeds=1,
+    ),
+}
+"""In the order in which they are published."""
