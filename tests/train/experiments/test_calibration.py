@@ -4,7 +4,7 @@ import pytest
 from ingest.readers import Located, find_files, read_files
 from qaserve.errors import CorpusError
 from qaserve.settings import FitSettings, ReadSettings
-from train import calibration_experiment as experiment
+from train.experiments import calibration as experiment
 from train.experiments.calibration import EXPERIMENT, run, sides_of, steps
 from train.experiments.calibration_report import (
     ANSWERED,

@@ -5,6 +5,7 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.bundle import Defaults
 from qaserve.errors import CorpusError
 from qaserve.settings import ReadSettings
+from train.experiments import distill as distill_experiment
 from train.experiments.distill import EXPERIMENT, CentredTeacher, run, steps
 from train.experiments.distill_report import (
     DistillReport,
@@ -18,7 +19,6 @@ from train.experiments.distill_report import (
 from train.experiments.harness import Source
 from train.folds import Examples, make_fold
 from train.metrics import Interval, mean_cosine
-from train.registry import distill as distill_experiment
 from train.splits import phrasing_split
 
 

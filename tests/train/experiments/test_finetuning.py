@@ -8,13 +8,13 @@ from qaserve.errors import CorpusError, UsageError
 from qaserve.records import EncoderIdentity
 from qaserve.settings import ReadSettings
 from train import finetuning
-from train import finetuning_experiment as experiment
+from train.experiments import finetuning as experiment
+from train.experiments import finetuning_split
 from train.experiments.comparison import Difference
 from train.experiments.finetuning import EXPERIMENT, FinetuningReport, run, steps
 from train.experiments.harness import Source
 from train.folds import Examples
 from train.metrics import Interval
-from train.registry import finetuning_split
 from train.result_cache import Kept
 
 THINGS = [f"thing{number}" for number in range(7)]

@@ -6,9 +6,9 @@ import pytest
 from ingest.readers import Located, find_files, read_files
 from qaserve.errors import CorpusError
 from qaserve.settings import ReadSettings
-from train import routing_experiment as experiment
-from train import routing_report as report_of
 from train.datasets import from_files
+from train.experiments import routing as experiment
+from train.experiments import routing_report as report_of
 from train.experiments.comparison import Difference, Tally
 from train.experiments.harness import Source
 from train.experiments.routing import EXPERIMENT, fold_of, run, steps
