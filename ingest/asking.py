@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.golden import Golden
-from qaserve.bundle import Trial
+from qaserve.bundle import Hyperparameters
 from qaserve.calibration import Calibration
 from qaserve.routing import Floats
 from qaserve.text import fold, short_digest
@@ -31,7 +31,7 @@ class Side:
     examples: Examples
     labels: NDArray[np.int64]
     count: int
-    trial: Trial
+    trial: Hyperparameters
     calibration: Calibration | None
 
 
@@ -71,7 +71,7 @@ def sample(corpus: Corpus, seed: int, wanted: Collection[str] = ()) -> NDArray[n
 def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice, rows: NDArray[np.int64]) -> Side:
     """A build of these pairs, clusters and numbers: of these rows of it."""
     final = choice.defaults.final_temperature if choice.defaults.routing == "question2" else None
-    trial = Trial(
+    trial = Hyperparameters(
         anchor=choice.anchor,
         temperature=choice.defaults.temperature,
         hits=choice.defaults.hits,
@@ -123,7 +123,7 @@ def ask_rest(side: Side, rows: NDArray[np.int64], common: Set[str]) -> Asked:
     kept = np.array([side.points[row] in common for row in known], dtype=bool)
     scores = _scores(held, side.trial)
     intents = [intent for intent, inside in zip(searched.intents, kept, strict=True) if inside]
-    ranks = intent_ranks(scores[:, kept], intents, held.asked.intents)
+    ranks = intent_ranks(scores[:, kept], intents, held.queries.intents)
     abstained = None
     if side.calibration is not None:
         threshold, model = side.calibration.threshold, side.calibration.answered
@@ -131,9 +131,9 @@ def ask_rest(side: Side, rows: NDArray[np.int64], common: Set[str]) -> Asked:
     return Asked(ranks, held.ranks(scores), abstained)
 
 
-def _scores(asked: Fold, trial: Trial) -> Floats:
+def _scores(asked: Fold, trial: Hyperparameters) -> Floats:
     weights = asked.by_questions(trial.temperature, trial.hits, trial.final_temperature)
-    return asked.scores(asked.bank(trial.anchor).project_rows(asked.asked.questions, weights), trial.lexical_weight)
+    return asked.scores(asked.bank(trial.anchor).project_rows(asked.queries.questions, weights), trial.lexical_weight)
 
 
 # Golden questions

@@ -39,7 +39,7 @@ from qaserve.store import CollectionInfo, Store, now
 from qaserve.store_connection import Holder, corpus_lock
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
-from train.tuning import DEFAULT_ANCHOR, choose, defaults_of, numbers_of
+from train.tuning import DEFAULT_ANCHOR, defaults_of, hyperparameters_of, tune
 
 UNNAMED = "0" * 12
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
@@ -161,8 +161,8 @@ class Builder:
         """Numbers and calibration by cross-validation on these pairs."""
         examples = corpus.examples
         with self.stage("choose", "Choosing λ, τ, N, β (trials)", None) as advance:
-            tuning = choose(examples, self.fit, advance)
-        numbers = numbers_of(tuning, self.fit)
+            tuning = tune(examples, self.fit, advance)
+        numbers = hyperparameters_of(tuning, self.fit)
         with self.stage("calibrate", "Calibrating (folds)", None) as advance:
             calibration = calibrate(examples, numbers, self.fit, advance)
         return Choice(numbers.anchor, defaults_of(tuning), tuning, calibration)

@@ -65,7 +65,7 @@ class FileEntry(Record):
     size: int
 
 
-class Trial(Record):
+class Hyperparameters(Record):
     """One set of numbers, and how well questions held out of the training side were answered with it."""
 
     anchor: float = Field(description="λ.")
@@ -81,8 +81,8 @@ class Tuning(Record):
 
     folds: int
     queries: int = Field(description="Questions held out, all folds together.")
-    chosen: Trial
-    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
+    chosen: Hyperparameters
+    curve: tuple[Hyperparameters, ...] = Field(description="Everything tried, in order.")
 
 
 class StudentInfo(Record):

@@ -19,19 +19,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ingest.labels import KMEANS_STARTS
-from qaserve.bundle import Trial
+from qaserve.bundle import Hyperparameters
 from qaserve.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
 from qaserve.progress import Advance
 from qaserve.routing import Floats
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
+from train.metrics import best_by_intent
 from train.splits import phrasing_split
 
 SPLITS = 5
 """Phrasing splits that answered cases come from."""
 REGIONS = 8
-MAX_ASKED = 600
-"""Questions asked of one fold; of more, so many are drawn."""
+MAX_QUERIES = 600
+"""Most queries of one fold; where there are more, this many are drawn."""
 MIN_CASES = 30
 """Of each kind; also the fewest questions that a threshold is judged by."""
 MIN_COVERAGE = 0.9
@@ -58,9 +59,9 @@ class Cases(NamedTuple):
     answered: Bools
     """(n,) whether the corpus answers the question."""
     right: Bools
-    """(n,) whether the first answer is of the wanted intent."""
+    """(n,) whether the first answer is of the relevant intent."""
     regions: NDArray[np.int64]
-    """(n,) the region of the wanted intent; predictions are made for a region from all others."""
+    """(n,) the region of the relevant intent; predictions are made for a region from all others."""
 
     @property
     def weights(self) -> Floats:
@@ -81,12 +82,14 @@ class Judged(NamedTuple):
     """(n,) probability that the first answer is right."""
 
 
-def calibrate(examples: Examples, trial: Trial, fit: FitSettings, advance: Advance) -> Calibration | None:
-    """The calibration of a build that is fitted on these examples and answers with these numbers.
+def calibrate(
+    examples: Examples, hyperparameters: Hyperparameters, fit: FitSettings, advance: Advance
+) -> Calibration | None:
+    """The calibration of a build that is fitted on these examples and answers with these hyperparameters.
 
     Args:
         examples: All pairs of the build; nothing else is looked at.
-        trial: How the build answers; its mrr is not looked at.
+        hyperparameters: How the build answers; their mrr is not looked at.
         fit: How the build is fitted; the seed is also that of splits and regions. Its precision is the stated one, see
             `Calibration`; above 0.5 it holds something back, as half of the cases are answered.
         advance: Told 1 after each phrasing split and each region.
@@ -95,14 +98,14 @@ def calibrate(examples: Examples, trial: Trial, fit: FitSettings, advance: Advan
         The same for the same arguments; None with fewer than `MIN_CASES` answered questions per split or unanswered
         questions in all, or with fewer than two different intents to a region.
     """
-    cases = collect(examples, trial, fit, advance)
+    cases = collect(examples, hyperparameters, fit, advance)
     return None if cases is None else fit_calibration(cases, out_of_fold(cases), fit.precision)
 
 
 # Cases
 
 
-def collect(examples: Examples, trial: Trial, fit: FitSettings, advance: Advance) -> Cases | None:
+def collect(examples: Examples, hyperparameters: Hyperparameters, fit: FitSettings, advance: Advance) -> Cases | None:
     """The cases that `calibrate` is fitted on; None where they are too few."""
     regions = regions_of(examples, fit.seed)
     if regions is None or len(phrasing_split(examples.pairs, fit.seed).test) < MIN_CASES:
@@ -111,17 +114,17 @@ def collect(examples: Examples, trial: Trial, fit: FitSettings, advance: Advance
     found: list[Cases] = []
     for number in range(SPLITS):
         split = phrasing_split(examples.pairs, fit.seed + number)
-        asked = _drawn(split.test, random)
-        asked_of, right = ask(_fold(examples, split.train, asked, fit), trial)
-        found.append(Cases(asked_of, np.ones(len(asked), bool), right, regions[asked]))
+        queries = _drawn(split.test, random)
+        found_evidence, right = ask(_fold(examples, split.train, queries, fit), hyperparameters)
+        found.append(Cases(found_evidence, np.ones(len(queries), bool), right, regions[queries]))
         advance(1)
     bound = sibling_bound(examples)
     for region in range(REGIONS):
-        asked = _drawn(np.flatnonzero(regions == region), random)
-        fold = _fold(examples, np.flatnonzero(regions != region), asked, fit)
+        queries = _drawn(np.flatnonzero(regions == region), random)
+        fold = _fold(examples, np.flatnonzero(regions != region), queries, fit)
         unanswered = nearest_answers(fold) < bound
-        asked_of, right = ask(fold, trial)
-        found.append(Cases(asked_of, np.zeros(len(asked), bool), right, regions[asked]).take(unanswered))
+        found_evidence, right = ask(fold, hyperparameters)
+        found.append(Cases(found_evidence, np.zeros(len(queries), bool), right, regions[queries]).take(unanswered))
         advance(1)
     cases = Cases(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     return cases if np.count_nonzero(~cases.answered) >= MIN_CASES else None
@@ -158,27 +161,27 @@ def sibling_bound(examples: Examples) -> float:
 
 
 def nearest_answers(fold: Fold) -> Floats:
-    """(m,) cosine of every asked question's own answer to the nearest answer searched."""
-    return np.asarray((fold.asked.answers @ fold.searched.answers.T).max(axis=1))
+    """(m,) cosine of every query's own answer to the nearest candidate."""
+    return np.asarray((fold.queries.answers @ fold.candidates.answers.T).max(axis=1))
 
 
-def ask(fold: Fold, trial: Trial) -> tuple[Floats, Bools]:
+def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
     """Answer every question of a fold as the engine does.
 
     Args:
-        fold: What is searched must be the known side.
-        trial: The numbers.
+        fold: Its candidates must be its training side.
+        hyperparameters: How to answer; their mrr is not looked at.
 
     Returns:
-        (m, F) evidence, and (m,) whether the first answer is of the wanted intent.
+        (m, F) evidence, and (m,) whether the first answer is of the relevant intent.
     """
-    weights = fold.by_questions(trial.temperature, trial.hits, trial.final_temperature)
-    shares = fold.shares(trial.temperature, trial.hits)
-    moved = fold.bank(trial.anchor).project_rows(fold.asked.questions, weights)
-    cosines, scores = fold.cosines(moved), fold.scores(moved, trial.lexical_weight)
-    raw = fold.asked.questions @ fold.searched.answers.T
-    hits = np.argsort(-fold.similarities, axis=1, kind="stable")[:, : trial.hits]
-    best = -np.sort(-_by_intent(scores, fold.searched.intents), axis=1)[:, :NEAREST]
+    weights = fold.by_questions(hyperparameters.temperature, hyperparameters.hits, hyperparameters.final_temperature)
+    shares = fold.shares(hyperparameters.temperature, hyperparameters.hits)
+    projected = fold.project(hyperparameters)
+    cosines, scores = fold.cosines(projected), fold.scores(projected, hyperparameters.lexical_weight)
+    raw = fold.queries.questions @ fold.candidates.answers.T
+    hits = np.argsort(-fold.similarities, axis=1, kind="stable")[:, : hyperparameters.hits]
+    best = -np.sort(-best_by_intent(scores, fold.candidates.intents)[1], axis=1)[:, :NEAREST]
     first = scores.argmax(axis=1)
     found = [
         evidence(
@@ -190,30 +193,22 @@ def ask(fold: Fold, trial: Trial) -> tuple[Floats, Bools]:
             top=Top(
                 similarity=float(cosines[row, top]),
                 raw_similarity=float(raw[row, top]),
-                lexical=float(scores[row, top] - (1 - trial.lexical_weight) * cosines[row, top]),
+                lexical=float(scores[row, top] - (1 - hyperparameters.lexical_weight) * cosines[row, top]),
                 cluster=int(fold.labels[top]),
             ),
         )
         for row, top in enumerate(first)
     ]
-    right = np.array(fold.searched.intents)[first] == np.array(fold.asked.intents)
+    right = np.array(fold.candidates.intents)[first] == np.array(fold.queries.intents)
     return np.stack(found), np.asarray(right)
 
 
-def _by_intent(scores: Floats, intents: list[str]) -> Floats:
-    """(m, I) best score of every intent, of scores (m, s)."""
-    _, numbers = np.unique(np.array(intents), return_inverse=True)
-    order = np.argsort(numbers, kind="stable")
-    starts = np.searchsorted(numbers[order], np.arange(int(numbers.max()) + 1))
-    return np.asarray(np.maximum.reduceat(scores[:, order], starts, axis=1))
-
-
 def _drawn(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    return rows if len(rows) <= MAX_ASKED else np.sort(random.choice(rows, MAX_ASKED, replace=False))
+    return rows if len(rows) <= MAX_QUERIES else np.sort(random.choice(rows, MAX_QUERIES, replace=False))
 
 
-def _fold(examples: Examples, known: NDArray[np.int64], asked: NDArray[np.int64], fit: FitSettings) -> Fold:
-    return make_fold(examples.take(known), examples.take(asked), fit.seed, fit.rank_form, fit.max_clusters)
+def _fold(examples: Examples, train: NDArray[np.int64], queries: NDArray[np.int64], fit: FitSettings) -> Fold:
+    return make_fold(examples.take(train), examples.take(queries), fit.seed, fit.rank_form, fit.max_clusters)
 
 
 # Fitting
@@ -333,7 +328,7 @@ def _figures(cases: Cases, judged: Judged, kept: Bools) -> dict[str, float]:
     weights = cases.weights
     return {
         "calibration_error": calibration_error(judged.value, cases.right & cases.answered, weights),
-        "roc_area": roc_area(judged.answered, cases.answered),
+        "roc_area": float(roc_auc_score(cases.answered, judged.answered)),
         "first_right": float(cases.right[cases.answered].mean()),
         "precision": float(np.average(cases.answered[kept], weights=weights[kept])),
     }
@@ -361,8 +356,3 @@ def calibration_error(probabilities: Floats, outcomes: Bools, weights: Floats) -
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=weights * (probabilities - outcomes), minlength=BINS)
     return float(np.abs(gaps).sum() / weights.sum())
-
-
-def roc_area(probabilities: Floats, positive: Bools) -> float:
-    """Probability that one of the positive scores above one of the others, equal ones counting half; both occur."""
-    return float(roc_auc_score(positive, probabilities))

@@ -1,7 +1,7 @@
 """What an experiment runs on, from a build or from files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from zipfile import BadZipFile
 
 import numpy as np
@@ -12,15 +12,26 @@ from qaserve.errors import CorpusError
 from qaserve.records import Pair
 from qaserve.settings import ReadSettings
 from qaserve.store import Store
-from train.experiments.harness import Source
 from train.folds import Examples
 
 if TYPE_CHECKING:
     from qaserve.encoder import SentenceEncoder
+    from train.result_cache import ResultCache
 
 MIN_PAIRS = 30
 UNIT_TOLERANCE = 1e-3
 """Vectors of half precision are still of length 1 within this."""
+
+
+class Source(NamedTuple):
+    """What an experiment runs on: pairs with the vectors of one encoder."""
+
+    encoder: str
+    examples: Examples
+    model: "SentenceEncoder | None" = None
+    """The encoder that made the vectors, where it is at hand; its weights are read when they are first needed."""
+    cache: "ResultCache | None" = None
+    """Where finished parts of a long experiment are kept until the report is made."""
 
 
 def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None) -> Source:

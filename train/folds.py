@@ -1,4 +1,4 @@
-"""A fold: one side that everything is fitted on, and questions held out of it."""
+"""A fold: a training side, queries held out of it, and the candidates among which their answers are searched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.labels import cluster_answers, cluster_count
+from qaserve.bundle import Hyperparameters
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.projection import Bank, project_by_pairs
 from qaserve.records import Pair
@@ -15,7 +16,7 @@ from qaserve.routing import Floats, final_softmax, route_by_centroids
 from qaserve.settings import RankForm
 from train.distillation.teachers import voting_shares
 from train.metrics import intent_ranks
-from train.procrustes import centred_seed, fit_bank, mean_rows
+from train.procrustes import centred_reference, fit_bank, mean_rows
 
 MAX_CLUSTERS = 2_000
 
@@ -47,25 +48,25 @@ class Examples:
 
 @dataclass(frozen=True)
 class Fold:
-    """One side that is fitted on, its clusters, and the questions asked of it. Everything else is computed once."""
+    """A training side, its clusters, and the queries asked of it. Everything else is computed once."""
 
-    known: Examples
-    asked: Examples
+    train: Examples
+    queries: Examples
     labels: NDArray[np.int64]
     count: int
-    searched: Examples
-    """What can be found: the known side, or more where answers that nothing was fitted on stay searchable."""
+    candidates: Examples
+    """What can be found: the training side, or more where answers that nothing was fitted on stay searchable."""
 
     @cached_property
     def similarities(self) -> Floats:
-        """(m, n) cosine of every question asked to every known question."""
-        return np.asarray(self.asked.questions @ self.known.questions.T)
+        """(m, n) cosine of every query to every training question."""
+        return np.asarray(self.queries.questions @ self.train.questions.T)
 
     @cached_property
     def lexical(self) -> Floats:
-        """(m, s) BM25 of every question asked and every pair searched, over the question's best; 0 without any."""
-        lexicon = Lexicon.fit([str(row) for row in range(len(self.searched))], map(pair_text, self.searched.pairs))
-        return np.stack([lexicon.relative(pair.question) for pair in self.asked.pairs]).astype(np.float64)
+        """(m, c) BM25 of every query and candidate, over the query's best; 0 without any."""
+        lexicon = Lexicon.fit([str(row) for row in range(len(self.candidates))], map(pair_text, self.candidates.pairs))
+        return np.stack([lexicon.relative(pair.question) for pair in self.queries.pairs]).astype(np.float64)
 
     @cached_property
     def _banks(self) -> dict[float, Bank]:
@@ -74,23 +75,23 @@ class Fold:
     def bank(self, anchor: float) -> Bank:
         """Anchored W of λ."""
         if anchor not in self._banks:
-            self._banks[anchor] = fit_bank(self.known.questions, self.known.answers, self.labels, self.count, anchor)
+            self._banks[anchor] = fit_bank(self.train.questions, self.train.answers, self.labels, self.count, anchor)
         return self._banks[anchor]
 
     @cached_property
     def centred(self) -> list[Floats]:
         """The proposal's W, dense: outside the span of the pairs they are whatever the SVD picks."""
         members = [np.flatnonzero(self.labels == cluster) for cluster in range(self.count)]
-        return [centred_seed(self.known.questions[rows], self.known.answers[rows]) for rows in members]
+        return [centred_reference(self.train.questions[rows], self.train.answers[rows]) for rows in members]
 
     # Who votes
 
     def shares(self, temperature: float, hits: int | None, prior: Floats | None = None) -> Floats:
         """(m, n) probabilities of question routing; zero beyond the top `hits`, None means all.
 
-        `prior`: (n,) importance; None means that of the known examples.
+        `prior`: (n,) importance; None means that of the training examples.
         """
-        return voting_shares(self.similarities, temperature, hits, self.known.priors if prior is None else prior)
+        return voting_shares(self.similarities, temperature, hits, self.train.priors if prior is None else prior)
 
     def by_questions(
         self, temperature: float, hits: int | None, final: float | None = None, prior: Floats | None = None
@@ -101,58 +102,61 @@ class Fold:
 
     def by_centroids(self, temperature: float, top: int) -> Floats:
         """(m, K) cluster weights of centroid routing."""
-        centroids = mean_rows(self.known.questions, self.labels, self.count)
-        return np.stack([route_by_centroids(query, centroids, top, temperature)[0] for query in self.asked.questions])
+        centroids = mean_rows(self.train.questions, self.labels, self.count)
+        return np.stack([route_by_centroids(query, centroids, top, temperature)[0] for query in self.queries.questions])
 
     # What the vote does
 
-    def through_centred(self, weights: Floats) -> Floats:
-        """(m, D) questions through the proposal's W."""
-        moved = np.zeros_like(self.asked.questions)
-        for cluster, matrix in enumerate(self.centred):
-            moved += weights[:, cluster, None] * (self.asked.questions @ matrix)
-        return moved
+    def project(self, hyperparameters: Hyperparameters, prior: Floats | None = None) -> Floats:
+        """(m, D) queries through anchored W, as a build with these hyperparameters projects them."""
+        one = hyperparameters
+        weights = self.by_questions(one.temperature, one.hits, one.final_temperature, prior)
+        return self.bank(one.anchor).project_rows(self.queries.questions, weights)
+
+    def through_centred(self, weights: Floats, rows: NDArray[np.floating] | None = None) -> Floats:
+        """(m, D) rows, or the queries, through the reference W, with (m, K) weights."""
+        given = self.queries.questions if rows is None else rows
+        return np.asarray(sum(weights[:, [cluster]] * (given @ matrix) for cluster, matrix in enumerate(self.centred)))
 
     def through_pairs(self, shares: Floats) -> Floats:
         """(m, D) questions through the rotations of single pairs."""
-        moved = []
-        for query, row in zip(self.asked.questions, shares, strict=True):
+        projected = []
+        for query, row in zip(self.queries.questions, shares, strict=True):
             used = np.flatnonzero(row)
-            moved.append(project_by_pairs(query, self.known.questions[used], self.known.answers[used], row[used]))
-        return np.stack(moved)
+            projected.append(project_by_pairs(query, self.train.questions[used], self.train.answers[used], row[used]))
+        return np.stack(projected)
 
     # How well it finds
 
-    def cosines(self, moved: Floats) -> Floats:
-        """(m, s) cosine of moved questions (m, D) to the answers searched."""
-        return np.asarray(unit_rows(moved) @ self.searched.answers.T)
+    def cosines(self, projected: Floats) -> Floats:
+        """(m, c) cosine of projected queries (m, D) to the candidates' answers."""
+        return np.asarray(unit_rows(projected) @ self.candidates.answers.T)
 
-    def scores(self, moved: Floats, lexical_weight: float) -> Floats:
-        """(m, s) final scores: cosine and lexical term together."""
-        cosines = self.cosines(moved)
+    def scores(self, projected: Floats, lexical_weight: float) -> Floats:
+        """(m, c) final scores: cosine and lexical term together."""
+        cosines = self.cosines(projected)
         if lexical_weight == 0:
             return cosines
         best = np.maximum(cosines.max(axis=1, keepdims=True), 0.0)
         return np.asarray((1 - lexical_weight) * cosines + lexical_weight * best * self.lexical)
 
     def ranks(self, scores: Floats) -> NDArray[np.float64]:
-        """(m,) rank of the wanted intent, each intent listed once, by its best answer."""
-        return intent_ranks(scores, self.searched.intents, self.asked.intents)
+        """(m,) rank of the relevant intent, each intent listed once, by its best answer."""
+        return intent_ranks(scores, self.candidates.intents, self.queries.intents)
 
 
 def make_fold(
-    known: Examples,
-    asked: Examples,
+    train: Examples,
+    queries: Examples,
     seed: int,
     rank_form: RankForm = "participation",
     max_clusters: int = MAX_CLUSTERS,
-    searched: Examples | None = None,
+    candidates: Examples | None = None,
 ) -> Fold:
-    """Cluster the known side; the questions asked are not looked at. What is searched is the known side by default."""
-    count = cluster_count(known.answers, rank_form, max_clusters)
-    return Fold(
-        known, asked, cluster_answers(known.answers, count, seed), count, known if searched is None else searched
-    )
+    """Cluster the training side; the queries are not looked at. The candidates are the training side by default."""
+    count = cluster_count(train.answers, rank_form, max_clusters)
+    labels = cluster_answers(train.answers, count, seed)
+    return Fold(train, queries, labels, count, train if candidates is None else candidates)
 
 
 def unit_rows(rows: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""How well a ranking finds what was asked for."""
+"""How well a ranking finds what is relevant: ranks for tuning and the gate, summaries, and intervals."""
 
 from collections.abc import Sequence
 
@@ -11,27 +11,32 @@ HITS = (1, 3, 5)
 NDCG_AT = 10
 
 
-def intent_ranks(scores: NDArray[np.floating], intents: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float64]:
-    """Rank of the wanted intent, when every intent is listed once, by its best answer.
+def intent_ranks(scores: NDArray[np.floating], intents: Sequence[str], relevant: Sequence[str]) -> NDArray[np.float64]:
+    """Rank of the relevant intent, when every intent is listed once, by its best answer.
 
     Args:
         scores: (m, n) score of every answer for every query; higher is better.
         intents: (n,) intent of every answer.
-        wanted: (m,) intent of every query.
+        relevant: (m,) intent of every query.
 
     Returns:
-        (m,) ranks from 1; infinite where no answer has the wanted intent.
+        (m,) ranks from 1; infinite where no answer has the relevant intent.
     """
-    names = {name: number for number, name in enumerate(dict.fromkeys(intents))}
-    numbers = np.array([names[name] for name in intents])
+    names, best = best_by_intent(scores, intents)
+    places = {name: place for place, name in enumerate(names)}
+    ranks = np.full(len(scores), np.inf)
+    for query, name in enumerate(relevant):
+        if name in places:
+            ranks[query] = 1 + np.count_nonzero(best[query] > best[query, places[name]])
+    return ranks
+
+
+def best_by_intent(scores: NDArray[np.floating], intents: Sequence[str]) -> tuple[list[str], NDArray[np.floating]]:
+    """I intents by name, and the (m, I) best score of each, of scores (m, n) of answers of these (n,) intents."""
+    names, numbers = np.unique(np.array(intents), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
     starts = np.searchsorted(numbers[order], np.arange(len(names)))
-    best = np.maximum.reduceat(scores[:, order], starts, axis=1)
-    ranks = np.full(len(scores), np.inf)
-    for query, name in enumerate(wanted):
-        if name in names:
-            ranks[query] = 1 + np.count_nonzero(best[query] > best[query, names[name]])
-    return ranks
+    return names.tolist(), np.maximum.reduceat(scores[:, order], starts, axis=1)
 
 
 def summarize(ranks: NDArray[np.float64]) -> dict[str, float]:

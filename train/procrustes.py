@@ -122,7 +122,7 @@ def mean_rows(rows: NDArray[np.floating], labels: NDArray[np.integer], count: in
     return np.asarray(np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0), dtype=np.float32)
 
 
-def centred_seed(questions: ArrayLike, answers: ArrayLike) -> Floats:
+def centred_reference(questions: ArrayLike, answers: ArrayLike) -> Floats:
     """The proposal's W, kept as a reference: orthogonal Procrustes on centred pairs, times the optimal scale.
 
     Args:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from qaserve.progress import Advance
-    from qaserve.records import Record
-    from train.experiments.harness import Experiment, Source
+    from train.datasets import Source
+    from train.experiments.harness import Experiment, Run
 
 
 class ExperimentModule(Protocol):
     """What a module of an experiment offers."""
 
-    EXPERIMENT: "Experiment"
+    EXPERIMENT: "Experiment[Run]"
 
-    def run(self, source: "Source", *, seeds: Sequence[int], quick: bool, advance: "Advance") -> "Record":
+    def run(self, source: "Source", *, seeds: Sequence[int], quick: bool, advance: "Advance") -> "Run":
         """Measure with one encoder; the report holds such a run for each."""
 
     def steps(self, seeds: Sequence[int], quick: bool) -> int:

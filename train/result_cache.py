@@ -1,4 +1,4 @@
-"""Finished parts of an experiment of hours, so that a run after an interrupted one goes on from there."""
+"""Finished results of a long experiment, so that a run after an interrupted one goes on from there."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ from qaserve.files import written_beside
 from qaserve.text import digest_of
 
 SECONDS = "seconds"
-"""In a file's header, beside the part's own words."""
+"""Key in a file's header, next to the result's own words."""
 
 
-class Kept:
-    """A folder of parts, each a file that appears whole or not at all.
+class ResultCache:
+    """A folder of results, each a file that appears whole or not at all.
 
-    A part is known by all that it depends on, so that a run over other data, or with other packages, does not find it.
+    Its key is a digest of all that a result depends on: a run over other data or with other packages does not find it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,10 +26,10 @@ class Kept:
         self._folder = folder
         self._used: set[Path] = set()
         self.spared_seconds = 0.0
-        """What the parts that were found had taken when they were made."""
+        """Seconds that making the results found here had taken."""
 
     def load(self, depends_on: Iterable[str]) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]] | None:
-        """Arrays and words of a part; None where there is none, or it cannot be read."""
+        """Arrays and words of a result; None where there is none, or it cannot be read."""
         path = self._path(depends_on)
         try:
             with safe_open(path, framework="numpy") as file:
@@ -51,7 +51,7 @@ class Kept:
         *,
         seconds: float,
     ) -> None:
-        """Keep a part that took so many seconds.
+        """Keep a result and the seconds it took.
 
         Raises:
             StoreWriteError: It cannot be written.
@@ -63,7 +63,7 @@ class Kept:
         self._used.add(path)
 
     def clear(self) -> None:
-        """Delete the parts that this run kept or used: its report has them now, and the next is to measure anew."""
+        """Delete the results that this run kept or used: its report has them now, and the next run measures again."""
         for path in self._used:
             path.unlink(missing_ok=True)
         self._used.clear()

@@ -1,7 +1,7 @@
-"""Choosing a build's numbers: λ, τ, N, a final softmax or none, and β, by cross-validation inside the training side.
+"""Tuning a build's hyperparameters: λ, τ, N, a final softmax or none, and β, by cross-validation on the training side.
 
 Each fold holds one phrasing of every answer family of three or more out of the pairs it is given, clusters and fits the
-rest, and asks. The search goes through the numbers one group at a time, takes the best of the group where it gains more
+rest, and asks. The search goes through them one group at a time, takes the best of the group where it gains more
 than the standard error of that gain (the one-standard-error rule of Breiman et al. 1984, paired), and goes round until
 nothing changes.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qaserve.bundle import Defaults, Trial, Tuning
+from qaserve.bundle import Defaults, Hyperparameters, Tuning
 from qaserve.progress import Advance
 from qaserve.routing import Floats
 from qaserve.settings import FitSettings
@@ -19,8 +19,8 @@ from train.folds import Examples, Fold, make_fold
 from train.splits import phrasing_split
 
 FOLDS = 5
-MIN_ASKED = 30
-"""Questions that a fold must hold out; with fewer, chance decides."""
+MIN_QUERIES = 30
+"""Queries that a fold must hold out; with fewer, chance decides."""
 ROUNDS = 3
 DEFAULT_ANCHOR = 1.0
 ANCHORS = (0.3, 0.5, 1.0, 2.0, 4.0)
@@ -28,7 +28,7 @@ TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
 HITS = (16, 32, 64)
 FINAL_TEMPERATURES = (None, 0.05, 0.1, 0.2)
 LEXICAL_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5)
-START = Trial(
+START = Hyperparameters(
     anchor=DEFAULT_ANCHOR,
     temperature=Defaults().temperature,
     hits=Defaults().hits,
@@ -38,44 +38,44 @@ START = Trial(
 )
 
 
-def choose(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
-    """The numbers with the best mean reciprocal rank over the folds' questions, beyond the noise; see the module.
+def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
+    """The hyperparameters with the best mean reciprocal rank over the folds' queries, beyond the noise; see the module.
 
     Args:
         examples: The training side; nothing else is looked at.
-        fit: How a build is fitted: the seed is also that of the splits, and a λ that is set is kept.
-        advance: Told 1 after each fold is made and after each trial.
+        fit: How a build is fitted: its seed also makes the splits, and a λ that is set is kept.
+        advance: Told 1 after each fold is made and after each set of hyperparameters.
 
     Returns:
-        What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_ASKED` questions.
+        What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_QUERIES` queries.
     """
-    if len(phrasing_split(examples.pairs, fit.seed).test) < MIN_ASKED:
+    if len(phrasing_split(examples.pairs, fit.seed).test) < MIN_QUERIES:
         return None
     folds = []
     for number in range(FOLDS):
         split = phrasing_split(examples.pairs, fit.seed + number)
-        known, asked = examples.take(split.train), examples.take(split.test)
-        folds.append(make_fold(known, asked, fit.seed, fit.rank_form, fit.max_clusters))
+        train, queries = examples.take(split.train), examples.take(split.test)
+        folds.append(make_fold(train, queries, fit.seed, fit.rank_form, fit.max_clusters))
         advance(1)
-    start = numbers_of(None, fit)
-    tried: dict[Trial, Tried] = {}
+    start = hyperparameters_of(None, fit)
+    tried: dict[Hyperparameters, Tried] = {}
     best = _try(folds, start, tried, advance)
     for _ in range(ROUNDS):
         before = best
         for group in _groups(fit.anchor):
-            found = [_try(folds, best.trial.model_copy(update=change), tried, advance) for change in group]
-            leader = max(found, key=lambda one: one.trial.mrr)
+            found = [_try(folds, best.hyperparameters.model_copy(update=change), tried, advance) for change in group]
+            leader = max(found, key=lambda one: one.hyperparameters.mrr)
             best = leader if _gains(leader.reciprocal - best.reciprocal) else best
         if best is before:
             break
-    curve = tuple(one.trial for one in tried.values())
-    return Tuning(folds=FOLDS, queries=len(best.reciprocal), chosen=best.trial, curve=curve)
+    curve = tuple(one.hyperparameters for one in tried.values())
+    return Tuning(folds=FOLDS, queries=len(best.reciprocal), chosen=best.hyperparameters, curve=curve)
 
 
 class Tried(NamedTuple):
-    """A trial and the reciprocal rank of every question of every fold, (m,)."""
+    """Hyperparameters and the reciprocal rank of every query of every fold, (m,)."""
 
-    trial: Trial
+    hyperparameters: Hyperparameters
     reciprocal: Floats
 
 
@@ -92,23 +92,23 @@ def _groups(anchor: float | None) -> Iterator[Iterable[dict[str, Any]]]:
     yield [{"lexical_weight": value} for value in LEXICAL_WEIGHTS]
 
 
-def _try(folds: Sequence[Fold], trial: Trial, tried: dict[Trial, Tried], advance: Advance) -> Tried:
-    key = trial.model_copy(update={"mrr": 0.0})
+def _try(
+    folds: Sequence[Fold], hyperparameters: Hyperparameters, tried: dict[Hyperparameters, Tried], advance: Advance
+) -> Tried:
+    key = hyperparameters.model_copy(update={"mrr": 0.0})
     if key not in tried:
-        reciprocal = np.concatenate([1 / ranks_of(fold, trial) for fold in folds])
-        tried[key] = Tried(trial.model_copy(update={"mrr": round(float(reciprocal.mean()), 6)}), reciprocal)
+        reciprocal = np.concatenate([1 / ranks_of(fold, hyperparameters) for fold in folds])
+        tried[key] = Tried(hyperparameters.model_copy(update={"mrr": round(float(reciprocal.mean()), 6)}), reciprocal)
         advance(1)
     return tried[key]
 
 
-def ranks_of(fold: Fold, trial: Trial) -> Floats:
-    """(m,) rank of the wanted intent of every question of a fold, answered with these numbers."""
-    weights = fold.by_questions(trial.temperature, trial.hits, trial.final_temperature)
-    moved = fold.bank(trial.anchor).project_rows(fold.asked.questions, weights)
-    return fold.ranks(fold.scores(moved, trial.lexical_weight))
+def ranks_of(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
+    """(m,) rank of the relevant intent of every query of a fold, answered with these hyperparameters."""
+    return fold.ranks(fold.scores(fold.project(hyperparameters), hyperparameters.lexical_weight))
 
 
-def numbers_of(tuning: Tuning | None, fit: FitSettings) -> Trial:
+def hyperparameters_of(tuning: Tuning | None, fit: FitSettings) -> Hyperparameters:
     """What was chosen or, where nothing was, what the search starts from; a λ that is set is kept."""
     if tuning is not None:
         return tuning.chosen

@@ -23,7 +23,8 @@ from train.registry import EXPERIMENTS
 if TYPE_CHECKING:
     from qaserve.encoder import SentenceEncoder
     from qaserve.records import Record
-    from train.experiments.harness import Source, Table
+    from train.datasets import Source
+    from train.experiments.harness import Table
     from train.experiments.load import LoadReport
     from train.experiments.reports import Measured
     from train.registry import ExperimentModule
@@ -237,21 +238,21 @@ def _measure(options: Options) -> None:
     """Run an experiment for every encoder, and show, print and write what came out."""
     _check(options)
     from train.experiments import reports
-    from train.result_cache import Kept
+    from train.result_cache import ResultCache
 
     module = EXPERIMENTS[options.name].load()
     if options.folder is not None:
         reports.check_writable(options.folder, module.EXPERIMENT, quick=options.quick)
     settings = get_settings()
-    kept = Kept(settings.store.data_dir / "experiments")
-    sources = [source._replace(kept=kept) for source in _sources(settings, options)]
+    cache = ResultCache(settings.store.data_dir / "experiments")
+    sources = [source._replace(cache=cache) for source in _sources(settings, options)]
     started = time.perf_counter()
     report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
     origin = reports.provenance(
         options.command,
         seeds=range(options.seeds),
         quick=options.quick,
-        wall_seconds=time.perf_counter() - started + kept.spared_seconds,
+        wall_seconds=time.perf_counter() - started + cache.spared_seconds,
     )
     measured = reports.Measured(module.EXPERIMENT, reports.Document(provenance=origin, report=report))
     if options.as_json:
@@ -260,7 +261,7 @@ def _measure(options: Options) -> None:
         _show(measured)
     for path in reports.write(options.folder, measured) if options.folder is not None else ():
         err.print(Text(f"written: {path}"))
-    kept.clear()
+    cache.clear()
 
 
 def _check(options: Options) -> None:

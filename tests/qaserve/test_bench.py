@@ -130,9 +130,9 @@ def test_what_an_interrupted_run_finished_is_kept_until_the_report_is_made(run, 
     measure, found = projection_experiment.run, []
 
     def interrupted_once(source, **options):
-        found.append(source.kept.load(["half"]))
+        found.append(source.cache.load(["half"]))
         if found == [None]:
-            source.kept.save(["half"], {}, {}, seconds=1e6)
+            source.cache.save(["half"], {}, {}, seconds=1e6)
             raise EncoderError("the encoder is gone")
         return measure(source, **options)
 

@@ -88,14 +88,14 @@ def test_the_figures_of_the_real_corpus_come_out(real_corpus):
         examples = Examples(pairs, arrays["Q"], arrays["A"])
     split = phrasing_split(pairs, seed=0)
     fold = make_fold(examples.take(split.train), examples.take(split.test), seed=0)
-    known, queries = fold.known.pairs, [pair.question for pair in fold.asked.pairs]
-    vectors, cosines = fold.asked.questions, fold.cosines(fold.asked.questions)
+    known, queries = fold.train.pairs, [pair.question for pair in fold.queries.pairs]
+    vectors, cosines = fold.queries.questions, fold.cosines(fold.queries.questions)
     texts = [f"{pair.question} {pair.answer}" for pair in known]
-    dense = txtai_scores([pair.answer for pair in known], fold.known.answers, queries, vectors)
+    dense = txtai_scores([pair.answer for pair in known], fold.train.answers, queries, vectors)
     scores = {
         "fusion": reciprocal_rank_fusion(fold.lexical, cosines),
         "txtai": dense,
-        "txtai hybrid": txtai_scores(texts, fold.known.answers, queries, vectors, hybrid=True),
+        "txtai hybrid": txtai_scores(texts, fold.train.answers, queries, vectors, hybrid=True),
     }
     found = {name: summarize(fold.ranks(rows))["mrr"] for name, rows in scores.items()}
     assert found == pytest.approx(FIGURES, abs=0.01)

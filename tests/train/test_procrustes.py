@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from qaserve.projection import Bank
-from train.procrustes import anchored, centred_seed, fit_bank, mean_rows
+from train.procrustes import anchored, centred_reference, fit_bank, mean_rows
 
 
 def unit(rng, *shape):
@@ -114,14 +114,14 @@ def test_mean_rows_are_unit_and_zero_for_an_empty_cluster(rng):
 def test_seed_w_is_a_scaled_rotation_that_is_optimal_on_centred_pairs(rng):
     s = unit(rng, 30, 6)
     rotation, _ = np.linalg.qr(rng.normal(size=(6, 6)))
-    w = centred_seed(s, 0.5 * s @ rotation)
+    w = centred_reference(s, 0.5 * s @ rotation)
     np.testing.assert_allclose(w, 0.5 * rotation, atol=1e-10)
 
 
 def test_rounding_decides_the_proposals_w_where_its_pairs_say_nothing(rng):
     s, t = unit(rng, 8, 64), unit(rng, 8, 64)
     other = s + 1e-15 * rng.normal(size=s.shape)
-    w, moved = centred_seed(s, t), centred_seed(other, t)
+    w, moved = centred_reference(s, t), centred_reference(other, t)
     assert np.linalg.norm(w - moved) > 0.5 * np.linalg.norm(w)
     centred = s - s.mean(axis=0)
     np.testing.assert_allclose(centred @ w, centred @ moved, atol=1e-9)
@@ -129,5 +129,5 @@ def test_rounding_decides_the_proposals_w_where_its_pairs_say_nothing(rng):
 
 
 def test_seed_w_of_one_pair_is_still_orthogonal(rng):
-    w = centred_seed(unit(rng, 1, 5), unit(rng, 1, 5))
+    w = centred_reference(unit(rng, 1, 5), unit(rng, 1, 5))
     np.testing.assert_allclose(w @ w.T, np.eye(5), atol=1e-12)

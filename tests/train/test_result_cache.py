@@ -2,17 +2,17 @@ import numpy as np
 import pytest
 
 from qaserve.errors import StoreWriteError
-from train.result_cache import Kept
+from train.result_cache import ResultCache
 
 KEY = ("minilm", "seed 0")
 ARRAYS = {"rows": np.arange(6, dtype=np.float32).reshape(2, 3), "turned": np.arange(6.0).reshape(2, 3).T}
 
 
 def test_a_part_is_found_by_all_that_it_depends_on(tmp_path):
-    kept = Kept(tmp_path / "parts")
+    kept = ResultCache(tmp_path / "parts")
     assert kept.load(KEY) is None
     kept.save(KEY, ARRAYS, {"note": "tuned"}, seconds=1800.5)
-    later = Kept(tmp_path / "parts")
+    later = ResultCache(tmp_path / "parts")
     assert later.load(("minilm", "seed 1")) is None
     assert later.load(("minilmseed 0",)) is None
     assert later.spared_seconds == 0
@@ -26,33 +26,33 @@ def test_a_part_is_found_by_all_that_it_depends_on(tmp_path):
 
 @pytest.mark.parametrize("torn", [b"", b"\x08\0\0\0\0\0\0\0{}      ", b"no tensors at all"])
 def test_a_part_that_cannot_be_read_is_made_anew(tmp_path, torn):
-    Kept(tmp_path).save(KEY, ARRAYS, {}, seconds=1)
+    ResultCache(tmp_path).save(KEY, ARRAYS, {}, seconds=1)
     (file,) = tmp_path.iterdir()
     file.write_bytes(torn)
-    kept = Kept(tmp_path)
+    kept = ResultCache(tmp_path)
     assert kept.load(KEY) is None
     kept.save(KEY, ARRAYS, {}, seconds=1)
-    assert Kept(tmp_path).load(KEY) is not None
+    assert ResultCache(tmp_path).load(KEY) is not None
 
 
 def test_clearing_deletes_what_this_run_used_and_nothing_else(tmp_path):
     folder = tmp_path / "parts"
-    Kept(folder).save(("other",), ARRAYS, {}, seconds=1)
-    Kept(folder).save(KEY, ARRAYS, {}, seconds=1)
-    kept = Kept(folder)
+    ResultCache(folder).save(("other",), ARRAYS, {}, seconds=1)
+    ResultCache(folder).save(KEY, ARRAYS, {}, seconds=1)
+    kept = ResultCache(folder)
     kept.load(KEY)
     kept.save(("new",), ARRAYS, {}, seconds=1)
     kept.clear()
-    assert Kept(folder).load(KEY) is None
-    assert Kept(folder).load(("new",)) is None
-    last = Kept(folder)
+    assert ResultCache(folder).load(KEY) is None
+    assert ResultCache(folder).load(("new",)) is None
+    last = ResultCache(folder)
     assert last.load(("other",)) is not None
     last.clear()
     assert not folder.exists()
-    Kept(folder).clear()
+    ResultCache(folder).clear()
 
 
 def test_what_cannot_be_kept_is_an_error_that_names_the_file(tmp_path):
     (tmp_path / "parts").write_text("a file where a folder should be")
     with pytest.raises(StoreWriteError, match="parts"):
-        Kept(tmp_path / "parts").save(KEY, ARRAYS, {}, seconds=1)
+        ResultCache(tmp_path / "parts").save(KEY, ARRAYS, {}, seconds=1)

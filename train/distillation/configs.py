@@ -34,7 +34,7 @@ class Recipe(Record):
     mixtures: int = Field(0, ge=0, le=100, description="Mixtures per input and epoch, new ones in each epoch.")
 
 
-SEED_RECIPE = Recipe(epochs=60, batch=64, learning_rate=3e-4)
+REFERENCE_RECIPE = Recipe(epochs=60, batch=64, learning_rate=3e-4)
 """The proposal's, for its plain student: 0.7 (1 - cos) + 0.3 MSE at the training questions, 60 epochs, all of them."""
 OUR_RECIPE = Recipe(epochs=20, batch=64, learning_rate=1e-3, schedule="cosine", dropout=0.0, mixtures=2, patience=8)
 """For residual transformers: mixtures instead of dropout, and a falling learning rate."""

@@ -23,7 +23,7 @@ MIXTURE_NOISE = 0.05
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingData:
     """What is taught, float64 but for the answers; checked."""
 
     inputs: NDArray[np.float64]
@@ -33,15 +33,15 @@ class Lesson:
     answers: NDArray[np.float32] | None
 
 
-def make_lesson(
+def make_data(
     inputs: ArrayLike,
     teacher: Teacher,
     spec: StudentSpec,
     recipe: Recipe,
     answers: ArrayLike | None,
     importance: ArrayLike | None,
-) -> Lesson:
-    """Check what `train.distillation.training.distill` was given, and ask the teacher at the inputs.
+) -> TrainingData:
+    """Check what `distill` was given, and ask the teacher at the inputs.
 
     Args:
         inputs: (n, D) unit rows; n at least 10.
@@ -69,7 +69,7 @@ def make_lesson(
     ranked = None
     if recipe.loss == "ranking":
         ranked = _rows("answers", answers, spec.dimension, np.float32)
-    return Lesson(rows, ask(teacher, rows), shares / shares.mean(), teacher, ranked)
+    return TrainingData(rows, ask(teacher, rows), shares / shares.mean(), teacher, ranked)
 
 
 def ask(teacher: Teacher, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ from qaserve.progress import Advance
 from qaserve.records import Record
 from qaserve.student import Student, StudentSpec, make_module, weights_of
 from train.distillation.configs import Recipe
-from train.distillation.data import Lesson, Teacher, ask, make_lesson, mix, neighbours
+from train.distillation.data import Teacher, TrainingData, ask, make_data, mix, neighbours
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,9 +103,9 @@ def distill(
         ValueError: Shapes contradict each other, a value is not finite, or the ranking loss has no answers.
         StoreWriteError: The checkpoint cannot be written.
     """
-    lesson = make_lesson(inputs, teacher, spec, recipe, answers, importance)
+    data = make_data(inputs, teacher, spec, recipe, answers, importance)
     with _training(seed):
-        run = _Run(lesson, spec, recipe, seed, device or _best_device())
+        run = _Run(data, spec, recipe, seed, device or _best_device())
         tell = advance or (lambda _: None)
         if checkpoint is not None and run.resume(checkpoint / CHECKPOINT):
             tell(len(run.curve))
@@ -148,21 +148,21 @@ def _best_device() -> str:
 class _Run:
     """A network on its way: weights, optimizer, the best weights so far, and the curve."""
 
-    def __init__(self, lesson: Lesson, spec: StudentSpec, recipe: Recipe, seed: int, device: str) -> None:
+    def __init__(self, data: TrainingData, spec: StudentSpec, recipe: Recipe, seed: int, device: str) -> None:
         import torch  # noqa: PLC0415
 
-        self._lesson, self._spec, self._recipe, self._seed, self._device = lesson, spec, recipe, seed, device
-        order = np.random.default_rng([seed, 0]).permutation(len(lesson.inputs))
+        self._data, self._spec, self._recipe, self._seed, self._device = data, spec, recipe, seed, device
+        order = np.random.default_rng([seed, 0]).permutation(len(data.inputs))
         kept = max(1, round(recipe.validation * len(order)))
         self._kept, self._taught = order[:kept], order[kept:]
-        known = lesson.inputs[self._taught]
-        self._near = neighbours(known) if recipe.mixtures else np.empty((0, 0), dtype=np.int64)
-        keys = known[: spec.slots] if spec.form == "slots" else None  # in random order: a sample
+        rows = data.inputs[self._taught]
+        self._near = neighbours(rows) if recipe.mixtures else np.empty((0, 0), dtype=np.int64)
+        keys = rows[: spec.slots] if spec.form == "slots" else None  # in random order: a sample
         self._module = make_module(spec, seed, keys, recipe.dropout).to(device)
         self._optimizer: Optimizer = torch.optim.AdamW(
             self._module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
-        self._answers = None if lesson.answers is None else torch.from_numpy(lesson.answers).to(device)
+        self._answers = None if data.answers is None else torch.from_numpy(data.answers).to(device)
         self._best = _copy(self._module)
         self._best_epoch = 0
         self._seconds = 0.0
@@ -213,13 +213,13 @@ class _Run:
 
     def _material(self, random: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
         """Inputs, targets and weights of one epoch: the questions themselves, and new mixtures of them."""
-        lesson, taught = self._lesson, self._taught
-        own = lesson.inputs[taught], lesson.targets[taught], lesson.importance[taught]
+        data, taught = self._data, self._taught
+        own = data.inputs[taught], data.targets[taught], data.importance[taught]
         if not self._recipe.mixtures:
             return own
         mixed, weights = mix(own[0], own[2], self._near, self._recipe.mixtures, random)
         return tuple(
-            np.concatenate(parts) for parts in zip(own, (mixed, ask(lesson.teacher, mixed), weights), strict=True)
+            np.concatenate(parts) for parts in zip(own, (mixed, ask(data.teacher, mixed), weights), strict=True)
         )
 
     def _validate(self) -> float:
@@ -227,8 +227,8 @@ class _Run:
 
         self._module.eval()
         with torch.no_grad():
-            moved = self._module(self._tensor(self._lesson.inputs[self._kept]))
-            targets = self._tensor(self._lesson.targets[self._kept])
+            moved = self._module(self._tensor(self._data.inputs[self._kept]))
+            targets = self._tensor(self._data.targets[self._kept])
             return float(torch.nn.functional.cosine_similarity(moved, targets).mean())
 
     def _tensor(self, rows: NDArray[np.float64]) -> "Tensor":
@@ -295,10 +295,10 @@ class _Run:
         """SHA-256 of all that the result depends on; the teacher counts by its outputs at the inputs."""
         import torch  # noqa: PLC0415
 
-        lesson = self._lesson
+        data = self._data
         words = [self._spec.model_dump_json(), self._recipe.model_dump_json(), str(self._seed)]
         total = hashlib.sha256("\n".join([*words, self._device, str(torch.__version__)]).encode())
-        for array in (lesson.inputs, lesson.targets, lesson.importance, lesson.answers):
+        for array in (data.inputs, data.targets, data.importance, data.answers):
             total.update(b"none" if array is None else str(array.shape).encode() + array.tobytes())
         return total.hexdigest()
 
@@ -307,11 +307,11 @@ def _loss(moved: "Tensor", targets: "Tensor", weights: "Tensor", recipe: Recipe,
     """The recipe's loss, mean over the weighted rows."""
     from torch.nn.functional import log_softmax, normalize  # noqa: PLC0415
 
-    found, wanted = normalize(moved, dim=1), normalize(targets, dim=1)
+    found, target = normalize(moved, dim=1), normalize(targets, dim=1)
     share = recipe.cosine_share
-    rows = share * (1 - (found * wanted).sum(dim=1)) + (1 - share) * ((moved - targets) ** 2).mean(dim=1)
+    rows = share * (1 - (found * target).sum(dim=1)) + (1 - share) * ((moved - targets) ** 2).mean(dim=1)
     if answers is not None:
-        log_p = log_softmax(wanted @ answers.T / recipe.ranking_temperature, dim=1)
+        log_p = log_softmax(target @ answers.T / recipe.ranking_temperature, dim=1)
         log_q = log_softmax(found @ answers.T / recipe.ranking_temperature, dim=1)
         divergence = (log_p.exp() * (log_p - log_q)).sum(dim=1)
         rows = recipe.ranking_share * divergence + (1 - recipe.ranking_share) * rows

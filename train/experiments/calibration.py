@@ -11,19 +11,22 @@ that it does not answer, more or less.
   found does answer the question, and a calibration that says so is right though it counts as wrong here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.metrics import roc_auc_score
 
 import qaserve
 from ingest.readers import Located, find_files, read_files
 from qaserve.calibration import FEATURES, Calibration
 from qaserve.errors import CorpusError
 from qaserve.progress import Advance
-from qaserve.records import Pair
+from qaserve.records import Pair, Record
 from qaserve.routing import Floats
 from qaserve.settings import FitSettings, ReadSettings
 from qaserve.text import fold as folded
@@ -38,33 +41,26 @@ from train.calibration import (
     half_and_half,
     nearest_answers,
     out_of_fold,
-    roc_area,
     threshold_at,
 )
-from train.experiments.calibration_report import (
-    ANSWERED,
-    FAR,
-    FOREIGN,
-    INTENTS,
-    SKILLS,
-    UNANSWERED,
-    Bin,
-    CalibrationReport,
-    CalibrationRun,
-    Coefficient,
-    Kind,
-    Operation,
-    findings,
-    plots,
-    tables,
-)
-from train.experiments.harness import Experiment, Source
+from train.datasets import Source
+from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, style, table
 from train.folds import Examples, Fold, make_fold
 from train.splits import first_families, phrasing_split
 from train.tuning import START
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from qaserve.encoder import SentenceEncoder
+
+ANSWERED = "held-out phrasings"
+FOREIGN = "another corpus"
+FAR = "held-out intents, nothing near"
+SKILLS = "held-out skills"
+INTENTS = "held-out intents"
+UNANSWERED = (FOREIGN, FAR, SKILLS, INTENTS)
+
 
 SAMPLE = Path(qaserve.__file__).parent / "sample" / "sample.jsonl"
 SKILLS_OUT, INTENTS_OUT = 0.1, 0.2
@@ -75,6 +71,78 @@ CURVE = 41
 """Points of a risk-coverage curve."""
 QUICK_PAIRS = 500
 QUICK_FOREIGN = 40
+
+
+# The report
+
+
+class Kind(Record):
+    """A kind of questions that should be abstained on; means over the seeds."""
+
+    name: str
+    questions: int = Field(description="All seeds together.")
+    nearest: float = Field(description="Mean cosine of a question's own answer to the nearest that is left.")
+    roc_area: float = Field(description="Of the probability that the corpus answers: held-out phrasings against these.")
+    calibration_error: float = Field(description="Of the confidence, where half of the questions are of this kind.")
+    abstained: float = Field(description="Share that is abstained on at the setting's own precision.")
+
+
+class Operation(Record):
+    """What a stated precision gives; means over the seeds."""
+
+    precision: float
+    threshold: float
+    reached: float = Field(description="Share of held-out phrasings among what is kept of the mixture.")
+    kept: float = Field(description="Share of the held-out phrasings that is not abstained on.")
+    right_kept: float = Field(description="The same of those whose first answer is right.")
+    first_right: float = Field(description="Share of right first answers among the held-out phrasings kept.")
+    abstained: dict[str, float] = Field(description="Share of each kind that is abstained on.")
+
+
+class Bin(Record):
+    """Questions of like confidence, of the mixture, all seeds together."""
+
+    predicted: float = Field(description="Mean confidence.")
+    observed: float = Field(description="Share of right first answers.")
+    share: float = Field(description="Of the mixture's weight.")
+
+
+class Coefficient(Record):
+    """What a feature adds to the log odds per standard deviation, mean over the seeds; 0 where it was dropped."""
+
+    part: str
+    feature: str
+    value: float
+
+
+class CalibrationRun(Run):
+    """What was found with one encoder. The mixture is half held-out phrasings and half `mixed_with`."""
+
+    pairs: int
+    seeds: tuple[int, ...]
+    known: float = Field(description="Pairs that a calibration was fitted on, mean.")
+    questions: int = Field(description="Held-out phrasings, all seeds together.")
+    first_right: float = Field(description="Share of right first answers among them.")
+    precision: float = Field(description="Stated, of the setting.")
+    mixed_with: str
+    calibration_error: float = Field(description="Of the confidence over the mixture, mean over the seeds.")
+    calibration_error_worst: float = Field(description="The same of the worst seed.")
+    calibration_error_answered: float = Field(description="Over the held-out phrasings alone.")
+    kinds: tuple[Kind, ...]
+    operations: tuple[Operation, ...]
+    bins: tuple[Bin, ...]
+    risk: tuple[tuple[float, float], ...] = Field(
+        description="Share of the mixture that is answered, most confident first, and the share of wrong ones in it."
+    )
+    coefficients: tuple[Coefficient, ...]
+    without: str = Field(description="Why there is no other corpus; empty where there is.")
+
+    def kind(self, name: str) -> Kind | None:
+        """The kind of this name."""
+        return next((one for one in self.kinds if one.name == name), None)
+
+
+# Measuring
 
 
 class Asked(NamedTuple):
@@ -96,17 +164,17 @@ class Asked(NamedTuple):
 class Outcome(NamedTuple):
     """One seed."""
 
-    known: int
+    trained_on: int
     calibration: Calibration
     thresholds: dict[float, float]
     asked: dict[str, Asked]
 
 
 class Sides(NamedTuple):
-    """Rows of a corpus: what is fitted on, and what is asked by kind."""
+    """Rows of a corpus: the training side, and the queries by kind."""
 
-    known: NDArray[np.int64]
-    asked: dict[str, NDArray[np.int64]]
+    train: NDArray[np.int64]
+    queries: dict[str, NDArray[np.int64]]
 
 
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> CalibrationRun:
@@ -135,14 +203,14 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         encoder=source.encoder,
         pairs=len(examples),
         seeds=tuple(seeds),
-        known=float(np.mean([one.known for one in outcomes])),
+        known=mean(one.trained_on for one in outcomes),
         questions=sum(len(one.right) for one in answered),
-        first_right=_mean(one.right.mean() for one in answered),
+        first_right=mean(one.right.mean() for one in answered),
         precision=FitSettings().precision,
         mixed_with=mixed_with,
-        calibration_error=_mean(errors),
+        calibration_error=mean(errors),
         calibration_error_worst=max(errors),
-        calibration_error_answered=_mean(
+        calibration_error_answered=mean(
             calibration_error(one.value, one.right, np.ones(len(one.right))) for one in answered
         ),
         kinds=tuple(_kind(name, outcomes) for name in UNANSWERED if _asked_in_all(name, outcomes)),
@@ -179,7 +247,7 @@ def _encoded(model: "SentenceEncoder", pairs: Sequence[Pair]) -> tuple[Floats, F
 
 
 def sides_of(examples: Examples, seed: int) -> Sides:
-    """What is held out with a seed; see the module. Nothing that is asked, nor a pair of its intent, is known."""
+    """What is held out with a seed; see the module. No pair of a held-out intent or skill is in the training side."""
     random = np.random.default_rng(seed)
     intents = np.array(examples.intents)
     with_skills = np.isin(intents, _intents_of_skills(examples, random))
@@ -187,12 +255,12 @@ def sides_of(examples: Examples, seed: int) -> Sides:
     held_out = np.isin(intents, others[: round(INTENTS_OUT * len(others))])
     inside = np.flatnonzero(~(with_skills | held_out))
     split = phrasing_split([examples.pairs[row] for row in inside.tolist()], seed)
-    asked = {
+    queries = {
         ANSWERED: inside[split.test],
         SKILLS: np.flatnonzero(with_skills),
         INTENTS: np.flatnonzero(held_out),
     }
-    return Sides(inside[split.train], {name: rows for name, rows in asked.items() if len(rows)})
+    return Sides(inside[split.train], {name: rows for name, rows in queries.items() if len(rows)})
 
 
 def _intents_of_skills(examples: Examples, random: np.random.Generator) -> list[str]:
@@ -209,9 +277,9 @@ def _intents_of_skills(examples: Examples, random: np.random.Generator) -> list[
 def _judge(examples: Examples, foreign: Examples | None, seed: int, advance: Advance) -> Outcome:
     """Fit on one side and ask the other."""
     sides, fit = sides_of(examples, seed), FitSettings(seed=seed)
-    known = examples.take(sides.known)
-    cases = collect(known, START, fit, advance)
-    if cases is None or ANSWERED not in sides.asked or INTENTS not in sides.asked:
+    train = examples.take(sides.train)
+    cases = collect(train, START, fit, advance)
+    if cases is None or ANSWERED not in sides.queries or INTENTS not in sides.queries:
         raise CorpusError(
             f"{len(examples)} pairs are too few to calibrate on some and judge on others",
             hint="Ingest more pairs; several phrasings of every answer are needed.",
@@ -219,24 +287,24 @@ def _judge(examples: Examples, foreign: Examples | None, seed: int, advance: Adv
     judged = out_of_fold(cases)
     calibration = fit_calibration(cases, judged, fit.precision)
     thresholds = {precision: threshold_at(judged.answered, cases.answered, precision) for precision in PRECISIONS}
-    asked_of = {name: examples.take(rows) for name, rows in sides.asked.items()}
+    queries = {name: examples.take(rows) for name, rows in sides.queries.items()}
     if foreign is not None:
-        asked_of[FOREIGN] = foreign
-    asked = dict(_asked(known, asked_of, calibration, seed))
+        queries[FOREIGN] = foreign
+    asked = dict(_asked(train, queries, calibration, seed))
     far = asked[INTENTS].nearest < NEAR
     if far.any():
         asked[FAR] = asked[INTENTS].take(far)
     advance(1)
-    return Outcome(len(known), calibration, thresholds, asked)
+    return Outcome(len(train), calibration, thresholds, asked)
 
 
 def _asked(
-    known: Examples, kinds: Mapping[str, Examples], calibration: Calibration, seed: int
+    train: Examples, kinds: Mapping[str, Examples], calibration: Calibration, seed: int
 ) -> Iterator[tuple[str, Asked]]:
-    """Ask every kind; the known side is clustered once."""
-    first = make_fold(known, known.take(np.arange(1)), seed)
+    """Ask every kind; the training side is clustered once."""
+    first = make_fold(train, train.take(np.arange(1)), seed)
     for name, examples in kinds.items():
-        fold = Fold(known, examples, first.labels, first.count, known)
+        fold = Fold(train, examples, first.labels, first.count, train)
         found, right = ask(fold, START)
         yield (
             name,
@@ -272,32 +340,32 @@ def _kind(name: str, outcomes: Sequence[Outcome]) -> Kind:
     return Kind(
         name=name,
         questions=sum(len(one.right) for one in asked),
-        nearest=_mean(one.nearest.mean() for one in asked),
-        roc_area=_mean(_area(one.asked[ANSWERED].answered, one.asked[name].answered) for one in outcomes),
-        calibration_error=_mean(calibration_error(*_mixture(one, name)) for one in outcomes),
-        abstained=_mean((one.asked[name].answered < one.calibration.threshold).mean() for one in outcomes),
+        nearest=mean(one.nearest.mean() for one in asked),
+        roc_area=mean(_area(one.asked[ANSWERED].answered, one.asked[name].answered) for one in outcomes),
+        calibration_error=mean(calibration_error(*_mixture(one, name)) for one in outcomes),
+        abstained=mean((one.asked[name].answered < one.calibration.threshold).mean() for one in outcomes),
     )
 
 
 def _area(inside: Floats, outside: Floats) -> float:
     positive = np.arange(len(inside) + len(outside)) < len(inside)
-    return roc_area(np.concatenate([inside, outside]), positive)
+    return float(roc_auc_score(positive, np.concatenate([inside, outside])))
 
 
 def _operation(precision: float, outcomes: Sequence[Outcome], mixed_with: str) -> Operation:
     kept = [_kept(one, ANSWERED, precision) for one in outcomes]
     rights = [one.asked[ANSWERED].right for one in outcomes]
     kinds = [name for name in UNANSWERED if _asked_in_all(name, outcomes)]
-    abstained = {name: _mean(1 - _kept(one, name, precision).mean() for one in outcomes) for name in kinds}
-    inside = _mean(one.mean() for one in kept)
+    abstained = {name: mean(1 - _kept(one, name, precision).mean() for one in outcomes) for name in kinds}
+    inside = mean(one.mean() for one in kept)
     total = inside + 1 - abstained[mixed_with]
     return Operation(
         precision=precision,
-        threshold=_mean(one.thresholds[precision] for one in outcomes),
+        threshold=mean(one.thresholds[precision] for one in outcomes),
         reached=inside / total if total else 0.0,
         kept=inside,
-        right_kept=_mean(one[right].mean() for one, right in zip(kept, rights, strict=True)),
-        first_right=_mean(right[one].mean() for one, right in zip(kept, rights, strict=True)),
+        right_kept=mean(one[right].mean() for one, right in zip(kept, rights, strict=True)),
+        first_right=mean(right[one].mean() for one, right in zip(kept, rights, strict=True)),
         abstained=abstained,
     )
 
@@ -337,8 +405,122 @@ def _coefficients(outcomes: Sequence[Outcome]) -> Iterator[Coefficient]:
                 yield Coefficient(part=part, feature=feature, value=sums[feature] / len(fits))
 
 
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+# What is shown
 
 
-EXPERIMENT = Experiment("calibration", "Calibration", CalibrationReport, tables, findings, plots)
+def tables(run: CalibrationRun) -> Iterator[Table]:
+    """The kinds of questions, what each stated precision gives, and what the probabilities rest on."""
+    yield table(
+        f"Questions that should be abstained on, {run.encoder}, {len(run.seeds)} splits",
+        run.kinds,
+        {
+            "asked beside held-out phrasings": lambda one: one.name,
+            "questions": lambda one: one.questions,
+            "nearest answer left": lambda one: f"{one.nearest:.2f}",
+            "ROC area": lambda one: f"{one.roc_area:.3f}",
+            "calibration error": lambda one: f"{one.calibration_error:.3f}",
+            f"abstained on at precision {run.precision:g}": lambda one: f"{one.abstained:.0%}",
+        },
+    )
+    abstained: dict[str, Callable[[Operation], str]] = {
+        f"abstained: {kind.name}": partial(_abstained, name=kind.name) for kind in run.kinds
+    }
+    yield table(
+        f"What a stated precision gives, {run.encoder}",
+        run.operations,
+        {
+            "stated precision": lambda one: f"{one.precision:g}",
+            "threshold": lambda one: f"{one.threshold:.2f}",
+            f"reached with {run.mixed_with}": lambda one: f"{one.reached:.2f}",
+            "phrasings kept": lambda one: f"{one.kept:.1%}",
+            "rightly answered ones kept": lambda one: f"{one.right_kept:.1%}",
+            "Hit@1 of those kept": lambda one: f"{one.first_right:.3f}",
+            **abstained,
+        },
+    )
+    titles = {"answered": "the corpus answers", "right": "first answer right, where it does"}
+    yield table(
+        f"What the probabilities rest on, {run.encoder}",
+        run.coefficients,
+        {
+            "probability that": lambda one: titles[one.part],
+            "feature": lambda one: one.feature.replace("_", " "),
+            "log odds per standard deviation": lambda one: f"{one.value:+.2f}",
+        },
+    )
+
+
+def _abstained(one: Operation, name: str) -> str:
+    return f"{one.abstained[name]:.1%}"
+
+
+def findings(run: CalibrationRun) -> Iterator[str]:
+    """Whether a confidence is what it says, who is told apart, and what abstaining costs."""
+    yield (
+        f"The confidence is off by {run.calibration_error:.3f} on average (expected calibration error, ten bins; worst "
+        f"seed {run.calibration_error_worst:.3f}) where half of the questions are held-out phrasings and half are "
+        f"{run.mixed_with}; by {run.calibration_error_answered:.3f} on held-out phrasings alone."
+    )
+    areas = ", ".join(f"{one.roc_area:.3f} ({one.name})" for one in run.kinds)
+    yield f"Held-out phrasings are told from questions that nothing should answer with ROC area {areas}."
+    nearest = ", ".join(f"{one.nearest:.2f} ({one.name})" for one in run.kinds)
+    yield f"What such a question should find has so near an answer left, mean cosine: {nearest}."
+    own = min(run.operations, key=lambda one: abs(one.precision - run.precision))
+    shown = ", ".join(f"{share:.1%} of {name}" for name, share in own.abstained.items())
+    yield (
+        f"With the stated precision {own.precision:g} the engine abstains on {1 - own.kept:.1%} of the held-out "
+        f"phrasings ({1 - own.right_kept:.1%} of those whose first answer is right), {shown}."
+    )
+    yield (
+        f"The first answer is right for {run.first_right:.1%} of the held-out phrasings, and for "
+        f"{own.first_right:.1%} of those that are not abstained on."
+    )
+    if run.without:
+        yield f"Questions of another corpus were not asked: {run.without}."
+
+
+def plots(runs: Sequence[CalibrationRun]) -> list[Plot]:
+    """Reliability and risk against coverage, all encoders in one plot each."""
+    return [
+        Plot(
+            "reliability",
+            "Confidence against how often the first answer is right, in ten bins; a larger mark holds more questions, "
+            "and on the diagonal a confidence is what it says.",
+            partial(_draw_reliability, runs=runs),
+        ),
+        Plot(
+            "risk-coverage",
+            "Share of wrong first answers among the questions answered, the most confident first; half of all "
+            "questions are ones that nothing answers.",
+            partial(_draw_risk, runs=runs),
+        ),
+    ]
+
+
+def _draw_reliability(axes: "Axes", runs: Sequence[CalibrationRun]) -> None:
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    for number, one in enumerate(runs):
+        look = style(number)
+        xs, ys = [each.predicted for each in one.bins], [each.observed for each in one.bins]
+        axes.plot(xs, ys, color=look["color"], linewidth=1.5, label=_label(one))
+        axes.scatter(xs, ys, s=[30 + 600 * each.share for each in one.bins], alpha=0.6, linewidths=0, **look)
+    axes.set(xlabel="confidence", ylabel="share of right first answers", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _draw_risk(axes: "Axes", runs: Sequence[CalibrationRun]) -> None:
+    for number, one in enumerate(runs):
+        axes.plot(*zip(*one.risk, strict=True), color=style(number)["color"], linewidth=2, label=_label(one))
+    axes.axvline(0.5, color=GREY, linewidth=1, linestyle="--")
+    axes.annotate(
+        "only what the corpus answers", (0.5, 0.02), xytext=(-6, 0), textcoords="offset points", ha="right", color=GREY
+    )
+    axes.set(xlabel="share of questions answered", ylabel="share of them wrong", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _label(run: CalibrationRun) -> str:
+    return f"{run.encoder} (half: {run.mixed_with})"
+
+
+EXPERIMENT = Experiment("calibration", "Calibration", Report[CalibrationRun], tables, findings, plots)

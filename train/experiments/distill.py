@@ -1,41 +1,53 @@
 """The experiment behind `qaserve bench distill`: students of two teachers, on held-out phrasings.
 
-The proposal's teacher (centred W) with the proposal's recipe stands beside ours (anchored W, mixtures, residual
+The proposal's teacher (reference W) with the proposal's recipe stands next to ours (anchored W, mixtures, residual
 students). The number of heads changes nothing that is measured here: see `qaserve.student`.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from qaserve.bundle import Defaults
 from qaserve.progress import Advance
+from qaserve.records import Record
 from qaserve.routing import Floats
 from qaserve.student import StudentSpec
-from train.distillation.configs import OUR_RECIPE, SEED_RECIPE, SLOTS_RECIPE, Recipe
+from train.datasets import Source
+from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
 from train.distillation.data import Teacher
 from train.distillation.teachers import RoutedTeacher, voting_shares
 from train.distillation.training import Distilled, distill
-from train.experiments.distill_report import (
-    DistillReport,
-    DistillRun,
-    StudentResult,
-    TeacherName,
-    TeacherResult,
-    findings,
-    plots,
-    tables,
+from train.experiments.harness import (
+    COLOURS,
+    COSINE,
+    MRR,
+    NONE,
+    Experiment,
+    Plot,
+    Report,
+    Run,
+    Table,
+    Tally,
+    evaluate,
+    is_difference,
+    mean,
+    row_cosines,
+    signed,
 )
-from train.experiments.harness import Experiment, Source
-from train.experiments.routing_report import SEED_TEMPERATURE
+from train.experiments.routing import REFERENCE_TEMPERATURE
 from train.folds import Fold, make_fold, unit_rows
-from train.metrics import mean_cosine, paired_bootstrap
+from train.metrics import Interval
 from train.splits import first_families, phrasing_split
-from train.tuning import DEFAULT_ANCHOR
+from train.tuning import START
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DEEP = ((12, 2), (6, 3), (4, 4))
 """The proposal's heads and layers."""
@@ -50,6 +62,59 @@ QUICK_EPOCHS = 2
 QUICK_SLOTS = 16
 
 
+# The report
+
+TeacherName = Literal["proposal", "ours"]
+
+
+class StudentResult(Record):
+    """A student's figures, mean over its splits; all but the loss on questions that it never saw."""
+
+    name: str
+    loss: Literal["cosine_mse", "ranking"]
+    capacity: int = Field(description="H^L; for slots, M.")
+    parameters: int
+    splits: int = Field(description="Trained on the first so many of the run's splits.")
+    epochs: float = Field(description="Epochs run.")
+    seconds: float = Field(description="Of training one student, one thread of a CPU.")
+    train_loss: float = Field(description="In the best epoch.")
+    teacher_cosine: float = Field(description="Mean cosine to where the teacher takes the question.")
+    answer_cosine: float = Field(description="Mean cosine to the pair's own answer.")
+    mrr: float
+    gain: Interval = Field(description="MRR less the teacher's, over all questions of the same splits.")
+    loss_gain: Interval | None = Field(
+        description="MRR less that of the same student without the ranking loss; null for other losses."
+    )
+
+    @property
+    def label(self) -> str:
+        """Name and, where it is not the usual one, loss."""
+        return f"{self.name}, ranking loss" if self.loss == "ranking" else self.name
+
+
+class TeacherResult(Record):
+    """A teacher's figures, mean over its splits, and its students."""
+
+    name: TeacherName
+    splits: int
+    answer_cosine: float
+    mrr: float
+    students: tuple[StudentResult, ...]
+
+
+class DistillRun(Run):
+    """What was found with one encoder."""
+
+    dimension: int
+    pairs: int
+    seeds: tuple[int, ...]
+    queries: float = Field(description="Held-out questions, mean over the splits.")
+    clusters: float
+    dense_numbers: float = Field(description="K · D², mean over the splits.")
+    bank_numbers: float = Field(description="Numbers in the exact low-rank bank of anchored W, mean over the splits.")
+    teachers: tuple[TeacherResult, ...]
+
+
 # What is trained
 
 
@@ -59,6 +124,11 @@ class _Plan(NamedTuple):
     teacher: TeacherName
     spec: StudentSpec
     recipe: Recipe
+
+    @property
+    def label(self) -> str:
+        """Its method in the tally."""
+        return f"{self.teacher}: {self.spec.name}, {self.recipe.loss}"
 
     @property
     def splits(self) -> int:
@@ -79,7 +149,7 @@ def _plans(dimension: int, *, quick: bool) -> list[_Plan]:
     small.append(_transformer(dimension, *SHALLOW))
     residual = small if quick else small + deep
     plans = [
-        *(_Plan("proposal", spec.model_copy(update={"residual": False}), SEED_RECIPE) for spec in deep),
+        *(_Plan("proposal", spec.model_copy(update={"residual": False}), REFERENCE_RECIPE) for spec in deep),
         *(_Plan("ours", spec, _recipe(spec, "cosine_mse")) for spec in residual),
         *(_Plan("ours", spec, _recipe(spec, "ranking")) for spec in small),
     ]
@@ -109,82 +179,72 @@ class CentredTeacher:
 
     def __call__(self, rows: NDArray[np.floating]) -> Floats:
         """(m, D) unit rows → (m, D) projected rows, not normalised."""
-        known, labels = self.fold.known.questions, self.fold.labels
-        weights = voting_shares(rows @ known.T, SEED_TEMPERATURE) @ np.eye(self.fold.count)[labels]
-        moved = np.zeros(rows.shape)
-        for cluster, matrix in enumerate(self.fold.centred):
-            moved += weights[:, cluster, None] * (rows @ matrix)
-        return moved
+        shares = voting_shares(rows @ self.fold.train.questions.T, REFERENCE_TEMPERATURE)
+        return self.fold.through_centred(shares @ np.eye(self.fold.count)[self.fold.labels], rows)
 
 
 def _teacher(name: TeacherName, fold: Fold) -> Teacher:
     if name == "proposal":
         return CentredTeacher(fold)
-    numbers = Defaults()
-    return RoutedTeacher(
-        fold.known.questions, fold.labels, fold.bank(DEFAULT_ANCHOR), numbers.temperature, numbers.hits
-    )
+    return RoutedTeacher(fold.train.questions, fold.labels, fold.bank(START.anchor), START.temperature, START.hits)
 
 
 # Measuring
 
 
-class _Asked(NamedTuple):
-    """How the held-out questions of one split fare, moved by a teacher or a student."""
-
-    reciprocal: Floats
-    """(m,) reciprocal rank of the wanted intent, by cosine alone."""
-    answer_cosine: float
-    intents: list[str]
-    """(m,) what the questions want."""
-
-
 class _Trained(NamedTuple):
     """A student of one split."""
 
-    asked: _Asked
     teacher_cosine: float
     distilled: Distilled
 
 
-def _ask(fold: Fold, moved: Floats) -> _Asked:
-    return _Asked(1 / fold.ranks(fold.cosines(moved)), mean_cosine(moved, fold.asked.answers), fold.asked.intents)
+def _figures(fold: Fold, projected: Floats) -> dict[str, Floats]:
+    """How the queries fare, projected by a teacher or a student: by cosine alone."""
+    figures = evaluate(fold.cosines(projected), fold.candidates.intents, fold.queries.intents)
+    return figures | {COSINE: row_cosines(projected, fold.queries.answers)}
 
 
-def _train(fold: Fold, teacher: Teacher, wanted: Floats, plan: _Plan, seed: int) -> _Trained:
-    """Teach a student and ask it; wanted: (m, D), where the teacher takes the held-out questions."""
-    answers = fold.known.answers if plan.recipe.loss == "ranking" else None
+def _train(fold: Fold, teacher: Teacher, targets: Floats, plan: _Plan, seed: int) -> tuple[_Trained, Floats]:
+    """Train a student, and (m, D) where it takes the queries; targets: (m, D), where the teacher takes them."""
+    answers = fold.train.answers if plan.recipe.loss == "ranking" else None
     # The CPU, always: there the same seed gives the same figures everywhere.
-    distilled = distill(fold.known.questions, teacher, plan.spec, plan.recipe, answers=answers, seed=seed, device="cpu")
-    moved = distilled.student.project(fold.asked.questions)
-    return _Trained(_ask(fold, moved), mean_cosine(moved, unit_rows(wanted)), distilled)
+    distilled = distill(fold.train.questions, teacher, plan.spec, plan.recipe, answers=answers, seed=seed, device="cpu")
+    projected = np.asarray(distilled.student.project(fold.queries.questions), dtype=np.float64)
+    return _Trained(mean(row_cosines(projected, unit_rows(targets))), distilled), projected
 
 
 class _Notes:
     """What was measured so far, split by split."""
 
     def __init__(self) -> None:
-        self.folds: list[tuple[float, float, float, float]] = []
-        """Questions asked, K, K · D², numbers in the low-rank bank."""
-        self.teachers: dict[TeacherName, list[_Asked]] = {}
+        self.sizes: list[tuple[float, float, float, float]] = []
+        """Queries, K, K · D², numbers in the low-rank bank."""
+        self.tally = Tally()
+        self.teachers: dict[TeacherName, int] = {}
+        """How many splits each was asked on."""
         self.students: dict[_Plan, list[_Trained]] = {}
 
-    def fold(self, fold: Fold) -> None:
+    def begin(self, fold: Fold) -> None:
         """Note the sizes of a split."""
-        bank = fold.bank(DEFAULT_ANCHOR)
-        dense = fold.count * fold.known.questions.shape[1] ** 2
-        self.folds.append((len(fold.asked), fold.count, dense, bank.basis.size + bank.cores.size))
+        bank = fold.bank(START.anchor)
+        dense = fold.count * fold.train.questions.shape[1] ** 2
+        self.sizes.append((len(fold.queries), fold.count, dense, bank.basis.size + bank.cores.size))
+        self.tally.begin(fold.queries.intents)
 
-    def lesson(self, fold: Fold, plans: Sequence[_Plan], seed: int, advance: Advance) -> None:
+    def train(self, fold: Fold, plans: Sequence[_Plan], seed: int, advance: Advance) -> None:
         """Train one teacher's students on a split, and measure them and the teacher."""
         if not plans:
             return
         name = plans[0].teacher
         teacher = _teacher(name, fold)
-        moved = np.asarray(teacher(fold.asked.questions), dtype=np.float64)
-        self.teachers.setdefault(name, []).append(_ask(fold, moved))
+        targets = np.asarray(teacher(fold.queries.questions), dtype=np.float64)
+        self.tally.add(name, _figures(fold, targets))
+        self.teachers[name] = self.teachers.get(name, 0) + 1
         for plan in plans:
-            self.students.setdefault(plan, []).append(_train(fold, teacher, moved, plan, seed))
+            trained, projected = _train(fold, teacher, targets, plan, seed)
+            self.tally.add(plan.label, _figures(fold, projected))
+            self.students.setdefault(plan, []).append(trained)
             advance(1)
 
     def results(self) -> tuple[TeacherResult, ...]:
@@ -192,18 +252,16 @@ class _Notes:
         return tuple(
             TeacherResult(
                 name=name,
-                splits=len(asked),
-                answer_cosine=_mean(one.answer_cosine for one in asked),
-                mrr=float(_pooled(asked).mean()),
+                splits=splits,
+                answer_cosine=self.tally.figures(name)[COSINE],
+                mrr=self.tally.figures(name)[MRR],
                 students=tuple(self._student(plan) for plan in self.students if plan.teacher == name),
             )
-            for name, asked in self.teachers.items()
+            for name, splits in self.teachers.items()
         )
 
     def _student(self, plan: _Plan) -> StudentResult:
-        found = self.students[plan]
-        reciprocal = _pooled([one.asked for one in found])
-        intents = [intent for one in found for intent in one.asked.intents]
+        found, figures = self.students[plan], self.tally.figures(plan.label)
         ranking = plan.recipe.loss == "ranking"
         return StudentResult(
             name=plan.spec.name,
@@ -211,31 +269,21 @@ class _Notes:
             capacity=plan.spec.capacity,
             parameters=plan.spec.parameters,
             splits=len(found),
-            epochs=_mean(one.distilled.epochs for one in found),
-            seconds=_mean(one.distilled.seconds for one in found),
-            train_loss=_mean(one.distilled.train_loss for one in found),
-            teacher_cosine=_mean(one.teacher_cosine for one in found),
-            answer_cosine=_mean(one.asked.answer_cosine for one in found),
-            mrr=float(reciprocal.mean()),
-            gain=paired_bootstrap(reciprocal, _pooled(self.teachers[plan.teacher][: len(found)]), intents),
-            loss_gain=paired_bootstrap(reciprocal, _pooled([one.asked for one in self.students[plan.twin]]), intents)
-            if ranking
-            else None,
+            epochs=mean(one.distilled.epochs for one in found),
+            seconds=mean(one.distilled.seconds for one in found),
+            train_loss=mean(one.distilled.train_loss for one in found),
+            teacher_cosine=mean(one.teacher_cosine for one in found),
+            answer_cosine=figures[COSINE],
+            mrr=figures[MRR],
+            gain=self.tally.difference(plan.label, plan.teacher).gain,
+            loss_gain=self.tally.difference(plan.label, plan.twin.label).gain if ranking else None,
         )
-
-
-def _pooled(asked: Sequence[_Asked]) -> Floats:
-    return np.concatenate([one.reciprocal for one in asked])
-
-
-def _mean(values: Iterator[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> DistillRun:
     """Train every student on the phrasing split of each seed, large ones on the first few only, and ask them.
 
-    Training sees the known side alone; early stopping looks at known questions that were kept apart.
+    Training sees the training side alone; early stopping looks at training questions that were kept apart.
 
     Args:
         source: Pairs and their vectors, of any D.
@@ -252,12 +300,12 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     for number, seed in enumerate(chosen):
         split = phrasing_split(examples.pairs, seed)
         fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
-        notes.fold(fold)
+        notes.begin(fold)
         due = [plan for plan in plans if number < plan.splits]
         for name in ("proposal", "ours"):
-            notes.lesson(fold, [plan for plan in due if plan.teacher == name], seed, advance)
+            notes.train(fold, [plan for plan in due if plan.teacher == name], seed, advance)
         advance(len(plans) - len(due))
-    queries, clusters, dense, low_rank = np.mean(notes.folds, axis=0).tolist()
+    queries, clusters, dense, low_rank = np.mean(notes.sizes, axis=0).tolist()
     return DistillRun(
         encoder=source.encoder,
         dimension=dimension,
@@ -280,4 +328,196 @@ def _chosen(seeds: Sequence[int], *, quick: bool) -> list[int]:
     return list(seeds)[: 1 if quick else None]
 
 
-EXPERIMENT = Experiment("distill", "Students against their teachers", DistillReport, tables, findings, plots)
+# What is shown
+
+CLOSE = 0.98
+"""Mean cosine to its teacher from which a student counts as faithful."""
+COLUMNS = (
+    "student",
+    "H^L or slots",
+    "parameters",
+    "dense ÷",
+    "low-rank ÷",
+    "train loss",
+    "cos to teacher",
+    "cos to answer",
+    "MRR",
+    "MRR − teacher (95%)",
+    "epochs",
+    "seconds",
+    "splits",
+)
+
+
+def tables(run: DistillRun) -> list[Table]:
+    """Each teacher, and under it its students. ÷: how many times smaller than the bank."""
+    title = (
+        f"{run.encoder} (D {run.dimension}): {run.clusters:.0f} clusters, as dense W {run.dense_numbers:,.0f} numbers, "
+        f"exactly at low rank {run.bank_numbers:,.0f}; {run.queries:.0f} held-out questions a split"
+    )
+    return [Table(title, COLUMNS, tuple(row for teacher in run.teachers for row in _rows(run, teacher)))]
+
+
+def _rows(one: DistillRun, teacher: TeacherResult) -> Iterator[tuple[str, ...]]:
+    figures = (f"{teacher.answer_cosine:.3f}", f"{teacher.mrr:.3f}", NONE, NONE, NONE, str(teacher.splits))
+    yield (f"{teacher.name}: teacher", NONE, NONE, NONE, NONE, NONE, NONE, *figures)
+    for student in teacher.students:
+        yield (
+            f"{teacher.name}: {student.label}",
+            str(student.capacity),
+            f"{student.parameters:,}",
+            f"{one.dense_numbers / student.parameters:.1f}",
+            f"{one.bank_numbers / student.parameters:.1f}",
+            f"{student.train_loss:.3f}",
+            f"{student.teacher_cosine:.3f}",
+            f"{student.answer_cosine:.3f}",
+            f"{student.mrr:.3f}",
+            signed(student.gain),
+            f"{student.epochs:.0f}",
+            f"{student.seconds:.0f}",
+            str(student.splits),
+        )
+
+
+PREFACE = (
+    "H changes nothing that a student can express: a question is a sequence of length one, the softmax over one "
+    "position is 1, and attention is a linear map. H^L is the proposal's measure, only L is depth."
+)
+
+
+def findings(one: DistillRun) -> Iterator[str]:
+    """The most faithful and the smallest students, sizes, and what the ranking loss buys."""
+    for teacher in one.teachers:
+        yield _most_faithful(teacher)
+    yield _smallest(one)
+    yield _sizes(one)
+    for student in _of(one, "ours"):
+        if student.loss_gain is not None:
+            yield _ranking(one, student, student.loss_gain)
+
+
+def _of(one: DistillRun, name: TeacherName) -> list[StudentResult]:
+    return [student for teacher in one.teachers if teacher.name == name for student in teacher.students]
+
+
+def _most_faithful(teacher: TeacherResult) -> str:
+    best = max(teacher.students, key=lambda student: student.teacher_cosine)
+    whose = "the proposal's" if teacher.name == "proposal" else "our"
+    return (
+        f"of {whose} teacher (MRR {teacher.mrr:.3f}) the most faithful student is {best.label}, "
+        f"cosine {best.teacher_cosine:.3f} on held-out questions with {best.parameters:,} parameters; "
+        f"MRR less the teacher's: {_told(best.gain)}."
+    )
+
+
+def _smallest(one: DistillRun) -> str:
+    """Names the smallest student that can take its teacher's place."""
+    asked = f"held-out cosine {CLOSE} or more and no difference in MRR to its teacher"
+    good = [
+        student for student in _of(one, "ours") if student.teacher_cosine >= CLOSE and not is_difference(student.gain)
+    ]
+    if not good:
+        return f"no student of ours has {asked}."
+    best = min(good, key=lambda student: student.parameters)
+    return (
+        f"the smallest student with {asked} is {best.label}: {best.parameters:,} parameters, "
+        f"cosine {best.teacher_cosine:.3f}, MRR less the teacher's {signed(best.gain)}."
+    )
+
+
+def _sizes(one: DistillRun) -> str:
+    students = {student.name: student.parameters for student in _of(one, "ours") + _of(one, "proposal")}
+    smaller = [name for name, parameters in students.items() if parameters < one.bank_numbers]
+    kept = ", ".join(smaller) if smaller else "none"
+    return (
+        f"anchored W are {one.dense_numbers:,.0f} numbers as dense matrices and {one.bank_numbers:,.0f} exactly at low "
+        f"rank, {one.dense_numbers / one.bank_numbers:.0f} times fewer; "
+        f"students smaller than that: {kept}."
+    )
+
+
+def _ranking(one: DistillRun, student: StudentResult, gain: Interval) -> str:
+    """What the ranking loss buys a student."""
+    twin = next(other for other in _of(one, "ours") if other.name == student.name and other.loss != "ranking")
+    return (
+        f"the ranking loss takes {student.name} from cosine {twin.teacher_cosine:.3f} to {student.teacher_cosine:.3f}; "
+        f"MRR {_told(gain)}."
+    )
+
+
+def _told(gain: Interval) -> str:
+    return signed(gain) if is_difference(gain) else f"{signed(gain)}, no difference"
+
+
+SERIES: tuple[tuple[TeacherName, str, str, str, str], ...] = (
+    ("proposal", "cosine_mse", "proposal", COLOURS[1], "s"),
+    ("ours", "cosine_mse", "ours", COLOURS[0], "o"),
+    ("ours", "ranking", "ours, ranking loss", COLOURS[2], "^"),
+)
+"""Teacher, loss, name, colour and marker."""
+TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+NEAREST = 1e-4
+"""1 - cosine below this is drawn here: the axis is logarithmic."""
+
+
+def plots(runs: Sequence[DistillRun]) -> list[Plot]:
+    """One per encoder: how faithful a student is, over its size."""
+    return [
+        Plot(
+            f"cosine-{one.encoder.replace('/', '-')}",
+            f"Held-out cosine of each student to its teacher over its number of parameters, {one.encoder}",
+            partial(_draw, run=one),
+        )
+        for one in runs
+    ]
+
+
+def _draw(axes: "Axes", run: DistillRun) -> None:
+    for name, loss, label, colour, marker in SERIES:
+        students = [student for student in _of(run, name) if student.loss == loss]
+        _scatter(axes, students, label, colour, marker)
+    axes.set_xscale("log")
+    _cosine_axis(axes)
+    for numbers, label in ((run.bank_numbers, "low-rank bank"), (run.dense_numbers, "dense W")):
+        axes.axvline(numbers, color="0.7", linewidth=1, zorder=0)
+        axes.text(numbers, 0.02, f" {label}", color="0.4", fontsize=9, transform=axes.get_xaxis_transform())
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("cosine to teacher, held-out questions")
+    axes.margins(x=0.12, y=0.12)
+    axes.legend(loc="lower left")
+
+
+def _scatter(axes: "Axes", students: Sequence[StudentResult], label: str, colour: str, marker: str) -> None:
+    """Points with their names, above and below in turn so that neighbours do not collide."""
+    sizes = [student.parameters for student in students]
+    distances = [_distance(student.teacher_cosine) for student in students]
+    axes.scatter(sizes, distances, color=colour, marker=marker, label=label, s=42)
+    for turn, (student, x, y) in enumerate(zip(students, sizes, distances, strict=True)):
+        up = turn % 2 == 0
+        axes.annotate(
+            student.name.removesuffix(" plain").removesuffix(" residual"),
+            (x, y),
+            xytext=(0, 7 if up else -7),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if up else "top",
+            fontsize=9,
+            color=colour,
+        )
+
+
+def _distance(cosine: float) -> float:
+    return max(1 - cosine, NEAREST)
+
+
+def _cosine_axis(axes: "Axes") -> None:
+    """1 - cosine, logarithmic and upside down, labelled with the cosine."""
+    axes.set_yscale("log")
+    axes.invert_yaxis()
+    axes.set_yticks([1 - cosine for cosine in TICKS], [f"{cosine:g}" for cosine in TICKS])
+    axes.tick_params(axis="y", which="minor", length=0, labelleft=False)
+
+
+EXPERIMENT = Experiment(
+    "distill", "Students against their teachers", Report[DistillRun], tables, findings, plots, (PREFACE,)
+)

@@ -1,9 +1,13 @@
-"""The experiment behind `qaserve bench finetuning`: the product beside an encoder fine-tuned on the same pairs."""
+"""The experiment behind `qaserve bench finetuning`: the product next to an encoder fine-tuned on the same pairs."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from qaserve.encoder import SentenceEncoder
@@ -11,53 +15,75 @@ from qaserve.errors import UsageError
 from qaserve.lexical import Lexicon, pair_text
 from qaserve.progress import Advance
 from qaserve.records import Record
+from qaserve.routing import Floats
 from qaserve.settings import FitSettings
 from train import finetuning
-from train.experiments.comparison import (
+from train.datasets import Source
+from train.experiments.harness import (
+    COSINE,
     Difference,
+    Experiment,
+    Plot,
+    Report,
     Result,
+    Run,
+    Table,
     Tally,
     compared,
     differences_table,
     draw_gains,
+    evaluate,
+    mean,
     results_table,
     row_cosines,
     signed,
+    table,
 )
-from train.experiments.finetuning_split import PARTS, Cost, timed, tune
-from train.experiments.harness import Experiment, Plot, Source, Table
+from train.experiments.routing import DEFAULT, RAW, TUNED
 from train.folds import Examples, Fold, make_fold
-from train.result_cache import Kept
+from train.result_cache import ResultCache
 from train.splits import check_families, first_families, phrasing_split
-from train.tuning import START, choose, ranks_of
+from train.tuning import START, tune
 
 QUICK_PAIRS = 24
 QUICK_EPOCHS = 1
+PARTS = 20
+"""Steps of progress of one training, however long it is."""
 STEPS_A_SEED = PARTS + 3
+PACKAGES = ("torch", "transformers", "sentence-transformers")
+"""Whose releases may change the weights."""
+TRAINING = "training"
+"""Key of what is kept next to the vectors."""
 
-RAW = "raw answers"
 RAW_WORDS = "raw answers and words"
-PRODUCT = "the product, default numbers"
-CHOSEN = "the product, numbers chosen on the training side"
-TUNED = "fine-tuned encoder"
-TUNED_WORDS = "fine-tuned encoder and words"
-TUNED_PRODUCT = "the product on the fine-tuned encoder, default numbers"
-COMPARED = {PRODUCT: [TUNED, TUNED_WORDS], CHOSEN: [TUNED, TUNED_WORDS], TUNED_PRODUCT: [TUNED, TUNED_WORDS, PRODUCT]}
+FINE_TUNED = "fine-tuned encoder"
+FINE_TUNED_WORDS = "fine-tuned encoder and words"
+FINE_TUNED_PRODUCT = "the product on the fine-tuned encoder, default hyperparameters"
+RIVALS = [FINE_TUNED, FINE_TUNED_WORDS]
+COMPARED = {DEFAULT: RIVALS, TUNED: RIVALS, FINE_TUNED_PRODUCT: [*RIVALS, DEFAULT]}
+
+Made = TypeVar("Made")
+
+
+class Cost(Record):
+    """What a piece of work took."""
+
+    cpu_seconds: float = Field(description="Of all threads of this process.")
+    wall_seconds: float = Field(description="Includes waiting for other work on the machine.")
 
 
 class Costs(Record):
     """What the parts took, each after the pairs were encoded once."""
 
     fitting: Cost = Field(description="The product: clusters, bank of W, lexicon.")
-    choosing: Cost = Field(description="The product's numbers by cross-validation; a build may skip it.")
+    choosing: Cost = Field(description="Tuning the product's hyperparameters; a build may skip it.")
     training: Cost = Field(description="Fine-tuning the encoder.")
     encoding: Cost = Field(description="Encoding all answers again, which a changed encoder needs.")
 
 
-class FinetuningRun(Record):
+class FinetuningRun(Run):
     """What came out for one encoder."""
 
-    encoder: str
     dimension: int
     pairs: int
     seeds: tuple[int, ...]
@@ -70,15 +96,8 @@ class FinetuningRun(Record):
     differences: tuple[Difference, ...]
 
 
-class FinetuningReport(Record):
-    """What the experiment found, one run for each encoder."""
-
-    runs: tuple[FinetuningRun, ...]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What one seed gives beside its ranks."""
+class Seed(NamedTuple):
+    """What one seed gives besides its figures."""
 
     trained_on: int
     queries: int
@@ -90,8 +109,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     """Fine-tune the encoder on the training side of each seed's phrasing split, and ask what was held out.
 
     Vectors of the unchanged encoder are those of the source. The product is question routing with anchored W and
-    words: with the numbers of a build that tried none, and with numbers chosen on the training side. A finished
-    training is left with what the source keeps, and taken from there by a run after an interrupted one.
+    words: with the hyperparameters of a build that was not tuned, and with those tuned on the training side. A finished
+    training is kept in the source's cache, from which a run after an interrupted one takes it.
 
     Args:
         source: Pairs and vectors, and the encoder that made them.
@@ -115,7 +134,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         examples, epochs, seeds = examples.take(first_families(examples.pairs, QUICK_PAIRS)), QUICK_EPOCHS, seeds[:1]
     check_families(examples.pairs)
     tally = Tally()
-    trained = [one_seed(examples, source.model, seed, epochs, tally, source.kept, advance) for seed in seeds]
+    trained = [one_seed(examples, source.model, seed, epochs, tally, source.cache, advance) for seed in seeds]
     return summary(source.encoder, examples, seeds, tally, trained)
 
 
@@ -130,29 +149,30 @@ def one_seed(
     seed: int,
     epochs: int,
     tally: Tally,
-    kept: Kept | None,
+    cache: ResultCache | None,
     advance: Advance,
-) -> Trained:
+) -> Seed:
     """Measure one seed: its ranks go into the tally, the rest comes back."""
     split = phrasing_split(examples.pairs, seed)
-    known, asked = examples.take(split.train), examples.take(split.test)
-    fold, fitting = timed(lambda: _fitted(known, asked, seed))
-    _ask_unchanged(fold, tally)
+    train, queries = examples.take(split.train), examples.take(split.test)
+    fold, fitting = timed(lambda: _fitted(train, queries, seed))
+    tally.begin(queries.intents)
+    _ask(fold, (RAW, RAW_WORDS, DEFAULT), tally)
     advance(1)
-    tuning, choosing = timed(lambda: choose(known, FitSettings(anchor=None, seed=seed), lambda _: None))
+    tuning, choosing = timed(lambda: tune(train, FitSettings(anchor=None, seed=seed), lambda _: None))
     if tuning is not None:
-        tally.add(CHOSEN, ranks_of(fold, tuning.chosen))
+        _add(fold, TUNED, fold.project(tuning.chosen), tuning.chosen.lexical_weight, tally)
     advance(1)
-    tuned = tune(known, asked, model, seed, epochs, kept, advance)
-    _ask_tuned(_fitted(tuned.known, tuned.asked, seed), tally)
+    tuned = fine_tuned(train, queries, model, seed, epochs, cache, advance)
+    _ask(_fitted(tuned.train, tuned.queries, seed), (FINE_TUNED, FINE_TUNED_WORDS, FINE_TUNED_PRODUCT), tally)
     advance(1)
     took = tuned.training
     costs = Costs(fitting=fitting, choosing=choosing, training=took.training, encoding=took.encoding)
-    return Trained(len(known), len(asked), took.losses, costs)
+    return Seed(len(train), len(queries), took.losses, costs)
 
 
 def summary(
-    encoder: str, examples: Examples, seeds: Sequence[int], tally: Tally, trained: Sequence[Trained]
+    encoder: str, examples: Examples, seeds: Sequence[int], tally: Tally, trained: Sequence[Seed]
 ) -> FinetuningRun:
     """Means over the seeds, and the differences over all their questions together."""
     return FinetuningRun(
@@ -161,8 +181,8 @@ def summary(
         pairs=len(examples),
         seeds=tuple(seeds),
         epochs=len(trained[0].losses),
-        trained_on=float(np.mean([one.trained_on for one in trained])),
-        queries=float(np.mean([one.queries for one in trained])),
+        trained_on=mean(one.trained_on for one in trained),
+        queries=mean(one.queries for one in trained),
         losses=tuple(np.mean([one.losses for one in trained], axis=0).tolist()),
         costs=_mean_costs([one.costs for one in trained]),
         results=tally.results(RAW),
@@ -175,57 +195,199 @@ def summary(
 # What is timed
 
 
-def _fitted(known: Examples, asked: Examples, seed: int) -> Fold:
-    """A fold with everything fitted that a build of its known side has."""
-    fold = make_fold(known, asked, seed)
+def _fitted(train: Examples, queries: Examples, seed: int) -> Fold:
+    """A fold with everything fitted that a build of its training side has."""
+    fold = make_fold(train, queries, seed)
     fold.bank(START.anchor)
-    Lexicon.fit([str(row) for row in range(len(known))], map(pair_text, known.pairs))
+    Lexicon.fit([str(row) for row in range(len(train))], map(pair_text, train.pairs))
     return fold
 
 
 def _mean_costs(costs: Sequence[Costs]) -> Costs:
-    def mean(name: str) -> Cost:
+    def middle(name: str) -> Cost:
         parts: list[Cost] = [getattr(one, name) for one in costs]
         return Cost(
-            cpu_seconds=float(np.mean([part.cpu_seconds for part in parts])),
-            wall_seconds=float(np.mean([part.wall_seconds for part in parts])),
+            cpu_seconds=mean(part.cpu_seconds for part in parts),
+            wall_seconds=mean(part.wall_seconds for part in parts),
         )
 
-    return Costs(**{name: mean(name) for name in Costs.model_fields})
+    return Costs(**{name: middle(name) for name in Costs.model_fields})
 
 
 # What is asked
 
 
-def _ask_unchanged(fold: Fold, tally: Tally) -> None:
-    queries = fold.asked.questions
-    tally.ask(fold.asked.intents)
-    tally.add(RAW, fold.ranks(fold.cosines(queries)), row_cosines(queries, fold.asked.answers))
-    tally.add(RAW_WORDS, fold.ranks(fold.scores(queries, START.lexical_weight)))
-    tally.add(PRODUCT, ranks_of(fold, START))
+def _ask(fold: Fold, methods: tuple[str, str, str], tally: Tally) -> None:
+    """Search the answers, search them with words, and ask the product."""
+    raw, words, product = methods
+    _add(fold, raw, fold.queries.questions, 0.0, tally)
+    _add(fold, words, fold.queries.questions, START.lexical_weight, tally)
+    _add(fold, product, fold.project(START), START.lexical_weight, tally)
 
 
-def _ask_tuned(fold: Fold, tally: Tally) -> None:
-    """`fold` holds vectors of the fine-tuned encoder."""
-    queries = fold.asked.questions
-    tally.add(TUNED, fold.ranks(fold.cosines(queries)), row_cosines(queries, fold.asked.answers))
-    tally.add(TUNED_WORDS, fold.ranks(fold.scores(queries, START.lexical_weight)))
-    tally.add(TUNED_PRODUCT, ranks_of(fold, START))
+def _add(fold: Fold, method: str, projected: Floats, lexical_weight: float, tally: Tally) -> None:
+    figures = evaluate(fold.scores(projected, lexical_weight), fold.candidates.intents, fold.queries.intents)
+    cosines = {} if lexical_weight else {COSINE: row_cosines(projected, fold.queries.answers)}
+    tally.add(method, figures | cosines)
+
+
+# Fine-tuning one split
+
+
+class Training(Record):
+    """How an encoder was tuned, beside what came out."""
+
+    losses: tuple[float, ...]
+    """Mean of each epoch."""
+    training: Cost
+    encoding: Cost
+    """Of all training answers with the tuned encoder."""
+
+
+class FineTuned(NamedTuple):
+    """The pairs of a split with the vectors of the tuned encoder."""
+
+    train: Examples
+    queries: Examples
+    training: Training
+
+
+def fine_tuned(
+    train: Examples,
+    queries: Examples,
+    model: SentenceEncoder,
+    seed: int,
+    epochs: int,
+    cache: ResultCache | None,
+    advance: Advance,
+) -> FineTuned:
+    """Fine-tune an encoder on the training side and encode both sides with it, or take that from the cache.
+
+    Args:
+        train: The pairs to train on; their vectors play no part.
+        queries: The pairs that are held out.
+        model: The encoder; its files stay as they are.
+        seed: Of the training.
+        epochs: Passes over the training pairs.
+        cache: Where a finished training is looked for and kept; None: nowhere.
+        advance: Told 1, `PARTS` times.
+
+    Raises:
+        UsageError: The training packages are not installed.
+        EncoderError: The encoder cannot be loaded.
+        StoreWriteError: What should be kept cannot be written.
+    """
+    sides = (train, queries)
+    texts = [texts_of(side, model) for side in sides]
+    key = list(_depends_on(model, seed, epochs, texts))
+    found = None if cache is None else cache.load(key)
+    parts = Parts(advance, finetuning.steps(len(train), epochs=epochs))
+    if found is None:
+        (vectors, training), took = timed(lambda: _train(model, seed, epochs, texts, parts))
+        if cache is not None:
+            cache.save(key, vectors, {TRAINING: training.model_dump_json()}, seconds=took.wall_seconds)
+    else:
+        vectors, training = found[0], Training.model_validate_json(found[1][TRAINING])
+    parts.finish()
+    encoded_sides = [
+        Examples(side.pairs, _floats(vectors[f"{number}.questions"]), _floats(vectors[f"{number}.answers"]))
+        for number, side in enumerate(sides)
+    ]
+    return FineTuned(encoded_sides[0], encoded_sides[1], training)
+
+
+def timed(work: Callable[[], Made]) -> tuple[Made, Cost]:
+    """What the work gives, and what it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    made = work()
+    return made, Cost(cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall)
+
+
+def texts_of(examples: Examples, model: SentenceEncoder) -> tuple[list[str], list[str]]:
+    """(n,) questions and (n,) answers, with the encoder's prompts."""
+    identity = model.identity
+    questions = [identity.question_prompt + pair.question for pair in examples.pairs]
+    return questions, [identity.answer_prompt + pair.answer for pair in examples.pairs]
+
+
+def _train(
+    model: SentenceEncoder, seed: int, epochs: int, texts: list[tuple[list[str], list[str]]], advance: Advance
+) -> tuple[dict[str, NDArray[np.generic]], Training]:
+    with model.borrowed() as loaded:
+        folder = loaded.folder
+    questions, answers = texts[0]
+    tuned = finetuning.fine_tune(folder, questions, answers, epochs=epochs, seed=seed, advance=advance)
+    encoded, encoding = timed(lambda: tuned.encode(answers))
+    vectors: dict[str, NDArray[np.generic]] = {
+        "0.questions": tuned.encode(questions),
+        "0.answers": encoded,
+        "1.questions": tuned.encode(texts[1][0]),
+        "1.answers": tuned.encode(texts[1][1]),
+    }
+    training = Cost(cpu_seconds=tuned.cpu_seconds, wall_seconds=tuned.wall_seconds)
+    return vectors, Training(losses=tuned.losses, training=training, encoding=encoding)
+
+
+def _depends_on(
+    model: SentenceEncoder, seed: int, epochs: int, texts: list[tuple[list[str], list[str]]]
+) -> Iterator[str]:
+    """All that the tuned vectors depend on."""
+    yield model.identity.model_dump_json()
+    yield from (f"{package} {metadata.version(package)}" for package in PACKAGES)
+    yield json.dumps([seed, epochs, finetuning.BATCH, finetuning.LEARNING_RATE, finetuning.WARM_UP])
+    yield json.dumps(texts)
+
+
+def _floats(vectors: NDArray[np.generic]) -> Floats:
+    return np.asarray(vectors, dtype=np.float64)
+
+
+class Parts:
+    """Progress of a training in `PARTS` steps, whatever its own number of steps."""
+
+    def __init__(self, advance: Advance, total: int) -> None:
+        """`total`: the training's own steps, about."""
+        self._advance, self._total = advance, total
+        self._done, self._told = 0, 0
+
+    def __call__(self, steps: int) -> None:
+        """So many more of the training's steps are done."""
+        self._done += steps
+        self._tell(min(PARTS, PARTS * self._done // self._total))
+
+    def finish(self) -> None:
+        """Tell what is still to tell."""
+        self._tell(PARTS)
+
+    def _tell(self, parts: int) -> None:
+        for _ in range(parts - self._told):
+            self._advance(1)
+        self._told = max(self._told, parts)
 
 
 # What is shown
 
 
-def tables(report: FinetuningReport) -> list[Table]:
+def tables(run: FinetuningRun) -> list[Table]:
     """How well each method finds, the product against the fine-tuned encoder, and what it all took."""
+    costs = {
+        "fitting the product (clusters, W, words)": run.costs.fitting,
+        "tuning its hyperparameters": run.costs.choosing,
+        "fine-tuning the encoder": run.costs.training,
+        "encoding all answers again": run.costs.encoding,
+    }
     return [
-        table
-        for one in report.runs
-        for table in (
-            results_table(_caption(one), one.results),
-            differences_table(f"{one.encoder}: the product against the fine-tuned encoder", one.differences),
-            _costs_table(one),
-        )
+        results_table(_caption(run), run.results),
+        differences_table(f"{run.encoder}: the product against the fine-tuned encoder", run.differences),
+        table(
+            f"{run.encoder}: what it took, mean of the splits",
+            costs.items(),
+            {
+                "work": lambda row: row[0],
+                "CPU seconds": lambda row: f"{row[1].cpu_seconds:,.2f}",
+                "seconds": lambda row: f"{row[1].wall_seconds:,.2f}",
+            },
+        ),
     ]
 
 
@@ -236,45 +398,30 @@ def _caption(run: FinetuningRun) -> str:
     )
 
 
-def _costs_table(run: FinetuningRun) -> Table:
-    costs = {
-        "fitting the product (clusters, W, words)": run.costs.fitting,
-        "choosing its numbers by trial": run.costs.choosing,
-        "fine-tuning the encoder": run.costs.training,
-        "encoding all answers again": run.costs.encoding,
-    }
-    rows = tuple((work, f"{cost.cpu_seconds:,.2f}", f"{cost.wall_seconds:,.2f}") for work, cost in costs.items())
-    return Table(f"{run.encoder}: what it took, mean of the splits", ("work", "CPU seconds", "seconds"), rows)
-
-
-def findings(report: FinetuningReport) -> list[str]:
-    """Sentences with their figures, for each encoder."""
-    return [sentence for one in report.runs for sentence in _sentences(one)]
-
-
-def _sentences(run: FinetuningRun) -> Iterator[str]:
+def findings(run: FinetuningRun) -> Iterator[str]:
+    """The differences and the costs in sentences."""
     for one in run.differences:
         yield (
-            f"{run.encoder}: {one.method} against {one.reference}: {compared(one.gain)}, MRR "
+            f"{one.method} against {one.reference}: {compared(one.gain)}, MRR "
             f"{one.base + one.gain.mean:.3f} and {one.base:.3f}, difference {signed(one.gain)}."
         )
     fitting, choosing, training = (
         cost.cpu_seconds for cost in (run.costs.fitting, run.costs.choosing, run.costs.training)
     )
     yield (
-        f"{run.encoder}: fine-tuning took {training:,.0f} CPU seconds a split, fitting the product {fitting:.2f}: "
-        f"{training / fitting:,.0f} times as much; with the choice of the product's numbers "
+        f"fine-tuning took {training:,.0f} CPU seconds a split, fitting the product {fitting:.2f}: "
+        f"{training / fitting:,.0f} times as much; with the tuning of the product's hyperparameters "
         f"({choosing:.1f} CPU seconds) {training / (fitting + choosing):,.0f} times as much."
     )
 
 
-def plots(report: FinetuningReport) -> list[Plot]:
+def plots(runs: Sequence[FinetuningRun]) -> list[Plot]:
     """What each method gains over a search with the unchanged encoder."""
     title = "What every method gains in MRR over a plain search of the answers with the unchanged encoder"
-    series = {one.encoder: one.results for one in report.runs}
+    series = {one.encoder: one.results for one in runs}
     return [Plot("gains", title, lambda axes: draw_gains(axes, series, RAW))]
 
 
 EXPERIMENT = Experiment(
-    "finetuning", "The product beside a fine-tuned encoder", FinetuningReport, tables, findings, plots
+    "finetuning", "The product beside a fine-tuned encoder", Report[FinetuningRun], tables, findings, plots
 )

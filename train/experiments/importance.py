@@ -11,39 +11,39 @@ and no label. The weights are then scaled over the training side.
 A control shows what chance does: the weights of `entropy`, dealt out to the pairs at random.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from qaserve.bundle import Defaults
 from qaserve.encoder import SentenceEncoder
 from qaserve.progress import Advance
+from qaserve.records import Record
 from qaserve.routing import Floats, normalized_entropy
 from qaserve.student import StudentSpec
+from train.datasets import Source
 from train.distillation.configs import SLOTS_RECIPE, Recipe
 from train.distillation.teachers import RoutedTeacher
 from train.distillation.training import distill
-from train.experiments.harness import Experiment, Source
-from train.experiments.importance_report import (
-    CONTROL,
-    ENTROPY,
+from train.experiments.harness import (
     MRR,
-    MRR_WITHOUT_WORDS,
-    QUERIES,
-    TO_ANSWER,
-    TO_TEACHER,
-    UNIFORM,
-    USES,
-    ImportanceReport,
-    ImportanceRun,
-    Result,
-    Spread,
-    Use,
-    findings,
-    plots,
-    tables,
+    NONE,
+    Experiment,
+    Plot,
+    Report,
+    Run,
+    Table,
+    Tally,
+    draw_intervals,
+    evaluate,
+    is_difference,
+    mean,
+    row_cosines,
+    signed,
+    table,
 )
 from train.folds import Examples, Fold, make_fold, unit_rows
 from train.importance.measures import (
@@ -52,24 +52,92 @@ from train.importance.measures import (
     TEXT_MEASURES,
     leave_one_out_weights,
     normalized,
-    text_uncertainty,
     texts_needed,
     uncertainty,
 )
-from train.importance.uncertainty import TokenEntropy, token_entropy
-from train.metrics import paired_bootstrap
+from train.importance.uncertainty import TokenEntropy, text_uncertainty, token_entropy
+from train.metrics import Interval
 from train.splits import phrasing_split
-from train.tuning import DEFAULT_ANCHOR
+from train.tuning import START
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BOUNDARY_SHARE = 0.25
 SLOTS = 256
 QUICK_PAIRS = 200
 QUICK_EPOCHS = 2
 
-Figures = dict[str, Floats]
-"""(m,) of every question asked, by metric."""
-Method = tuple[Use, str]
-"""A use and a weighting."""
+Columns = dict[str, Callable[[str], str]]
+"""Cells of a table by title: from the name of the weights."""
+Use = Literal["prior", "distillation"]
+Queries = Literal["all", "boundary"]
+
+USES: tuple[Use, ...] = ("prior", "distillation")
+QUERIES: tuple[Queries, ...] = ("all", "boundary")
+IN_WORDS: dict[Use, str] = {"prior": "as prior in the routing softmax", "distillation": "in the distillation loss"}
+
+UNIFORM, ENTROPY = "uniform", "entropy"
+CONTROL = "shuffled entropy"
+MEASURES = tuple(name for name in PRIORS if name != UNIFORM)
+
+MRR_WITHOUT_WORDS = "mrr_without_words"
+TO_ANSWER, TO_TEACHER = "cosine_to_answer", "cosine_to_teacher"
+
+
+class Result(Record):
+    """What one weighting does in one use, over the questions of all seeds."""
+
+    use: Use
+    weighting: str
+    queries: Queries
+    metrics: dict[str, float] = Field(description="Means; mrr with the words' weight β, mrr_without_words with β = 0.")
+    gains: dict[str, Interval] = Field(description="Differences to uniform, paired; empty for uniform itself.")
+    over_entropy: Interval | None = Field(description="Difference in mrr to entropy; null for entropy and uniform.")
+
+
+class Spread(Record):
+    """What the weights of one measure look like, mean over the seeds."""
+
+    weighting: str
+    lowest: float
+    highest: float
+    deviation: float
+    with_entropy: float = Field(description="Pearson correlation with the weights of entropy.")
+
+
+class ImportanceRun(Run):
+    """What the experiment found with one encoder."""
+
+    dimension: int
+    pairs: int
+    seeds: tuple[int, ...]
+    queries: int = Field(description="Questions asked, all seeds together.")
+    boundary: int = Field(description="How many of them are boundary questions.")
+    clusters: float
+    anchor: float
+    temperature: float
+    hits: int
+    lexical_weight: float
+    student: str
+    epochs: int = Field(description="At most, of a student's training.")
+    left_out: tuple[str, ...] = Field(description="Measures that were not taken.")
+    why_left_out: str
+    head_perplexity: float | None = Field(
+        None, description="Of the fitted masked-language-model head on held-out texts; null: none had to be fitted."
+    )
+    unigram_perplexity: float | None = Field(None, description="Of the tokens' frequencies alone, on the same texts.")
+    spreads: tuple[Spread, ...]
+    results: tuple[Result, ...]
+
+    def result(self, use: Use, weighting: str, queries: Queries) -> Result:
+        """The result of this name."""
+        return next(one for one in self.results if (one.use, one.weighting, one.queries) == (use, weighting, queries))
+
+    @property
+    def weightings(self) -> list[str]:
+        """The names of what was compared with uniform."""
+        return [one.weighting for one in self.spreads if one.weighting != UNIFORM]
 
 
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> ImportanceRun:
@@ -85,18 +153,17 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     seeds = seeds[:1] if quick else seeds
     recipe = SLOTS_RECIPE.model_copy(update={"epochs": QUICK_EPOCHS}) if quick else SLOTS_RECIPE
     texts = _texts(source.model, examples, quick, advance)
-    figures, spreads, boundary, intents, clusters = [], [], [], [], []
+    tally, spreads, boundary, clusters = Tally(), [], [], []
     for seed in seeds:
         split = phrasing_split(examples.pairs, seed)
         fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
         weights = _importances(fold, {name: values[split.train] for name, values in texts.values.items()}, seed)
-        figures.append(dict(_judged(fold, weights, recipe, seed, advance)))
+        tally.begin(fold.queries.intents)
+        _measure(fold, weights, recipe, seed, tally, advance)
         spreads.append([_spread(name, values, weights[ENTROPY]) for name, values in weights.items()])
         boundary.append(boundary_questions(fold))
-        intents.append(np.array(fold.asked.intents))
         clusters.append(fold.count)
         advance(len(USES) * (len(_names(quick)) - len(weights)))
-    product = Defaults()
     left_out = tuple(name for name in PRIORS if set(texts_needed(name)) - texts.values.keys())
     return ImportanceRun(
         encoder=source.encoder,
@@ -106,10 +173,10 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         queries=sum(map(len, boundary)),
         boundary=int(sum(map(np.count_nonzero, boundary))),
         clusters=float(np.mean(clusters)),
-        anchor=DEFAULT_ANCHOR,
-        temperature=product.temperature,
-        hits=product.hits,
-        lexical_weight=product.lexical_weight,
+        anchor=START.anchor,
+        temperature=START.temperature,
+        hits=START.hits,
+        lexical_weight=START.lexical_weight,
         student=_student(examples).name,
         epochs=recipe.epochs,
         left_out=left_out,
@@ -117,7 +184,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         head_perplexity=None if texts.token is None else texts.token.perplexity,
         unigram_perplexity=None if texts.token is None else texts.token.baseline_perplexity,
         spreads=tuple(_mean_spread(rows) for rows in zip(*spreads, strict=True)),
-        results=tuple(_results(figures, np.concatenate(boundary), np.concatenate(intents))),
+        results=tuple(_results(tally, np.concatenate(boundary))),
     )
 
 
@@ -130,7 +197,7 @@ def steps(seeds: Sequence[int], quick: bool) -> int:
 
 def boundary_questions(fold: Fold) -> NDArray[np.bool_]:
     """(m,) which of the questions asked are in the quarter with the highest entropy of their (uniform) routing."""
-    weights = fold.by_questions(Defaults().temperature, Defaults().hits)
+    weights = fold.by_questions(START.temperature, START.hits)
     entropies = np.array([normalized_entropy(row) for row in weights])
     return np.asarray(entropies >= np.quantile(entropies, 1 - BOUNDARY_SHARE))
 
@@ -173,10 +240,8 @@ def _texts(model: SentenceEncoder | None, examples: Examples, quick: bool, advan
 
 
 def _importances(fold: Fold, texts: Mapping[str, Floats], seed: int) -> dict[str, Floats]:
-    """(n,) importance of every known pair, by name, uniform first; those without their measure of the text left out."""
-    routing = leave_one_out_weights(
-        fold.known.questions, fold.labels, fold.count, Defaults().temperature, Defaults().hits
-    )
+    """(n,) importance of every training pair, by name, uniform first; without those that lack a measure of the text."""
+    routing = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, START.temperature, START.hits)
     names = [name for name in PRIORS if set(texts_needed(name)) <= texts.keys()]
     weights = {name: normalized(uncertainty(name, routing, fold.labels, texts)) for name in names}
     return weights | {CONTROL: np.random.default_rng(seed).permutation(weights[ENTROPY])}
@@ -195,83 +260,269 @@ def _spread(name: str, values: Floats, entropy: Floats) -> Spread:
 
 def _mean_spread(rows: Sequence[Spread]) -> Spread:
     names = ("lowest", "highest", "deviation", "with_entropy")
-    means = {name: float(np.mean([getattr(row, name) for row in rows])) for name in names}
+    means = {name: mean(getattr(row, name) for row in rows) for name in names}
     return Spread(weighting=rows[0].weighting, **means)
 
 
 # What they are good for
 
 
-def _judged(
-    fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seed: int, advance: Advance
-) -> Iterator[tuple[Method, Figures]]:
+def method(use: Use, weighting: str) -> str:
+    """Name of a use of a weighting in the tally."""
+    return f"{use}: {weighting}"
+
+
+def _measure(
+    fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seed: int, tally: Tally, advance: Advance
+) -> None:
     for name, values in weights.items():
-        yield ("prior", name), _as_prior(fold, values)
+        tally.add(method("prior", name), _figures(fold, fold.project(START, values)))
         advance(1)
-        yield ("distillation", name), _distilled(fold, values, recipe, seed)
+        tally.add(method("distillation", name), _distilled(fold, values, recipe, seed))
         advance(1)
 
 
-def _as_prior(fold: Fold, prior: Floats) -> Figures:
-    weights = fold.by_questions(Defaults().temperature, Defaults().hits, prior=prior)
-    return _figures(fold, fold.bank(DEFAULT_ANCHOR).project_rows(fold.asked.questions, weights))
-
-
-def _distilled(fold: Fold, weights: Floats, recipe: Recipe, seed: int) -> Figures:
+def _distilled(fold: Fold, weights: Floats, recipe: Recipe, seed: int) -> dict[str, Floats]:
     """The teacher weighs all alike; only the loss does not."""
-    known, product = fold.known.questions, Defaults()
-    teacher = RoutedTeacher(known, fold.labels, fold.bank(DEFAULT_ANCHOR), product.temperature, product.hits)
-    made = distill(known, teacher, _student(fold.known), recipe, importance=weights, seed=seed, device="cpu")
-    moved = made.student.project(fold.asked.questions)
-    taught = teacher(fold.asked.questions)
-    return _figures(fold, moved) | {TO_TEACHER: _cosines(moved, unit_rows(taught))}
+    train = fold.train.questions
+    teacher = RoutedTeacher(train, fold.labels, fold.bank(START.anchor), START.temperature, START.hits)
+    made = distill(train, teacher, _student(fold.train), recipe, importance=weights, seed=seed, device="cpu")
+    projected = made.student.project(fold.queries.questions)
+    return _figures(fold, projected) | {TO_TEACHER: row_cosines(projected, unit_rows(teacher(fold.queries.questions)))}
 
 
 def _student(examples: Examples) -> StudentSpec:
     return StudentSpec(dimension=examples.questions.shape[1], form="slots", slots=SLOTS)
 
 
-def _figures(fold: Fold, moved: Floats) -> Figures:
+def _figures(fold: Fold, projected: Floats) -> dict[str, Floats]:
+    def reciprocal(lexical_weight: float) -> Floats:
+        scores = fold.scores(projected, lexical_weight)
+        return evaluate(scores, fold.candidates.intents, fold.queries.intents)[MRR]
+
     return {
-        MRR: 1 / fold.ranks(fold.scores(moved, Defaults().lexical_weight)),
-        MRR_WITHOUT_WORDS: 1 / fold.ranks(fold.scores(moved, 0.0)),
-        TO_ANSWER: _cosines(moved, fold.asked.answers),
+        MRR: reciprocal(START.lexical_weight),
+        MRR_WITHOUT_WORDS: reciprocal(0.0),
+        TO_ANSWER: row_cosines(projected, fold.queries.answers),
     }
 
 
-def _cosines(moved: Floats, targets: Floats) -> Floats:
-    """(m,) cosine of each row to its unit row."""
-    return np.asarray((unit_rows(moved) * targets).sum(axis=1))
+def _results(tally: Tally, boundary: NDArray[np.bool_]) -> Iterator[Result]:
+    for use in USES:
+        for name in (name for name in (*PRIORS, CONTROL) if method(use, name) in tally.methods):
+            for queries in QUERIES:
+                yield _result(tally, use, name, queries, boundary if queries == "boundary" else np.ones_like(boundary))
 
 
-def _results(
-    seeds: Sequence[Mapping[Method, Figures]], boundary: NDArray[np.bool_], intents: NDArray[np.str_]
-) -> Iterator[Result]:
-    pooled = {
-        method: {metric: np.concatenate([seed[method][metric] for seed in seeds]) for metric in first}
-        for method, first in seeds[0].items()
+def _result(tally: Tally, use: Use, name: str, queries: Queries, chosen: NDArray[np.bool_]) -> Result:
+    own, uniform, entropy = method(use, name), method(use, UNIFORM), method(use, ENTROPY)
+    gains = {one: tally.difference(own, uniform, one, chosen).gain for one in tally.figures(own) if name != UNIFORM}
+    beyond = None if name in {UNIFORM, ENTROPY} else tally.difference(own, entropy, MRR, chosen).gain
+    means = {one: mean(tally.pooled(own, one)[chosen]) for one in tally.figures(own)}
+    return Result(use=use, weighting=name, queries=queries, metrics=means, gains=gains, over_entropy=beyond)
+
+
+# What is shown
+
+
+def tables(run: ImportanceRun) -> Iterator[Table]:
+    """MRR and cosines of each use, and what the weights look like."""
+    for use in USES:
+        yield _mrr_table(run, use)
+        yield _cosine_table(run, use)
+    yield table(
+        f"What the weights look like, {run.encoder}",
+        run.spreads,
+        {
+            "weights": lambda one: one.weighting,
+            "lowest": lambda one: f"{one.lowest:.2f}",
+            "highest": lambda one: f"{one.highest:.2f}",
+            "standard deviation": lambda one: f"{one.deviation:.2f}",
+            "correlation with entropy": lambda one: f"{one.with_entropy:+.2f}",
+        },
+    )
+
+
+def _mrr_table(run: ImportanceRun, use: Use) -> Table:
+    columns: Columns = {
+        "MRR": lambda name: f"{run.result(use, name, 'all').metrics[MRR]:.4f}",
+        "difference to uniform": _gain(run, use, "all", MRR),
+        "on boundary questions": _gain(run, use, "boundary", MRR),
+        "without words (β 0)": _gain(run, use, "all", MRR_WITHOUT_WORDS),
+        "on boundary questions, without words": _gain(run, use, "boundary", MRR_WITHOUT_WORDS),
     }
-    for (use, name), figures in pooled.items():
-        uniform, entropy = pooled[use, UNIFORM], pooled[use, ENTROPY]
-        for queries in QUERIES:
-            rows = boundary if queries == "boundary" else np.ones_like(boundary)
-            asked = intents[rows].tolist()
-            gains = {
-                metric: paired_bootstrap(values[rows], uniform[metric][rows], asked)
-                for metric, values in figures.items()
-                if name != UNIFORM
-            }
-            beyond = None
-            if name not in {UNIFORM, ENTROPY}:
-                beyond = paired_bootstrap(figures[MRR][rows], entropy[MRR][rows], asked)
-            means = {metric: float(values[rows].mean()) for metric, values in figures.items()}
-            yield Result(use=use, weighting=name, queries=queries, metrics=means, gains=gains, over_entropy=beyond)
+    return _table(f"Importance {IN_WORDS[use]}: MRR, {_conditions(run)}", columns, run)
+
+
+def _cosine_table(run: ImportanceRun, use: Use) -> Table:
+    target, metric = ("teacher", TO_TEACHER) if use == "distillation" else ("answer", TO_ANSWER)
+    columns: Columns = {
+        f"cosine to the {target}": lambda name: f"{run.result(use, name, 'all').metrics[metric]:.4f}",
+        "difference to uniform": _gain(run, use, "all", metric),
+        "on boundary questions": _gain(run, use, "boundary", metric),
+    }
+    if use == "distillation":
+        columns["difference in cosine to the answer"] = _gain(run, use, "all", TO_ANSWER)
+    return _table(f"Importance {IN_WORDS[use]}: cosines, {_conditions(run)}", columns, run)
+
+
+def _table(title: str, columns: Columns, run: ImportanceRun) -> Table:
+    return table(title, [UNIFORM, *run.weightings], {"weights": str} | columns)
+
+
+def _conditions(run: ImportanceRun) -> str:
+    return f"{run.encoder}, β {run.lexical_weight:g}, {len(run.seeds)} split{'s' * (len(run.seeds) > 1)}"
+
+
+def _gain(run: ImportanceRun, use: Use, queries: Queries, metric: str) -> Callable[[str], str]:
+    def cell(name: str) -> str:
+        gains = run.result(use, name, queries).gains
+        return _signed(gains[metric]) if gains else NONE
+
+    return cell
+
+
+def _signed(gain: Interval) -> str:
+    return signed(gain, digits=4)  # the differences are small
+
+
+class Claim(NamedTuple):
+    """A hypothesis of the proposal, and where its figures are."""
+
+    words: str
+    use: Use
+    queries: Queries
+    weightings: tuple[str, ...]
+    metric: str = MRR
+    over: str = UNIFORM
+
+
+MORE = "Counting uncertain pairs more in the"
+PLACES: dict[Use, str] = {"prior": "routing softmax", "distillation": "distillation loss"}
+ON: dict[Queries, str] = {"all": "", "boundary": " on boundary questions"}
+BERT = "BERT's uncertainty makes better weights than entropy, in the"
+CLAIMS = (
+    *(
+        Claim(f"{MORE} {PLACES[use]} raises MRR{ON[queries]}", use, queries, MEASURES)
+        for use in USES
+        for queries in QUERIES
+    ),
+    Claim(
+        f"{MORE} routing softmax brings questions nearer to their answers (cosine)", "prior", "all", MEASURES, TO_ANSWER
+    ),
+    Claim(
+        f"{MORE} distillation loss brings the student nearer to its teacher (cosine)",
+        "distillation",
+        "all",
+        MEASURES,
+        TO_TEACHER,
+    ),
+    Claim(
+        "Entropy weighting brings the student nearer to its teacher on boundary questions (cosine)",
+        "distillation",
+        "boundary",
+        (ENTROPY,),
+        TO_TEACHER,
+    ),
+    Claim(
+        "Fisher weights do better than entropy in the distillation loss (MRR)",
+        "distillation",
+        "all",
+        ("fisher-empirical", "fisher-expected"),
+        over=ENTROPY,
+    ),
+    *(Claim(f"{BERT} {PLACES[use]} (MRR)", use, "all", ("token", "combined"), over=ENTROPY) for use in reversed(USES)),
+)
+
+
+def findings(run: ImportanceRun) -> Iterator[str]:
+    """Every hypothesis of the proposal about importance, and how it fared."""
+    for claim in CLAIMS:
+        if set(claim.weightings) & set(run.weightings):
+            yield _judged(run, claim)
+    control = [run.result(use, CONTROL, "all").gains[MRR] for use in USES]
+    yield (
+        f"Control, the weights of entropy dealt out at random: MRR {_signed(control[0])} in the softmax, "
+        f"{_signed(control[1])} in the distillation loss. The intervals cover the choice of questions; "
+        "the luck of training shows here."
+    )
+    yield _by_chance(run)
+    everywhere, boundary = (run.result("prior", UNIFORM, queries).metrics[MRR] for queries in QUERIES)
+    yield f"Uniform weights reach MRR {boundary:.3f} on boundary questions and {everywhere:.3f} on all."
+    if run.head_perplexity is not None and run.unigram_perplexity is not None:
+        yield (
+            "The encoder has no masked-language-model head; the one fitted to it for token and combined names masked "
+            f"tokens with a perplexity of {run.head_perplexity:.0f}, their frequencies alone with one of "
+            f"{run.unigram_perplexity:.0f}."
+        )
+    if run.left_out:
+        yield f"Not compared: {', '.join(run.left_out)}; {run.why_left_out}."
+
+
+def _judged(run: ImportanceRun, claim: Claim) -> str:
+    """The claim, and for which weights it held, did not hold, or made no difference."""
+    groups: dict[str, dict[str, Interval]] = {}
+    for name in claim.weightings:
+        if name in run.weightings:
+            result = run.result(claim.use, name, claim.queries)
+            gain = result.over_entropy if claim.over == ENTROPY else result.gains[claim.metric]
+            if gain is not None:
+                groups.setdefault(_verdict(gain), {})[name] = gain
+    said = (f"{verdict} for {_listed(groups[verdict])}" for verdict in VERDICTS if verdict in groups)
+    return f"{claim.words}: {'; '.join(said)}."
+
+
+VERDICTS = ("held", "did not hold (worse)", "no difference")
+
+
+def _verdict(gain: Interval) -> str:
+    if not is_difference(gain):
+        return VERDICTS[2]
+    return VERDICTS[0] if gain.mean > 0 else VERDICTS[1]
+
+
+def _listed(gains: Mapping[str, Interval]) -> str:
+    """A few with their intervals, many with the range of their means."""
+    if len(gains) <= 2:
+        return ", ".join(f"{name} {_signed(gain)}" for name, gain in gains.items())
+    means = [gain.mean for gain in gains.values()]
+    return f"{', '.join(gains)} ({min(means):+z.4f} … {max(means):+z.4f})"
+
+
+def _by_chance(run: ImportanceRun) -> str:
+    gains = [one.gains[MRR] for one in run.results if one.weighting in MEASURES]
+    above, below = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
+    return (
+        f"Of {len(gains)} differences in MRR (each measure and use, all and boundary questions) {above} are above zero "
+        f"and {below} below it with their whole interval; chance alone leaves about {len(gains) / 20:.0f} so."
+    )
+
+
+def plots(runs: Sequence[ImportanceRun]) -> list[Plot]:
+    """The differences in MRR, a plot per encoder."""
+    return [
+        Plot(
+            f"differences-{one.encoder.replace('/', '-')}",
+            f"MRR with each measure's weights less MRR with uniform weights, 95% intervals, {one.encoder}",
+            partial(_draw, run=one),
+        )
+        for one in runs
+    ]
+
+
+def _draw(axes: "Axes", run: ImportanceRun) -> None:
+    rows = {f"{name}, {use}": (use, name) for use in USES for name in run.weightings}
+    titles = dict(zip(QUERIES, ("all questions", "boundary quarter"), strict=True))
+    series = {
+        titles[queries]: {row: run.result(*of, queries).gains[MRR] for row, of in rows.items()} for queries in QUERIES
+    }
+    draw_intervals(axes, list(rows), series, "difference in MRR to uniform weights (right: better), 95% interval")
 
 
 EXPERIMENT = Experiment(
     "importance",
     "Importance of a pair: do uncertain pairs deserve more weight?",
-    ImportanceReport,
+    Report[ImportanceRun],
     tables,
     findings,
     plots,

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import fill
 
 from qaserve.errors import UsageError
-from train.experiments.harness import Plot
+from train.experiments.harness import INSTALL, Plot
 
 WIDTH, HEIGHT, DOTS_PER_INCH = 9.0, 5.0, 100
 """Inches, so that a picture is 900 × 500 pixels."""
@@ -20,7 +20,7 @@ NOTE = "Report"
 def check_drawing() -> None:
     """Raise UsageError where plots cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("drawing plots needs matplotlib, which is not installed", hint="pip install 'qaserve[bench]'")
+        raise UsageError("drawing plots needs matplotlib, which is not installed", hint=INSTALL)
 
 
 def draw(plot: Plot, path: Path, note: str) -> None:

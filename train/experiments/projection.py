@@ -17,16 +17,15 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from ingest.labels import cluster_answers, cluster_count
-from qaserve.bundle import Defaults
 from qaserve.progress import Advance
 from qaserve.projection import Bank, project_by_pairs
 from qaserve.records import Record
 from qaserve.routing import Floats
-from train.distillation.teachers import voting_shares
-from train.experiments.harness import Experiment, Plot, Source, Table
-from train.folds import Examples
+from train.datasets import Source
+from train.experiments.harness import COLOURS, GREY, Experiment, Plot, Report, Run, Table
+from train.folds import Examples, Fold
 from train.procrustes import anchored, fit_bank, polar
-from train.tuning import DEFAULT_ANCHOR
+from train.tuning import START
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,10 +65,9 @@ class Measurement(Record):
     stored_difference: float = Field(description="The same for the low-rank W as they are stored, in single precision.")
 
 
-class ProjectionRun(Record):
+class ProjectionRun(Run):
     """What was measured with one encoder; where several seeds were, costs are shown as medians."""
 
-    encoder: str
     dimension: int
     pairs: int
     asked: int
@@ -101,12 +99,6 @@ class ProjectionRun(Record):
         )
 
 
-class ProjectionReport(Record):
-    """What the experiment found, per encoder."""
-
-    runs: tuple[ProjectionRun, ...]
-
-
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> ProjectionRun:
     """Fit and ask all three forms at the source's D, once for each seed.
 
@@ -116,8 +108,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         quick: Only the largest clusters of some of the pairs.
         advance: Told 1 after each step, see `steps`.
     """
-    examples = _thinned(source.examples) if quick else source.examples
-    defaults, dimension = Defaults(), examples.questions.shape[1]
+    examples = source.examples.take(_spread(len(source.examples), QUICK_PAIRS)) if quick else source.examples
+    dimension = examples.questions.shape[1]
     with threadpool_limits(1):
         measurements = tuple(_measure(examples, seed, quick, advance) for seed in seeds)
     return ProjectionRun(
@@ -125,9 +117,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         dimension=dimension,
         pairs=len(examples),
         asked=min(QUESTIONS, len(examples)),
-        anchor=DEFAULT_ANCHOR,
-        temperature=defaults.temperature,
-        hits=defaults.hits,
+        anchor=START.anchor,
+        temperature=START.temperature,
+        hits=START.hits,
         dense_pairs_bytes=len(examples) * dimension**2 * 4,
         measurements=measurements,
     )
@@ -142,23 +134,24 @@ def _dense_parts(quick: bool) -> int:
     return 1 if quick else DENSE_PARTS
 
 
-def _thinned(examples: Examples) -> Examples:
-    return examples.take(np.unique(np.linspace(0, len(examples) - 1, QUICK_PAIRS).astype(np.int64)))
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many rows of the first `count`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, most).astype(np.int64))
 
 
 def _measure(examples: Examples, seed: int, quick: bool, advance: Advance) -> Measurement:
-    clustered = _clustered(examples, seed, quick)
+    fold = _fold(examples, seed, quick)
     advance(1)
-    bank, low_rank_seconds = _fit_low_rank(clustered)
+    bank, low_rank_seconds = _fit_low_rank(fold)
     advance(1)
-    dense = _fit_dense(clustered, bank, _dense_parts(quick), advance)
-    asked = _asked(clustered)
-    times = _ask(clustered, bank, dense.matrices, asked)
+    dense = _fit_dense(fold, bank, _dense_parts(quick), advance)
+    weights = fold.by_questions(START.temperature, START.hits)
+    times = _ask(fold, bank, dense.matrices, weights)
     advance(1)
     return Measurement(
         seed=seed,
-        clusters=clustered.clusters,
-        voting=float(np.count_nonzero(asked.weights, axis=1).mean()),
+        clusters=fold.count,
+        voting=float(np.count_nonzero(weights, axis=1).mean()),
         costs={
             "dense": Cost(fit_seconds=dense.seconds, bytes=dense.matrices.nbytes, question_ms=times["dense"]),
             "low rank": Cost(fit_seconds=low_rank_seconds, bytes=bank.nbytes, question_ms=times["low rank"]),
@@ -169,44 +162,31 @@ def _measure(examples: Examples, seed: int, quick: bool, advance: Advance) -> Me
     )
 
 
-class Clustered(NamedTuple):
-    """Pairs and which cluster each is in."""
-
-    examples: Examples
-    labels: NDArray[np.int64]
-    clusters: int
-
-    def members(self, cluster: int) -> tuple[Floats, Floats]:
-        """S and T of a cluster, (n_k, D) each."""
-        rows = np.flatnonzero(self.labels == cluster)
-        return self.examples.questions[rows], self.examples.answers[rows]
-
-
-def _clustered(examples: Examples, seed: int, quick: bool) -> Clustered:
-    """Clustered as a build does."""
+def _fold(examples: Examples, seed: int, quick: bool) -> Fold:
+    """Clustered as a build does; the queries are some of its own questions, evenly spread."""
     count = cluster_count(examples.answers, "participation", MAX_CLUSTERS)
     labels = cluster_answers(examples.answers, count, seed)
-    if not quick or count <= QUICK_CLUSTERS:
-        return Clustered(examples, labels, count)
-    kept = np.flatnonzero(labels < QUICK_CLUSTERS)  # labels are numbered by size, largest first
-    return Clustered(examples.take(kept), labels[kept], QUICK_CLUSTERS)
+    if quick and count > QUICK_CLUSTERS:
+        kept = np.flatnonzero(labels < QUICK_CLUSTERS)  # labels are numbered by size, largest first
+        examples, labels, count = examples.take(kept), labels[kept], QUICK_CLUSTERS
+    return Fold(examples, examples.take(_spread(len(examples), QUESTIONS)), labels, count, examples)
+
+
+def _members(fold: Fold, cluster: int) -> tuple[Floats, Floats]:
+    """S and T of a cluster, (n_k, D) each."""
+    rows = np.flatnonzero(fold.labels == cluster)
+    return fold.train.questions[rows], fold.train.answers[rows]
 
 
 # Fitting
 
 
-def _fit_low_rank(clustered: Clustered) -> tuple[Bank, float]:
+def _fit_low_rank(fold: Fold) -> tuple[Bank, float]:
     """The bank, and the median of the seconds of several fits."""
     times = []
     for _ in range(FIT_REPEATS):
         started = time.perf_counter()
-        bank = fit_bank(
-            clustered.examples.questions,
-            clustered.examples.answers,
-            clustered.labels,
-            clustered.clusters,
-            DEFAULT_ANCHOR,
-        )
+        bank = fit_bank(fold.train.questions, fold.train.answers, fold.labels, fold.count, START.anchor)
         times.append(time.perf_counter() - started)
     return bank, median(times)
 
@@ -221,20 +201,20 @@ class DenseFit(NamedTuple):
     stored_difference: float
 
 
-def _fit_dense(clustered: Clustered, bank: Bank, parts: int, advance: Advance) -> DenseFit:
+def _fit_dense(fold: Fold, bank: Bank, parts: int, advance: Advance) -> DenseFit:
     """Dense W of every cluster; only the fit is timed, not the comparison with the low-rank form."""
-    dimension = clustered.examples.questions.shape[1]
-    matrices = np.empty((clustered.clusters, dimension, dimension), dtype=np.float32)
-    _dense(*clustered.members(0))  # the first call also wakes up threads
+    dimension = fold.train.questions.shape[1]
+    matrices = np.empty((fold.count, dimension, dimension), dtype=np.float32)
+    _dense(*_members(fold, 0))  # the first call also wakes up threads
     seconds = difference = stored = 0.0
-    for part in np.array_split(np.arange(clustered.clusters), parts):
+    for part in np.array_split(np.arange(fold.count), parts):
         for cluster in part.tolist():
-            questions, answers = clustered.members(cluster)
+            questions, answers = _members(fold, cluster)
             started = time.perf_counter()
             matrix = _dense(questions, answers)
             seconds += time.perf_counter() - started
             matrices[cluster] = matrix
-            low_rank = anchored(questions, answers, DEFAULT_ANCHOR)
+            low_rank = anchored(questions, answers, START.anchor)
             difference = max(difference, float(np.abs(matrix - low_rank.dense()).max()))
             stored = max(stored, float(np.abs(matrix - bank[cluster].dense()).max()))
         advance(1)
@@ -243,40 +223,22 @@ def _fit_dense(clustered: Clustered, bank: Bank, parts: int, advance: Advance) -
 
 def _dense(questions: Floats, answers: Floats) -> Floats:
     """(D, D) anchored W by an SVD of D × D."""
-    return polar(questions.T @ answers + DEFAULT_ANCHOR * np.eye(questions.shape[1]))
+    return polar(questions.T @ answers + START.anchor * np.eye(questions.shape[1]))
 
 
 # Asking
 
 
-class Asked(NamedTuple):
-    """Routed questions."""
-
-    questions: Floats
-    """(m, D)."""
-    shares: Floats
-    """(m, n)."""
-    weights: Floats
-    """(m, K)."""
-
-
-def _asked(clustered: Clustered) -> Asked:
-    """Some of the known questions, evenly spread, routed as a build does when it was not told otherwise."""
-    known = clustered.examples.questions
-    rows = np.unique(np.linspace(0, len(known) - 1, QUESTIONS).astype(np.int64))
-    shares = voting_shares(known[rows] @ known.T, Defaults().temperature, Defaults().hits)
-    return Asked(known[rows], shares, shares @ np.eye(clustered.clusters)[clustered.labels])
-
-
-def _ask(clustered: Clustered, bank: Bank, matrices: NDArray[np.float32], asked: Asked) -> dict[Form, float]:
-    """Median milliseconds; every question takes all forms in turn, so that a busy machine slows all of them."""
+def _ask(fold: Fold, bank: Bank, matrices: NDArray[np.float32], weights: Floats) -> dict[Form, float]:
+    """Median milliseconds; every query takes all forms in turn, so that a busy machine slows all of them."""
     times: dict[Form, list[float]] = {"dense": [], "low rank": [], "per pair": []}
-    for query, shares, weights in zip(asked.questions, asked.shares, asked.weights, strict=True):
+    all_shares = fold.shares(START.temperature, START.hits)
+    for query, shares, row in zip(fold.queries.questions, all_shares, weights, strict=True):
         used = np.flatnonzero(shares)
-        hits = clustered.examples.take(used)
+        hits = fold.train.take(used)
         single = query.astype(np.float32)
-        times["dense"].append(_milliseconds(_through_dense, single, matrices, weights))
-        times["low rank"].append(_milliseconds(bank.project, query, weights))
+        times["dense"].append(_milliseconds(_through_dense, single, matrices, row))
+        times["low rank"].append(_milliseconds(bank.project, query, row))
         times["per pair"].append(_milliseconds(project_by_pairs, query, hits.questions, hits.answers, shares[used]))
     return {form: median(found) for form, found in times.items()}
 
@@ -288,24 +250,20 @@ def _milliseconds(work: Callable[..., object], *arguments: Any) -> float:
 
 
 def _through_dense(query: NDArray[np.float32], matrices: NDArray[np.float32], weights: Floats) -> Floats:
-    moved = np.zeros(len(query))
+    projected = np.zeros(len(query))
     for cluster in np.flatnonzero(weights).tolist():
-        moved += weights[cluster] * (query @ matrices[cluster])
-    return moved
+        projected += weights[cluster] * (query @ matrices[cluster])
+    return projected
 
 
 # What is shown
 
 
-def tables(report: ProjectionReport) -> list[Table]:
-    """A table per encoder."""
-    columns = ("form of W", "time to fit", "memory beyond the pairs", "a question")
-    return [Table(_caption(one), columns, tuple(_rows(one))) for one in report.runs]
-
-
-def _caption(run: ProjectionRun) -> str:
+def tables(run: ProjectionRun) -> list[Table]:
+    """What each form costs."""
     clusters = run.middle(lambda one: one.clusters)
-    return f"{run.encoder}: D {run.dimension}, {run.pairs:,} pairs, {clusters:g} clusters, λ {run.anchor:g}"
+    title = f"{run.encoder}: D {run.dimension}, {run.pairs:,} pairs, {clusters:g} clusters, λ {run.anchor:g}"
+    return [Table(title, ("form of W", "time to fit", "memory beyond the pairs", "a question"), tuple(_rows(run)))]
 
 
 def _rows(run: ProjectionRun) -> Iterator[tuple[str, ...]]:
@@ -315,28 +273,24 @@ def _rows(run: ProjectionRun) -> Iterator[tuple[str, ...]]:
     yield "dense / low rank", *(_number(ratio) for ratio in run.ratios())
 
 
-def findings(report: ProjectionReport) -> list[str]:
+def findings(run: ProjectionRun) -> Iterator[str]:
     """What came out, with figures."""
-    return [sentence for one in report.runs for sentence in _sentences(one)]
-
-
-def _sentences(run: ProjectionRun) -> Iterator[str]:
-    where = f"{run.encoder} (D {run.dimension})"
+    where = f"at D {run.dimension}"
     to_fit, memory, to_ask = run.ratios()
     yield (
-        f"{where}: against dense W the low-rank form is {_times(to_fit, 'faster', 'slower')} to fit, "
+        f"{where}, against dense W the low-rank form is {_times(to_fit, 'faster', 'slower')} to fit, "
         f"{_times(memory, 'smaller', 'larger')} and {_times(to_ask, 'faster', 'slower')} to ask (one thread each)."
     )
     difference = max(one.difference for one in run.measurements)
     stored = max(one.stored_difference for one in run.measurements)
     verdict = "they are the same W" if difference <= SAME else "they are not the same W"
     yield (
-        f"{where}: no entry of the two differs by more than {difference:.1e} in double precision, so {verdict}; "
+        f"{where}, no entry of the two differs by more than {difference:.1e} in double precision, so {verdict}; "
         f"stored in single precision the low-rank form is off by at most {stored:.1e}."
     )
     per_pair = run.cost("low rank").question_ms / run.cost("per pair").question_ms
     yield (
-        f"{where}: per-pair W need no fit and are {_times(per_pair, 'faster', 'slower')} to ask than the low-rank "
+        f"{where}, per-pair W need no fit and are {_times(per_pair, 'faster', 'slower')} to ask than the low-rank "
         f"form, with {run.hits} hits in {run.middle(lambda one: one.voting):.1f} clusters a question; "
         f"as dense matrices they would take {run.dense_pairs_bytes / GB:.2g} GB."
     )
@@ -351,33 +305,31 @@ def _number(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
-def plots(report: ProjectionReport) -> list[Plot]:
+def plots(runs: Sequence[ProjectionRun]) -> list[Plot]:
     """How many times more dense W cost."""
     return [
-        Plot(
-            "ratios", "What dense W cost, as a multiple of their exact low-rank form", lambda axes: _draw(axes, report)
-        )
+        Plot("ratios", "What dense W cost, as a multiple of their exact low-rank form", lambda axes: _draw(axes, runs))
     ]
 
 
-def _draw(axes: "Axes", report: ProjectionReport) -> None:
+def _draw(axes: "Axes", runs: Sequence[ProjectionRun]) -> None:
     bars = [
         (f"{quantity}, {one.encoder} (D {one.dimension})", ratio)
         for number, quantity in enumerate(RATIOS)
-        for one in report.runs
+        for one in runs
         for ratio in [one.ratios()[number]]
     ]
     names, values = zip(*bars, strict=True)
-    drawn = axes.barh(names, values, height=0.6, color="#0072b2")
+    drawn = axes.barh(names, values, height=0.6, color=COLOURS[0])
     axes.bar_label(drawn, [f"{_number(value)} ×" for value in values], padding=4)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xscale("log")
     axes.set_xlim(min(1, *values), max(values) * 3)
-    axes.axvline(1, color="#555555", linewidth=1)
+    axes.axvline(1, color=GREY, linewidth=1)
     axes.set_xlabel("times the cost of the low-rank form (logarithmic)")
 
 
 EXPERIMENT = Experiment(
-    "projection", "Dense, low-rank and per-pair projection", ProjectionReport, tables, findings, plots
+    "projection", "Dense, low-rank and per-pair projection", Report[ProjectionRun], tables, findings, plots
 )

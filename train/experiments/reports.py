@@ -16,7 +16,7 @@ from qaserve.errors import NotFoundError, UsageError
 from qaserve.files import written_beside
 from qaserve.records import Record
 from train.experiments import plots
-from train.experiments.harness import Experiment, Plot
+from train.experiments.harness import Experiment, Plot, Report
 
 PACKAGES = ("numpy", "torch", "scikit-learn", "qdrant-client", "sentence-transformers")
 CPU_INFO = Path("/proc/cpuinfo")
@@ -46,13 +46,13 @@ class Document(Record):
     """The JSON document of a measurement."""
 
     provenance: Provenance
-    report: SerializeAsAny[Record]
+    report: SerializeAsAny[Report[Any]]
 
 
 class Measured(NamedTuple):
     """A measurement with the experiment that knows how to show it."""
 
-    experiment: Experiment
+    experiment: Experiment[Any]
     document: Document
 
 
@@ -90,7 +90,7 @@ def to_json(document: Document) -> str:
     return document.model_dump_json(indent=2) + "\n"
 
 
-def check_writable(folder: Path, experiment: Experiment, *, quick: bool) -> None:
+def check_writable(folder: Path, experiment: Experiment[Any], *, quick: bool) -> None:
     """Raise before hours are spent on a report that could then not be written.
 
     Raises:
@@ -117,7 +117,7 @@ def write(folder: Path, measured: Measured) -> list[Path]:
     return [path, *draw(folder, measured)]
 
 
-def read(path: Path, experiment: Experiment) -> Measured:
+def read(path: Path, experiment: Experiment[Any]) -> Measured:
     """Read a report back.
 
     Raises:
@@ -146,7 +146,7 @@ class _Raw(Record):
     report: dict[str, Any]
 
 
-def _measure_again(path: Path, experiment: Experiment) -> str:
+def _measure_again(path: Path, experiment: Experiment[Any]) -> str:
     return f"Measure again: qaserve bench {experiment.name} --reports {path.parent}"
 
 

@@ -2,87 +2,121 @@
 
 Three splits. *phrasing*: new phrasings of known answers; the one to judge by. *intent*: questions about intents of
 which no question is known and on which nothing was fitted, while their answers can be found. *random*: the proposal's
-own, for comparison only, because near-repeats of what is asked stay on the training side. The proposal's W, which take
-a minute a split at D 768, the numbers chosen by trial and txtai are measured on phrasing alone.
+own, for comparison only, because near-repeats of the queries stay on the training side. The reference W, which take a
+minute a split at D 768, the tuned hyperparameters and txtai are measured on phrasing alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from qaserve.bundle import Defaults, Trial
+from qaserve.bundle import Defaults, Hyperparameters
 from qaserve.errors import UsageError
 from qaserve.progress import Advance
+from qaserve.records import Record
 from qaserve.routing import Floats
 from qaserve.settings import FitSettings
 from train.baselines import reciprocal_rank_fusion, txtai_scores
-from train.experiments.comparison import COSINE, MRR, Tally, row_cosines
-from train.experiments.harness import Experiment, Source
-from train.experiments.routing_report import (
-    BEST_QUESTION,
-    BM25,
-    CENTROID,
-    CHOSEN,
-    DEFAULT,
-    FUSION,
-    LEXICAL_WEIGHTS,
-    PER_PAIR,
-    PER_PAIR_SEED,
-    QUESTION,
-    QUESTION2,
-    QUESTION_HITS,
-    QUESTION_SEED_TEMPERATURE,
-    RAW,
-    RAW_QUESTIONS,
-    SEED_CENTROID,
-    SEED_CENTROIDS,
-    SEED_QUESTION,
-    SEED_QUESTION2,
-    SEED_TEMPERATURE,
-    TXTAI,
-    TXTAI_BOTH,
-    TXTAI_HYBRID,
-    TXTAI_HYBRID_ANSWERS,
-    RoutingReport,
-    RoutingRun,
-    SplitName,
-    SplitResults,
-    Tested,
-    WordsPoint,
-    findings,
-    plots,
-    tables,
-    with_words,
+from train.datasets import Source
+from train.experiments.harness import (
+    COSINE,
+    MRR,
+    NONE,
+    SHOWN,
+    Difference,
+    Experiment,
+    Plot,
+    Report,
+    Result,
+    Run,
+    Table,
+    Tally,
+    compared,
+    differences_table,
+    draw_gains,
+    evaluate,
+    is_difference,
+    results_table,
+    row_cosines,
+    signed,
+    style,
+    table,
 )
 from train.folds import Examples, Fold, make_fold
-from train.metrics import intent_ranks
+from train.metrics import Interval
 from train.splits import Split, check_families, first_families, intent_split, phrasing_split, random_split
-from train.tuning import START, choose, ranks_of
+from train.tuning import START, tune
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SplitName = Literal["phrasing", "intent", "random"]
 SPLITS: dict[SplitName, Callable[..., Split]] = {
     "phrasing": phrasing_split,
     "intent": intent_split,
     "random": random_split,
 }
+ABOUT: dict[SplitName, str] = {
+    "phrasing": "new phrasings of known answers",
+    "intent": "intents without a known question (raw questions cannot find them), answers of all pairs searched",
+    "random": "the proposal's random tenth, which leaks near-repeats, answers of all pairs searched",
+}
 QUICK_PAIRS = 300
 QUICK_DIMENSION = 400
-"""Above it, a quick run leaves the proposal's dense W out."""
+"""Above it, a quick run leaves the dense reference W out."""
+
+# What is compared
+
+REFERENCE_TEMPERATURE = 0.1
+"""Temperature and top-k of the proposal's own recipe."""
+REFERENCE_CENTROIDS = 10
+LEXICAL_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5)
+RAW, RAW_QUESTIONS, BM25 = "raw answers", "raw questions", "BM25 over question and answer"
+FUSION = "reciprocal rank fusion of raw answers and BM25"
+REFERENCE_CENTROID = f"reference W, centroid τ={REFERENCE_TEMPERATURE}"
+REFERENCE_QUESTION = f"reference W, question τ={REFERENCE_TEMPERATURE}"
+REFERENCE_QUESTION2 = f"reference W, question2 τ={REFERENCE_TEMPERATURE}"
+CENTROID = f"anchored W, centroid τ={REFERENCE_TEMPERATURE}"
+QUESTION_REFERENCE_TEMPERATURE = f"anchored W, question τ={REFERENCE_TEMPERATURE}"
+QUESTION = f"anchored W, question τ={START.temperature:g}"
+QUESTION_HITS = f"{QUESTION}, {START.hits} hits"
+QUESTION2 = f"anchored W, question2 τ={START.temperature:g}"
+BEST_QUESTION = f"anchored W, best question of each cluster τ={START.temperature:g}"
+PER_PAIR_REFERENCE = f"per-pair W, τ={REFERENCE_TEMPERATURE}"
+PER_PAIR = f"per-pair W, τ={START.temperature:g}, {START.hits} hits"
+DEFAULT = "the product, default hyperparameters"
+TUNED = "the product, hyperparameters tuned on the training side"
+TXTAI = "txtai over answers"
+TXTAI_BOTH = "txtai over question and answer as one text"
+TXTAI_HYBRID = "txtai hybrid over question and answer as one text"
+TXTAI_HYBRID_ANSWERS = "txtai hybrid over question and answer, vectors of the answers"
 RIVALS = (
     RAW,
     RAW_QUESTIONS,
     BM25,
     FUSION,
-    SEED_CENTROID,
-    SEED_QUESTION,
-    SEED_QUESTION2,
+    REFERENCE_CENTROID,
+    REFERENCE_QUESTION,
+    REFERENCE_QUESTION2,
     TXTAI,
     TXTAI_BOTH,
     TXTAI_HYBRID,
     TXTAI_HYBRID_ANSWERS,
     DEFAULT,
 )
-"""What the product is measured against; its own default numbers where it has others."""
+"""What the product is measured against; its own default hyperparameters where it has others."""
+
+
+def with_words(weight: float) -> str:
+    """Name of the product's default routing and projection with words of weight β."""
+    return DEFAULT if weight == START.lexical_weight else f"{QUESTION_HITS}, words β={weight:g}"
+
+
+WORDS = {with_words(weight) for weight in LEXICAL_WEIGHTS} - {DEFAULT}
+"""Methods that have a plot of their own."""
 
 
 class Hypothesis(NamedTuple):
@@ -99,14 +133,14 @@ class Hypothesis(NamedTuple):
 HYPOTHESES = (
     Hypothesis(
         "routing by questions instead of centroids gives 5% more cosine or better, with the proposal's W",
-        SEED_QUESTION,
-        SEED_CENTROID,
+        REFERENCE_QUESTION,
+        REFERENCE_CENTROID,
         COSINE,
         0.05,
     ),
     Hypothesis(
         "routing by questions instead of centroids gives 5% more cosine or better, with anchored W",
-        QUESTION_SEED_TEMPERATURE,
+        QUESTION_REFERENCE_TEMPERATURE,
         CENTROID,
         COSINE,
         0.05,
@@ -118,25 +152,115 @@ HYPOTHESES = (
         COSINE,
         0.05,
     ),
-    Hypothesis("routing by questions finds better, with the proposal's W", SEED_QUESTION, SEED_CENTROID),
-    Hypothesis("routing by questions finds better, with anchored W", QUESTION_SEED_TEMPERATURE, CENTROID),
+    Hypothesis("routing by questions finds better, with the proposal's W", REFERENCE_QUESTION, REFERENCE_CENTROID),
+    Hypothesis("routing by questions finds better, with anchored W", QUESTION_REFERENCE_TEMPERATURE, CENTROID),
     Hypothesis("routing by questions at the product's temperature finds better, with anchored W", QUESTION, CENTROID),
     Hypothesis(
         "routing by questions generalises better, to intents that nothing was fitted on",
-        QUESTION_SEED_TEMPERATURE,
+        QUESTION_REFERENCE_TEMPERATURE,
         CENTROID,
         split="intent",
     ),
-    Hypothesis("a final softmax over the clusters finds better, with the proposal's W", SEED_QUESTION2, SEED_QUESTION),
+    Hypothesis(
+        "a final softmax over the clusters finds better, with the proposal's W", REFERENCE_QUESTION2, REFERENCE_QUESTION
+    ),
     Hypothesis("a final softmax over the clusters finds better, with anchored W", QUESTION2, QUESTION),
     Hypothesis(
         "a cluster should weigh more with every question that matches, not by its best", QUESTION, BEST_QUESTION
     ),
-    Hypothesis("projection with the proposal's W finds better than none", SEED_QUESTION, RAW),
+    Hypothesis("projection with the proposal's W finds better than none", REFERENCE_QUESTION, RAW),
     Hypothesis("one W for each cluster finds better than a blend of single pairs' W", QUESTION_HITS, PER_PAIR),
 )
 
 Method = Callable[[Fold], Floats]
+T, HITS, FINAL = START.temperature, START.hits, Defaults().final_temperature
+REFERENCE_T, TOP = REFERENCE_TEMPERATURE, REFERENCE_CENTROIDS
+
+
+def _anchored(fold: Fold, weights: Floats) -> Floats:
+    return fold.bank(START.anchor).project_rows(fold.queries.questions, weights)
+
+
+def _best_questions(fold: Fold, temperature: float) -> Floats:
+    """(m, K) cluster weights where only the best question of a cluster votes for it."""
+    shares = fold.shares(temperature, None)
+    best = np.stack([shares[:, fold.labels == cluster].max(axis=1) for cluster in range(fold.count)], axis=1)
+    return np.asarray(best / best.sum(axis=1, keepdims=True))
+
+
+SCORINGS: dict[str, Method] = {
+    BM25: lambda fold: fold.lexical,
+    FUSION: lambda fold: reciprocal_rank_fusion(fold.cosines(fold.queries.questions), fold.lexical),
+}
+"""What is compared without projecting the query: (m, c) scores of the candidates."""
+METHODS: dict[str, Method] = {
+    RAW: lambda fold: fold.queries.questions,
+    CENTROID: lambda fold: _anchored(fold, fold.by_centroids(REFERENCE_T, TOP)),
+    QUESTION_REFERENCE_TEMPERATURE: lambda fold: _anchored(fold, fold.by_questions(REFERENCE_T, None)),
+    QUESTION: lambda fold: _anchored(fold, fold.by_questions(T, None)),
+    QUESTION_HITS: lambda fold: _anchored(fold, fold.by_questions(T, HITS)),
+    QUESTION2: lambda fold: _anchored(fold, fold.by_questions(T, None, FINAL)),
+    BEST_QUESTION: lambda fold: _anchored(fold, _best_questions(fold, T)),
+    PER_PAIR_REFERENCE: lambda fold: fold.through_pairs(fold.shares(REFERENCE_T, None)),
+    PER_PAIR: lambda fold: fold.through_pairs(fold.shares(T, HITS)),
+}
+"""What is compared by how it projects the queries: (m, D).
+
+Where no number of hits is named all questions vote; centroid routing blends the top 10, as the proposal does, and
+`question2` is question routing with its final softmax.
+"""
+REFERENCE_METHODS: dict[str, Method] = {
+    REFERENCE_CENTROID: lambda fold: fold.through_centred(fold.by_centroids(REFERENCE_T, TOP)),
+    REFERENCE_QUESTION: lambda fold: fold.through_centred(fold.by_questions(REFERENCE_T, None)),
+    REFERENCE_QUESTION2: lambda fold: fold.through_centred(fold.by_questions(REFERENCE_T, None, REFERENCE_T)),
+}
+"""The proposal's."""
+ALONE = ("the reference W", "the tuned hyperparameters", "txtai")
+"""What is measured on phrasing alone, in steps."""
+
+# The report
+
+
+class SplitResults(Record):
+    """What came out on one split."""
+
+    split: SplitName
+    queries: float = Field(description="Questions asked, mean over the seeds.")
+    searched: float = Field(description="Pairs whose answers are searched, mean over the seeds.")
+    clusters: float = Field(description="K, mean over the seeds.")
+    results: tuple[Result, ...]
+
+
+class WordsPoint(Record):
+    """MRR with some weight of the words."""
+
+    weight: float = Field(description="β.")
+    mrr: float
+    gain: Interval = Field(description="Over β = 0.")
+
+
+class Tested(Record):
+    """A hypothesis of the proposal, and the difference that decides it."""
+
+    claim: str
+    split: SplitName
+    at_least: float = Field(description="Share of the reference's figure that was promised; 0: more than nothing.")
+    difference: Difference
+
+
+class RoutingRun(Run):
+    """What came out for one encoder."""
+
+    dimension: int
+    pairs: int
+    seeds: tuple[int, ...]
+    splits: tuple[SplitResults, ...]
+    words: tuple[WordsPoint, ...]
+    chosen: tuple[Hyperparameters, ...] = Field(description="Tuned on the training side of each phrasing split.")
+    product: str = Field(description="The method that stands for the product in `against`.")
+    against: tuple[Difference, ...] = Field(description="The product less what else there is, on phrasing.")
+    hypotheses: tuple[Tested, ...]
+    left_out: tuple[str, ...] = Field(description="What was not measured, and why.")
 
 
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> RoutingRun:
@@ -164,7 +288,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         for name, split in SPLITS.items():
             held_out = split(examples.pairs, seed)
             fold = fold_of(examples, held_out, seed, whole=name != "phrasing")
-            found.sizes[name].append((len(fold.asked), len(fold.searched), fold.count))
+            found.sizes[name].append((len(fold.queries), len(fold.candidates), fold.count))
             _everywhere(fold, found.tallies[name], advance)
             if name == "phrasing":
                 texts = None if together is None else together[held_out.train]
@@ -174,7 +298,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
 
 def steps(seeds: Sequence[int], quick: bool) -> int:
     """How often `run` will call `advance`, each time with 1."""
-    everywhere = len(SCORINGS) + len(METHODS) + len(LEXICAL_WEIGHTS)
+    everywhere = 1 + len(SCORINGS) + len(METHODS) + len(LEXICAL_WEIGHTS)
     return 1 + len(seeds[:1] if quick else seeds) * (len(SPLITS) * everywhere + len(ALONE))
 
 
@@ -183,19 +307,19 @@ def fold_of(examples: Examples, split: Split, seed: int, *, whole: bool) -> Fold
 
     Args:
         examples: All pairs.
-        split: What is fitted on and what is asked.
+        split: Rows of the training side and of the queries.
         seed: Of K-means.
         whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they have no
             words in the lexicon and no vote.
     """
-    known, asked = examples.take(split.train), examples.take(split.test)
+    train, queries = examples.take(split.train), examples.take(split.test)
     if not whole:
-        return make_fold(known, asked, seed)
+        return make_fold(train, queries, seed)
     fitted = set(split.train.tolist())
     pairs = [
         pair if row in fitted else pair.model_copy(update={"question": ""}) for row, pair in enumerate(examples.pairs)
     ]
-    return make_fold(known, asked, seed, searched=Examples(pairs, examples.questions, examples.answers))
+    return make_fold(train, queries, seed, candidates=Examples(pairs, examples.questions, examples.answers))
 
 
 def _encoded_together(source: Source) -> Floats | None:
@@ -214,69 +338,25 @@ class _Found(NamedTuple):
 
     tallies: dict[SplitName, Tally]
     sizes: dict[SplitName, list[tuple[int, int, int]]]
-    """Questions asked, pairs searched and clusters, for each seed."""
-    chosen: list[Trial]
+    """Queries, candidates and clusters of each seed."""
+    chosen: list[Hyperparameters]
     left_out: dict[str, None]
-
-
-def _anchored(fold: Fold, weights: Floats) -> Floats:
-    return fold.bank(START.anchor).project_rows(fold.asked.questions, weights)
-
-
-def _best_questions(fold: Fold, temperature: float) -> Floats:
-    """(m, K) cluster weights where the best question of a cluster votes for it, alone."""
-    shares = fold.shares(temperature, None)
-    best = np.stack([shares[:, fold.labels == cluster].max(axis=1) for cluster in range(fold.count)], axis=1)
-    return np.asarray(best / best.sum(axis=1, keepdims=True))
-
-
-T, HITS, FINAL = START.temperature, START.hits, Defaults().final_temperature
-SEED_T, TOP = SEED_TEMPERATURE, SEED_CENTROIDS
-
-SCORINGS: dict[str, Method] = {
-    RAW_QUESTIONS: lambda fold: intent_ranks(fold.similarities, fold.known.intents, fold.asked.intents),
-    BM25: lambda fold: fold.ranks(fold.lexical),
-    FUSION: lambda fold: fold.ranks(reciprocal_rank_fusion(fold.cosines(fold.asked.questions), fold.lexical)),
-}
-"""What is compared without moving the question: (m,) ranks."""
-METHODS: dict[str, Method] = {
-    RAW: lambda fold: fold.asked.questions,
-    CENTROID: lambda fold: _anchored(fold, fold.by_centroids(SEED_T, TOP)),
-    QUESTION_SEED_TEMPERATURE: lambda fold: _anchored(fold, fold.by_questions(SEED_T, None)),
-    QUESTION: lambda fold: _anchored(fold, fold.by_questions(T, None)),
-    QUESTION_HITS: lambda fold: _anchored(fold, fold.by_questions(T, HITS)),
-    QUESTION2: lambda fold: _anchored(fold, fold.by_questions(T, None, FINAL)),
-    BEST_QUESTION: lambda fold: _anchored(fold, _best_questions(fold, T)),
-    PER_PAIR_SEED: lambda fold: fold.through_pairs(fold.shares(SEED_T, None)),
-    PER_PAIR: lambda fold: fold.through_pairs(fold.shares(T, HITS)),
-}
-"""What is compared by how it moves the questions: (m, D).
-
-Where no number of hits is named all questions vote; centroid routing blends the top 10, as the proposal does, and
-`question2` is question routing with its final softmax.
-"""
-SEED_METHODS: dict[str, Method] = {
-    SEED_CENTROID: lambda fold: fold.through_centred(fold.by_centroids(SEED_T, TOP)),
-    SEED_QUESTION: lambda fold: fold.through_centred(fold.by_questions(SEED_T, None)),
-    SEED_QUESTION2: lambda fold: fold.through_centred(fold.by_questions(SEED_T, None, SEED_T)),
-}
-"""The proposal's."""
-ALONE = ("the proposal's W", "the numbers chosen", "txtai")
-"""What is measured on phrasing alone, in steps."""
 
 
 def _everywhere(fold: Fold, tally: Tally, advance: Advance) -> None:
     """What is measured on every split."""
-    tally.ask(fold.asked.intents)
-    for method, move in METHODS.items():
-        _add_moved(fold, method, move, tally)
+    tally.begin(fold.queries.intents)
+    for method, project in METHODS.items():
+        _add_projected(fold, method, project, tally)
         advance(1)
-    for method, ranks_of_fold in SCORINGS.items():
-        tally.add(method, ranks_of_fold(fold))
+    tally.add(RAW_QUESTIONS, evaluate(fold.similarities, fold.train.intents, fold.queries.intents))
+    advance(1)
+    for method, scores_of in SCORINGS.items():
+        _add(fold, method, scores_of(fold), tally)
         advance(1)
-    moved = METHODS[QUESTION_HITS](fold)
+    projected = METHODS[QUESTION_HITS](fold)
     for weight in LEXICAL_WEIGHTS:
-        tally.add(with_words(weight), fold.ranks(fold.scores(moved, weight)))
+        _add(fold, with_words(weight), fold.scores(projected, weight), tally)
         advance(1)
 
 
@@ -285,47 +365,53 @@ def _phrasing_alone(
 ) -> None:
     tally = found.tallies["phrasing"]
     if dense:
-        for method, move in SEED_METHODS.items():
-            _add_moved(fold, method, move, tally)
+        for method, project in REFERENCE_METHODS.items():
+            _add_projected(fold, method, project, tally)
     else:
-        found.left_out["the proposal's W, dense: a quick run has no time for them at this dimension"] = None
+        found.left_out["the reference W, dense: a quick run has no time for them at this dimension"] = None
     advance(1)
-    tuning = choose(fold.known, FitSettings(anchor=None, seed=seed), lambda _: None)
+    tuning = tune(fold.train, FitSettings(anchor=None, seed=seed), lambda _: None)
     if tuning is None:
-        found.left_out["numbers chosen on the training side: it is too small to hold questions out of it"] = None
+        found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
     else:
-        tally.add(CHOSEN, ranks_of(fold, tuning.chosen))
+        _add(fold, TUNED, fold.scores(fold.project(tuning.chosen), tuning.chosen.lexical_weight), tally)
         found.chosen.append(tuning.chosen)
     advance(1)
     try:
-        for method, ranks in list(_txtai(fold, together)):
-            tally.add(method, ranks)
+        for method, scores in list(_txtai(fold, together)):
+            _add(fold, method, scores, tally)
     except UsageError as missing:
         found.left_out[f"txtai: {missing}; {missing.hint}"] = None
     advance(1)
 
 
-def _add_moved(fold: Fold, method: str, move: Method, tally: Tally) -> None:
-    moved = move(fold)
-    tally.add(method, fold.ranks(fold.cosines(moved)), row_cosines(moved, fold.asked.answers))
+def _add(fold: Fold, method: str, scores: Floats, tally: Tally) -> None:
+    tally.add(method, evaluate(scores, fold.candidates.intents, fold.queries.intents))
+
+
+def _add_projected(fold: Fold, method: str, project: Method, tally: Tally) -> None:
+    projected = project(fold)
+    figures = evaluate(fold.cosines(projected), fold.candidates.intents, fold.queries.intents)
+    tally.add(method, figures | {COSINE: row_cosines(projected, fold.queries.answers)})
 
 
 def _txtai(fold: Fold, together: Floats | None) -> Iterator[tuple[str, Floats]]:
-    """Names and ranks (m,) of txtai with vectors of the same encoder; `together`: as `_encoded_together`."""
-    queries, vectors = [pair.question for pair in fold.asked.pairs], fold.asked.questions
-    answers, both = [pair.answer for pair in fold.known.pairs], _joined(fold.known)
-    yield TXTAI, fold.ranks(txtai_scores(answers, fold.known.answers, queries, vectors))
+    """Names and scores (m, c) of txtai with vectors of the same encoder; `together`: as `_encoded_together`."""
+    search = partial(
+        txtai_scores, queries=[pair.question for pair in fold.queries.pairs], query_vectors=fold.queries.questions
+    )
+    yield TXTAI, search([pair.answer for pair in fold.train.pairs], fold.train.answers)
+    both = _joined(fold.train)
     if together is None:
-        scores = txtai_scores(both, fold.known.answers, queries, vectors, hybrid=True)
-        yield TXTAI_HYBRID_ANSWERS, fold.ranks(scores)
+        yield TXTAI_HYBRID_ANSWERS, search(both, fold.train.answers, hybrid=True)
         return
-    yield TXTAI_BOTH, fold.ranks(txtai_scores(both, together, queries, vectors))
-    yield TXTAI_HYBRID, fold.ranks(txtai_scores(both, together, queries, vectors, hybrid=True))
+    yield TXTAI_BOTH, search(both, together)
+    yield TXTAI_HYBRID, search(both, together, hybrid=True)
 
 
 def _summary(encoder: str, examples: Examples, seeds: Sequence[int], found: _Found) -> RoutingRun:
     phrasing = found.tallies["phrasing"]
-    product = CHOSEN if CHOSEN in phrasing.methods else DEFAULT
+    product = TUNED if TUNED in phrasing.methods else DEFAULT
     return RoutingRun(
         encoder=encoder,
         dimension=examples.questions.shape[1],
@@ -361,4 +447,117 @@ def _words_point(tally: Tally, weight: float) -> WordsPoint:
     return WordsPoint(weight=weight, mrr=one.base + one.gain.mean, gain=one.gain)
 
 
-EXPERIMENT = Experiment("routing", "Routing and projection", RoutingReport, tables, findings, plots)
+# What is shown
+
+
+def tables(run: RoutingRun) -> Iterator[Table]:
+    """The product against the rest, all methods on each split, and the tuned hyperparameters."""
+    yield differences_table(f"{run.encoder}: the product against what else there is, new phrasings", run.against)
+    for part in run.splits:
+        yield results_table(
+            f"{run.encoder} (D {run.dimension}), {ABOUT[part.split]}: {run.pairs:,} pairs, mean of {len(run.seeds)} "
+            f"splits with {part.queries:.0f} questions asked, {part.searched:.0f} pairs searched and "
+            f"{part.clusters:.0f} clusters",
+            part.results,
+        )
+    if run.chosen:
+        yield table(
+            f"{run.encoder}: hyperparameters tuned on the training side of each split",
+            enumerate(run.chosen),
+            {
+                "split": lambda row: row[0],
+                "λ": lambda row: f"{row[1].anchor:g}",
+                "τ": lambda row: f"{row[1].temperature:g}",
+                "N": lambda row: row[1].hits,
+                "τ'": lambda row: NONE if row[1].final_temperature is None else f"{row[1].final_temperature:g}",
+                "β": lambda row: f"{row[1].lexical_weight:g}",
+                "MRR there": lambda row: f"{row[1].mrr:.3f}",
+            },
+        )
+
+
+OUTCOMES = {
+    "better": "higher MRR than that of",
+    "no difference": "no difference in MRR to that of",
+    "worse": "lower MRR than that of",
+}
+
+
+def findings(run: RoutingRun) -> Iterator[str]:
+    """The product on each split and against its rivals, every hypothesis, and what was left out."""
+    for part in run.splits:
+        yield _sentence_of_split(part)
+    for outcome, sentence in OUTCOMES.items():
+        told = [f"{one.reference} {signed(one.gain)}" for one in run.against if compared(one.gain) == outcome]
+        if told:
+            yield f"{run.product}, asked new phrasings: {sentence} {'; '.join(told)}."
+    yield from map(_sentence_of_hypothesis, run.hypotheses)
+    for reason in run.left_out:
+        yield f"left out: {reason}."
+
+
+def _sentence_of_split(part: SplitResults) -> str:
+    found = {one.method: one for one in part.results}
+    product, raw = found[DEFAULT], found[RAW]
+    gain = product.gain or Interval(low=0, mean=0, high=0)
+    return (
+        f"{product.method}, asked {ABOUT[part.split]}: MRR {product.metrics[MRR]:.3f}, raw answers "
+        f"{raw.metrics[MRR]:.3f}: {compared(gain)}, difference {signed(gain)}."
+    )
+
+
+def _sentence_of_hypothesis(tested: Tested) -> str:
+    one = tested.difference
+    return (
+        f'"{tested.claim}" {verdict(tested)}: {SHOWN[one.measure]} '
+        f"{one.base:.3f} ({one.reference}) and {one.base + one.gain.mean:.3f} ({one.method}), "
+        f"{tested.split} split, difference {signed(one.gain)}, {one.gain.mean / one.base:+z.1%}."
+    )
+
+
+def verdict(tested: Tested) -> str:
+    """Whether a hypothesis held: by its whole interval, not by its mean."""
+    gain, floor = tested.difference.gain, tested.at_least * tested.difference.base
+    if not is_difference(gain):
+        return "– no difference"
+    if gain.low > floor:
+        return "held"
+    return "did not hold" if gain.high < floor else "is undecided"
+
+
+def plots(runs: Sequence[RoutingRun]) -> list[Plot]:
+    """What every method gains, and what the words add."""
+    phrasing = {
+        one.encoder: [result for result in part.results if result.method not in WORDS]
+        for one in runs
+        for part in one.splits
+        if part.split == "phrasing"
+    }
+    return [
+        Plot(
+            "gains",
+            "What every method gains in MRR over a plain search of the answers, asked new phrasings",
+            lambda axes: draw_gains(axes, phrasing, RAW),
+        ),
+        Plot(
+            "words",
+            "MRR over β, the weight of the words; the band is the 95% interval of the difference to no words",
+            lambda axes: _draw_words(axes, runs),
+        ),
+    ]
+
+
+def _draw_words(axes: "Axes", runs: Sequence[RoutingRun]) -> None:
+    for number, one in enumerate(runs):
+        look, base = style(number), one.words[0].mrr
+        weights = [point.weight for point in one.words]
+        axes.plot(weights, [point.mrr for point in one.words], markersize=4, **look)
+        low, high = ([base + getattr(point.gain, end) for point in one.words] for end in ("low", "high"))
+        axes.fill_between(weights, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        axes.annotate(one.encoder, (weights[-1], one.words[-1].mrr), xytext=(6, 0), textcoords="offset points")
+    axes.margins(x=0.12)
+    axes.set_xlabel("β, weight of the words")
+    axes.set_ylabel("MRR")
+
+
+EXPERIMENT = Experiment("routing", "Routing and projection", Report[RoutingRun], tables, findings, plots)

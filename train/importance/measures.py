@@ -25,6 +25,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 
 from qaserve.encoder import SentenceEncoder
 from qaserve.errors import UsageError
@@ -32,7 +33,6 @@ from qaserve.progress import Advance
 from qaserve.routing import Floats, normalized_entropy
 from train.distillation.teachers import voting_shares
 from train.folds import Examples
-from train.importance.uncertainty import dropout_spread, embedding_norms, token_entropy
 
 ROUTING_MEASURES = ("entropy", "fisher-empirical", "fisher-expected")
 TEXT_MEASURES = ("token", "norm", "dropout")
@@ -48,6 +48,9 @@ BLOCK = 1024
 """Questions routed at once."""
 FLOOR = 1e-12
 """What a value of zero counts as, in units of the largest, so that it can be scaled."""
+SCALES = (np.log(LOWEST), np.log(HIGHEST / FLOOR))
+"""Logarithms of the scales at which all values are at the lower and at the upper bound."""
+TOLERANCE = 1e-14
 
 
 def importance(
@@ -93,8 +96,12 @@ def importance(
             f"importance {name!r} is read from the questions' texts, and there is no encoder to read them",
             hint=f"Give the encoder that made the vectors, or choose one that needs none: {without}.",
         )
-    questions = [pair.question for pair in examples.pairs]
-    texts = {text: text_uncertainty(text, model, questions, seed, advance) for text in needed if model is not None}
+    texts: dict[str, Floats] = {}
+    if model is not None and needed:
+        from train.importance.uncertainty import text_uncertainty  # noqa: PLC0415 - serving never runs a model for it
+
+        questions = [pair.question for pair in examples.pairs]
+        texts = {text: text_uncertainty(text, model, questions, seed, advance) for text in needed}
     weights = leave_one_out_weights(examples.questions, labels, count, temperature, hits)
     return normalized(uncertainty(name, weights, labels, texts))
 
@@ -137,29 +144,6 @@ def leave_one_out_weights(
     return weights
 
 
-def text_uncertainty(
-    name: str, model: SentenceEncoder, questions: list[str], seed: int = 0, advance: Advance | None = None
-) -> Floats:
-    """How uncertain the encoder is about each text, by one of `TEXT_MEASURES`; the more, the higher.
-
-    Args:
-        name: token, norm or dropout.
-        model: The encoder.
-        questions: n texts; a masked-language-model head is fitted to them where the encoder has none.
-        seed: Of the dropout and of that fitting.
-        advance: Told the number of texts done.
-
-    Returns:
-        (n,) float64, not negative; nats for token, a ratio for norm, a squared length for dropout.
-    """
-    if name == "token":
-        return token_entropy(model, questions, seed=seed, advance=advance).values
-    if name == "dropout":
-        return dropout_spread(model, questions, seed=seed, advance=advance)
-    norms = embedding_norms(model, questions, advance)
-    return np.asarray(norms.mean() / norms)
-
-
 def uncertainty(name: str, weights: Floats, labels: NDArray[np.integer], texts: Mapping[str, Floats]) -> Floats:
     """How uncertain every pair is by one measure, on the measure's own scale; the more, the higher.
 
@@ -190,7 +174,8 @@ def uncertainty(name: str, weights: Floats, labels: NDArray[np.integer], texts: 
 def normalized(values: ArrayLike) -> Floats:
     """Values scaled so that, clipped to [0.5, 2], their mean is 1: both hold at once, not one after the other.
 
-    The scale c solves mean(clip(c · v, 0.5, 2)) = 1; the left side grows with c from 0.5 to 2, so bisection finds it.
+    The scale c solves mean(clip(c · v, 0.5, 2)) = 1; the left side grows with c from 0.5 to 2, so Brent's method
+    (SciPy's `brentq`, over log c) finds it.
     A zero counts as a very small value: where less than a third are above zero, these end at 2 and the zeros above 0.5.
     Equal values, all zeros too, become 1. What was no larger than another stays so.
 
@@ -210,13 +195,8 @@ def normalized(values: ArrayLike) -> Floats:
     if given.size == 0 or given.min() == given.max():
         return np.ones(given.shape)
     shares = np.maximum(given / given.max(), FLOOR)
-    low, high = LOWEST, HIGHEST / FLOOR
-    while low < (middle := (low + high) / 2) < high:
-        if np.clip(middle * shares, LOWEST, HIGHEST).mean() < 1:
-            low = middle
-        else:
-            high = middle
-    return np.asarray(np.clip(low * shares, LOWEST, HIGHEST))
+    scale = brentq(lambda log: np.clip(np.exp(log) * shares, LOWEST, HIGHEST).mean() - 1, *SCALES, xtol=TOLERANCE)
+    return np.asarray(np.clip(np.exp(scale) * shares, LOWEST, HIGHEST))
 
 
 def _entropies(weights: Floats) -> Floats:

@@ -46,6 +46,29 @@ class TokenEntropy(NamedTuple):
     """Of the unigram distribution on the same tokens. A head that is not well below it has learned nothing."""
 
 
+def text_uncertainty(
+    name: str, model: SentenceEncoder, questions: list[str], seed: int = 0, advance: Advance | None = None
+) -> Floats:
+    """How uncertain the encoder is about each text, by one of `TEXT_MEASURES`; the more, the higher.
+
+    Args:
+        name: token, norm or dropout.
+        model: The encoder.
+        questions: n texts; a masked-language-model head is fitted to them where the encoder has none.
+        seed: Of the dropout and of that fitting.
+        advance: Told the number of texts done.
+
+    Returns:
+        (n,) float64, not negative; nats for token, a ratio for norm, a squared length for dropout.
+    """
+    if name == "token":
+        return token_entropy(model, questions, seed=seed, advance=advance).values
+    if name == "dropout":
+        return dropout_spread(model, questions, seed=seed, advance=advance)
+    norms = embedding_norms(model, questions, advance)
+    return np.asarray(norms.mean() / norms)
+
+
 def embedding_norms(encoder: SentenceEncoder, texts: Sequence[str], advance: Advance | None = None) -> Floats:
     """Euclidean length of each question's vector as it is before normalisation.
 

@@ -6,8 +6,8 @@ import pytest
 
 from qaserve.errors import BundleError, UsageError
 from qaserve.student import Student, StudentSpec, make_module
+from train.distillation import student_onnx
 from train.distillation.student_onnx import export_onnx
-from train.distillation.training import student_onnx
 
 TRANSFORMER = StudentSpec(dimension=12, heads=3, layers=1)
 SLOTS = StudentSpec(dimension=12, form="slots", slots=8)

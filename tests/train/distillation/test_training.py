@@ -6,7 +6,7 @@ from safetensors import safe_open
 
 from qaserve.errors import CorpusError, StoreWriteError, UsageError
 from qaserve.student import StudentSpec
-from train.distillation.configs import OUR_RECIPE, SEED_RECIPE, SLOTS_RECIPE, Recipe
+from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
 from train.distillation.training import CHECKPOINT, distill
 
 TRANSFORMER = StudentSpec(dimension=12, heads=3, layers=1)
@@ -202,8 +202,8 @@ def test_a_run_that_diverges_says_so(rng):
 
 
 def test_the_proposals_recipe_is_the_proposals():
-    assert (SEED_RECIPE.loss, SEED_RECIPE.cosine_share, SEED_RECIPE.epochs) == ("cosine_mse", 0.7, 60)
-    assert (SEED_RECIPE.patience, SEED_RECIPE.mixtures, SEED_RECIPE.dropout) == (0, 0, 0.1)
+    assert (REFERENCE_RECIPE.loss, REFERENCE_RECIPE.cosine_share, REFERENCE_RECIPE.epochs) == ("cosine_mse", 0.7, 60)
+    assert (REFERENCE_RECIPE.patience, REFERENCE_RECIPE.mixtures, REFERENCE_RECIPE.dropout) == (0, 0, 0.1)
     assert SLOTS_RECIPE.mixtures == OUR_RECIPE.mixtures > 0
 
 

@@ -4,26 +4,26 @@ import pytest
 from ingest.readers import Located, find_files, read_files
 from qaserve.errors import CorpusError
 from qaserve.settings import FitSettings, ReadSettings
+from train.datasets import Source
 from train.experiments import calibration as experiment
-from train.experiments.calibration import EXPERIMENT, run, sides_of, steps
-from train.experiments.calibration_report import (
+from train.experiments.calibration import (
     ANSWERED,
+    EXPERIMENT,
     FAR,
     FOREIGN,
     INTENTS,
     SKILLS,
     UNANSWERED,
     Bin,
-    CalibrationReport,
     CalibrationRun,
     Coefficient,
     Kind,
     Operation,
-    findings,
-    plots,
-    tables,
+    run,
+    sides_of,
+    steps,
 )
-from train.experiments.harness import Source
+from train.experiments.harness import Report
 from train.folds import Examples
 from train.splits import phrasing_split
 
@@ -87,26 +87,26 @@ def report():
             without="" if foreign else "the encoder was not at hand",
         )
 
-    return CalibrationReport(runs=(of("one", foreign=True), of("two", foreign=False)))
+    return Report[CalibrationRun](runs=(of("one", foreign=True), of("two", foreign=False)))
 
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_nothing_that_is_asked_is_known(examples, seed):
     sides = sides_of(examples, seed)
     intents = np.array(examples.intents)
-    known = set(intents[sides.known])
-    assert set(sides.asked) == {ANSWERED, SKILLS, INTENTS}
-    rows = np.concatenate([sides.known, *sides.asked.values()])
+    known = set(intents[sides.train])
+    assert set(sides.queries) == {ANSWERED, SKILLS, INTENTS}
+    rows = np.concatenate([sides.train, *sides.queries.values()])
     assert len(rows) == len(set(rows.tolist())) == len(examples)
-    assert set(intents[sides.asked[ANSWERED]]) <= known
+    assert set(intents[sides.queries[ANSWERED]]) <= known
     for name in (SKILLS, INTENTS):
-        assert not set(intents[sides.asked[name]]) & known
-    gone = {skill for row in sides.asked[SKILLS] for skill in examples.pairs[row].related_skills}
-    assert not gone & {skill for row in sides.known for skill in examples.pairs[row].related_skills}
-    assert len(sides.asked[SKILLS]) >= experiment.SKILLS_OUT * len(examples)
+        assert not set(intents[sides.queries[name]]) & known
+    gone = {skill for row in sides.queries[SKILLS] for skill in examples.pairs[row].related_skills}
+    assert not gone & {skill for row in sides.train for skill in examples.pairs[row].related_skills}
+    assert len(sides.queries[SKILLS]) >= experiment.SKILLS_OUT * len(examples)
     again = sides_of(examples, seed)
-    np.testing.assert_array_equal(again.known, sides.known)
-    assert not np.array_equal(sides_of(examples, seed + 1).known, sides.known)
+    np.testing.assert_array_equal(again.train, sides.train)
+    assert not np.array_equal(sides_of(examples, seed + 1).train, sides.train)
 
 
 def test_a_corpus_without_skills_is_judged_without_them(examples):
@@ -115,7 +115,7 @@ def test_a_corpus_without_skills_is_judged_without_them(examples):
         examples.questions,
         examples.answers,
     )
-    assert set(sides_of(bare, 0).asked) == {ANSWERED, INTENTS}
+    assert set(sides_of(bare, 0).queries) == {ANSWERED, INTENTS}
     found = run(Source("fake", bare), seeds=[0], quick=False, advance=lambda _: None)
     assert found.kind(SKILLS) is None
     assert found.kind(INTENTS) is not None
@@ -132,8 +132,8 @@ def test_a_quick_run(examples, encoder):
     assert found.kind(FOREIGN).questions == experiment.QUICK_FOREIGN
     assert found.without == ""
     sides = sides_of(examples, 3)
-    assert found.questions == len(sides.asked[ANSWERED])
-    assert found.known == len(sides.known)
+    assert found.questions == len(sides.queries[ANSWERED])
+    assert found.known == len(sides.train)
     assert found == run(source, seeds=[3, 4], quick=True, advance=lambda _: None)
 
 
@@ -155,9 +155,8 @@ def test_without_an_encoder_another_corpus_is_left_out(examples):
     found = run(Source("fake", examples), seeds=[0], quick=True, advance=lambda _: None)
     assert found.kind(FOREIGN) is None
     assert found.mixed_with != FOREIGN
-    assert any(
-        "were not asked: the encoder was not at hand" in one for one in findings(CalibrationReport(runs=(found,)))
-    )
+    said = EXPERIMENT.findings(Report[CalibrationRun](runs=(found,)))
+    assert any("were not asked: the encoder was not at hand" in one for one in said)
 
 
 def test_the_sample_is_not_another_corpus_to_itself(encoder):
@@ -175,22 +174,22 @@ def test_too_few_pairs_are_refused(examples):
 
 def test_a_held_out_phrasing_is_asked_of_the_known_side_alone(examples):
     sides = sides_of(examples, 2)
-    inside = np.sort(np.concatenate([sides.known, sides.asked[ANSWERED]]))
+    inside = np.sort(np.concatenate([sides.train, sides.queries[ANSWERED]]))
     split = phrasing_split([examples.pairs[row] for row in inside], 2)
-    np.testing.assert_array_equal(inside[split.test], sides.asked[ANSWERED])
+    np.testing.assert_array_equal(inside[split.test], sides.queries[ANSWERED])
 
 
 def test_the_tables_show_what_the_report_holds(report):
-    assert CalibrationReport.model_validate_json(report.model_dump_json()) == report
-    kinds, operations, features = tables(report)[:3]
-    assert all(len(row) == len(table.columns) for table in tables(report) for row in table.rows)
+    assert Report[CalibrationRun].model_validate_json(report.model_dump_json()) == report
+    kinds, operations, features = EXPERIMENT.tables(report)[:3]
+    assert all(len(row) == len(table.columns) for table in EXPERIMENT.tables(report) for row in table.rows)
     assert kinds.rows[0] == (FOREIGN, "9", "0.40", "0.900", "0.050", "80%")
     assert operations.rows[1][:6] == ("0.75", "0.38", "0.90", "95.0%", "97.0%", "0.520")
     assert features.rows == (("the corpus answers", "answer similarity", "+1.50"),)
 
 
 def test_the_findings_are_made_from_the_report(report):
-    said = findings(report)
+    said = EXPERIMENT.findings(report)
     assert all(sentence.startswith(("one: ", "two: ")) for sentence in said)
     assert any("off by 0.041" in sentence and "worst seed 0.062" in sentence for sentence in said)
     assert any(
@@ -205,16 +204,16 @@ def test_the_plots_draw(report):
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure
 
-    assert [plot.name for plot in plots(report)] == ["reliability", "risk-coverage"]
-    for plot in plots(report):
+    assert [plot.name for plot in EXPERIMENT.plots(report)] == ["reliability", "risk-coverage"]
+    for plot in EXPERIMENT.plots(report):
         axes = Figure().add_subplot()
         plot.draw(axes)
         lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
         assert [line.get_label().split(" ")[0] for line in lines] == ["one", "two"]
     axes = Figure().add_subplot()
-    plots(report)[1].draw(axes)
+    EXPERIMENT.plots(report)[1].draw(axes)
     np.testing.assert_allclose(axes.get_lines()[0].get_xydata(), report.runs[0].risk)
 
 
 def test_it_is_an_experiment():
-    assert (EXPERIMENT.name, EXPERIMENT.report) == ("calibration", CalibrationReport)
+    assert (EXPERIMENT.name, EXPERIMENT.report) == ("calibration", Report[CalibrationRun])

@@ -2,24 +2,16 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.bundle import Defaults
 from qaserve.errors import CorpusError
 from qaserve.settings import ReadSettings
+from train.datasets import Source
 from train.experiments import distill as distill_experiment
-from train.experiments.distill import EXPERIMENT, CentredTeacher, run, steps
-from train.experiments.distill_report import (
-    DistillReport,
-    DistillRun,
-    StudentResult,
-    TeacherResult,
-    findings,
-    plots,
-    tables,
-)
-from train.experiments.harness import Source
+from train.experiments.distill import EXPERIMENT, CentredTeacher, DistillRun, StudentResult, TeacherResult, run, steps
+from train.experiments.harness import Report
 from train.folds import Examples, make_fold
 from train.metrics import Interval, mean_cosine
 from train.splits import phrasing_split
+from train.tuning import START
 
 
 def examples_of(path, encoder):
@@ -45,11 +37,11 @@ def test_a_quick_run_fills_a_report_that_needs_nothing_but_its_json(examples):
     assert sum(told) == steps([3, 4], True) == 5
     assert (found.seeds, found.pairs, found.queries) == ((3,), 80, 20)
     assert [(teacher.name, len(teacher.students)) for teacher in found.teachers] == [("proposal", 1), ("ours", 4)]
-    report = DistillReport(runs=(found,))
-    read = DistillReport.model_validate_json(report.model_dump_json())
-    assert tables(read) == tables(report)
-    assert findings(read) == findings(report)
-    assert {row[-1] for row in tables(report)[0].rows} == {"1"}
+    report = Report[DistillRun](runs=(found,))
+    read = Report[DistillRun].model_validate_json(report.model_dump_json())
+    assert EXPERIMENT.tables(read) == EXPERIMENT.tables(report)
+    assert EXPERIMENT.findings(read) == EXPERIMENT.findings(report)
+    assert {row[-1] for row in EXPERIMENT.tables(report)[0].rows} == {"1"}
     assert EXPERIMENT.name == "distill"
 
 
@@ -64,27 +56,27 @@ def test_the_same_seed_gives_the_same_figures(examples):
 
 def test_a_teacher_s_figures_are_what_asking_gives(examples):
     found = run(Source("fake", examples), seeds=[1], quick=True, advance=lambda _: None)
-    fold, numbers = fold_of(examples, 1), Defaults()
+    fold = fold_of(examples, 1)
     moved = {
         "proposal": fold.through_centred(fold.by_questions(0.1, None)),
-        "ours": fold.bank(1.0).project_rows(fold.asked.questions, fold.by_questions(numbers.temperature, numbers.hits)),
+        "ours": fold.project(START),
     }
     for teacher in found.teachers:
         rows = moved[teacher.name]
         assert teacher.mrr == pytest.approx((1 / fold.ranks(fold.cosines(rows))).mean())
-        assert teacher.answer_cosine == pytest.approx(mean_cosine(rows, fold.asked.answers))
+        assert teacher.answer_cosine == pytest.approx(mean_cosine(rows, fold.queries.answers))
 
 
 def test_the_proposal_s_teacher_is_question_routing_through_centred_w(examples):
     fold = fold_of(examples, 0)
     expected = fold.through_centred(fold.by_questions(0.1, None))
-    np.testing.assert_allclose(CentredTeacher(fold)(fold.asked.questions), expected, atol=1e-12)
+    np.testing.assert_allclose(CentredTeacher(fold)(fold.queries.questions), expected, atol=1e-12)
 
 
 @pytest.fixture
 def in_short(monkeypatch):
     """One epoch instead of many."""
-    for name in ("SEED_RECIPE", "OUR_RECIPE", "SLOTS_RECIPE"):
+    for name in ("REFERENCE_RECIPE", "OUR_RECIPE", "SLOTS_RECIPE"):
         recipe = getattr(distill_experiment, name).model_copy(update={"epochs": 1})
         monkeypatch.setattr(distill_experiment, name, recipe)
 
@@ -186,7 +178,7 @@ def report_of(*students, encoder="minilm"):
             TeacherResult(name="ours", splits=5, answer_cosine=0.72, mrr=0.65, students=students),
         ),
     )
-    return DistillReport(runs=(one,))
+    return Report[DistillRun](runs=(one,))
 
 
 SMALLEST = "held-out cosine 0.98 or more and no difference in MRR to its teacher"
@@ -202,7 +194,7 @@ SMALLEST = "held-out cosine 0.98 or more and no difference in MRR to its teacher
     ],
 )
 def test_the_smallest_student_that_can_stand_in_is_named(students, named):
-    found = findings(report_of(*(student(*values) for values in students)))
+    found = EXPERIMENT.findings(report_of(*(student(*values) for values in students)))
     if named is None:
         assert f"minilm: no student of ours has {SMALLEST}." in found
     else:
@@ -212,7 +204,7 @@ def test_the_smallest_student_that_can_stand_in_is_named(students, named):
 def test_findings_say_what_the_figures_say():
     twins = student("slots 64", 49_153, 0.985, -0.004, 0.002), student("192x1 residual", 1_479_552, 0.98, -0.01, 0.0)
     ranked = student("slots 64", 49_153, 0.965, 0.001, 0.009, loss="ranking")
-    first, *found = findings(report_of(*twins, ranked))
+    first, *found = EXPERIMENT.findings(report_of(*twins, ranked))
     assert first.startswith("H changes nothing that a student can express")
     assert found == [
         (
@@ -239,7 +231,7 @@ def test_findings_say_what_the_figures_say():
 
 
 def test_a_table_has_a_row_for_each_teacher_and_student():
-    table = tables(report_of(student("slots 64", 49_153, 0.985, -0.004, 0.002)))[0]
+    table = EXPERIMENT.tables(report_of(student("slots 64", 49_153, 0.985, -0.004, 0.002)))[0]
     assert [row[0] for row in table.rows] == [
         "proposal: teacher",
         "proposal: 6x3 plain",
@@ -256,7 +248,7 @@ def test_a_plot_shows_every_student_at_its_size_and_cosine():
     from matplotlib.figure import Figure
 
     ranked = student("slots 64", 49_153, 0.965, 0.001, 0.009, loss="ranking")
-    found = plots(report_of(student("slots 64", 49_153, 0.985, -0.004, 0.002), ranked, encoder="org/model"))
+    found = EXPERIMENT.plots(report_of(student("slots 64", 49_153, 0.985, -0.004, 0.002), ranked, encoder="org/model"))
     assert [plot.name for plot in found] == ["cosine-org-model"]
     axes = Figure().add_subplot()
     found[0].draw(axes)
@@ -275,6 +267,6 @@ def test_a_small_student_stands_in_for_the_product_s_teacher(real_corpus):
         plan for plan in distill_experiment._plans(384, quick=False) if (plan.teacher, plan.spec.slots) == ("ours", 64)
     )
     teacher = distill_experiment._teacher("ours", fold)
-    found = distill_experiment._train(fold, teacher, teacher(fold.asked.questions), plan, seed=0)
+    found, projected = distill_experiment._train(fold, teacher, teacher(fold.queries.questions), plan, seed=0)
     assert found.teacher_cosine == pytest.approx(0.985, abs=0.005)
-    assert found.asked.reciprocal.mean() == pytest.approx(0.65, abs=0.02)
+    assert (1 / fold.ranks(fold.cosines(projected))).mean() == pytest.approx(0.65, abs=0.02)

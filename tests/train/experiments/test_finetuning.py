@@ -8,14 +8,13 @@ from qaserve.errors import CorpusError, UsageError
 from qaserve.records import EncoderIdentity
 from qaserve.settings import ReadSettings
 from train import finetuning
+from train.datasets import Source
 from train.experiments import finetuning as experiment
-from train.experiments import finetuning_split
-from train.experiments.comparison import Difference
-from train.experiments.finetuning import EXPERIMENT, FinetuningReport, run, steps
-from train.experiments.harness import Source
+from train.experiments.finetuning import EXPERIMENT, FinetuningRun, run, steps
+from train.experiments.harness import Difference, Report
 from train.folds import Examples
 from train.metrics import Interval
-from train.result_cache import Kept
+from train.result_cache import ResultCache
 
 THINGS = [f"thing{number}" for number in range(7)]
 
@@ -61,12 +60,12 @@ def test_both_are_trained_on_the_same_pairs_and_asked_the_same(source):
     assert set(metrics) == {
         experiment.RAW,
         experiment.RAW_WORDS,
-        experiment.PRODUCT,
-        experiment.TUNED,
-        experiment.TUNED_WORDS,
-        experiment.TUNED_PRODUCT,
+        experiment.DEFAULT,
+        experiment.FINE_TUNED,
+        experiment.FINE_TUNED_WORDS,
+        experiment.FINE_TUNED_PRODUCT,
     }
-    assert metrics[experiment.TUNED]["cosine"] != metrics[experiment.RAW]["cosine"]
+    assert metrics[experiment.FINE_TUNED]["cosine"] != metrics[experiment.RAW]["cosine"]
     for one in found.differences:
         gained = metrics[one.method]["mrr"] - metrics[one.reference]["mrr"]
         assert one.gain.mean == pytest.approx(gained)
@@ -91,31 +90,31 @@ def test_an_interrupted_run_goes_on_where_it_stopped(source, tmp_path, monkeypat
     parts, whole = tmp_path / "parts", measure(source, seeds=(0, 1))
     monkeypatch.setattr(finetuning, "fine_tune", interrupted_once)
     with pytest.raises(KeyboardInterrupt):
-        run(source._replace(kept=Kept(parts)), seeds=(0, 1), quick=False, advance=lambda _: None)
-    kept = Kept(parts)
-    found = measure(source._replace(kept=kept), seeds=(0, 1))
+        run(source._replace(cache=ResultCache(parts)), seeds=(0, 1), quick=False, advance=lambda _: None)
+    cache = ResultCache(parts)
+    found = measure(source._replace(cache=cache), seeds=(0, 1))
     assert trained == [0, 1, 1]
-    assert kept.spared_seconds > 0
+    assert cache.spared_seconds > 0
     assert found.losses == whole.losses
     assert (found.results, found.differences) == (whole.results, whole.differences)
-    kept.clear()
+    cache.clear()
     assert not parts.exists()
 
 
 def test_a_kept_training_is_of_the_same_texts_seed_and_epochs(source, tmp_path, monkeypatch):
     parts = tmp_path / "parts"
-    kept = Kept(parts)
-    known, asked = source.examples.take(np.arange(6)), source.examples.take(np.arange(6, 12))
+    cache = ResultCache(parts)
+    train, queries = source.examples.take(np.arange(6)), source.examples.take(np.arange(6, 12))
 
-    def tune(known=known, asked=asked, seed=0, epochs=1):
-        finetuning_split.tune(known, asked, source.model, seed, epochs, kept, lambda _: None)
+    def tune(train=train, queries=queries, seed=0, epochs=1):
+        experiment.fine_tuned(train, queries, source.model, seed, epochs, cache, lambda _: None)
         return len(list(parts.iterdir()))
 
     assert tune() == 1
     assert tune() == 1
     assert tune(seed=1) == 2
     assert tune(epochs=2) == 3
-    assert tune(known=asked, asked=known) == 4
+    assert tune(train=queries, queries=train) == 4
     monkeypatch.setattr(finetuning, "LEARNING_RATE", 1e-3)
     assert tune() == 5
 
@@ -135,27 +134,27 @@ def test_pairs_without_phrasings_are_refused(examples, tiny_encoder):
 @pytest.mark.parametrize("more", [0, 5])
 def test_a_training_of_any_length_is_as_many_steps_of_progress(total, more):
     told = []
-    parts = finetuning_split.Parts(told.append, total)
+    parts = experiment.Parts(told.append, total)
     for _ in range(total + more):
         parts(1)
     parts.finish()
-    assert told == [1] * finetuning_split.PARTS
+    assert told == [1] * experiment.PARTS
     short = []
-    finetuning_split.Parts(short.append, total).finish()
-    assert short == [1] * finetuning_split.PARTS
+    experiment.Parts(short.append, total).finish()
+    assert short == [1] * experiment.PARTS
 
 
 def test_prompts_are_part_of_what_is_trained_on(examples):
     identity = EncoderIdentity(id="x", revision="1", dimension=16, question_prompt="ask: ", answer_prompt="tell: ")
-    questions, answers = finetuning_split.texts_of(examples.take(np.arange(2)), SimpleNamespace(identity=identity))
+    questions, answers = experiment.texts_of(examples.take(np.arange(2)), SimpleNamespace(identity=identity))
     assert questions == [f"ask: {pair.question}" for pair in examples.pairs[:2]]
     assert answers == [f"tell: {pair.answer}" for pair in examples.pairs[:2]]
 
 
 def test_what_is_shown_is_made_from_the_report_alone(source):
     figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
-    report = FinetuningReport(runs=(measure(source, quick=True),))
-    again = FinetuningReport.model_validate_json(report.model_dump_json())
+    report = Report[FinetuningRun](runs=(measure(source, quick=True),))
+    again = Report[FinetuningRun].model_validate_json(report.model_dump_json())
     assert again == report
     shown = EXPERIMENT.tables(again)
     assert shown == EXPERIMENT.tables(report)
@@ -171,19 +170,19 @@ def test_findings_say_what_the_figures_say(source):
     found = measure(source, quick=True)
     costs = found.costs.model_copy(
         update={
-            "fitting": finetuning_split.Cost(cpu_seconds=2, wall_seconds=1),
-            "choosing": finetuning_split.Cost(cpu_seconds=8, wall_seconds=4),
-            "training": finetuning_split.Cost(cpu_seconds=1500, wall_seconds=800),
+            "fitting": experiment.Cost(cpu_seconds=2, wall_seconds=1),
+            "choosing": experiment.Cost(cpu_seconds=8, wall_seconds=4),
+            "training": experiment.Cost(cpu_seconds=1500, wall_seconds=800),
         }
     )
     difference = Difference(
         method="a", reference="b", measure="mrr", base=0.6, gain=Interval(low=-0.01, mean=0.02, high=0.05)
     )
     changed = found.model_copy(update={"encoder": "some", "costs": costs, "differences": (difference,)})
-    assert EXPERIMENT.findings(FinetuningReport(runs=(changed,))) == [
+    assert EXPERIMENT.findings(Report[FinetuningRun](runs=(changed,))) == [
         "some: a against b: no difference, MRR 0.620 and 0.600, difference +0.020 (-0.010 … +0.050).",
         (
             "some: fine-tuning took 1,500 CPU seconds a split, fitting the product 2.00: 750 times as much; with the "
-            "choice of the product's numbers (8.0 CPU seconds) 150 times as much."
+            "tuning of the product's hyperparameters (8.0 CPU seconds) 150 times as much."
         ),
     ]

@@ -1,17 +1,27 @@
+import sys
+
 import numpy as np
 import pytest
 
-from train.experiments.comparison import (
+from qaserve.errors import UsageError
+from train.experiments.harness import (
     COSINE,
+    MRR,
     Tally,
     compared,
     differences_table,
     draw_gains,
+    evaluate,
     results_table,
     row_cosines,
     signed,
 )
-from train.metrics import Interval, summarize
+from train.metrics import Interval, intent_ranks, summarize
+
+
+def at(rank):
+    """Figures of 40 queries whose relevant intent has this rank among ten."""
+    return evaluate(np.tile(np.arange(10.0), (40, 1)), [str(10 - place) for place in range(10)], [str(rank)] * 40)
 
 
 @pytest.fixture
@@ -19,11 +29,43 @@ def tally():
     """Two seeds of 40 questions; `good` is right, `poor` second, `same` is right as often as `good`."""
     filled = Tally()
     for seed in range(2):
-        filled.ask([f"intent {number // 2}" for number in range(40)])
-        filled.add("poor", np.full(40, 2.0), np.full(40, 0.5 + 0.1 * seed) + np.arange(40) / 1e3)
-        filled.add("good", np.ones(40), np.full(40, 0.75))
-        filled.add("same", np.ones(40))
+        filled.begin([f"intent {number // 2}" for number in range(40)])
+        filled.add("poor", at(2) | {COSINE: np.full(40, 0.5 + 0.1 * seed) + np.arange(40) / 1e3})
+        filled.add("good", at(1) | {COSINE: np.full(40, 0.75)})
+        filled.add("same", at(1))
     return filled
+
+
+def test_ir_measures_and_the_fast_ranks_agree(rng):
+    """With ties, answers that are not listed, and relevant intents that no answer has."""
+    intents = [f"intent {number}" for number in rng.integers(0, 30, 90)]
+    relevant = [f"intent {number}" for number in rng.integers(0, 33, 200)]
+    scores = rng.integers(0, 12, (200, 90)) / 7 + rng.integers(0, 2, (200, 90)) * 1e-12
+    scores[:, 5] = -np.inf
+    found = evaluate(scores, intents, relevant)
+    ranks = intent_ranks(scores, intents, relevant)
+    assert np.isinf(ranks).any()
+    np.testing.assert_allclose(found[MRR], 1 / ranks)
+    assert {name: values.mean() for name, values in found.items()} == pytest.approx(summarize(ranks))
+
+
+def test_without_ir_measures_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+    with pytest.raises(UsageError, match="experiments need ir_measures, which is not installed") as refused:
+        at(1)
+    assert refused.value.hint == "pip install 'qaserve[bench]'"
+
+
+def test_an_intent_without_a_listed_answer_is_not_found():
+    found = evaluate(np.array([[0.5, -np.inf]]), ["a", "b"], ["b"])
+    assert {name: values.tolist() for name, values in found.items()} == {name: [0.0] for name in found}
+
+
+def test_a_method_of_the_first_seeds_is_compared_on_these(tally):
+    tally.add("short", at(4))
+    assert tally.difference("short", "poor").gain.mean == pytest.approx(-0.25)
+    chosen = np.arange(40) < 10
+    assert tally.difference("short", "poor", chosen=chosen).gain.mean == pytest.approx(-0.25)
 
 
 def test_figures_are_means_over_the_seeds(tally):
@@ -73,8 +115,9 @@ def test_tables_hold_what_was_measured(tally):
 def test_gains_are_drawn_where_they_are(tally):
     figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
     axes = figure.Figure().add_subplot()
-    tally.add("best", np.ones(80))
-    tally.add("worse", np.full(80, 4.0))
+    for _ in range(2):
+        tally.add("best", at(1))
+        tally.add("worse", at(4))
     draw_gains(axes, {"first": tally.results("same"), "second": tally.results("poor")[1:2]}, "same")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["good", "best", "poor", "worse"]
     dots = [container.lines[0] for container in axes.containers]

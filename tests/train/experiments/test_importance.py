@@ -5,20 +5,22 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.bundle import Defaults
 from qaserve.routing import normalized_entropy, route_by_questions
 from qaserve.settings import ReadSettings
-from train.experiments.harness import Source
-from train.experiments.importance import EXPERIMENT, boundary_questions, run, steps
-from train.experiments.importance_report import (
+from train.datasets import Source
+from train.experiments.harness import MRR, Report
+from train.experiments.importance import (
     CONTROL,
     ENTROPY,
-    MRR,
+    EXPERIMENT,
     MRR_WITHOUT_WORDS,
     TO_ANSWER,
     TO_TEACHER,
     UNIFORM,
-    ImportanceReport,
     ImportanceRun,
     Result,
     Spread,
+    boundary_questions,
+    run,
+    steps,
 )
 from train.folds import Examples, make_fold
 from train.importance.measures import PRIORS, ROUTING_MEASURES
@@ -113,7 +115,7 @@ def test_a_whole_run_without_the_encoder_says_what_is_missing(examples):
     found = measure(Source("fake", examples.take(np.arange(40))), [0, 1], quick=False)
     assert found.left_out == ("token", "norm", "dropout", "combined")
     assert found.queries == 20
-    said = EXPERIMENT.findings(ImportanceReport(runs=(found,)))
+    said = EXPERIMENT.findings(Report[ImportanceRun](runs=(found,)))
     assert said[-1] == "fake: Not compared: token, norm, dropout, combined; the encoder was not at hand."
     assert not any("BERT" in sentence for sentence in said)
 
@@ -165,7 +167,7 @@ def test_findings_follow_the_intervals():
         ("prior", CONTROL, "all"): 0.05,
         ("distillation", ENTROPY, "boundary"): 0.04,
     }
-    said = EXPERIMENT.findings(ImportanceReport(runs=(made(gains, over_entropy=-0.02),)))
+    said = EXPERIMENT.findings(Report[ImportanceRun](runs=(made(gains, over_entropy=-0.02),)))
     assert said[0] == (
         "some/fake: Counting uncertain pairs more in the routing softmax raises MRR: "
         "held for token +0.0200 (+0.0100 … +0.0300); did not hold (worse) for norm -0.0300 (-0.0400 … -0.0200); "
@@ -186,14 +188,14 @@ def test_findings_follow_the_intervals():
 
 def test_a_fitted_head_is_judged_beside_frequencies_alone():
     fitted = made({}).model_copy(update={"head_perplexity": 81.4, "unigram_perplexity": 264.2})
-    said = EXPERIMENT.findings(ImportanceReport(runs=(fitted,)))
+    said = EXPERIMENT.findings(Report[ImportanceRun](runs=(fitted,)))
     assert said[-1].endswith("a perplexity of 81, their frequencies alone with one of 264.")
 
 
 def test_tables_and_plots_are_made_from_the_report_alone():
     from matplotlib.figure import Figure
 
-    report = ImportanceReport(runs=(made({("distillation", "token", "boundary"): 0.02}),))
+    report = Report[ImportanceRun](runs=(made({("distillation", "token", "boundary"): 0.02}),))
     report = EXPERIMENT.report.model_validate_json(report.model_dump_json())
     tables = EXPERIMENT.tables(report)
     assert len(tables) == 5
@@ -209,6 +211,9 @@ def test_tables_and_plots_are_made_from_the_report_alone():
     assert plot.name == "differences-some-fake"
     axes = Figure().subplots()
     plot.draw(axes)
-    assert [label.get_text() for label in axes.get_yticklabels()] == [*PRIORS[1:], CONTROL] * 2
-    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
-    assert dots == pytest.approx([0.0] * (8 + 3) + [0.02] + [0.0] * 4)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        f"{name}, {use}" for use in ("prior", "distillation") for name in [*PRIORS[1:], CONTROL]
+    ]
+    everywhere, boundary = (container.lines[0].get_xdata().tolist() for container in axes.containers)
+    assert everywhere == [0.0] * 16
+    assert boundary == pytest.approx([0.0] * (8 + 3) + [0.02] + [0.0] * 4)

@@ -3,17 +3,14 @@ import pytest
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.settings import ReadSettings
-from train.datasets import from_files
+from train.datasets import Source, from_files
 from train.experiments import projection as projection_experiment
-from train.experiments.harness import Source
+from train.experiments.harness import Report
 from train.experiments.projection import (
     EXPERIMENT,
-    ProjectionReport,
-    findings,
-    plots,
+    ProjectionRun,
     run,
     steps,
-    tables,
 )
 from train.folds import Examples
 from train.procrustes import fit_bank
@@ -50,19 +47,18 @@ def test_dense_and_low_rank_are_the_same_w_and_the_bytes_are_theirs(source):
 
 
 def test_w_of_another_anchor_are_told_apart(source):
-    clustered = projection_experiment._clustered(source.examples, 0, quick=False)
-    other = fit_bank(source.examples.questions, source.examples.answers, clustered.labels, clustered.clusters, 3.0)
-    fitted = projection_experiment._fit_dense(clustered, other, 4, lambda _: None)
+    fold = projection_experiment._fold(source.examples, 0, quick=False)
+    other = fit_bank(source.examples.questions, source.examples.answers, fold.labels, fold.count, 3.0)
+    fitted = projection_experiment._fit_dense(fold, other, 4, lambda _: None)
     assert fitted.difference <= 1e-12
     assert fitted.stored_difference > 1e-3
 
 
 def test_dense_w_move_a_question_as_the_bank_does(source):
-    clustered = projection_experiment._clustered(source.examples, 0, quick=False)
-    bank, _ = projection_experiment._fit_low_rank(clustered)
-    fitted = projection_experiment._fit_dense(clustered, bank, 1, lambda _: None)
-    asked = projection_experiment._asked(clustered)
-    for query, weights in zip(asked.questions, asked.weights, strict=True):
+    fold = projection_experiment._fold(source.examples, 0, quick=False)
+    bank, _ = projection_experiment._fit_low_rank(fold)
+    fitted = projection_experiment._fit_dense(fold, bank, 1, lambda _: None)
+    for query, weights in zip(fold.queries.questions, fold.by_questions(0.05, 32), strict=True):
         moved = projection_experiment._through_dense(query.astype(np.float32), fitted.matrices, weights)
         np.testing.assert_allclose(moved, bank.project(query, weights), atol=1e-6)
 
@@ -73,26 +69,26 @@ def test_quick_measures_the_largest_clusters_only(source):
 
 
 def test_what_is_shown_is_made_from_the_report_alone(source):
-    report = ProjectionReport(runs=(measure(source),))
-    again = ProjectionReport.model_validate_json(report.model_dump_json())
+    report = Report[ProjectionRun](runs=(measure(source),))
+    again = Report[ProjectionRun].model_validate_json(report.model_dump_json())
     assert again == report
-    assert tables(again) == tables(report)
-    (table,) = tables(report)
+    assert EXPERIMENT.tables(again) == EXPERIMENT.tables(report)
+    (table,) = EXPERIMENT.tables(report)
     assert all(len(row) == len(table.columns) for row in table.rows)
-    assert len(findings(report)) == 3
-    assert "so they are the same W" in findings(report)[1]
-    assert [plot.name for plot in plots(report)] == ["ratios"]
-    assert EXPERIMENT.report is ProjectionReport
+    assert len(EXPERIMENT.findings(report)) == 3
+    assert "so they are the same W" in EXPERIMENT.findings(report)[1]
+    assert [plot.name for plot in EXPERIMENT.plots(report)] == ["ratios"]
+    assert EXPERIMENT.report is Report[ProjectionRun]
 
 
 def test_findings_follow_the_figures(source):
-    document = ProjectionReport(runs=(measure(source),)).model_dump()
+    document = Report[ProjectionRun](runs=(measure(source),)).model_dump()
     (one,) = document["runs"][0]["measurements"]
     one["difference"] = 1e-3
     one["costs"]["dense"] |= {"fit_seconds": 600.0, "bytes": 50, "question_ms": 0.1}
     one["costs"]["low rank"] |= {"fit_seconds": 0.5, "bytes": 100, "question_ms": 0.2}
     one["costs"]["per pair"] |= {"question_ms": 0.1}
-    first, second, third = findings(ProjectionReport.model_validate(document))
+    first, second, third = EXPERIMENT.findings(Report[ProjectionRun].model_validate(document))
     assert "1,200 times faster to fit, 2 times larger and 2 times slower to ask" in first
     assert "1.0e-03 in double precision, so they are not the same W" in second
     assert "per-pair W need no fit and are 2 times faster to ask" in third

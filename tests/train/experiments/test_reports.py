@@ -7,43 +7,35 @@ import pytest
 from PIL import Image
 
 from qaserve.errors import NotFoundError, StoreWriteError, UsageError
-from qaserve.records import Record
 from train.experiments import reports
-from train.experiments.harness import Experiment, Plot, Table
+from train.experiments.harness import Experiment, Plot, Report, Run, Table
 from train.experiments.reports import Document, Measured, provenance
 
 
-class ToyRun(Record):
-    encoder: str
+class ToyRun(Run):
     values: tuple[float, ...]
 
 
-class ToyReport(Record):
-    runs: tuple[ToyRun, ...]
-
-
 def toy(draw=None):
-    def plots(report):
+    def plots(runs):
         return [
-            Plot("curve", "A curve that goes up", draw or (lambda axes: axes.plot(report.runs[0].values))),
+            Plot("curve", "A curve that goes up", draw or (lambda axes: axes.plot(runs[0].values))),
             Plot("own", "Text for a reader", lambda axes: axes.set_title("Its own title", loc="right")),
         ]
 
     return Experiment(
         "toy",
         "A toy",
-        ToyReport,
-        lambda report: [
-            Table("Values", ("encoder", "sum"), ((report.runs[0].encoder, str(sum(report.runs[0].values))),))
-        ],
-        lambda report: [f"It sums to {sum(report.runs[0].values)}."],
+        Report[ToyRun],
+        lambda run: [Table("Values", ("encoder", "sum"), ((run.encoder, str(sum(run.values))),))],
+        lambda run: [f"It sums to {sum(run.values)}."],
         plots,
     )
 
 
 def measured(values=(1.0, 2.5, 3.0), *, quick=False, experiment=None):
     origin = provenance("qaserve bench toy --seeds 2", seeds=range(2), quick=quick, wall_seconds=1.26)
-    report = ToyReport(runs=(ToyRun(encoder="fake", values=values),))
+    report = Report[ToyRun](runs=(ToyRun(encoder="fake", values=values),))
     return Measured(experiment or toy(), Document(provenance=origin, report=report))
 
 

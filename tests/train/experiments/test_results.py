@@ -1,11 +1,13 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qaserve.errors import UsageError
 from train.experiments import reports, results
-from train.experiments.projection import EXPERIMENT, Cost, Measurement, ProjectionReport, ProjectionRun
+from train.experiments.harness import Report
+from train.experiments.projection import EXPERIMENT, Cost, Measurement, ProjectionRun
 from train.experiments.reports import Document, Measured, provenance
 from train.registry import EXPERIMENTS
 
@@ -41,7 +43,7 @@ def projection(*, quick=False, encoder="mini|lm", fit_seconds=8.0):
         measurements=(found,),
     )
     origin = provenance("qaserve bench projection --seeds 1", seeds=[0], quick=quick, wall_seconds=130)
-    return Measured(EXPERIMENT, Document(provenance=origin, report=ProjectionReport(runs=(one,))))
+    return Measured(EXPERIMENT, Document(provenance=origin, report=Report[ProjectionRun](runs=(one,))))
 
 
 def test_the_page_is_what_the_committed_reports_say():
@@ -95,7 +97,8 @@ def test_the_page_shows_findings_tables_plots_and_origin(tmp_path):
 def test_a_bar_in_a_cell_does_not_end_it():
     measured = projection()
     table = EXPERIMENT.tables(measured.document.report)[0]
-    hostile = EXPERIMENT._replace(tables=lambda _: [table._replace(rows=(("a|b", "1"),), columns=("name", "figure"))])
+    changed = table._replace(rows=(("a|b", "1"),), columns=("name", "figure"))
+    hostile = replace(EXPERIMENT, tables_of=lambda _: [changed])
     text = results.page([Measured(hostile, measured.document)])
     assert "\n| name | figure |\n| --- | ---: |\n| a\\|b | 1 |\n" in text
 

@@ -6,13 +6,21 @@ import pytest
 from ingest.readers import Located, find_files, read_files
 from qaserve.errors import CorpusError
 from qaserve.settings import ReadSettings
-from train.datasets import from_files
+from train.datasets import Source, from_files
 from train.experiments import routing as experiment
-from train.experiments import routing_report as report_of
-from train.experiments.comparison import Difference, Tally
-from train.experiments.harness import Source
-from train.experiments.routing import EXPERIMENT, fold_of, run, steps
-from train.experiments.routing_report import CHOSEN, DEFAULT, RAW, RAW_QUESTIONS, RoutingReport, verdict, with_words
+from train.experiments.harness import Difference, Report, Tally, evaluate
+from train.experiments.routing import (
+    DEFAULT,
+    EXPERIMENT,
+    RAW,
+    TUNED,
+    RoutingRun,
+    fold_of,
+    run,
+    steps,
+    verdict,
+    with_words,
+)
 from train.folds import Examples
 from train.metrics import Interval
 from train.splits import Split, intent_split
@@ -21,8 +29,8 @@ from train.splits import Split, intent_split
 PUBLISHED = {
     "raw answers": (0.616, 0.744, 0.647),
     "raw questions": (0.560, 0.681, None),
-    "seed W, centroid τ=0.1": (0.353, 0.420, 0.178),
-    "seed W, question τ=0.1": (0.421, 0.489, 0.240),
+    "reference W, centroid τ=0.1": (0.353, 0.420, 0.178),
+    "reference W, question τ=0.1": (0.421, 0.489, 0.240),
     "anchored W, centroid τ=0.1": (0.644, 0.790, 0.716),
     "anchored W, question τ=0.05": (0.649, 0.789, 0.724),
     "per-pair W, τ=0.1": (0.652, 0.792, 0.722),
@@ -62,9 +70,9 @@ def test_the_published_figures_come_out_on_one_seed(real_corpus):
         assert results[method].metrics["hit3"] == pytest.approx(hit3, abs=0.02), method
         if cosine is not None:
             assert results[method].metrics["cosine"] == pytest.approx(cosine, abs=0.02), method
-    assert found.product == CHOSEN
+    assert found.product == TUNED
     better = {one.reference for one in found.against if one.gain.low > 0}
-    assert better >= {RAW, report_of.FUSION, report_of.SEED_CENTROID, report_of.SEED_QUESTION}
+    assert better >= {RAW, experiment.FUSION, experiment.REFERENCE_CENTROID, experiment.REFERENCE_QUESTION}
 
 
 def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
@@ -75,12 +83,12 @@ def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
     for part in found.splits:
         assert [one.method for one in part.results if one.gain is None] == [RAW]
     alone = set(of(found)) - set(of(found, "intent"))
-    assert alone == {*experiment.SEED_METHODS, CHOSEN, report_of.TXTAI, report_of.TXTAI_HYBRID_ANSWERS}
+    assert alone == {*experiment.REFERENCE_METHODS, TUNED, experiment.TXTAI, experiment.TXTAI_HYBRID_ANSWERS}
     assert len(found.chosen) == 2
     assert found.left_out == ()
     assert {one.reference for one in found.against} == set(experiment.RIVALS) - {
-        report_of.TXTAI_BOTH,
-        report_of.TXTAI_HYBRID,
+        experiment.TXTAI_BOTH,
+        experiment.TXTAI_HYBRID,
     }
     assert len(found.hypotheses) == len(experiment.HYPOTHESES)
 
@@ -92,7 +100,7 @@ def test_the_same_seeds_give_the_same_run(examples):
 def test_txtai_over_vectors_of_the_answers_is_raw_answers(examples):
     pytest.importorskip("txtai", reason="the extra `peers` is not installed")
     results = of(measure(Source("fake", examples)))
-    assert results[report_of.TXTAI].metrics["mrr"] == pytest.approx(results[RAW].metrics["mrr"])
+    assert results[experiment.TXTAI].metrics["mrr"] == pytest.approx(results[RAW].metrics["mrr"])
 
 
 def test_with_the_encoder_txtai_gets_question_and_answer_as_one_text(examples, encoder):
@@ -100,8 +108,8 @@ def test_with_the_encoder_txtai_gets_question_and_answer_as_one_text(examples, e
     found = measure(Source("fake", examples, encoder))
     assert encoder.encoded[-160:] == [f"{pair.question} {pair.answer}" for pair in examples.pairs]
     results = of(found)
-    assert {report_of.TXTAI_BOTH, report_of.TXTAI_HYBRID} <= set(results)
-    assert report_of.TXTAI_HYBRID_ANSWERS not in results
+    assert {experiment.TXTAI_BOTH, experiment.TXTAI_HYBRID} <= set(results)
+    assert experiment.TXTAI_HYBRID_ANSWERS not in results
 
 
 def test_what_is_not_installed_or_too_small_is_left_out_and_said(examples, monkeypatch):
@@ -109,10 +117,10 @@ def test_what_is_not_installed_or_too_small_is_left_out_and_said(examples, monke
     found = measure(Source("fake", examples.take(np.arange(80))))
     assert found.product == DEFAULT
     assert DEFAULT not in {one.reference for one in found.against}
-    assert CHOSEN not in of(found)
-    said = EXPERIMENT.findings(RoutingReport(runs=(found,)))
+    assert TUNED not in of(found)
+    said = EXPERIMENT.findings(Report[RoutingRun](runs=(found,)))
     assert [sentence for sentence in said if "left out" in sentence] == [
-        "fake: left out: numbers chosen on the training side: it is too small to hold questions out of it.",
+        "fake: left out: tuned hyperparameters: the training side is too small to hold queries out of it.",
         (
             "fake: left out: txtai: the comparison with txtai needs a package that is not installed: txtai; "
             "pip install 'qaserve[peers]'."
@@ -125,8 +133,8 @@ def test_quick_takes_one_seed_and_few_pairs(examples, monkeypatch):
     monkeypatch.setattr(experiment, "QUICK_DIMENSION", 20)
     found = measure(Source("fake", examples), quick=True, seeds=(7, 8))
     assert (found.pairs, found.seeds) == (100, (7,))
-    assert not set(experiment.SEED_METHODS) & set(of(found))
-    assert "the proposal's W, dense: a quick run has no time for them at this dimension" in found.left_out
+    assert not set(experiment.REFERENCE_METHODS) & set(of(found))
+    assert "the reference W, dense: a quick run has no time for them at this dimension" in found.left_out
     assert len(found.hypotheses) == 8
 
 
@@ -138,15 +146,14 @@ def test_pairs_without_phrasings_are_refused(examples):
 def test_an_intent_held_out_keeps_its_answers_and_loses_its_questions(examples):
     split = intent_split(examples.pairs, 0)
     fold = fold_of(examples, split, 0, whole=True)
-    assert len(fold.known) == len(split.train)
-    assert [pair.answer for pair in fold.searched.pairs] == [pair.answer for pair in examples.pairs]
+    assert len(fold.train) == len(split.train)
+    assert [pair.answer for pair in fold.candidates.pairs] == [pair.answer for pair in examples.pairs]
     for row in split.test:
-        assert fold.searched.pairs[row].question == ""
+        assert fold.candidates.pairs[row].question == ""
     for row in split.train:
-        assert fold.searched.pairs[row] == examples.pairs[row]
-    ranks = experiment.SCORINGS[RAW_QUESTIONS](fold)
-    assert np.isinf(ranks).all()
-    assert np.isfinite(fold.ranks(fold.cosines(fold.asked.questions))).all()
+        assert fold.candidates.pairs[row] == examples.pairs[row]
+    assert not evaluate(fold.similarities, fold.train.intents, fold.queries.intents)["mrr"].any()
+    assert np.isfinite(fold.ranks(fold.cosines(fold.queries.questions))).all()
 
 
 def test_no_word_of_an_unknown_question_is_searched(examples):
@@ -155,9 +162,9 @@ def test_no_word_of_an_unknown_question_is_searched(examples):
     split = Split(np.setdiff1d(np.arange(len(examples)), asked), asked)
     only_recipe = [pair.model_copy(update={"question": "recipe"}) for pair in examples.take(asked).pairs]
     fold = fold_of(examples, split, 0, whole=True)
-    alone = Examples(only_recipe, fold.asked.questions, fold.asked.answers)
-    assert not type(fold)(fold.known, alone, fold.labels, fold.count, fold.searched).lexical.any()
-    assert type(fold)(fold.known, alone, fold.labels, fold.count, examples).lexical.any()
+    alone = Examples(only_recipe, fold.queries.questions, fold.queries.answers)
+    assert not type(fold)(fold.train, alone, fold.labels, fold.count, fold.candidates).lexical.any()
+    assert type(fold)(fold.train, alone, fold.labels, fold.count, examples).lexical.any()
 
 
 def test_the_best_question_of_a_cluster_votes_alone(examples):
@@ -173,7 +180,7 @@ def test_words_add_to_what_has_none(examples):
     none, *more = found.words
     assert (none.weight, none.gain) == (0, Interval(low=0, mean=0, high=0))
     results = of(found)
-    assert none.mrr == pytest.approx(results[report_of.QUESTION_HITS].metrics["mrr"])
+    assert none.mrr == pytest.approx(results[experiment.QUESTION_HITS].metrics["mrr"])
     for point in more:
         assert point.mrr == pytest.approx(results[with_words(point.weight)].metrics["mrr"])
         assert point.gain.mean == pytest.approx(point.mrr - none.mrr)
@@ -194,27 +201,27 @@ def test_a_hypothesis_is_judged_by_its_whole_interval(low, high, at_least, word)
     difference = Difference(
         method="m", reference="r", measure="mrr", base=0.5, gain=Interval(low=low, mean=(low + high) / 2, high=high)
     )
-    tested = report_of.Tested(claim="c", split="phrasing", at_least=at_least, difference=difference)
+    tested = experiment.Tested(claim="c", split="phrasing", at_least=at_least, difference=difference)
     assert word in verdict(tested)
 
 
 def test_what_is_shown_is_made_from_the_report_alone(examples):
     figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
-    report = RoutingReport(runs=(measure(Source("fake", examples)),))
-    again = RoutingReport.model_validate_json(report.model_dump_json())
+    report = Report[RoutingRun](runs=(measure(Source("fake", examples)),))
+    again = Report[RoutingRun].model_validate_json(report.model_dump_json())
     assert again == report
     shown = EXPERIMENT.tables(again)
     assert shown == EXPERIMENT.tables(report)
     for table in shown:
         assert {len(row) for row in table.rows} == {len(table.columns)}
     said = EXPERIMENT.findings(again)
-    assert sum("the product, numbers chosen on the training side: " in sentence for sentence in said) >= 1
+    assert any(f"{TUNED}, asked new phrasings: " in sentence for sentence in said)
     assert sum("routing by questions" in sentence for sentence in said) == 7
     gains, words = EXPERIMENT.plots(again)
     axes = figure.Figure().add_subplot()
     words.draw(axes)
     (line,) = axes.lines
-    assert line.get_xdata().tolist() == [0, *report_of.LEXICAL_WEIGHTS]
+    assert line.get_xdata().tolist() == [0, *experiment.LEXICAL_WEIGHTS]
     assert line.get_ydata().tolist() == [point.mrr for point in report.runs[0].words]
     gains.draw(figure.Figure().add_subplot())
 

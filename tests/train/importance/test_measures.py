@@ -4,8 +4,8 @@ import pytest
 from ingest.readers import Located, find_files, read_files
 from qaserve.errors import UsageError
 from qaserve.settings import ReadSettings
-from train import importance as importance_module
 from train.folds import Examples, make_fold
+from train.importance import measures as importance_module
 from train.importance.measures import (
     PRIORS,
     ROUTING_MEASURES,
@@ -28,14 +28,14 @@ def fold(rows, encoder, write_rows):
 
 
 def measured(fold, name, **more):
-    return importance(name, fold.known, fold.labels, fold.count, temperature=0.05, hits=8, **more)
+    return importance(name, fold.train, fold.labels, fold.count, temperature=0.05, hits=8, **more)
 
 
 def one_by_one(fold, temperature, hits):
     """Leave-one-out weights from their definition, a question at a time."""
     found = []
-    for row, question in enumerate(fold.known.questions):
-        similar = fold.known.questions @ question
+    for row, question in enumerate(fold.train.questions):
+        similar = fold.train.questions @ question
         similar[row] = -np.inf
         nearest = np.argsort(-similar)[: min(hits, len(similar) - 1)]
         powers = np.exp(similar[nearest] / temperature)
@@ -47,12 +47,12 @@ def one_by_one(fold, temperature, hits):
 @pytest.mark.parametrize("block", [7, 1024])
 def test_no_question_votes_for_itself(fold, monkeypatch, hits, block):
     monkeypatch.setattr(importance_module, "BLOCK", block)
-    weights = leave_one_out_weights(fold.known.questions, fold.labels, fold.count, 0.05, hits)
+    weights = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, hits)
     np.testing.assert_allclose(weights, one_by_one(fold, 0.05, hits), atol=1e-12)
 
 
 def test_all_others_vote_where_no_number_of_hits_is_given(fold):
-    every = leave_one_out_weights(fold.known.questions, fold.labels, fold.count, 0.05, None)
+    every = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, None)
     np.testing.assert_allclose(every, one_by_one(fold, 0.05, 1_000), atol=1e-12)
 
 
@@ -132,7 +132,7 @@ def test_an_importance_is_its_measure_normalized(fold):
 
 
 def test_measures_of_the_text_are_the_encoders(fold, tiny_encoder):
-    texts = [pair.question for pair in fold.known.pairs]
+    texts = [pair.question for pair in fold.train.pairs]
     told = []
     found = {name: measured(fold, name, model=tiny_encoder, seed=3, advance=told.append) for name in PRIORS[4:]}
     token = token_entropy(tiny_encoder, texts, own_head_only=True).values
