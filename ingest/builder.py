@@ -21,22 +21,25 @@ from ingest.compare import corpus_hash
 from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild, points_of
 from ingest.gate import measure, stopped
 from ingest.golden import Golden
-from ingest.labels import effective_rank
 from ingest.names import describe_clusters
-from ingest.outcomes import ClusterChanges, GateReport
-from ingest.scratch import Lookup, Rows, Vectors, scratch_folder
-from qaserve import bundle as bundles
-from qaserve.builds import check_encoder, is_complete
-from qaserve.bundle import UNIFORM, Defaults, Manifest, Model
-from qaserve.errors import BundleError, QaserveError
-from qaserve.faults import reach
-from qaserve.lexical import Lexicon, pair_text
-from qaserve.points import PairVectors
-from qaserve.progress import Advance, Reporter
-from qaserve.records import ClusterInfo, EncoderIdentity, Pair
+from ingest.spool import Lookup, Rows, Vectors, scratch_folder
+from qaserve.builds import bundle as bundles
+from qaserve.builds.bundle import Model
+from qaserve.builds.catalog import check_encoder, is_complete
+from qaserve.builds.manifest import FORMAT, UNIFORM, Manifest, entry_for, manifest_bytes
+from qaserve.common.errors import BundleError, QaserveError
+from qaserve.common.failpoints import reach
+from qaserve.common.progress import Advance, Reporter
+from qaserve.core.clustering import effective_rank
+from qaserve.core.lexical import Lexicon, pair_text
+from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
+from qaserve.schemas.ingest import ClusterChanges, GateReport
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.params import Defaults
 from qaserve.settings import FitSettings
-from qaserve.store import CollectionInfo, Store, now
-from qaserve.store_connection import Holder, corpus_lock
+from qaserve.store.locks import Holder, corpus_lock
+from qaserve.store.points import PairVectors
+from qaserve.store.qdrant import CollectionInfo, Store, now
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
 from train.tuning import DEFAULT_ANCHOR, defaults_of, hyperparameters_of, tune
@@ -138,7 +141,7 @@ class Builder:
         if live.manifest is None:
             return False
         wanted = self.fit.model_dump(include=MADE_WITH) | {
-            "format": bundles.FORMAT,
+            "format": FORMAT,
             "anchor_setting": self.fit.anchor,
         }
         same = live.manifest.model_dump(include=set(wanted)) == wanted
@@ -271,7 +274,7 @@ class Builder:
             encoder=manifest.encoder,
             pairs=manifest.pairs,
             clusters=len(manifest.clusters),
-            bundle_hash=bundles.entry_for(bundles.manifest_bytes(manifest)).sha256,
+            bundle_hash=entry_for(manifest_bytes(manifest)).sha256,
             sources=sources,
             created=self._after_all_others(now()),
         )
@@ -318,9 +321,9 @@ def drafted(manifest: Manifest, files: Mapping[str, bytes], points: Iterator[Pai
         files: Of the bundle, by name.
         points: Its pairs with their vectors, in the order of ids.
     """
-    entries = {name: bundles.entry_for(data) for name, data in files.items()}
+    entries = {name: entry_for(data) for name, data in files.items()}
     unnamed = manifest.model_copy(update={"build": UNNAMED, "files": entries})
-    name = hashlib.sha256(bundles.manifest_bytes(unnamed)).hexdigest()[: len(UNNAMED)]
+    name = hashlib.sha256(manifest_bytes(unnamed)).hexdigest()[: len(UNNAMED)]
     return Draft(unnamed.model_copy(update={"build": name}), files, points)
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
+from ingest.cluster_diff import Grouping, match, numbered, regroup
 from ingest.corpus import Corpus, LiveBuild
 from ingest.drift import centroids, clustering_of, measure_drift
-from ingest.labels import cluster_answers, cluster_count, clustered, kmeans_labels
-from ingest.outcomes import ClusterChanges, Drift
-from ingest.regrouping import Grouping, match, numbered, regroup
-from ingest.rows import distances, nearest
-from qaserve.bundle import Clustering, Manifest
+from qaserve.builds.manifest import Clustering, Manifest
+from qaserve.core.chunked import distances, nearest
+from qaserve.core.clustering import cluster_answers, cluster_count, clustered, kmeans_labels
+from qaserve.schemas.ingest import ClusterChanges, Drift
 from qaserve.settings import FitSettings
 
 Labels = NDArray[np.int64]

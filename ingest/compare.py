@@ -10,9 +10,9 @@ from itertools import count, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.scratch import Indexed
-from qaserve.records import Pair
-from qaserve.text import digest_of, fold, short_digest
+from ingest.spool import Indexed
+from qaserve.common.text import digest_of, fold, short_digest
+from qaserve.schemas.pairs import Pair
 
 NAMESPACE = uuid.UUID("6f2d3c1e-2f0b-5f0e-9d57-0b8a7f6c1a35")
 COMPARED_CHARS = 2_000

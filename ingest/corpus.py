@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.bundle import UNIFORM, Defaults, FittedFeedback, Manifest, Tuning
-from qaserve.calibration import Calibration
-from qaserve.points import PairVectors
-from qaserve.records import Pair, StoredPair
-from qaserve.store import CollectionInfo
+from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest, Tuning
+from qaserve.core.calibration import Calibration
+from qaserve.schemas.pairs import Pair, StoredPair
+from qaserve.schemas.params import Defaults
+from qaserve.store.points import PairVectors
+from qaserve.store.qdrant import CollectionInfo
 from train.folds import Examples
 
 

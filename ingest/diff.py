@@ -4,15 +4,17 @@ from pathlib import Path
 
 from pydantic import Field
 
+from ingest.cluster_diff import Grouping, match, regroup
 from ingest.compare import compare
-from ingest.outcomes import Regrouping
-from ingest.regrouping import Grouping, match, regroup
-from ingest.report import Edit, ListedPair, list_edits, listed
-from qaserve.builds import list_builds
-from qaserve.bundle import read_manifest
-from qaserve.errors import NotFoundError
-from qaserve.records import BuildInfo, Pair, Record
-from qaserve.store import Store
+from ingest.report import list_edits, listed
+from qaserve.builds.bundle import read_manifest
+from qaserve.builds.catalog import list_builds
+from qaserve.common.errors import NotFoundError
+from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.ingest import Edit, ListedPair, Regrouping
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.record import Record
+from qaserve.store.qdrant import Store
 
 
 class BuildDiff(Record):

@@ -2,7 +2,7 @@
 
 The clusters of a build are kept for as long as they fit, so that their numbers and names mean the same from day to day.
 Four measures say when they no longer do. Three compare with the day they were made, not with yesterday, so that a slow
-drift is not missed; that day's figures travel from manifest to manifest (`qaserve.bundle.Clustering`).
+drift is not missed; that day's figures travel from manifest to manifest (`qaserve.builds.manifest.Clustering`).
 
 On the real corpus with all-MiniLM-L6-v2, when it lacks some intents and then gets them: a tenth of them new moves the
 effective rank by 0.8%, the inertia by 6%, and 26% of the new pairs are far; a fifth 2.3%, 16%, 37%; two fifths 4.8%,
@@ -21,11 +21,11 @@ draws, of topics in 49%, of a tenth of the intents in 10%. At 30% it would be 0,
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.labels import effective_rank
-from ingest.outcomes import Drift
-from ingest.rows import distances, summed_rows
-from qaserve.bundle import Clustering
-from qaserve.settings import RankForm
+from qaserve.builds.manifest import Clustering
+from qaserve.core.chunked import distances, summed_rows
+from qaserve.core.clustering import effective_rank
+from qaserve.schemas.ingest import Drift
+from qaserve.schemas.params import RankForm
 
 RANK_DRIFT = 0.03
 """Relative change of the effective rank, which is what the number of clusters follows."""

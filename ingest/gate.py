@@ -8,7 +8,7 @@ answers are reported beside. Golden questions, which people said must find a pai
 A build is stopped where the mean reciprocal rank falls by more than the tolerance and the 95% interval of the fall,
 by a paired bootstrap over intents, lies wholly below zero: a fall that chance explains stops nothing.
 
-Of a corpus of more than `ingest.asking.MAX_PAIRS` pairs a sample is asked and searched: whole intents, and all that a
+Of a corpus of more than `ingest.evaluation.MAX_PAIRS` pairs a sample is asked and searched: whole intents, and all that a
 golden question wants.
 """
 
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.asking import (
+from ingest.clusters import Clusters
+from ingest.corpus import Choice, Corpus, LiveBuild
+from ingest.evaluation import (
     Asked,
     Side,
     ask_golden,
@@ -29,15 +31,13 @@ from ingest.asking import (
     side_of,
     still_found,
 )
-from ingest.clusters import Clusters
-from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.golden import Golden
-from ingest.outcomes import Comparison, Figures, GateReport, Worse
-from qaserve.errors import QualityError
-from qaserve.progress import Advance
-from qaserve.text import shorten
-from train.metrics import paired_bootstrap, summarize
-from train.splits import phrasing_split
+from qaserve.common.errors import QualityError
+from qaserve.common.progress import Advance
+from qaserve.common.text import shorten
+from qaserve.core.metrics import paired_bootstrap, summarize
+from qaserve.core.splits import phrasing_split
+from qaserve.schemas.ingest import Comparison, Figures, GateReport, Worse
 
 SPLITS = 2
 """Phrasings held out of every family, one after the other."""

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
-from qaserve.encoder import Encoder
-from qaserve.errors import CorpusError
-from qaserve.records import EncoderIdentity, Record
+from qaserve.common.errors import CorpusError
+from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.schemas.builds import EncoderIdentity
+from qaserve.schemas.record import Record
 
 MAX_QUESTIONS = 1_000
 """The latest lines are asked; more would make every ingest wait for them."""

@@ -18,14 +18,14 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ingest.build import Ingest
-from ingest.report import IngestReport, PairChanges
-from qaserve.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
-from qaserve.files import written_beside
-from qaserve.progress import Advance, Reporter
-from qaserve.records import ErrorDetail
-from qaserve.replies import IngestOptions, Job, JobList, JobStage
-from qaserve.store import now
+from ingest.pipeline import Ingest
+from qaserve.common.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
+from qaserve.common.files import written_beside
+from qaserve.common.progress import Advance, Reporter
+from qaserve.schemas.ingest import IngestReport, PairChanges
+from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage
+from qaserve.schemas.service import ErrorDetail
+from qaserve.store.qdrant import now
 
 FOLDER = "jobs"
 KEPT = 100

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence, Set
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-from qaserve.records import ClusterInfo, Pair
+from qaserve.schemas.builds import ClusterInfo
+from qaserve.schemas.pairs import Pair
 
 SEPARATOR = " · "
 TERMS_SHOWN = 6

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import Field
-
-from qaserve.errors import CorpusError
-from qaserve.records import Pair, Record
+from qaserve.common.errors import CorpusError
+from qaserve.common.text import control_character, digest, fold, has_surrogate, shorten
+from qaserve.schemas.ingest import Rejection
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.record import Record
 from qaserve.settings import ReadSettings
-from qaserve.text import control_character, digest, fold, has_surrogate, shorten
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 BOM = b"\xef\xbb\xbf"
@@ -38,15 +38,6 @@ STAT_EVERY = 1_000
 HALF_PAIR = "holds half a surrogate pair, which is not text"
 
 Row = dict[str, Any]
-
-
-class Rejection(Record):
-    """A line, or one question of it, that made no pair."""
-
-    file: str
-    line: int = Field(description="1 is the first line.")
-    field: str | None
-    reason: str
 
 
 class Located(Record):

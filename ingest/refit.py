@@ -10,14 +10,16 @@ from pydantic import Field
 
 from ingest.builder import Builder, drafted
 from ingest.corpus import LiveBuild, points_of
-from ingest.extra import Extra, extra_rows
+from ingest.feedback_rows import Extra, extra_rows
 from ingest.golden import Golden
-from qaserve import bundle as bundles
-from qaserve.builds import remove_orphans
-from qaserve.bundle import Bundle, Manifest, StudentInfo
-from qaserve.encoder import SentenceEncoder
-from qaserve.records import Record
-from qaserve.student import StudentSpec
+from qaserve.builds import bundle as bundles
+from qaserve.builds.bundle import Bundle
+from qaserve.builds.catalog import remove_orphans
+from qaserve.builds.manifest import FORMAT, Manifest, StudentInfo
+from qaserve.core.student import StudentSpec
+from qaserve.encoders.sentence_transformer import SentenceEncoder
+from qaserve.schemas.params import Defaults
+from qaserve.schemas.record import Record
 from train.distillation.architectures import architectures, choose_architecture, parse_architecture
 from train.distillation.configs import OUR_RECIPE, SLOTS_RECIPE
 from train.distillation.teachers import RoutedTeacher
@@ -81,7 +83,7 @@ def refit(
     corpus = live.corpus
     clusters = builder.cluster(corpus, live, anew=True)
     if prior is not None:
-        numbers = bundles.Defaults() if live.manifest is None else live.manifest.defaults
+        numbers = Defaults() if live.manifest is None else live.manifest.defaults
         with builder.stage("importance", "Weighing (texts)", None) as advance:
             weights = importance(
                 prior,
@@ -141,7 +143,7 @@ def add_student(
         validation_cosine=round(kept.validation_cosine, 9),
     )
     draft = drafted(
-        bundle.manifest.model_copy(update={"format": bundles.FORMAT, "student": student}),
+        bundle.manifest.model_copy(update={"format": FORMAT, "student": student}),
         bundles.pack(replace(bundle.model, student=kept.weights)),
         points_of(live.corpus, live.labels),
     )

@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ingest.readers import Rejection
-from qaserve.files import writing, written_beside
+from qaserve.common.files import writing, written_beside
+from qaserve.schemas.ingest import REPORTED, Rejection
 
-REPORTED = 1_000
 FOLDER = "rejected"
 
 

@@ -4,113 +4,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pydantic import Field
-
 from ingest.compare import Changes
-from ingest.outcomes import ClusterChanges, GateReport, NumberChanges
-from ingest.readers import Located, Rejection
-from ingest.rejected import REPORTED
-from ingest.scratch import Indexed
-from qaserve.records import Pair, Record
-from qaserve.text import fold, short_digest, shorten
-
-LISTED = 10_000
-"""So many of a kind are listed; what is more than that is only counted, or a report would outgrow what it tells of."""
-EDITS_KEPT = 50
-"""Edited pairs whose texts the report shows."""
-EDIT_CHARS = 400
-CONTEXT_CHARS = 40
-QUESTION_CHARS = 200
-
-
-class Place(Record):
-    """Where a row was read."""
-
-    file: str
-    line: int
-
-
-class RepeatedQuestion(Record):
-    """A question that several rows ask, by folded text."""
-
-    question: str
-    answers: int = Field(description="Different answers it leads to; more than 1 is a conflict.")
-    rows: tuple[Place, ...]
-
-
-class ListedPair(Record):
-    """A pair that changes."""
-
-    id: str = Field(description="Of its point.")
-    pair_id: str
-    question: str
-    file: str = Field(description="Where it was read; of a pair that was not read now, its source_file.")
-    line: int | None = Field(description="Null: it was not read now.")
-
-
-class Edit(Record):
-    """How a pair differs from the live one."""
-
-    id: str
-    pair_id: str
-    question: str
-    fields: tuple[str, ...] = Field(description="What differs.")
-    before: str | None = Field(description="The live answer around what differs; null: the answer is the same.")
-    after: str | None
-
-
-class PairChanges(Record):
-    """The pairs that change, in the order of ids: the first 10,000 of each kind; the report counts all."""
-
-    added: tuple[ListedPair, ...] = ()
-    updated: tuple[ListedPair, ...] = ()
-    removed: tuple[ListedPair, ...] = ()
-
-
-class FileCounts(Record):
-    """What a file brought."""
-
-    file: str
-    read: int = Field(description="Pairs.")
-    added: int
-    updated: int
-    unchanged: int
-    rejected: int
-
-
-class IngestReport(Record):
-    """The contract's report."""
-
-    build: str | None = Field(description="The live build afterwards, or what a dry run says it would be.")
-    corpus: str
-    dry_run: bool
-    read: int = Field(description="Pairs read.")
-    added: int
-    updated: int
-    unchanged: int
-    removed: int
-    rejected: tuple[Rejection, ...] = Field(description=f"The first {REPORTED:,}.")
-    rejections: int = Field(description="How many there are in all.")
-    rejected_file: str | None = Field(
-        description="In the data folder: the rejected lines as they were read, to be corrected and ingested."
-    )
-    repeats: int = Field(description="Rows whose question an earlier row asks. They are kept.")
-    conflicts: int = Field(description="Questions that lead to different answers. They are kept.")
-    repeated_questions: tuple[RepeatedQuestion, ...] = Field(description=f"The first {LISTED:,}.")
-    changes: PairChanges
-    edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")
-    files: tuple[FileCounts, ...]
-    encoded: int = Field(description="Texts that go through the encoder.")
-    pairs: int = Field(description="Pairs in the build.")
-    clusters: int | None = Field(description="Clusters in the build.")
-    cluster_changes: ClusterChanges | None = Field(None, description="Null: no new build, or none before it.")
-    numbers: NumberChanges | None = Field(None, description="What the build answers with; null: no new build.")
-    metrics: dict[str, float] = Field(default_factory=dict, description="Of the new build, as its manifest has them.")
-    gate: GateReport | None = Field(None, description="Null: no new build, or none before it to compare with.")
-    encoder: str
-    seconds: float
-    stages: dict[str, float] = Field(description="Seconds by stage.")
-    cleaned: tuple[str, ...] = Field((), description="Orphans of interrupted ingests that were, or would be, removed.")
+from ingest.readers import Located
+from ingest.spool import Indexed
+from qaserve.common.text import fold, short_digest, shorten
+from qaserve.schemas.ingest import (
+    CONTEXT_CHARS,
+    EDIT_CHARS,
+    EDITS_KEPT,
+    LISTED,
+    QUESTION_CHARS,
+    Edit,
+    FileCounts,
+    ListedPair,
+    PairChanges,
+    Place,
+    RepeatedQuestion,
+)
+from qaserve.schemas.pairs import Pair
 
 
 class _Group(NamedTuple):

@@ -5,8 +5,9 @@ from pathlib import PurePath
 
 from pydantic import Field
 
-from qaserve.errors import NotFoundError, UsageError
-from qaserve.records import Pair, Record
+from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.record import Record
 
 FILTERS = ("topics", "tags", "related_skills", "related_docs", "cluster_id", "pair_id", "question_type", "source_file")
 

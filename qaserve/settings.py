@@ -3,33 +3,30 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qaserve.errors import SettingsError
+from qaserve.common.errors import SettingsError
+from qaserve.schemas.params import (
+    LOOPBACK,
+    MAX_ASKED_CHARS,
+    MAX_HITS,
+    MAX_TOP_K,
+    NAME_RULE,
+    CorpusName,
+    DriftMode,
+    HitCount,
+    HttpUrl,
+    ProjectionName,
+    RankForm,
+    RoutingName,
+    Temperature,
+    Weight,
+)
 
 PREFIX = "QASERVE_"
-NAME_RULE = "a name of small letters, digits, - and _, at most 63, that begins with a letter or digit"
-
-RoutingName = Literal["question", "question2", "centroid"]
-ProjectionName = Literal["cluster", "pair", "student", "none"]
-RankForm = Literal["participation", "entropy"]
-DriftMode = Literal["recluster", "recommend"]
-CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-MAX_TEMPERATURE = 1e3
-MIN_TEMPERATURE = 1e-4
-MAX_HITS = 10_000
-MAX_TOP_K = 100
-MAX_ASKED_CHARS = 4_000
-
-Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
-Weight = Annotated[float, Field(ge=0, le=1)]
-HitCount = Annotated[int, Field(ge=1, le=MAX_HITS)]
 
 
 class _Section(BaseSettings):

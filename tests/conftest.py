@@ -19,13 +19,13 @@ import uvicorn
 from fastapi import FastAPI
 from qdrant_rest import QdrantRest
 
-from ingest.build import Ingest
 from ingest.builder import Builder
-from qaserve.engine import Engine
-from qaserve.records import EncoderIdentity
+from ingest.pipeline import Ingest
+from qaserve.common.text import fold
+from qaserve.schemas.builds import EncoderIdentity
+from qaserve.search.engine import Engine
 from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
-from qaserve.store import Store, memory_store, open_store
-from qaserve.text import fold
+from qaserve.store.qdrant import Store, memory_store, open_store
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -20,15 +20,15 @@ from typing import Any
 
 from conftest import FakeEncoder, Silent, rows_about
 
-from ingest.build import Ingest
 from ingest.builder import Builder
-from qaserve.builds import list_builds, prune
-from qaserve.engine import Engine
-from qaserve.errors import StoreWriteError
-from qaserve.faults import STEPS, armed
-from qaserve.records import AskRequest
+from ingest.pipeline import Ingest
+from qaserve.builds.catalog import list_builds, prune
+from qaserve.common.errors import StoreWriteError
+from qaserve.common.failpoints import STEPS, armed
+from qaserve.schemas.ask import AskRequest
+from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import Store, open_store
+from qaserve.store.qdrant import Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]

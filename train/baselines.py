@@ -1,6 +1,6 @@
 """What a user would reach for instead: rank fusion, and txtai, dense and hybrid; BM25 alone is `Fold.lexical`.
 
-Every function gives (m, n) scores of n documents for m queries, higher is better, for `train.metrics.intent_ranks`.
+Every function gives (m, n) scores of n documents for m queries, higher is better, for `qaserve.core.metrics.intent_ranks`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
 
 if TYPE_CHECKING:
     from txtai import Embeddings

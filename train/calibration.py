@@ -18,15 +18,15 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ingest.labels import KMEANS_STARTS
-from qaserve.bundle import Hyperparameters
-from qaserve.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
-from qaserve.progress import Advance
-from qaserve.routing import Floats
+from qaserve.builds.manifest import Hyperparameters
+from qaserve.common.progress import Advance
+from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
+from qaserve.core.clustering import KMEANS_STARTS
+from qaserve.core.metrics import best_by_intent
+from qaserve.core.routing import Floats
+from qaserve.core.splits import phrasing_split
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
-from train.metrics import best_by_intent
-from train.splits import phrasing_split
 
 SPLITS = 5
 """Phrasing splits that answered cases come from."""
@@ -55,7 +55,7 @@ class Cases(NamedTuple):
     """Questions asked as the engine would be, and how it went. n of them."""
 
     evidence: Floats
-    """(n, F) see `qaserve.calibration.evidence`."""
+    """(n, F) see `qaserve.core.calibration.evidence`."""
     answered: Bools
     """(n,) whether the corpus answers the question."""
     right: Bools

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import CorpusError
-from qaserve.records import Pair
+from qaserve.common.errors import CorpusError
+from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
-from qaserve.store import Store
+from qaserve.store.qdrant import Store
 from train.folds import Examples
 
 if TYPE_CHECKING:
-    from qaserve.encoder import SentenceEncoder
+    from qaserve.encoders.sentence_transformer import SentenceEncoder
     from train.result_cache import ResultCache
 
 MIN_PAIRS = 30

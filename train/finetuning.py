@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.encoder import load_model
-from qaserve.errors import UsageError
-from qaserve.progress import Advance
+from qaserve.common.errors import UsageError
+from qaserve.common.progress import Advance
+from qaserve.encoders.sentence_transformer import load_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,7 +69,7 @@ def fine_tune(
     mode, which serving switches off, is as before when this returns.
 
     Args:
-        encoder_folder: A sentence-transformers model, as `qaserve.weights.locate` gives it; its files stay as they are.
+        encoder_folder: A sentence-transformers model, as `qaserve.encoders.sources.locate` gives it; its files stay as they are.
         questions: (n,) texts.
         answers: (n,) texts, one for each question.
         epochs: Passes over the pairs.

@@ -7,15 +7,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.labels import cluster_answers, cluster_count
-from qaserve.bundle import Hyperparameters
-from qaserve.lexical import Lexicon, pair_text
-from qaserve.projection import Bank, project_by_pairs
-from qaserve.records import Pair
-from qaserve.routing import Floats, final_softmax, route_by_centroids
-from qaserve.settings import RankForm
-from train.distillation.teachers import voting_shares
-from train.metrics import intent_ranks
+from qaserve.builds.manifest import Hyperparameters
+from qaserve.core.clustering import cluster_answers, cluster_count
+from qaserve.core.lexical import Lexicon, pair_text
+from qaserve.core.metrics import intent_ranks
+from qaserve.core.projection import Bank, project_by_pairs
+from qaserve.core.routing import Floats, final_softmax, route_by_centroids, voting_shares
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.params import RankForm
 from train.procrustes import centred_reference, fit_bank, mean_rows
 
 MAX_CLUSTERS = 2_000

@@ -20,9 +20,9 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from ingest.rows import slices, summed_rows
-from qaserve.projection import Bank, Rotation
-from qaserve.routing import Floats
+from qaserve.core.chunked import slices, summed_rows
+from qaserve.core.projection import Bank, Rotation
+from qaserve.core.routing import Floats
 
 MANY_ROWS = 4_096
 """Rows of a cluster beyond which their space is taken to be all of R^D, of which I is a basis: no SVD of all rows."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
-    from qaserve.progress import Advance
+    from qaserve.common.progress import Advance
     from train.datasets import Source
     from train.experiments.harness import Experiment, Run
 

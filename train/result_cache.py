@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from qaserve.files import written_beside
-from qaserve.text import digest_of
+from qaserve.common.files import written_beside
+from qaserve.common.text import digest_of
 
 SECONDS = "seconds"
 """Key in a file's header, next to the result's own words."""

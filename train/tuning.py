@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qaserve.bundle import Defaults, Hyperparameters, Tuning
-from qaserve.progress import Advance
-from qaserve.routing import Floats
+from qaserve.builds.manifest import Hyperparameters, Tuning
+from qaserve.common.progress import Advance
+from qaserve.core.routing import Floats
+from qaserve.core.splits import phrasing_split
+from qaserve.schemas.params import Defaults
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
-from train.splits import phrasing_split
 
 FOLDS = 5
 MIN_QUERIES = 30

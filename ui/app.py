@@ -5,8 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from qaserve.errors import QaserveError
-from qaserve.records import BuildInfo
+from qaserve.common.errors import QaserveError
+from qaserve.schemas.builds import BuildInfo
 from qaserve.settings import get_settings
 from ui import bringing, clusters, data, look, results, search, why
 from ui.markdown import literal

@@ -7,8 +7,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from qaserve.text import shorten
-from qaserve.views import CorpusMap, MapMark, PlacedAsk, Spot
+from qaserve.common.text import shorten
+from qaserve.schemas.explore import CorpusMap, MapMark, PlacedAsk, Spot
 from ui import charts
 
 NAMED = 4

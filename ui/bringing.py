@@ -7,8 +7,8 @@ import json
 
 import streamlit as st
 
-from qaserve.errors import QaserveError
-from qaserve.replies import IngestOptions
+from qaserve.common.errors import QaserveError
+from qaserve.schemas.jobs import IngestOptions
 from ui import data, history, jobs, look
 from ui.markdown import literal
 

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from qaserve.errors import QaserveError
-from qaserve.records import Answer, AskResult
-from qaserve.replies import AskedWith, FeedbackRequest
+from qaserve.common.errors import QaserveError
+from qaserve.schemas.ask import Answer, AskResult
+from qaserve.schemas.feedback import AskedWith, FeedbackRequest
 from ui import data, state
 from ui.markdown import blocks, literal
 

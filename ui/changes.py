@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ingest.outcomes import ClusterChanges, Comparison, NumberChanges, Numbers
-from ingest.report import IngestReport
+from qaserve.schemas.ingest import ClusterChanges, Comparison, IngestReport, NumberChanges, Numbers
 from ui import look
 from ui.markdown import literal
 

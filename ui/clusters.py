@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from qaserve.records import BuildInfo
-from qaserve.text import fold
-from qaserve.views import BorderPair, ClusterQuality, ClusterView, QualityList
+from qaserve.common.text import fold
+from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, QualityList
 from ui import cards, data, look
 from ui.markdown import literal
 

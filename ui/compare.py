@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from qaserve.records import AskResult, BuildInfo
-from qaserve.text import shorten
+from qaserve.common.text import shorten
+from qaserve.schemas.ask import AskResult
+from qaserve.schemas.builds import BuildInfo
 from ui import charts, data, state
 from ui.markdown import literal
 

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from qaserve.client import Client
-from qaserve.errors import UsageError
-from qaserve.records import AskRequest, AskResult, BuildInfo, BuildList, ClusterDetail, ClusterInfo
+from qaserve.client.http import Client
+from qaserve.common.errors import UsageError
+from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterInfo
+from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 from qaserve.settings import get_settings
-from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 
 EXAMPLES = 5
 KEPT_SECONDS = 600

@@ -3,8 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from qaserve.errors import QaserveError
-from qaserve.records import BuildInfo
+from qaserve.common.errors import QaserveError
+from qaserve.schemas.builds import BuildInfo
 from ui import data, look
 from ui.markdown import literal
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from qaserve.errors import TABLE, QaserveError, QualityError
-from qaserve.replies import Job
+from qaserve.common.errors import TABLE, QaserveError, QualityError
+from qaserve.schemas.jobs import Job
 from ui import changes, data, look
 from ui.markdown import literal, safe
 

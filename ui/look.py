@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qaserve.errors import QaserveError, ServiceError
+from qaserve.common.errors import QaserveError, ServiceError
 from ui import state
 from ui.markdown import literal, safe
 

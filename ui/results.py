@@ -5,7 +5,7 @@ from base64 import b64decode
 import pandas as pd
 import streamlit as st
 
-from qaserve.views import ReportTable, ReportView
+from qaserve.schemas.explore import ReportTable, ReportView
 from ui import data, look
 from ui.markdown import literal, safe
 

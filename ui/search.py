@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from qaserve.records import AskResult, BuildInfo, Confidence
-from qaserve.views import FacetValue
+from qaserve.schemas.ask import AskResult, Confidence
+from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.explore import FacetValue
 from ui import cards, data, look, state
 from ui.markdown import literal
 

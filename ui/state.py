@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from qaserve.records import AskRequest, Filters
+from qaserve.schemas.ask import AskRequest, Filters
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
 OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight", "priors")

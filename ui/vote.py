@@ -6,8 +6,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from qaserve.records import Hit, Trace
-from qaserve.text import shorten
+from qaserve.common.text import shorten
+from qaserve.schemas.ask import Hit, Trace
 from ui import charts, look
 from ui.markdown import literal
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from qaserve.records import AskResult, BuildInfo, Hit, Trace
+from qaserve.schemas.ask import AskResult, Hit, Trace
+from qaserve.schemas.builds import BuildInfo
 from ui import charts, look, state
 from ui.markdown import literal
 from ui.search import PROJECTIONS, ROUTINGS

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from qaserve.records import AskResult, BuildInfo
+from qaserve.schemas.ask import AskResult
+from qaserve.schemas.builds import BuildInfo
 from ui import atlas, compare, data, look, state, turn, vote, whatif
 from ui.markdown import literal
 from ui.search import examples, question_box

@@ -11,15 +11,16 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
 from qaserve import __version__
-from qaserve.api import agents, ask, builds, explore, feedback, health, reports
+from qaserve.api import ask, builds, explore, feedback, health, reports
 from qaserve.api import jobs as job_routes
-from qaserve.api.access import Access, Allowance
-from qaserve.api.desk import Desk
+from qaserve.api import mcp_endpoint as agents
+from qaserve.api.auth import Access, Allowance
 from qaserve.api.errors import REPLIES, handle_errors
-from qaserve.api.guard import Guard
-from qaserve.api.metrics import Metrics
-from qaserve.engine import Engine
-from qaserve.feedback import FeedbackLog
+from qaserve.api.middleware import Guard
+from qaserve.search.engine import Engine
+from qaserve.service.feedback import FeedbackLog
+from qaserve.service.metrics import Metrics
+from qaserve.service.query_service import Desk
 from qaserve.settings import LimitSettings, ServerSettings
 
 REQUEST_ID = "X-Request-ID"

@@ -8,8 +8,8 @@ import anyio
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from qaserve.api.desk import Desk
-from qaserve.records import AskRequest, AskResult
+from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.service.query_service import Desk
 
 LOG = logging.getLogger("qaserve.api")
 GONE = 499

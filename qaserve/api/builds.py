@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Depends
 
-from qaserve.api.access import Access, Given
-from qaserve.bundle import BuildId
-from qaserve.engine import Engine
-from qaserve.records import BuildInfo, BuildList
+from qaserve.api.auth import Access, Given
+from qaserve.schemas.builds import BuildInfo, BuildList
+from qaserve.schemas.params import BuildId
+from qaserve.search.engine import Engine
 
 
 def routes(engine: Engine, access: Access) -> APIRouter:

@@ -8,9 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from qaserve.errors import QaserveError
-from qaserve.records import ErrorDetail, ErrorReply
-from qaserve.text import shorten
+from qaserve.common.errors import QaserveError
+from qaserve.common.text import shorten
+from qaserve.schemas.service import ErrorDetail, ErrorReply
 
 REPLIES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}

@@ -3,11 +3,13 @@
 import anyio.to_thread
 from fastapi import APIRouter
 
-from qaserve.api.desk import Desk
-from qaserve.engine import Engine
-from qaserve.explore import Explorer
-from qaserve.records import AskRequest, ClusterDetail, ClusterList, PairsFound
-from qaserve.views import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
+from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.builds import ClusterDetail, ClusterList
+from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
+from qaserve.schemas.pairs import PairsFound
+from qaserve.search.engine import Engine
+from qaserve.search.explore import Explorer
+from qaserve.service.query_service import Desk
 
 
 def routes(engine: Engine, desk: Desk) -> APIRouter:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from qaserve.api.access import Access
-from qaserve.engine import Engine, checked_question
-from qaserve.errors import UsageError
-from qaserve.feedback import FeedbackLog
-from qaserve.records import StoredPair
-from qaserve.replies import MAX_FEEDBACK_PAGE, Feedback, FeedbackKept, FeedbackPage, FeedbackRequest
-from qaserve.store import now
+from qaserve.api.auth import Access
+from qaserve.common.errors import UsageError
+from qaserve.schemas.feedback import MAX_FEEDBACK_PAGE, Feedback, FeedbackKept, FeedbackPage, FeedbackRequest
+from qaserve.schemas.pairs import StoredPair
+from qaserve.search.engine import Engine, checked_question
+from qaserve.service.feedback import FeedbackLog
+from qaserve.store.qdrant import now
 
 
 def routes(engine: Engine, log: FeedbackLog, access: Access) -> APIRouter:

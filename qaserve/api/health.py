@@ -4,12 +4,12 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from qaserve import __version__
-from qaserve.api.access import Access
-from qaserve.api.desk import Desk
+from qaserve.api.auth import Access
 from qaserve.api.errors import REPLIES
-from qaserve.api.metrics import Metrics
-from qaserve.engine import Engine
-from qaserve.records import Health
+from qaserve.schemas.service import Health
+from qaserve.search.engine import Engine
+from qaserve.service.metrics import Metrics
+from qaserve.service.query_service import Desk
 
 
 def routes(engine: Engine, desk: Desk, metrics: Metrics, access: Access) -> APIRouter:

@@ -11,12 +11,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from ingest.jobs import Jobs
-from qaserve.api.access import Access
+from qaserve.api.auth import Access
 from qaserve.api.errors import without
 from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, kind_of, receive_form, receive_lines
-from qaserve.errors import NotFoundError, UsageError
-from qaserve.replies import IngestOptions, IngestRequest, Job, JobId, JobList
-from qaserve.text import shorten
+from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.common.text import shorten
+from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobId, JobList
 
 T = TypeVar("T", bound=IngestOptions)
 JSON_NAME = "api"

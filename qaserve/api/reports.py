@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from qaserve.errors import NotFoundError, QaserveError
-from qaserve.views import ReportInfo, ReportList, ReportPicture, ReportTable, ReportView
+from qaserve.common.errors import NotFoundError, QaserveError
+from qaserve.schemas.explore import ReportInfo, ReportList, ReportPicture, ReportTable, ReportView
 
 if TYPE_CHECKING:
     from train.experiments.reports import Measured

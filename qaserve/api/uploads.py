@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from qaserve.errors import BusyError, TooLargeError, UsageError
+from qaserve.common.errors import BusyError, TooLargeError, UsageError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from qaserve.cli import ask, bench, builds, corpus, doctor, feedback, golden, mcp, move, scale, service
 from qaserve.cli.base import app, err
-from qaserve.errors import QaserveError
+from qaserve.common.errors import QaserveError
 
 __all__ = [
     "app",

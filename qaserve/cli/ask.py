@@ -6,11 +6,12 @@ import typer
 from pydantic import ValidationError
 
 from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
-from qaserve.cli.show import show_answers, show_trace
-from qaserve.errors import UsageError
-from qaserve.records import AskRequest, AskResult, Filters
-from qaserve.settings import ProjectionName, RoutingName, Settings, get_settings
-from qaserve.text import shorten
+from qaserve.cli.render_answer import show_answers, show_trace
+from qaserve.common.errors import UsageError
+from qaserve.common.text import shorten
+from qaserve.schemas.ask import AskRequest, AskResult, Filters
+from qaserve.schemas.params import ProjectionName, RoutingName
+from qaserve.settings import Settings, get_settings
 
 HELP = """Answer a question, and say why.
 
@@ -107,12 +108,12 @@ def _request(**fields: Any) -> AskRequest:
 
 
 def _answer(request: AskRequest, settings: Settings) -> AskResult:
-    from qaserve.engine import Engine, checked_question
-    from qaserve.store import open_store
+    from qaserve.search.engine import Engine, checked_question
+    from qaserve.store.qdrant import open_store
 
     checked_question(request.question)
     if settings.server.api_url is not None:
-        from qaserve.client import Client
+        from qaserve.client.http import Client
 
         with Client.from_settings(settings.server) as client:
             return client.ask(request)

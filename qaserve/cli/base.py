@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from qaserve import __version__
-from qaserve.errors import NotFoundError, UsageError
+from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.settings import Settings
 
 if TYPE_CHECKING:
-    from qaserve.encoder import SentenceEncoder
-    from qaserve.store import Store
+    from qaserve.encoders.sentence_transformer import SentenceEncoder
+    from qaserve.store.qdrant import Store
 
 app = typer.Typer(
     name="qaserve",
@@ -61,7 +61,7 @@ def say_data_folder(settings: Settings) -> None:
 
 def make_encoder(settings: Settings) -> "SentenceEncoder":
     """The encoder of the settings; its weights are read when they are first needed."""
-    from qaserve.encoder import SentenceEncoder
+    from qaserve.encoders.sentence_transformer import SentenceEncoder
 
     return SentenceEncoder(settings.encoder, str(settings.store.data_dir / "encoders"))
 

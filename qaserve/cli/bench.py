@@ -15,14 +15,14 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
-from qaserve.errors import EncoderError, UsageError
-from qaserve.progress import Bars
+from qaserve.common.errors import EncoderError, UsageError
+from qaserve.common.progress import Bars
 from qaserve.settings import Settings, get_settings
 from train.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from qaserve.encoder import SentenceEncoder
-    from qaserve.records import Record
+    from qaserve.encoders.sentence_transformer import SentenceEncoder
+    from qaserve.schemas.record import Record
     from train.datasets import Source
     from train.experiments.harness import Table
     from train.experiments.load import LoadReport
@@ -144,8 +144,8 @@ def latency(
     as_json: Json = False,
 ) -> None:
     """See LATENCY_HELP."""
-    from qaserve.engine import Engine
-    from qaserve.store import open_store
+    from qaserve.search.engine import Engine
+    from qaserve.store.qdrant import open_store
     from train.experiments import latency as latency_experiment
 
     settings = get_settings()
@@ -180,7 +180,7 @@ def load(
     """See LOAD_HELP."""
     import anyio
 
-    from qaserve.client import Client
+    from qaserve.client.http import Client
     from train.experiments import load as load_experiment
 
     server = get_settings().server
@@ -283,7 +283,7 @@ def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Rec
 
 
 def _sources(settings: Settings, options: Options) -> "list[Source]":
-    from qaserve.store import open_store
+    from qaserve.store.qdrant import open_store
     from train.datasets import from_build, from_files
 
     if options.corpus is not None:
@@ -300,8 +300,8 @@ def _encoder_at_hand(settings: Settings, name: str = "") -> "SentenceEncoder | N
 
     It is the known one of that name or, where none is called so, that of the settings.
     """
-    from qaserve.encoder import SentenceEncoder
-    from qaserve.weights import KNOWN, check_installed, source_for
+    from qaserve.encoders.sentence_transformer import SentenceEncoder
+    from qaserve.encoders.sources import KNOWN, check_installed, source_for
 
     chosen = settings.encoder.model_copy(update={"encoder": name} if name in KNOWN else {})
     cache, source = str(settings.store.data_dir / "encoders"), source_for(chosen.encoder)

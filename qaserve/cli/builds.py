@@ -9,7 +9,7 @@ from qaserve.cli.base import Json, app, corpus_to_ask, out, say_data_folder
 from qaserve.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from qaserve.records import BuildInfo
+    from qaserve.schemas.builds import BuildInfo
 
 builds_app = typer.Typer(
     help="List the builds of a corpus, compare two, go back to one, delete old ones.", no_args_is_help=True
@@ -20,7 +20,7 @@ app.add_typer(builds_app, name="builds")
 @builds_app.command("list")
 def list_(*, as_json: Json = False) -> None:
     """List every build, newest first; with QASERVE_API_URL, those of that API. Example: qaserve builds list --json."""
-    from qaserve.cli.show import show_builds
+    from qaserve.cli.render_answer import show_builds
 
     found = _listed(get_settings())
     if as_json:
@@ -38,8 +38,8 @@ def diff(
 ) -> None:
     """Say how two builds differ: pairs, clusters, metrics. Example: qaserve builds diff 3f9a1c2d4e5b."""
     from ingest import diff as differences
-    from qaserve.cli.report import show_diff
-    from qaserve.store import open_store
+    from qaserve.cli.render_ingest import show_diff
+    from qaserve.store.qdrant import open_store
 
     settings = get_settings()
     with open_store(settings.store, "qaserve builds diff") as store:
@@ -70,8 +70,8 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete old builds, never the live one. Example: qaserve builds prune --keep 1."""
-    from qaserve import builds
-    from qaserve.store import open_store
+    from qaserve.builds import catalog as builds
+    from qaserve.store.qdrant import open_store
 
     settings = get_settings()
     say_data_folder(settings)
@@ -86,9 +86,9 @@ def prune(
 
 
 def _listed(settings: Settings) -> "list[BuildInfo]":
-    from qaserve import builds
-    from qaserve.client import Client
-    from qaserve.store import open_store
+    from qaserve.builds import catalog as builds
+    from qaserve.client.http import Client
+    from qaserve.store.qdrant import open_store
 
     if settings.server.api_url is not None:
         with Client.from_settings(settings.server) as client:
@@ -100,9 +100,9 @@ def _listed(settings: Settings) -> "list[BuildInfo]":
 
 def _activate(settings: Settings, build: str) -> str:
     """Make a build live; gives the corpus."""
-    from qaserve import builds
-    from qaserve.client import Client
-    from qaserve.store import open_store
+    from qaserve.builds import catalog as builds
+    from qaserve.client.http import Client
+    from qaserve.store.qdrant import open_store
 
     if settings.server.api_url is not None:
         with Client.from_settings(settings.server) as client:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out, say_data_folder
-from qaserve.progress import Bars
+from qaserve.common.progress import Bars
 from qaserve.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingest.build import Ingest
     from ingest.builder import Builder
-    from ingest.report import IngestReport
-    from qaserve.encoder import Encoder
-    from qaserve.progress import Reporter
-    from qaserve.records import EncoderIdentity
-    from qaserve.store import Store
+    from ingest.pipeline import Ingest
+    from qaserve.common.progress import Reporter
+    from qaserve.encoders.sentence_transformer import Encoder
+    from qaserve.schemas.builds import EncoderIdentity
+    from qaserve.schemas.ingest import IngestReport
+    from qaserve.store.qdrant import Store
 
 FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.
 
@@ -144,7 +144,7 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
-    from qaserve.store import open_store
+    from qaserve.store.qdrant import open_store
 
     if not paths and not re_encode:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
@@ -180,7 +180,7 @@ def remove(
 ) -> None:
     """See REMOVE_HELP."""
     from ingest.selection import Selection, parse_filter
-    from qaserve.store import open_store
+    from qaserve.store.qdrant import open_store
 
     selection = Selection(
         ids=tuple(ids or ()), sources=tuple(sources or ()), filters=tuple(map(parse_filter, filters or ()))
@@ -206,12 +206,12 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """See FIT_HELP."""
-    from ingest.extra import Extra
+    from ingest.feedback_rows import Extra
     from ingest.golden import encode_golden, golden_file, read_golden
+    from ingest.judgements import Judged, read_judgements
     from ingest.refit import refit
-    from qaserve.cli.show import show_bad_lines, show_fit
-    from qaserve.judgements import Judged, read_judgements
-    from qaserve.store import open_store
+    from qaserve.cli.render_answer import show_bad_lines, show_fit
+    from qaserve.store.qdrant import open_store
 
     settings = get_settings()
     judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
@@ -244,9 +244,9 @@ def distill(
 ) -> None:
     """See DISTILL_HELP."""
     from ingest.refit import add_student
-    from qaserve.cli.show import show_distilled
-    from qaserve.store import open_store
-    from qaserve.student import Student
+    from qaserve.cli.render_answer import show_distilled
+    from qaserve.core.student import Student
+    from qaserve.store.qdrant import open_store
     from train.distillation.student_onnx import check_installed, export_onnx
 
     settings = get_settings()
@@ -270,7 +270,7 @@ def distill(
 
 def fetch_corpus(settings: Settings) -> Path:
     """The public corpus, downloaded with a progress bar unless it is there."""
-    from qaserve import fetch as fetching
+    from ingest import fetch as fetching
 
     with Bars(err).stage("Downloading (bytes)", None) as advance:
         return fetching.fetch(settings.store.data_dir / "downloads", advance)
@@ -283,7 +283,7 @@ def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path
 
 def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
     """What brings pairs into a corpus."""
-    from ingest.build import Ingest
+    from ingest.pipeline import Ingest
 
     builder = make_builder(settings, store, corpus, encoder.identity, reporter)
     return Ingest(builder, encoder, settings.read, settings.store.data_dir)
@@ -308,13 +308,13 @@ def make_builder(
 
 def _on_plan(settings: Settings, *, as_json: bool) -> "Callable[[IngestReport], None] | None":
     """A person is told what changes before the slow part begins; a program gets one document at the end."""
-    from qaserve.cli.report import show_changes
+    from qaserve.cli.render_ingest import show_changes
 
     return None if as_json else lambda report: show_changes(out, report, settings.store.data_dir)
 
 
 def _print_report(report: "IngestReport", *, as_json: bool) -> None:
-    from qaserve.cli.report import show_outcome
+    from qaserve.cli.render_ingest import show_outcome
 
     if as_json:
         print(report.model_dump_json(indent=2))

@@ -18,7 +18,7 @@ def doctor(*, as_json: Json = False) -> None:
 
     Example: qaserve doctor --json
     """
-    from qaserve.doctor import examine
+    from qaserve.service.doctor import examine
 
     findings = list(examine(get_settings()))
     problems = any(finding.state == "problem" for finding in findings)

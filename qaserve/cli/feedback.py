@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from qaserve.cli.base import Json, app, err, out
+from qaserve.common.text import shorten
 from qaserve.settings import get_settings
-from qaserve.text import shorten
 
 if TYPE_CHECKING:
-    from qaserve.replies import FeedbackPage
+    from qaserve.schemas.feedback import FeedbackPage
 
 feedback_app = typer.Typer(help="See what was said of answers, and take it elsewhere.", no_args_is_help=True)
 app.add_typer(feedback_app, name="feedback")
@@ -71,8 +71,8 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="With --out: say what was written as JSON.")] = False,
 ) -> None:
     """See EXPORT_HELP."""
-    from qaserve.errors import UsageError
-    from qaserve.files import written_beside
+    from qaserve.common.errors import UsageError
+    from qaserve.common.files import written_beside
 
     if as_json and to is None:
         raise UsageError("--json needs --out: without it stdout is the export", hint="Add --out FILE.")
@@ -93,7 +93,7 @@ def export(
 
 def _all() -> "FeedbackPage":
     """Everything that was said; lines that are no feedback are told on stderr."""
-    from qaserve.feedback import the_log
+    from qaserve.service.feedback import the_log
 
     store = get_settings().store
     log = the_log(store.data_dir, store.corpus)

@@ -7,7 +7,7 @@ import typer
 
 from qaserve.cli.base import Json, corpus_to_ask, err, make_encoder, out
 from qaserve.cli.bench import bench_app
-from qaserve.progress import Bars
+from qaserve.common.progress import Bars
 from qaserve.settings import get_settings
 
 GOLDEN_HELP = """Ask the live build questions whose answers people judged, and see how well it does.
@@ -30,10 +30,10 @@ def golden(
     as_json: Json = False,
 ) -> None:
     """See GOLDEN_HELP."""
-    from qaserve.cli.show import show_bad_lines
-    from qaserve.engine import Engine
-    from qaserve.judgements import read_judgements
-    from qaserve.store import open_store
+    from ingest.judgements import read_judgements
+    from qaserve.cli.render_answer import show_bad_lines
+    from qaserve.search.engine import Engine
+    from qaserve.store.qdrant import open_store
     from train.experiments import golden as golden_experiment
 
     settings = get_settings()

@@ -16,9 +16,9 @@ from qaserve.cli.corpus import run_ingest
 from qaserve.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from qaserve.engine import Engine
     from qaserve.mcp.results import Added, NewPair
-    from qaserve.store import Store
+    from qaserve.search.engine import Engine
+    from qaserve.store.qdrant import Store
 
 HELP = """Serve an agent over the Model Context Protocol, on stdin and stdout.
 
@@ -44,7 +44,7 @@ def mcp(
     ] = False,
 ) -> None:
     """See HELP."""
-    from qaserve.client import Client
+    from qaserve.client.http import Client
     from qaserve.mcp import create_server
     from qaserve.mcp.adding import over_api
     from qaserve.mcp.source import EngineSource
@@ -84,7 +84,7 @@ class DataFolder:
 
     def engine(self) -> "Engine":
         """The engine. What keeps it from being there is raised anew at every call, until it is mended."""
-        from qaserve.engine import Engine
+        from qaserve.search.engine import Engine
 
         with self._lock:
             if self._engine is None:
@@ -107,7 +107,7 @@ class DataFolder:
         return Added.of(report)
 
     def _open(self) -> "Store":
-        from qaserve.store import open_store
+        from qaserve.store.qdrant import open_store
 
         if self._store is None:
             self._store = self._opened.enter_context(open_store(self._settings.store, "qaserve mcp"))

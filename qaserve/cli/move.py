@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from qaserve.cli.base import Json, app, corpus_to_ask, err, out
-from qaserve.errors import UsageError
-from qaserve.progress import Bars
+from qaserve.common.errors import UsageError
+from qaserve.common.progress import Bars
 from qaserve.settings import StoreSettings, get_settings
 
 MOVE_HELP = """Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back.
@@ -35,9 +35,9 @@ def move(
     as_json: Json = False,
 ) -> None:
     """See MOVE_HELP."""
-    from qaserve.move import move as move_builds
-    from qaserve.store import open_store
-    from qaserve.store_connection import corpus_lock
+    from qaserve.builds.copy import move as move_builds
+    from qaserve.store.locks import corpus_lock
+    from qaserve.store.qdrant import open_store
 
     settings = get_settings()
     url = to or back

@@ -8,7 +8,7 @@ import typer
 
 from qaserve.cli.base import Json, err, out
 from qaserve.cli.bench import bench_app
-from qaserve.progress import Bars
+from qaserve.common.progress import Bars
 from qaserve.settings import get_settings
 
 SCALE_HELP = """Ingest many synthetic pairs into an empty folder, and show the time of every stage and the memory.

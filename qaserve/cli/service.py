@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, make_encoder, out
 from qaserve.cli.corpus import fetch_corpus, make_ingest, run_ingest
-from qaserve.errors import FetchError, ServiceError, SettingsError
+from qaserve.common.errors import FetchError, ServiceError, SettingsError
 from qaserve.settings import Settings, get_settings
 
 SAMPLE = Path(__file__).parents[1] / "sample" / "sample.jsonl"
@@ -48,9 +48,9 @@ def serve() -> None:
     from ingest.jobs import Jobs
     from qaserve.api import create_app
     from qaserve.api.logs import configure
-    from qaserve.engine import Engine
-    from qaserve.feedback import FeedbackLog
-    from qaserve.store import open_store
+    from qaserve.search.engine import Engine
+    from qaserve.service.feedback import FeedbackLog
+    from qaserve.store.qdrant import open_store
 
     settings = get_settings()
     configure(settings.server)
@@ -136,7 +136,7 @@ def page_command(settings: Settings) -> list[str]:
 
 def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     """Bring the corpus in; returns its name and what the page should say about it."""
-    from qaserve.store import open_store
+    from qaserve.store.qdrant import open_store
 
     own, notice = settings.store.corpus, None
     if path is None and own is not None:

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 
-from qaserve.client import ERRORS, Client
-from qaserve.errors import ConflictError, QaserveError
+from qaserve.client.http import ERRORS, Client
+from qaserve.common.errors import ConflictError, QaserveError
 from qaserve.mcp.results import Added, NewPair
-from qaserve.replies import IngestRequest, Job
+from qaserve.schemas.jobs import IngestRequest, Job
 
 WAIT_SECONDS = 50.0
 """Clients of MCP commonly give a call up after a minute."""

@@ -4,15 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from qaserve import __version__
-from qaserve.engine import Engine
 from qaserve.mcp.results import Added, NewPair
-from qaserve.records import AskRequest, AskResult, BuildList, ClusterList, Health, PairsFound
+from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.schemas.builds import BuildList, ClusterList
+from qaserve.schemas.pairs import PairsFound
+from qaserve.schemas.service import Health
+from qaserve.search.engine import Engine
 
 Add = Callable[[Sequence[NewPair]], Added]
 
 
 class Source(Protocol):
-    """What the tools need. `qaserve.client.Client` is one."""
+    """What the tools need. `qaserve.client.http.Client` is one."""
 
     def ask(self, request: AskRequest) -> AskResult:
         """Answer a question."""

@@ -8,11 +8,11 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from qaserve import __version__
-from qaserve.engine import checked_question
-from qaserve.errors import QaserveError
+from qaserve.common.errors import QaserveError
 from qaserve.mcp.results import Added, Clusters, NewPair, Pairs, Routing, Search, Status
 from qaserve.mcp.source import Add, Source
-from qaserve.records import AskRequest, AskResult, Filters
+from qaserve.schemas.ask import AskRequest, AskResult, Filters
+from qaserve.search.engine import checked_question
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
-from qaserve.feedback import FeedbackLog
-from qaserve.records import AskRequest, AskResult
+from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.service.feedback import FeedbackLog
 from qaserve.settings import LimitSettings, ServerSettings
 
 CHECKS = [

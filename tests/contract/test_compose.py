@@ -11,7 +11,7 @@ import yaml
 
 from qaserve.api import create_app
 from qaserve.cli.base import app
-from qaserve.client import Client
+from qaserve.client.http import Client
 from qaserve.settings import Settings, setting_names
 
 ROOT = Path(__file__).parents[2]

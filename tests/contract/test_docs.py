@@ -9,8 +9,8 @@ import pytest
 from ingest.readers import Located, find_files, read_files
 from qaserve.cli.base import app
 from qaserve.cli.service import SAMPLE
+from qaserve.common.text import fold
 from qaserve.settings import ReadSettings, Settings, setting_names
-from qaserve.text import fold
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [

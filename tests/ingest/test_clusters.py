@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from sklearn.cluster import MiniBatchKMeans
 
-import ingest.labels
+import qaserve.core.clustering
+from ingest.cluster_diff import Grouping, match, numbered, regroup
 from ingest.clusters import describe_changes, make_clusters
 from ingest.corpus import Corpus, LiveBuild
 from ingest.drift import CHANGED_DRIFT, centroids, clustering_of, measure_drift
 from ingest.names import describe_clusters
-from ingest.outcomes import Drift
-from ingest.regrouping import Grouping, match, numbered, regroup
-from qaserve import bundle as bundles
-from qaserve.records import Pair
+from qaserve.builds import bundle as bundles
+from qaserve.schemas.ingest import Drift
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.params import Defaults
 from qaserve.settings import FitSettings
-from qaserve.store import CollectionInfo
+from qaserve.store.qdrant import CollectionInfo
 
 D = 16
 
@@ -55,7 +56,7 @@ def live_of(corpus, clusters, encoder, fit):
     manifest = bundles.Manifest(
         build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs), anchor=1.0,
         rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
-        defaults=bundles.Defaults(), clustering=clusters.made, clusters=described, files={},
+        defaults=Defaults(), clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
     return LiveBuild(info, manifest, corpus, clusters.labels)
 
@@ -253,8 +254,8 @@ def test_many_answers_are_clustered_in_batches_with_and_without_live_clusters_an
             made.append((self.init if isinstance(self.init, str) else "means", rows.dtype.name))
             return super().fit(rows)
 
-    monkeypatch.setattr(ingest.labels, "MANY", 10)
-    monkeypatch.setattr(ingest.labels, "MiniBatchKMeans", Batches)
+    monkeypatch.setattr(qaserve.core.clustering, "MANY", 10)
+    monkeypatch.setattr(qaserve.core.clustering, "MiniBatchKMeans", Batches)
     found, again = (make_clusters(corpus, base, fit, anew=True) for _ in range(2))
     assert made == [("means" if live_or_none else "k-means++", "float32")] * 2
     np.testing.assert_array_equal(found.labels, again.labels)

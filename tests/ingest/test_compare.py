@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ingest.compare import Changes, compare, corpus_hash, point_ids
 from ingest.readers import Located, find_files, read_files
-from ingest.report import Place, repeated_questions
-from qaserve.records import Pair
+from ingest.report import repeated_questions
+from qaserve.schemas.ingest import Place
+from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "skills_qa.jsonl"

@@ -1,8 +1,8 @@
 import pytest
 
 from ingest.diff import diff
-from qaserve import bundle as bundles
-from qaserve.errors import NotFoundError
+from qaserve.builds import bundle as bundles
+from qaserve.common.errors import NotFoundError
 
 
 @pytest.fixture

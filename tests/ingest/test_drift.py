@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ingest.drift import centroids, clustering_of, measure_drift
-from ingest.labels import cluster_answers, cluster_count
-from ingest.rows import nearest
+from qaserve.core.chunked import nearest
+from qaserve.core.clustering import cluster_answers, cluster_count
 
 pytestmark = pytest.mark.corpus
 FORM = "participation"

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, FakeEncoder, Silent, rows_about
 
-from ingest.build import Ingest
 from ingest.builder import Builder
 from ingest.golden import golden_file
+from ingest.pipeline import Ingest
 from ingest.selection import Selection
-from qaserve import bundle as bundles
-from qaserve.errors import CorpusError, EncoderMismatchError, QualityError, StoreWriteError
-from qaserve.faults import STEPS, armed
+from qaserve.builds import bundle as bundles
+from qaserve.common.errors import CorpusError, EncoderMismatchError, QualityError, StoreWriteError
+from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import open_store
+from qaserve.store.qdrant import open_store
 
 MANY = [f"thing{number}" for number in range(24)]
 TOLD_APART = {"dry_run", "seconds", "stages"}

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from ingest import gate as gates
-from ingest.asking import MAX_ASKED, limited, sample
-from ingest.build import Ingest
 from ingest.corpus import Corpus
+from ingest.evaluation import MAX_ASKED, limited, sample
 from ingest.golden import MAX_QUESTIONS, GoldenQuestion, encode_golden, golden_file, read_golden
+from ingest.pipeline import Ingest
 from ingest.refit import refit
-from qaserve import bundle as bundles
-from qaserve.builds import list_builds
-from qaserve.errors import CorpusError, QualityError
-from qaserve.records import Pair
+from qaserve.builds import bundle as bundles
+from qaserve.builds.catalog import list_builds
+from qaserve.common.errors import CorpusError, QualityError
+from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 MANY = [f"thing{number}" for number in range(24)]
@@ -181,7 +181,7 @@ def large(rng):
 
 def test_of_many_pairs_whole_intents_are_drawn_and_what_golden_questions_want(large, monkeypatch):
     np.testing.assert_array_equal(sample(large, 0), np.arange(500))
-    monkeypatch.setattr("ingest.asking.MAX_PAIRS", 100)
+    monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", 100)
     intents = np.array([pair.cluster_id for pair in large.pairs.values()])
     rows = sample(large, 0, {"p0", "p7"})
     assert 97 < len(rows) <= 100
@@ -193,7 +193,7 @@ def test_of_many_pairs_whole_intents_are_drawn_and_what_golden_questions_want(la
 
 
 def test_builds_of_much_the_same_pairs_draw_much_the_same_intents(large, monkeypatch):
-    monkeypatch.setattr("ingest.asking.MAX_PAIRS", 100)
+    monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", 100)
     less = large.take(np.arange(30, 480))
     before, after = (
         {corpus.pairs[list(corpus.pairs)[row]].cluster_id for row in sample(corpus, 0)} for corpus in (large, less)
@@ -202,7 +202,7 @@ def test_builds_of_much_the_same_pairs_draw_much_the_same_intents(large, monkeyp
 
 
 def test_a_large_corpus_is_measured_by_its_sample(ingest, golden, write_rows, many, shuffled, monkeypatch):
-    monkeypatch.setattr("ingest.asking.MAX_PAIRS", 60)
+    monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", 60)
     golden([("a good recipe for thing3", "thing3_q0")])
     first = ingest([write_rows(many)])
     assert first.metrics["held_out_questions"] == 15

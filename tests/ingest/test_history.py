@@ -19,15 +19,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ingest.build import Ingest
 from ingest.builder import Builder
+from ingest.pipeline import Ingest
 from ingest.selection import Selection
-from qaserve import bundle as bundles
-from qaserve.builds import activate, list_builds, prune
-from qaserve.errors import EncoderError, UsageError
-from qaserve.faults import STEPS, armed
+from qaserve.builds import bundle as bundles
+from qaserve.builds.catalog import activate, list_builds, prune
+from qaserve.common.errors import EncoderError, UsageError
+from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import open_store
+from qaserve.store.qdrant import open_store
 from tests.conftest import FakeEncoder, Silent
 
 KEYS = st.sampled_from([f"k{number}" for number in range(8)])

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from ingest.build import Ingest
 from ingest.builder import Builder
 from ingest.jobs import Jobs
-from qaserve.engine import Engine
-from qaserve.errors import BusyError, ConflictError, NotFoundError, StoreLockedError, StoreWriteError
-from qaserve.records import AskRequest
-from qaserve.replies import IngestOptions, Job
+from ingest.pipeline import Ingest
+from qaserve.common.errors import BusyError, ConflictError, NotFoundError, StoreLockedError, StoreWriteError
+from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.jobs import IngestOptions, Job
+from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings
 
 SECONDS = 60

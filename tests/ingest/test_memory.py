@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import Silent
 
-from ingest.build import Ingest
 from ingest.builder import Builder
+from ingest.pipeline import Ingest
 from ingest.readers import Located
-from qaserve.records import Pair
+from qaserve.schemas.pairs import Pair
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import open_store
+from qaserve.store.qdrant import open_store
 from train.experiments.scale import SyntheticEncoder, write_corpus
 
 D = 16
@@ -56,8 +56,8 @@ class Counting(Silent):
 
 
 def test_few_pairs_are_held_at_a_time(memory, tmp_path, monkeypatch):
-    monkeypatch.setattr("ingest.asking.MAX_PAIRS", SAMPLE)
-    monkeypatch.setattr("ingest.embedding.TEXTS", TEXTS)
+    monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
+    monkeypatch.setattr("ingest.embed.TEXTS", TEXTS)
     encoder, counting = SyntheticEncoder(D), Counting()
     builder = Builder(
         memory, encoder.identity, tmp_path / "models", "c", fit=FitSettings(tune_pairs=0), reporter=counting
@@ -109,9 +109,9 @@ def peak_of(store, pairs, folder):
 
 
 def test_memory_grows_little_with_every_pair(elsewhere, tmp_path, monkeypatch):
-    monkeypatch.setattr("ingest.asking.MAX_PAIRS", SAMPLE)
-    monkeypatch.setattr("ingest.build.LISTED", SAMPLE)
-    monkeypatch.setattr("ingest.report.LISTED", SAMPLE)
+    monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
+    monkeypatch.setattr("ingest.pipeline.LISTED", SAMPLE)
+    monkeypatch.setattr("qaserve.schemas.ingest.LISTED", SAMPLE)
     monkeypatch.setattr("train.experiments.scale.VOCABULARY", 200)  # so that few pairs know all words, as many do
     peak_of(elsewhere, 100, tmp_path / "first")  # what is imported and cached once
     few, many = (peak_of(elsewhere, pairs, tmp_path / str(pairs)) for pairs in (600, 2_400))

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.names import SKILLS_SHOWN, TERMS_SHOWN, describe_clusters
-from qaserve.records import Pair
+from qaserve.schemas.pairs import Pair
 
 
 def pair(question, **fields):

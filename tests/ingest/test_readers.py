@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ingest.readers import Located, Rejection, find_files, read_files
-from ingest.rejected import REPORTED, Rejected
-from qaserve.errors import CorpusError
-from qaserve.records import Pair
+from ingest.readers import Located, find_files, read_files
+from ingest.rejected import Rejected
+from qaserve.common.errors import CorpusError
+from qaserve.schemas.ingest import REPORTED, Rejection
+from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"

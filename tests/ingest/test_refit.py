@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from ingest.refit import add_student, refit
-from qaserve import bundle as bundles
-from qaserve.builds import activate
-from qaserve.engine import Engine
-from qaserve.errors import BundleError, CorpusError, NotFoundError, StoreWriteError, UsageError
-from qaserve.records import AskRequest
+from qaserve.builds import bundle as bundles
+from qaserve.builds.catalog import activate
+from qaserve.common.errors import BundleError, CorpusError, NotFoundError, StoreWriteError, UsageError
+from qaserve.schemas.ask import AskRequest
+from qaserve.search.engine import Engine
 from train.distillation.training import distill
 
 QUESTION = "Which recipe gives the best bread and cheese?"

@@ -3,10 +3,10 @@ import json
 import pytest
 
 from ingest import rejected as rejecting
-from ingest.build import Ingest
-from ingest.readers import Rejection
+from ingest.pipeline import Ingest
 from ingest.rejected import Rejected
-from qaserve.errors import CorpusError, StoreWriteError
+from qaserve.common.errors import CorpusError, StoreWriteError
+from qaserve.schemas.ingest import Rejection
 from qaserve.settings import ReadSettings
 
 

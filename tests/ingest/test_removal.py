@@ -1,8 +1,8 @@
 import pytest
 
 from ingest.selection import Selection, parse_filter
-from qaserve.builds import prune
-from qaserve.errors import NotFoundError, UsageError
+from qaserve.builds.catalog import prune
+from qaserve.common.errors import NotFoundError, UsageError
 
 
 @pytest.fixture

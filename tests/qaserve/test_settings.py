@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from qaserve.errors import SettingsError
+from qaserve.common.errors import SettingsError
 from qaserve.settings import Settings, get_settings, setting_names, unknown_variables
 
 SECRET = "hunter2-hunter2"

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from qaserve.encoder import SentenceEncoder
+from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.settings import EncoderSettings
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
+from qaserve.core.metrics import summarize
+from qaserve.core.splits import phrasing_split
 from qaserve.settings import ReadSettings
 from train.baselines import reciprocal_rank_fusion, txtai_scores
 from train.folds import Examples, make_fold
-from train.metrics import summarize
-from train.splits import phrasing_split
 
 DOCUMENTS = ["the cat sleeps on a red mat", "a dog barks at the cat", "bread needs flour and water"]
 

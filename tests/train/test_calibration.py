@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
-from qaserve.ranking import Words, rank_intents
-from qaserve.routing import route_by_questions
+from qaserve.core.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
+from qaserve.core.routing import route_by_questions
+from qaserve.core.splits import phrasing_split
+from qaserve.search.ranking import Words, rank_intents
 from qaserve.settings import FitSettings, ReadSettings
 from train import calibration as fitting
 from train.calibration import (
@@ -22,7 +23,6 @@ from train.calibration import (
     threshold_at,
 )
 from train.folds import Examples, make_fold
-from train.splits import phrasing_split
 from train.tuning import START, ranks_of
 
 KINDS, ITEMS = 10, 6

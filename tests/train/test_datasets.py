@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qaserve.errors import CorpusError, NotFoundError
+from qaserve.common.errors import CorpusError, NotFoundError
 from qaserve.settings import ReadSettings
 from train.datasets import from_build, from_files
 

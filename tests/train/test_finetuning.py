@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from qaserve.errors import EncoderError, UsageError
+from qaserve.common.errors import EncoderError, UsageError
 from train.finetuning import fine_tune, steps
 
 WORDS = [f"w{number}" for number in range(20)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qaserve.projection import Bank
+from qaserve.core.projection import Bank
 from train.procrustes import anchored, centred_reference, fit_bank, mean_rows
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qaserve.errors import StoreWriteError
+from qaserve.common.errors import StoreWriteError
 from train.result_cache import ResultCache
 
 KEY = ("minilm", "seed 0")

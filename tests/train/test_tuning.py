@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.bundle import Defaults
+from qaserve.core.splits import phrasing_split
+from qaserve.schemas.params import Defaults
 from qaserve.settings import FitSettings, ReadSettings
 from train import tuning
 from train.folds import Examples, make_fold
-from train.splits import phrasing_split
 from train.tuning import defaults_of, ranks_of, tune
 
 COUNT = 40

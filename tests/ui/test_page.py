@@ -8,13 +8,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from ingest.build import Ingest
 from ingest.builder import Builder
 from ingest.jobs import Jobs
+from ingest.pipeline import Ingest
 from ingest.refit import add_student, refit
 from qaserve.api import create_app
-from qaserve.feedback import FeedbackLog
-from qaserve.records import AskRequest, Filters
+from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.service.feedback import FeedbackLog
 from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
 from ui import data
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from qaserve.errors import UsageError
-from qaserve.student import StudentSpec
+from qaserve.common.errors import UsageError
+from qaserve.core.student import StudentSpec
 from train.distillation.training import Distilled
 
 MOST_LAYERS = 4

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from qaserve.records import Record
+from qaserve.schemas.record import Record
 
 
 class Recipe(Record):

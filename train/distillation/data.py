@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaserve.errors import CorpusError
-from qaserve.student import StudentSpec
+from qaserve.common.errors import CorpusError
+from qaserve.core.student import StudentSpec
 from train.distillation.configs import Recipe
 
 Teacher = Callable[[NDArray[np.float64]], NDArray[np.floating]]

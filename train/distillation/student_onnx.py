@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qaserve.errors import BundleError, UsageError
-from qaserve.files import written_beside
-from qaserve.student import Student
+from qaserve.common.errors import BundleError, UsageError
+from qaserve.common.files import written_beside
+from qaserve.core.student import Student
 
 ONNX_TOLERANCE = 1e-4
 

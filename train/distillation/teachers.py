@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.projection import Bank
-from qaserve.routing import Floats, final_softmax, softmax
+from qaserve.core.projection import Bank
+from qaserve.core.routing import Floats, final_softmax, voting_shares
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,3 @@ class RoutedTeacher:
     def __call__(self, rows: NDArray[np.floating]) -> Floats:
         """(m, D) unit rows → (m, D) projected rows, not normalised."""
         return self.bank.project_rows(np.asarray(rows, dtype=np.float64), self.weights(rows))
-
-
-def voting_shares(
-    similarities: Floats, temperature: float, hits: int | None = None, prior: Floats | None = None
-) -> Floats:
-    """Probabilities of question routing for many questions at once.
-
-    Args:
-        similarities: (m, n) cosines of questions to known questions.
-        temperature: τ.
-        hits: How many of the nearest vote; None means all.
-        prior: (n,) importance of each known question, positive; None means 1 for all.
-
-    Returns:
-        (m, n) shares, rows sum to 1; zero beyond the top `hits`.
-    """
-    if hits is None or hits >= similarities.shape[1]:
-        return softmax(similarities, temperature, prior)
-    top = np.argpartition(-similarities, hits - 1, axis=1)[:, :hits]
-    voting = softmax(np.take_along_axis(similarities, top, axis=1), temperature, None if prior is None else prior[top])
-    shares = np.zeros_like(similarities)
-    np.put_along_axis(shares, top, voting, axis=1)
-    return shares

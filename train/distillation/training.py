@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from qaserve.errors import UsageError
-from qaserve.files import written_beside
-from qaserve.progress import Advance
-from qaserve.records import Record
-from qaserve.student import Student, StudentSpec, make_module, weights_of
+from qaserve.common.errors import UsageError
+from qaserve.common.files import written_beside
+from qaserve.common.progress import Advance
+from qaserve.core.student import Student, StudentSpec, make_module, weights_of
+from qaserve.schemas.record import Record
 from train.distillation.configs import Recipe
 from train.distillation.data import Teacher, TrainingData, ask, make_data, mix, neighbours
 

@@ -23,13 +23,15 @@ from sklearn.metrics import roc_auc_score
 
 import qaserve
 from ingest.readers import Located, find_files, read_files
-from qaserve.calibration import FEATURES, Calibration
-from qaserve.errors import CorpusError
-from qaserve.progress import Advance
-from qaserve.records import Pair, Record
-from qaserve.routing import Floats
+from qaserve.common.errors import CorpusError
+from qaserve.common.progress import Advance
+from qaserve.common.text import fold as folded
+from qaserve.core.calibration import FEATURES, Calibration
+from qaserve.core.routing import Floats
+from qaserve.core.splits import first_families, phrasing_split
+from qaserve.schemas.pairs import Pair
+from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings, ReadSettings
-from qaserve.text import fold as folded
 from train.calibration import (
     BINS,
     STEPS,
@@ -46,13 +48,12 @@ from train.calibration import (
 from train.datasets import Source
 from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, style, table
 from train.folds import Examples, Fold, make_fold
-from train.splits import first_families, phrasing_split
 from train.tuning import START
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from qaserve.encoder import SentenceEncoder
+    from qaserve.encoders.sentence_transformer import SentenceEncoder
 
 ANSWERED = "held-out phrasings"
 FOREIGN = "another corpus"

@@ -1,7 +1,7 @@
 """The experiment behind `qaserve bench distill`: students of two teachers, on held-out phrasings.
 
 The proposal's teacher (reference W) with the proposal's recipe stands next to ours (anchored W, mixtures, residual
-students). The number of heads changes nothing that is measured here: see `qaserve.student`.
+students). The number of heads changes nothing that is measured here: see `qaserve.core.student`.
 """
 
 import math
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qaserve.progress import Advance
-from qaserve.records import Record
-from qaserve.routing import Floats
-from qaserve.student import StudentSpec
+from qaserve.common.progress import Advance
+from qaserve.core.routing import Floats, voting_shares
+from qaserve.core.splits import first_families, phrasing_split
+from qaserve.core.student import StudentSpec
+from qaserve.schemas.ingest import Interval
+from qaserve.schemas.record import Record
 from train.datasets import Source
 from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
 from train.distillation.data import Teacher
-from train.distillation.teachers import RoutedTeacher, voting_shares
+from train.distillation.teachers import RoutedTeacher
 from train.distillation.training import Distilled, distill
 from train.experiments.harness import (
     COLOURS,
@@ -42,8 +44,6 @@ from train.experiments.harness import (
 )
 from train.experiments.routing import REFERENCE_TEMPERATURE
 from train.folds import Fold, make_fold, unit_rows
-from train.metrics import Interval
-from train.splits import first_families, phrasing_split
 from train.tuning import START
 
 if TYPE_CHECKING:

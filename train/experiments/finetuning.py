@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qaserve.encoder import SentenceEncoder
-from qaserve.errors import UsageError
-from qaserve.lexical import Lexicon, pair_text
-from qaserve.progress import Advance
-from qaserve.records import Record
-from qaserve.routing import Floats
+from qaserve.common.errors import UsageError
+from qaserve.common.progress import Advance
+from qaserve.core.lexical import Lexicon, pair_text
+from qaserve.core.routing import Floats
+from qaserve.core.splits import check_families, first_families, phrasing_split
+from qaserve.encoders.sentence_transformer import SentenceEncoder
+from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train import finetuning
 from train.datasets import Source
@@ -42,7 +43,6 @@ from train.experiments.harness import (
 from train.experiments.routing import DEFAULT, RAW, TUNED
 from train.folds import Examples, Fold, make_fold
 from train.result_cache import ResultCache
-from train.splits import check_families, first_families, phrasing_split
 from train.tuning import START, tune
 
 QUICK_PAIRS = 24

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from qaserve.engine import Engine
-from qaserve.errors import CorpusError
-from qaserve.judgements import BadLine, Judged, KnownPairs
-from qaserve.progress import Advance
-from qaserve.records import AskRequest, Record, StoredPair
-from qaserve.settings import MAX_TOP_K
-from train.metrics import summarize
+from ingest.judgements import BadLine, Judged, KnownPairs
+from qaserve.common.errors import CorpusError
+from qaserve.common.progress import Advance
+from qaserve.core.metrics import summarize
+from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.pairs import StoredPair
+from qaserve.schemas.params import MAX_TOP_K
+from qaserve.schemas.record import Record
+from qaserve.search.engine import Engine
 
 ANSWERS = Field(description=f"Among the first {MAX_TOP_K} answers; null: there are no such judgements.")
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qaserve.errors import UsageError
-from qaserve.records import Record
-from qaserve.routing import Floats
-from train.metrics import Interval, best_by_intent, paired_bootstrap
+from qaserve.common.errors import UsageError
+from qaserve.core.metrics import best_by_intent, paired_bootstrap
+from qaserve.core.routing import Floats
+from qaserve.schemas.ingest import Interval
+from qaserve.schemas.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +118,7 @@ class Difference(Record):
 def evaluate(scores: Floats, intents: Sequence[str], relevant: Sequence[str]) -> dict[str, Floats]:
     """Figures of every query by `ir-measures`, each intent listed once, by its best answer.
 
-    Of equal scores the relevant intent's is listed first, as `train.metrics.intent_ranks` counts; `ir-measures` would
+    Of equal scores the relevant intent's is listed first, as `qaserve.core.metrics.intent_ranks` counts; `ir-measures` would
     order them by name.
 
     Args:

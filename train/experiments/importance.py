@@ -19,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qaserve.encoder import SentenceEncoder
-from qaserve.progress import Advance
-from qaserve.records import Record
-from qaserve.routing import Floats, normalized_entropy
-from qaserve.student import StudentSpec
+from qaserve.common.progress import Advance
+from qaserve.core.routing import Floats, leave_one_out_weights, normalized_entropy
+from qaserve.core.splits import phrasing_split
+from qaserve.core.student import StudentSpec
+from qaserve.encoders.sentence_transformer import SentenceEncoder
+from qaserve.schemas.ingest import Interval
+from qaserve.schemas.record import Record
 from train.datasets import Source
 from train.distillation.configs import SLOTS_RECIPE, Recipe
 from train.distillation.teachers import RoutedTeacher
@@ -46,18 +48,8 @@ from train.experiments.harness import (
     table,
 )
 from train.folds import Examples, Fold, make_fold, unit_rows
-from train.importance.measures import (
-    PRIORS,
-    ROUTING_MEASURES,
-    TEXT_MEASURES,
-    leave_one_out_weights,
-    normalized,
-    texts_needed,
-    uncertainty,
-)
+from train.importance.measures import PRIORS, ROUTING_MEASURES, TEXT_MEASURES, normalized, texts_needed, uncertainty
 from train.importance.uncertainty import TokenEntropy, text_uncertainty, token_entropy
-from train.metrics import Interval
-from train.splits import phrasing_split
 from train.tuning import START
 
 if TYPE_CHECKING:

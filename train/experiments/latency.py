@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
-from qaserve.encoder import Encoder
-from qaserve.engine import Engine
-from qaserve.progress import Advance
-from qaserve.ranking import FIRST_LOOK
-from qaserve.records import AskRequest, Record, Timings
+from qaserve.common.progress import Advance
+from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.schemas.ask import AskRequest, Timings
+from qaserve.schemas.record import Record
+from qaserve.search.engine import Engine
+from qaserve.search.ranking import FIRST_LOOK
 
 WARM_UP = 5
 

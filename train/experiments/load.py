@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 from pydantic import Field
 
-from qaserve.progress import Advance
-from qaserve.records import Record
+from qaserve.common.progress import Advance
+from qaserve.schemas.record import Record
 
 MEMORY = "process_resident_memory_bytes"
 WARM_UP = 5

@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
 from train.experiments.harness import INSTALL, Plot
 
 WIDTH, HEIGHT, DOTS_PER_INCH = 9.0, 5.0, 100

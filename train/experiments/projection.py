@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from ingest.labels import cluster_answers, cluster_count
-from qaserve.progress import Advance
-from qaserve.projection import Bank, project_by_pairs
-from qaserve.records import Record
-from qaserve.routing import Floats
+from qaserve.common.progress import Advance
+from qaserve.core.clustering import cluster_answers, cluster_count
+from qaserve.core.projection import Bank, project_by_pairs
+from qaserve.core.routing import Floats
+from qaserve.schemas.record import Record
 from train.datasets import Source
 from train.experiments.harness import COLOURS, GREY, Experiment, Plot, Report, Run, Table
 from train.folds import Examples, Fold

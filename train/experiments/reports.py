@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from pydantic import Field, SerializeAsAny, ValidationError
 
 from qaserve import __version__
-from qaserve.errors import NotFoundError, UsageError
-from qaserve.files import written_beside
-from qaserve.records import Record
+from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.common.files import written_beside
+from qaserve.schemas.record import Record
 from train.experiments import plots
 from train.experiments.harness import Experiment, Plot, Report
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from qaserve.errors import UsageError
-from qaserve.files import written_beside
+from qaserve.common.errors import UsageError
+from qaserve.common.files import written_beside
 from train.experiments import reports
 from train.experiments.harness import Table
 from train.experiments.reports import Measured, Provenance

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from qaserve.bundle import Defaults, Hyperparameters
-from qaserve.errors import UsageError
-from qaserve.progress import Advance
-from qaserve.records import Record
-from qaserve.routing import Floats
+from qaserve.builds.manifest import Hyperparameters
+from qaserve.common.errors import UsageError
+from qaserve.common.progress import Advance
+from qaserve.core.routing import Floats
+from qaserve.core.splits import Split, check_families, first_families, intent_split, phrasing_split, random_split
+from qaserve.schemas.ingest import Interval
+from qaserve.schemas.params import Defaults
+from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.baselines import reciprocal_rank_fusion, txtai_scores
 from train.datasets import Source
@@ -46,8 +49,6 @@ from train.experiments.harness import (
     table,
 )
 from train.folds import Examples, Fold, make_fold
-from train.metrics import Interval
-from train.splits import Split, check_families, first_families, intent_split, phrasing_split, random_split
 from train.tuning import START, tune
 
 if TYPE_CHECKING:

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ingest.build import Ingest
 from ingest.builder import Builder
-from qaserve.engine import Engine
-from qaserve.progress import Advance, Reporter
-from qaserve.records import AskRequest, EncoderIdentity, Record
+from ingest.pipeline import Ingest
+from qaserve.common.progress import Advance, Reporter
+from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.builds import EncoderIdentity
+from qaserve.schemas.record import Record
+from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import open_store
+from qaserve.store.qdrant import open_store
 
 TOPICS, PER_INTENT, NEW_PAIRS = 183, 5, 10
 """The real corpus has 183 clusters at D 384, and about five questions of an intent."""

@@ -27,11 +27,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from qaserve.encoder import SentenceEncoder
-from qaserve.errors import UsageError
-from qaserve.progress import Advance
-from qaserve.routing import Floats, normalized_entropy
-from train.distillation.teachers import voting_shares
+from qaserve.common.errors import UsageError
+from qaserve.common.progress import Advance
+from qaserve.core.routing import Floats, leave_one_out_weights, normalized_entropy
+from qaserve.encoders.sentence_transformer import SentenceEncoder
 from train.folds import Examples
 
 ROUTING_MEASURES = ("entropy", "fisher-empirical", "fisher-expected")
@@ -44,8 +43,6 @@ LOWEST, HIGHEST = 0.5, 2.0
 """Bounds of an importance."""
 COMBINED_SHARE = 0.5
 """α."""
-BLOCK = 1024
-"""Questions routed at once."""
 FLOOR = 1e-12
 """What a value of zero counts as, in units of the largest, so that it can be scaled."""
 SCALES = (np.log(LOWEST), np.log(HIGHEST / FLOOR))
@@ -111,37 +108,6 @@ def texts_needed(name: str) -> tuple[str, ...]:
     if name == "combined":
         return ("token",)
     return (name,) if name in TEXT_MEASURES else ()
-
-
-def leave_one_out_weights(
-    questions: Floats, labels: NDArray[np.integer], count: int, temperature: float, hits: int | None
-) -> Floats:
-    """Cluster weights of every known question when all the others vote.
-
-    Only the row itself is left out. Another pair that asks the same in the same words votes: where it is of another
-    cluster, the question really is uncertain.
-
-    Args:
-        questions: (n, D) unit rows.
-        labels: (n,) cluster of each.
-        count: K.
-        temperature: τ.
-        hits: How many of the nearest others vote; None means all.
-
-    Returns:
-        (n, K) weights, rows sum to 1; zero where there is no other question. O(1024 · n) memory besides.
-    """
-    total = len(questions)
-    clusters = np.eye(count)[labels]
-    weights = np.empty((total, count))
-    for start in range(0, total, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, total))
-        others = np.arange(total) != rows[:, None]
-        similarities = (questions[rows] @ questions.T)[others].reshape(len(rows), total - 1)
-        shares = np.zeros((len(rows), total))
-        shares[others] = voting_shares(similarities, temperature, hits).ravel()
-        weights[rows] = shares @ clusters
-    return weights
 
 
 def uncertainty(name: str, weights: Floats, labels: NDArray[np.integer], texts: Mapping[str, Floats]) -> Floats:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.encoder import LoadedModel, SentenceEncoder
-from qaserve.errors import EncoderError
-from qaserve.progress import Advance
-from qaserve.routing import Floats
-from qaserve.text import fold
+from qaserve.common.errors import EncoderError
+from qaserve.common.progress import Advance
+from qaserve.common.text import fold
+from qaserve.core.routing import Floats
+from qaserve.encoders.sentence_transformer import LoadedModel, SentenceEncoder
 
 if TYPE_CHECKING:
     import torch

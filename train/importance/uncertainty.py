@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from qaserve.encoder import LoadedModel, SentenceEncoder
-from qaserve.errors import EncoderError
-from qaserve.progress import Advance
-from qaserve.routing import Floats
-from qaserve.text import shorten
+from qaserve.common.errors import EncoderError
+from qaserve.common.progress import Advance
+from qaserve.common.text import shorten
+from qaserve.core.routing import Floats
+from qaserve.encoders.sentence_transformer import LoadedModel, SentenceEncoder
 from train.importance.mlm_head import Batch, FittedHead, batches, fit, seeded, tokenized
 
 if TYPE_CHECKING:

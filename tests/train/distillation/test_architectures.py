@@ -1,6 +1,6 @@
 import pytest
 
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
 from train.distillation.architectures import architectures, choose_architecture, parse_architecture
 from train.distillation.training import Distilled, Epoch
 

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from qaserve.errors import BundleError, UsageError
-from qaserve.student import Student, StudentSpec, make_module
+from qaserve.common.errors import BundleError, UsageError
+from qaserve.core.student import Student, StudentSpec, make_module
 from train.distillation import student_onnx
 from train.distillation.student_onnx import export_onnx
 

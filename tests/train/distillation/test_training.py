@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from qaserve.errors import CorpusError, StoreWriteError, UsageError
-from qaserve.student import StudentSpec
+from qaserve.common.errors import CorpusError, StoreWriteError, UsageError
+from qaserve.core.student import StudentSpec
 from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
 from train.distillation.training import CHECKPOINT, distill
 

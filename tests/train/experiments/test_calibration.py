@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import CorpusError
+from qaserve.common.errors import CorpusError
+from qaserve.core.splits import phrasing_split
 from qaserve.settings import FitSettings, ReadSettings
 from train.datasets import Source
 from train.experiments import calibration as experiment
@@ -25,7 +26,6 @@ from train.experiments.calibration import (
 )
 from train.experiments.harness import Report
 from train.folds import Examples
-from train.splits import phrasing_split
 
 KINDS, ITEMS = 10, 8
 

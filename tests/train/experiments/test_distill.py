@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import CorpusError
+from qaserve.common.errors import CorpusError
+from qaserve.core.metrics import mean_cosine
+from qaserve.core.splits import phrasing_split
+from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
 from train.datasets import Source
 from train.experiments import distill as distill_experiment
 from train.experiments.distill import EXPERIMENT, CentredTeacher, DistillRun, StudentResult, TeacherResult, run, steps
 from train.experiments.harness import Report
 from train.folds import Examples, make_fold
-from train.metrics import Interval, mean_cosine
-from train.splits import phrasing_split
 from train.tuning import START
 
 

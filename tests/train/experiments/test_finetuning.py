@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import CorpusError, UsageError
-from qaserve.records import EncoderIdentity
+from qaserve.common.errors import CorpusError, UsageError
+from qaserve.schemas.builds import EncoderIdentity
+from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
 from train import finetuning
 from train.datasets import Source
@@ -13,7 +14,6 @@ from train.experiments import finetuning as experiment
 from train.experiments.finetuning import EXPERIMENT, FinetuningRun, run, steps
 from train.experiments.harness import Difference, Report
 from train.folds import Examples
-from train.metrics import Interval
 from train.result_cache import ResultCache
 
 THINGS = [f"thing{number}" for number in range(7)]

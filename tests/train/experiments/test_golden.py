@@ -1,8 +1,8 @@
 import pytest
 
-from qaserve.errors import CorpusError
-from qaserve.judgements import BadLine, Judged, Judgement
-from qaserve.records import AskRequest
+from ingest.judgements import BadLine, Judged, Judgement
+from qaserve.common.errors import CorpusError
+from qaserve.schemas.ask import AskRequest
 from train.experiments.golden import run
 
 ASKED = "Which recipe gives the best bread?"

@@ -3,7 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
+from qaserve.core.metrics import intent_ranks, summarize
+from qaserve.schemas.ingest import Interval
 from train.experiments.harness import (
     COSINE,
     MRR,
@@ -16,7 +18,6 @@ from train.experiments.harness import (
     row_cosines,
     signed,
 )
-from train.metrics import Interval, intent_ranks, summarize
 
 
 def at(rank):

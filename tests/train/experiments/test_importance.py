@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.bundle import Defaults
-from qaserve.routing import normalized_entropy, route_by_questions
+from qaserve.core.routing import normalized_entropy, route_by_questions
+from qaserve.core.splits import phrasing_split
+from qaserve.schemas.ingest import Interval
+from qaserve.schemas.params import Defaults
 from qaserve.settings import ReadSettings
 from train.datasets import Source
 from train.experiments.harness import MRR, Report
@@ -24,8 +26,6 @@ from train.experiments.importance import (
 )
 from train.folds import Examples, make_fold
 from train.importance.measures import PRIORS, ROUTING_MEASURES
-from train.metrics import Interval
-from train.splits import phrasing_split
 from train.tuning import START, ranks_of
 
 

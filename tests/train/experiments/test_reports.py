@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qaserve.errors import NotFoundError, StoreWriteError, UsageError
+from qaserve.common.errors import NotFoundError, StoreWriteError, UsageError
 from train.experiments import reports
 from train.experiments.harness import Experiment, Plot, Report, Run, Table
 from train.experiments.reports import Document, Measured, provenance

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
 from train.experiments import reports, results
 from train.experiments.harness import Report
 from train.experiments.projection import EXPERIMENT, Cost, Measurement, ProjectionRun

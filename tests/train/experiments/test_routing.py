@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import CorpusError
+from qaserve.common.errors import CorpusError
+from qaserve.core.splits import Split, intent_split
+from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
 from train.datasets import Source, from_files
 from train.experiments import routing as experiment
@@ -22,8 +24,6 @@ from train.experiments.routing import (
     with_words,
 )
 from train.folds import Examples
-from train.metrics import Interval
-from train.splits import Split, intent_split
 
 # Published for MiniLM, mean of three seeds: MRR, Hit@3, cosine to the answer. A reproduction lands within ±0.02.
 PUBLISHED = {

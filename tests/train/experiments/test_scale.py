@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import Silent
 
-from ingest.labels import cluster_answers
+from qaserve.core.clustering import cluster_answers
 from qaserve.settings import FitSettings
 from train.experiments.scale import SyntheticEncoder, run, write_corpus
 
@@ -50,7 +50,7 @@ def test_many_answers_are_clustered_in_batches_and_as_well(monkeypatch, rng):
     answers = centres[truth] + 0.05 * rng.normal(size=(900, 16))
     answers /= np.linalg.norm(answers, axis=1, keepdims=True)
     whole = cluster_answers(answers, 6, 0)
-    monkeypatch.setattr("ingest.labels.MANY", 100)
+    monkeypatch.setattr("qaserve.core.clustering.MANY", 100)
     batched = cluster_answers(answers, 6, 0)
     assert len(np.unique(batched)) == 6
     assert (cluster_answers(answers, 6, 0) == batched).all()

@@ -2,18 +2,12 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.errors import UsageError
+from qaserve.common.errors import UsageError
+from qaserve.core.routing import leave_one_out_weights
 from qaserve.settings import ReadSettings
 from train.folds import Examples, make_fold
 from train.importance import measures as importance_module
-from train.importance.measures import (
-    PRIORS,
-    ROUTING_MEASURES,
-    importance,
-    leave_one_out_weights,
-    normalized,
-    uncertainty,
-)
+from train.importance.measures import PRIORS, ROUTING_MEASURES, importance, normalized, uncertainty
 from train.importance.uncertainty import dropout_spread, embedding_norms, token_entropy
 
 

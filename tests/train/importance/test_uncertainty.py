@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from qaserve.encoder import SentenceEncoder
-from qaserve.errors import EncoderError
+from qaserve.common.errors import EncoderError
+from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.settings import EncoderSettings
 from train.importance.mlm_head import fit_head
 from train.importance.uncertainty import dropout_spread, embedding_norms, token_entropy

@@ -1,0 +1,159 @@
+"""Asking a build that is not written yet, or the live one, as the engine would: all it takes is in memory."""
+
+from collections import Counter
+from collections.abc import Collection, Set
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.corpus import Choice, Corpus, LiveBuild
+from ingest.golden import Golden
+from qaserve.builds.manifest import Hyperparameters
+from qaserve.common.text import fold, short_digest
+from qaserve.core.calibration import Calibration
+from qaserve.core.metrics import intent_ranks
+from qaserve.core.routing import Floats
+from train.calibration import ask
+from train.folds import Examples, Fold
+
+MAX_ASKED = 600
+MAX_PAIRS = 5_000
+"""Of a larger corpus so many are asked and searched, so that memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A build, as it would answer."""
+
+    points: list[str]
+    examples: Examples
+    labels: NDArray[np.int64]
+    count: int
+    trial: Hyperparameters
+    calibration: Calibration | None
+
+
+class Asked(NamedTuple):
+    """How it went, for m questions."""
+
+    ranks: Floats
+    """Among the answers that both builds hold."""
+    ranks_among_all: Floats
+    abstained: NDArray[np.bool_] | None
+
+
+def sample(corpus: Corpus, seed: int, wanted: Collection[str] = ()) -> NDArray[np.int64]:
+    """Rows of the pairs that are asked and searched: all, or of many so many that memory allows for.
+
+    Whole intents are drawn, those first that hold a wanted pair_id, then by a hash of their names: two builds of much
+    the same pairs draw much the same intents.
+    """
+    if len(corpus.pairs) <= MAX_PAIRS:
+        return np.arange(len(corpus.pairs))
+    numbers: dict[str, int] = {}
+    first: set[str] = set()
+    intents = np.empty(len(corpus.pairs), dtype=np.int64)
+    for row, pair in enumerate(corpus.pairs.values()):
+        intents[row] = numbers.setdefault(pair.cluster_id, len(numbers))
+        if pair.pair_id in wanted:
+            first.add(pair.cluster_id)
+    sizes, left = np.bincount(intents), MAX_PAIRS
+    drawn = []
+    for name in sorted(numbers, key=lambda name: (name not in first, short_digest(str(seed), name))):
+        if sizes[numbers[name]] <= left:
+            drawn.append(numbers[name])
+            left -= sizes[numbers[name]]
+    return np.flatnonzero(np.isin(intents, drawn))
+
+
+def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice, rows: NDArray[np.int64]) -> Side:
+    """A build of these pairs, clusters and numbers: of these rows of it."""
+    final = choice.defaults.final_temperature if choice.defaults.routing == "question2" else None
+    trial = Hyperparameters(
+        anchor=choice.anchor,
+        temperature=choice.defaults.temperature,
+        hits=choice.defaults.hits,
+        final_temperature=final,
+        lexical_weight=choice.defaults.lexical_weight,
+        mrr=0.0,
+    )
+    taken = corpus.take(rows)
+    return Side(list(taken.pairs), taken.examples, labels[rows], count, trial, choice.calibration)
+
+
+def live_side(live: LiveBuild, seed: int, wanted: Collection[str]) -> Side | None:
+    """The live build, or the `sample` of it; None where its bundle is broken, and with it its numbers."""
+    manifest = live.manifest
+    if manifest is None or not live.pairs:
+        return None
+    choice = Choice(manifest.anchor, manifest.defaults, None, manifest.calibration)
+    return side_of(live.corpus, live.labels, live.info.clusters, choice, sample(live.corpus, seed, wanted))
+
+
+# Held-out phrasings
+
+
+def limited(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """At most `MAX_ASKED` of the rows."""
+    if len(rows) <= MAX_ASKED:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, MAX_ASKED, replace=False))
+
+
+def _known(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of the pairs that stay when these questions are asked: those that ask something else."""
+    asked = {fold(side.examples.pairs[row].question) for row in rows}
+    return np.array([row for row, pair in enumerate(side.examples.pairs) if fold(pair.question) not in asked])
+
+
+def still_found(side: Side, rows: NDArray[np.int64], common: Set[str]) -> NDArray[np.bool_]:
+    """(m,) whether a question's intent has an answer left, among the points in common, when these are asked."""
+    known = [row for row in _known(side, rows) if side.points[row] in common]
+    left = Counter(side.examples.pairs[row].cluster_id for row in known)
+    return np.array([left[side.examples.pairs[row].cluster_id] > 0 for row in rows], dtype=bool)
+
+
+def ask_rest(side: Side, rows: NDArray[np.int64], common: Set[str]) -> Asked:
+    """Ask the questions of these rows of the rest. `common`: the points that both builds hold."""
+    known = _known(side, rows)
+    searched = side.examples.take(known)
+    held = Fold(searched, side.examples.take(rows), side.labels[known], side.count, searched)
+    kept = np.array([side.points[row] in common for row in known], dtype=bool)
+    scores = _scores(held, side.trial)
+    intents = [intent for intent, inside in zip(searched.intents, kept, strict=True) if inside]
+    ranks = intent_ranks(scores[:, kept], intents, held.queries.intents)
+    abstained = None
+    if side.calibration is not None:
+        threshold, model = side.calibration.threshold, side.calibration.answered
+        abstained = np.array([model.probability(row) < threshold for row in ask(held, side.trial)[0]], dtype=bool)
+    return Asked(ranks, held.ranks(scores), abstained)
+
+
+def _scores(asked: Fold, trial: Hyperparameters) -> Floats:
+    weights = asked.by_questions(trial.temperature, trial.hits, trial.final_temperature)
+    return asked.scores(asked.bank(trial.anchor).project_rows(asked.queries.questions, weights), trial.lexical_weight)
+
+
+# Golden questions
+
+
+def golden_rows(side: Side, golden: Golden) -> dict[int, int]:
+    """By golden question, a row of the pair that it wants; those whose pair is not there are left out."""
+    rows = {pair.pair_id: row for row, pair in reversed(list(enumerate(side.examples.pairs)))}
+    return {number: rows[wanted] for number, wanted in enumerate(golden.wanted) if wanted in rows}
+
+
+def ask_golden(side: Side, golden: Golden, rows: dict[int, int]) -> Asked:
+    """Ask golden questions of the whole build."""
+    numbers = list(rows)
+    wanted = side.examples.take(np.array(list(rows.values()), dtype=np.int64))
+    pairs = [
+        pair.model_copy(update={"question": golden.questions[number]})
+        for number, pair in zip(numbers, wanted.pairs, strict=True)
+    ]
+    asked = Examples(pairs, golden.vectors[numbers].astype(np.float64), wanted.answers)
+    whole = Fold(side.examples, asked, side.labels, side.count, side.examples)
+    ranks = whole.ranks(_scores(whole, side.trial))
+    return Asked(ranks, ranks, None)

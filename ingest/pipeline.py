@@ -1,0 +1,318 @@
+"""Bringing pairs in and taking them out: read, compare with the live build, embed what is new, have a build made."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ingest.builder import Builder, Draft
+from ingest.compare import Changes, compare, point_ids
+from ingest.corpus import Corpus, LiveBuild
+from ingest.embed import Sources, embed, find_sources
+from ingest.golden import Golden, encode_golden, golden_file, read_golden
+from ingest.readers import Located, find_files, read_files
+from ingest.rejected import FOLDER, Rejected
+from ingest.report import count_by_file, list_changes, list_edits, repeated_questions
+from ingest.selection import Selection, select
+from ingest.spool import Lookup, Rows
+from qaserve.builds.catalog import orphans, remove_orphans
+from qaserve.builds.manifest import UNIFORM
+from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.common.failpoints import reach
+from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.schemas.ingest import LISTED, IngestReport, NumberChanges
+from qaserve.schemas.pairs import Pair
+from qaserve.settings import ReadSettings
+
+MAX_SOURCES = 100
+OnPlan = Callable[[IngestReport], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of the live build."""
+
+    live: LiveBuild | None
+    pairs: Mapping[str, Pair]
+    """All pairs of the build to be, by point id."""
+    changes: Changes
+    sources: tuple[str, ...]
+    rows: Rows[Located]
+    """What was read."""
+    places: Mapping[str, Located]
+    """The same by point id."""
+    files: Mapping[str, str]
+    """The files that they were read from, by point id."""
+    anew: bool
+    """Whether every text is to be encoded again."""
+
+    @property
+    def known(self) -> Corpus | None:
+        """The build whose vectors can be kept."""
+        return None if self.live is None or self.anew else self.live.corpus
+
+    @cached_property
+    def vector_sources(self) -> tuple[Sources, Sources]:
+        """Where the vectors of questions and of answers come from."""
+        return find_sources(self.pairs, self.known)
+
+    @property
+    def before(self) -> Mapping[str, Pair]:
+        """The live pairs."""
+        return {} if self.live is None else self.live.pairs
+
+
+class Ingest:
+    """Changes the pairs of one corpus."""
+
+    def __init__(self, builder: Builder, encoder: Encoder, read: ReadSettings, data_dir: Path | None = None) -> None:
+        """Remember the parts.
+
+        Args:
+            builder: Makes the builds.
+            encoder: The builder's.
+            read: What is accepted.
+            data_dir: Where rejected lines are kept and the golden set is; without it there is neither.
+        """
+        self._builder, self._encoder, self._read, self._data_dir = builder, encoder, read, data_dir
+
+    def run(
+        self,
+        paths: Sequence[Path] = (),
+        *,
+        replace: bool = False,
+        dry_run: bool = False,
+        force: bool = False,
+        re_encode: bool = False,
+        on_plan: OnPlan | None = None,
+    ) -> IngestReport:
+        """Read the paths and make the result live; nothing is written when nothing changes.
+
+        Args:
+            paths: Files and folders; there may be none only with `re_encode`.
+            replace: Make the corpus exactly these files; otherwise their pairs are added to it.
+            dry_run: Do all but write: the report says what would be done, also where the gate would stop it.
+            force: Make the result live even if it finds less than the live build.
+            re_encode: Encode every text again, with whatever encoder the live build was made.
+            on_plan: Told what changes as soon as that is known: the report without clusters, numbers and gate.
+
+        Raises:
+            UsageError: There is nothing to do.
+            CorpusError: The paths give no pairs, or the golden set is not one.
+            EncoderMismatchError: The live build was made with another encoder.
+            QualityError: The result finds clearly less than the live build, which stays.
+            StoreLockedError: The corpus is being changed by somebody else.
+            StoreError, EncoderError: As they say; the live build is untouched.
+        """
+        started = time.perf_counter()
+        self._builder.stages.clear()
+        if not paths and (replace or not re_encode):
+            raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
+        with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
+            rows = self._rows(paths, rejected)
+            live = self._builder.live(any_encoder=re_encode)
+            if live is None and not paths:
+                raise NotFoundError(
+                    f"corpus {self._builder.corpus!r} has no live build to encode again", hint="Give files to ingest."
+                )
+            plan = self._plan(rows, live, replace=replace, anew=re_encode)
+            kept = None
+            if self._data_dir is not None and not dry_run:
+                kept = rejected.keep(self._data_dir, self._builder.corpus)
+            report = self._report(plan, rejected, kept, dry_run=dry_run)
+            return self._carry_out(plan, report, started, on_plan, force=force)
+
+    def remove(
+        self,
+        selection: Selection,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        on_plan: OnPlan | None = None,
+    ) -> IngestReport:
+        """Take pairs out and make the rest live.
+
+        Args:
+            selection: Which.
+            dry_run: As of `run`.
+            force: As of `run`.
+            on_plan: As of `run`.
+
+        Raises:
+            UsageError: Nothing is selected by, or nothing would be left.
+            NotFoundError: There is no live build, or a condition that no pair meets.
+            EncoderMismatchError, QualityError, StoreError: As of `run`.
+        """
+        started = time.perf_counter()
+        builder = self._builder
+        builder.stages.clear()
+        with self._alone("removal", dry_run=dry_run), Rejected() as rejected:
+            live = builder.read(builder.store.live(builder.corpus))
+            before = live.pairs
+            gone = select(before, selection)
+            pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
+            changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
+            plan = Plan(live, pairs, changes, live.info.sources, none, {}, {}, anew=False)
+            report = self._report(plan, rejected, None, dry_run=dry_run)
+            return self._carry_out(plan, report, started, on_plan, force=force)
+
+    def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
+        """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
+        return nullcontext() if dry_run else self._builder.alone(purpose)
+
+    # Planning
+
+    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> Rows[Located]:
+        rows = Rows(Located, self._builder.scratch)
+        if not paths:
+            return rows
+        files = find_files(paths)
+        with self._builder.stage("read", "Reading (lines)", None) as advance:
+            for item in read_files(files, self._read, advance, rejected.add_line):
+                if isinstance(item, Located):
+                    rows.append(item)
+                else:
+                    rejected.add(item)
+        return rows
+
+    def _plan(self, rows: Rows[Located], live: LiveBuild | None, *, replace: bool, anew: bool) -> Plan:
+        before: Mapping[str, Pair] = {} if live is None else live.pairs
+        row_of = {point: row for row, point in enumerate(point_ids(self._builder.corpus, _Pairs(rows), before))}
+        wanted = Lookup(row_of, lambda point: rows[row_of[point]].pair)
+        changes = compare(wanted, before, replace=replace)
+        both = Lookup(
+            dict.fromkeys([*before, *row_of]), lambda point: wanted[point] if point in row_of else before[point]
+        )
+        files = [sys.intern(row.file) for row in rows]
+        earlier = () if live is None or replace else live.info.sources
+        return Plan(
+            live,
+            wanted if replace else both,
+            changes,
+            tuple(dict.fromkeys([*earlier, *files]))[-MAX_SOURCES:],
+            rows,
+            Lookup(row_of, lambda point: rows[row_of[point]]),
+            dict(zip(row_of, files, strict=True)),
+            anew,
+        )
+
+    def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
+        """What is known before anything is encoded: what changes."""
+        reach("rows read")
+        builder, live, before = self._builder, plan.live, plan.before
+        stays = live is not None and not plan.anew and not plan.changes and builder.is_up_to_date(live)
+        repeated = repeated_questions(plan.rows)
+        return IngestReport(
+            build=live.info.build if live is not None and stays else None,
+            corpus=builder.corpus,
+            dry_run=dry_run,
+            read=len(plan.rows),
+            added=len(plan.changes.added),
+            updated=len(plan.changes.updated),
+            unchanged=len(plan.changes.unchanged),
+            removed=len(plan.changes.removed),
+            rejected=tuple(rejected.first),
+            rejections=rejected.count,
+            rejected_file=None if kept is None else f"{FOLDER}/{kept.name}",
+            repeats=sum(len(question.rows) - 1 for question in repeated),
+            conflicts=sum(question.answers > 1 for question in repeated),
+            repeated_questions=repeated[:LISTED],
+            changes=list_changes(plan.changes, plan.places, before),
+            edits=list_edits(plan.changes.updated, before, plan.pairs),
+            files=count_by_file(plan.changes, plan.files, rejected.by_file),
+            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources),
+            pairs=len(plan.pairs),
+            clusters=live.info.clusters if live is not None and stays else None,
+            encoder=self._encoder.identity.id,
+            seconds=0.0,
+            stages={},
+        )
+
+    # Doing
+
+    def _carry_out(
+        self, plan: Plan, report: IngestReport, started: float, on_plan: OnPlan | None, *, force: bool
+    ) -> IngestReport:
+        """Make a build, unless the live one stays, and write it, unless this is a dry run."""
+        builder = self._builder
+        if on_plan is not None:
+            on_plan(report)
+        sweep = orphans if report.dry_run else remove_orphans
+        found: dict[str, object] = {"cleaned": tuple(sweep(builder.store, builder.models_dir, builder.corpus))}
+        reach("orphans removed")
+        if report.build is None:
+            draft = self._draft(plan, force=force)
+            if not report.dry_run:
+                builder.release(draft, plan.sources, plan.live)
+            found |= _outcome(draft, plan.live)
+        stages = {name: round(seconds, 3) for name, seconds in builder.stages.items()}
+        return report.model_copy(update=found | {"stages": stages, "seconds": round(time.perf_counter() - started, 3)})
+
+    def _draft(self, plan: Plan, *, force: bool) -> Draft:
+        builder, live = self._builder, plan.live
+        corpus = self._embed(plan)
+        reach("texts encoded")
+        clusters = builder.cluster(corpus, live)
+        choice = builder.choose(corpus, live, clusters)
+        return builder.draft(corpus, clusters, choice, live, golden=self._golden(), force=force)
+
+    def _golden(self) -> Golden | None:
+        if self._data_dir is None:
+            return None
+        return encode_golden(read_golden(golden_file(self._data_dir, self._builder.corpus)), self._encoder)
+
+    def _embed(self, plan: Plan) -> Corpus:
+        """All pairs in the order of ids, with the vectors of the known build and of what it lacks.
+
+        Importances are the live build's.
+        """
+        builder, pairs, live = self._builder, plan.pairs, plan.live
+        vectors = embed(
+            pairs,
+            plan.known,
+            plan.vector_sources,
+            self._encoder,
+            builder.scratch,
+            lambda count: builder.stage("encode", "Encoding (texts)", count),
+        )
+        ordered = dict.fromkeys(sorted(pairs))
+        priors = np.ones(len(ordered))
+        if live is not None:
+            weighed = dict(zip(live.pairs, live.corpus.priors, strict=True))
+            priors = np.array([weighed.get(point, 1.0) for point in ordered], dtype=np.float64)
+        prior = UNIFORM if live is None or (priors == 1).all() else live.prior
+        return Corpus(Lookup(ordered, pairs.__getitem__), *vectors, priors, prior)
+
+
+class _Pairs:
+    """The pairs of what was read."""
+
+    def __init__(self, rows: Rows[Located]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (row.pair for row in self._rows)
+
+    def __getitem__(self, row: int) -> Pair:
+        return self._rows[row].pair
+
+
+def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:
+    """What a report says of a build, by field."""
+    manifest = draft.manifest
+    return {
+        "build": manifest.build,
+        "clusters": len(manifest.clusters),
+        "cluster_changes": draft.cluster_changes,
+        "numbers": NumberChanges.between(None if live is None else live.manifest, manifest),
+        "metrics": manifest.metrics,
+        "gate": draft.gate,
+    }

@@ -1,0 +1,82 @@
+"""Who may ask, who may change something, and how often."""
+
+import hashlib
+import secrets
+import time
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from pydantic import SecretStr
+
+from qaserve.common.errors import AccessError, ForbiddenError, LimitError
+from qaserve.settings import ServerSettings
+
+Given = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+class Access:
+    """The keys of a server. `read` and `write` are dependencies of its routes; without any key both let all pass."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Remember the keys: a write key may read too, and where there is none, the other one writes."""
+        self._read, self._write = settings.api_key, settings.write_key
+
+    async def read(self, given: Given) -> None:
+        """Raise AccessError unless the caller may ask."""
+        if self._read is not None and not any(_same(given, key) for key in (self._read, self._write)):
+            raise _refused()
+
+    def may_write(self, given: Given) -> bool:
+        """Whether the caller may change something."""
+        key = self._write or self._read
+        return key is None or _same(given, key)
+
+    async def write(self, given: Given) -> None:
+        """Raise AccessError unless the caller may change something, ForbiddenError where it may only ask."""
+        if self._write is None:
+            await self.read(given)
+        elif not _same(given, self._write):
+            if _same(given, self._read):
+                raise ForbiddenError(
+                    "this key may ask, but change nothing", hint="Use the key that QASERVE_WRITE_KEY is set to."
+                )
+            raise _refused()
+
+
+class Allowance:
+    """How often a caller may come: a dependency of routes. Callers without a key are told apart by their address."""
+
+    def __init__(self, per_minute: int) -> None:
+        """So many requests in any minute; 0 lets all pass."""
+        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
+        self._counted = MovingWindowRateLimiter(MemoryStorage())
+
+    async def __call__(self, request: Request, given: Given) -> None:
+        """Count a request. Raises LimitError where there were too many."""
+        if self._limit is None:
+            return
+        address = request.client.host if request.client else ""
+        caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given else address
+        if not self._counted.hit(self._limit, caller):
+            error = LimitError(
+                f"more than {self._limit.amount:,} requests in a minute",
+                hint="Wait, or raise QASERVE_REQUESTS_PER_MINUTE.",
+            )
+            error.retry_after = max(1.0, self._counted.get_window_stats(self._limit, caller).reset_time - time.time())
+            raise error
+
+
+def _same(given: HTTPAuthorizationCredentials | None, key: SecretStr | None) -> bool:
+    token = given.credentials if given else ""
+    return key is not None and secrets.compare_digest(token.encode(), key.get_secret_value().encode())
+
+
+def _refused() -> AccessError:
+    return AccessError(
+        "the key is missing or wrong",
+        hint="Set QASERVE_API_KEY; other programs send the header Authorization: Bearer KEY.",
+    )

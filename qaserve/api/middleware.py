@@ -1,0 +1,102 @@
+"""What lies around every request: who it was sent to, how much of it is read, what its answer says to a browser."""
+
+import logging
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from qaserve.api.errors import reply
+from qaserve.service.metrics import Metrics
+from qaserve.settings import ServerSettings
+
+LOG = logging.getLogger("qaserve.api")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+NOTHING_LOADED = "default-src 'none'; frame-ancestors 'none'"
+DOCUMENTATION = ("/docs", "/redoc")
+"""Pages that load scripts: what they may load is left to them."""
+UPLOADS = "/v1/ingest"
+"""Counts its bytes itself, against a bound of its own."""
+UNKNOWN_ROUTE = "unknown"
+
+
+class Guard:
+    """Refuses requests for another host and bodies over the limit; adds headers; counts and logs every request."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, max_body_bytes: int, metrics: Metrics) -> None:
+        """Wrap an application."""
+        self._app, self._hosts, self._most, self._metrics = app, settings.host_names, max_body_bytes, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def send_out(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, scope["path"])
+            await send(message)
+
+        try:
+            host = Headers(scope=scope).get("host", "")
+            if _name_of(host) in self._hosts:
+                await self._app(scope, receive if scope["path"] == UPLOADS else self._bounded(receive), send_out)
+            else:
+                await _refuse_host(host)(scope, receive, send_out)
+        finally:
+            self._tell(scope, status, time.perf_counter() - started)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def receive_some() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise HTTPException(413, f"the request has more than {self._most:,} bytes")
+            return message
+
+        return receive_some
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)  # not the path: that has no end of values
+        self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(1e3 * seconds, 1)}
+        LOG.info("%(method)s %(route)s %(status)s %(ms)s ms", fields, extra=fields)
+
+
+def _name_of(host: str) -> str:
+    """The name in a Host header, without port, in small letters."""
+    name = host.lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0]
+
+
+def _refuse_host(host: str) -> ASGIApp:
+    return reply(
+        421,
+        "wrong_host",
+        f"this service is not known as {host[:100]!r}",
+        "Call it by the address it listens on, or name the host in QASERVE_ALLOWED_HOSTS.",
+    )
+
+
+def _add_headers(message: Message, path: str) -> None:
+    headers = MutableHeaders(scope=message)
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if path not in DOCUMENTATION:
+        headers.setdefault("Content-Security-Policy", NOTHING_LOADED)

@@ -1,0 +1,194 @@
+"""A bundle: the trained half of a build, as a folder of JSON and safetensors. No pickle.
+
+models/<corpus>/<build>/manifest.json     what it is, how it was made, and the SHA-256 of every other file
+models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions and answers
+models/<corpus>/<build>/lexicon.safetensors the words of the pairs and their BM25 scores
+models/<corpus>/<build>/student.safetensors the student's weights, where there is a student
+
+A bundle is written into a folder whose name starts with a dot and appears under its own name by one rename: it is
+whole or absent.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from qaserve.builds.manifest import Manifest, entry_for, manifest_bytes
+from qaserve.common.errors import BundleError
+from qaserve.common.failpoints import reach
+from qaserve.common.files import writing
+from qaserve.core.lexical import Lexicon
+from qaserve.core.projection import Bank
+
+MANIFEST = "manifest.json"
+TENSORS = "model.safetensors"
+LEXICON = "lexicon.safetensors"
+STUDENT = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """The arrays of a bundle."""
+
+    bank: Bank
+    mean_questions: NDArray[np.float32]
+    """(K, D) unit rows, for centroid routing."""
+    mean_answers: NDArray[np.float32]
+    """(K, D) unit rows: where each cluster of answers lies."""
+    lexicon: Lexicon | None
+    """Words of the pairs; None in a bundle of format 1, which knew none."""
+    student: bytes | None = None
+    """The student's weights as `qaserve.core.student` writes them; read where they are used, for torch takes seconds."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A manifest and its model, checked against each other."""
+
+    manifest: Manifest
+    model: Model
+    manifest_hash: str
+    """SHA-256 of the manifest as it lies on disk."""
+
+
+def folder_of(models_dir: Path, corpus: str, build: str) -> Path:
+    """Where a bundle lives."""
+    return models_dir / corpus / build
+
+
+def pack(model: Model) -> dict[str, bytes]:
+    """The files of a model, as safetensors by name; equal models give equal bytes."""
+    files: dict[str, dict[str, NDArray[Any]]] = {
+        TENSORS: {
+            "basis": np.ascontiguousarray(model.bank.basis),
+            "cores": np.ascontiguousarray(model.bank.cores),
+            "ranks": np.ascontiguousarray(model.bank.ranks),
+            "mean_questions": np.ascontiguousarray(model.mean_questions),
+            "mean_answers": np.ascontiguousarray(model.mean_answers),
+        }
+    }
+    if model.lexicon is not None:
+        files[LEXICON] = model.lexicon.tensors()
+    packed = {name: save_tensors(tensors) for name, tensors in files.items()}
+    return packed if model.student is None else packed | {STUDENT: model.student}
+
+
+def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Write a bundle whole, replacing a broken one of the same build.
+
+    Raises:
+        StoreWriteError: The disk is full or read-only; nothing is left behind.
+    """
+    target = folder_of(models_dir, manifest.corpus, manifest.build)
+    with writing(
+        f"the bundle cannot be written to {target}",
+        "Free some space or set QASERVE_MODELS_DIR to a writable folder. The live build is untouched.",
+    ):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
+            reach("bundle begun")
+            fresh = Path(scratch) / "bundle"
+            fresh.mkdir()
+            for name, data in (*files.items(), (MANIFEST, manifest_bytes(manifest))):
+                with (fresh / name).open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            reach("bundle complete")
+            if target.exists():
+                target.replace(Path(scratch) / "replaced")
+            fresh.replace(target)
+        reach("bundle in place")
+
+
+def read(models_dir: Path, corpus: str, build: str) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: A file is missing, truncated, altered, of another build, or of another format.
+    """
+    folder = folder_of(models_dir, corpus, build)
+    hint = "`qaserve ingest` with the same files makes it again; `qaserve builds activate` goes back to another build."
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        manifest = Manifest.model_validate_json(raw)
+        contents = {name: (folder / name).read_bytes() for name in manifest.files}
+    except FileNotFoundError as error:
+        raise BundleError(f"bundle {build}: {Path(error.filename).name} is missing from {folder}", hint=hint) from error
+    except OSError as error:
+        raise BundleError(f"bundle {build}: {folder} cannot be read: {error.strerror}", hint=hint) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BundleError(f"bundle {build}: {MANIFEST} is not valid: {where}: {first['msg']}", hint=hint) from error
+    if (manifest.student is None) != (STUDENT not in manifest.files):
+        raise BundleError(f"bundle {build}: {MANIFEST} and its list of files disagree about a student", hint=hint)
+    if (manifest.corpus, manifest.build) != (corpus, build):
+        raise BundleError(
+            f"bundle {build} of corpus {corpus}: {MANIFEST} says {manifest.build} of {manifest.corpus}", hint=hint
+        )
+    for name, data in contents.items():
+        expected, found = manifest.files[name], entry_for(data)
+        if found != expected:
+            raise BundleError(
+                f"bundle {build}: {name} has {found.size} bytes and SHA-256 {found.sha256[:12]}…, "
+                f"{MANIFEST} says {expected.size} and {expected.sha256[:12]}…",
+                hint=hint,
+            )
+    return Bundle(manifest, _unpack(manifest, contents, hint), entry_for(raw).sha256)
+
+
+def read_manifest(models_dir: Path, corpus: str, build: str) -> Manifest | None:
+    """What a bundle says of itself, its tensors unchecked; None where that cannot be read."""
+    try:
+        return Manifest.model_validate_json((folder_of(models_dir, corpus, build) / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
+    try:
+        tensors = load_tensors(contents[TENSORS])
+        bank = Bank(tensors["basis"], tensors["cores"], tensors["ranks"])
+        lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON])) if LEXICON in contents else None
+        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon, contents.get(STUDENT))
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise BundleError(f"bundle {manifest.build}: its tensors are not usable: {error}", hint=hint) from error
+    expected = (len(manifest.clusters), manifest.encoder.dimension)
+    for name, array in (("mean_questions", model.mean_questions), ("mean_answers", model.mean_answers)):
+        if array.shape != expected or len(bank) != expected[0] or bank.basis.shape[1] != expected[1]:
+            raise BundleError(
+                f"bundle {manifest.build}: {name} is {array.shape}, W are {len(bank)} of D {bank.basis.shape[1]}; "
+                f"{MANIFEST} says K, D = {expected}",
+                hint=hint,
+            )
+    return model
+
+
+def remove(models_dir: Path, corpus: str, build: str) -> None:
+    """Delete a bundle; it vanishes by one rename before its files go. One that is not there is no error."""
+    target = folder_of(models_dir, corpus, build)
+    if not target.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{build}-") as scratch:
+        target.replace(Path(scratch) / "removed")
+    reach("bundle removed")
+
+
+def remove_leftovers(models_dir: Path, corpus: str) -> int:
+    """Delete what an interrupted `write` or `remove` left behind; returns how many folders."""
+    leftovers = list((models_dir / corpus).glob(".*-*"))
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(leftovers)

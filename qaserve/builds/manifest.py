@@ -1,0 +1,117 @@
+"""The manifest of a bundle: what it is, how it was made, and the hash of every file."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from qaserve.core.calibration import Calibration
+from qaserve.core.student import StudentSpec
+from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
+from qaserve.schemas.params import BuildId, CorpusName, Defaults, RankForm
+from qaserve.schemas.record import Record
+
+UNIFORM = "uniform"
+"""The importance of pairs that all weigh 1."""
+
+FORMAT: Literal[3] = 3
+
+
+class FileEntry(Record):
+    """A file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+class Hyperparameters(Record):
+    """One set of numbers, and how well questions held out of the training side were answered with it."""
+
+    anchor: float = Field(description="λ.")
+    temperature: float = Field(description="τ.")
+    hits: int = Field(description="N.")
+    final_temperature: float | None = Field(description="τ' of a final softmax; null: without one.")
+    lexical_weight: float = Field(description="β.")
+    mrr: float = Field(description="Mean reciprocal rank of the wanted intent, over the questions of all folds.")
+
+
+class Tuning(Record):
+    """How the numbers of a build were chosen: by cross-validation over held-out phrasings of its own pairs."""
+
+    folds: int
+    queries: int = Field(description="Questions held out, all folds together.")
+    chosen: Hyperparameters
+    curve: tuple[Hyperparameters, ...] = Field(description="Everything tried, in order.")
+
+
+class StudentInfo(Record):
+    """What a student is, and how it was taught."""
+
+    spec: StudentSpec
+    recipe: dict[str, float | int | str]
+    importance: str = Field(UNIFORM, description="How the pairs were weighed in the loss.")
+    seed: int
+    epochs: int = Field(description="Epochs run.")
+    train_loss: float = Field(description="Of the epoch that was kept.")
+    validation_cosine: float = Field(
+        description="Mean cosine of student and teacher on known questions kept apart, in that epoch."
+    )
+
+
+class Clustering(Record):
+    """How the answers lay when the clusters were made, in this build or in one before it: what drift is measured by."""
+
+    effective_rank: float
+    inertia: float = Field(description="Mean squared distance of an answer to the mean of its cluster.")
+    far: float = Field(description="95th percentile of those distances.")
+    changed: int = Field(description="Pairs that came, went or got another answer since.")
+
+
+class FittedFeedback(Record):
+    """What people said of answers, as further rows that W was fitted on."""
+
+    rows: int = Field(description="Questions that W was fitted on beside the pairs' own.")
+    repeated: int = Field(description="Judgements of a pair's own question, which gave no row.")
+    unknown: int = Field(description="Judgements of pairs that the build does not have, which gave no row.")
+
+
+class Manifest(Record):
+    """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
+
+    format: Literal[1, 2, 3] = FORMAT
+    build: BuildId
+    corpus: CorpusName
+    corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
+    encoder: EncoderIdentity
+    pairs: int = Field(ge=1)
+    anchor: float = Field(description="λ.")
+    anchor_setting: float | None = Field(None, description="λ as it was set; null: it was chosen.")
+    rank_form: RankForm
+    max_clusters: int
+    seed: int
+    precision: float | None = Field(None, description="As it was set; see its setting. Null before format 3.")
+    effective_rank: float
+    prior: str = Field(UNIFORM, description="Which importance of the pairs their priors are.")
+    defaults: Defaults
+    tuning: Tuning | None = Field(
+        None, description="Null: too few pairs to try on, or the numbers of an earlier build."
+    )
+    calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
+    feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
+    student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="Sizes, and how well held-out phrasings and golden questions are answered."
+    )
+    clustering: Clustering | None = Field(None, description="Null: made before drift was measured.")
+    clusters: tuple[ClusterInfo, ...]
+    files: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z]+$")], FileEntry]
+
+
+def entry_for(data: bytes) -> FileEntry:
+    """The manifest's line for a file of these bytes."""
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as written to disk."""
+    return (manifest.model_dump_json(indent=1) + "\n").encode()

@@ -1,0 +1,265 @@
+"""How answers, traces and reports look in a terminal. Everything from a corpus is printed as plain text."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console, Group
+from rich.markdown import Markdown
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ingest.judgements import BadLine, said
+from qaserve.builds.manifest import UNIFORM, Manifest
+from qaserve.common.text import shorten
+from qaserve.schemas.ask import Answer, AskResult, Trace
+from qaserve.schemas.builds import BuildInfo
+
+if TYPE_CHECKING:
+    from ingest.refit import DistillReport
+
+HITS_SHOWN = 8
+REJECTIONS_SHOWN = 10
+CLUSTERS_SHOWN = 6
+BAR_WIDTH = 16
+WORDS_SHOWN = 8
+DIM = "dim"
+KEPT_OUT = {
+    "filter": "it does not match the filters",
+    "similarity": "a similar question voted, but this answer is far",
+    "routing": "the vote turned the question away from it",
+    "words": "others share more words with the question",
+}
+
+
+def show_answers(console: Console, result: AskResult) -> None:
+    """How sure the first answer is, and the answers, best first."""
+    confidence = result.confidence
+    if confidence.abstained:
+        console.print(Text(confidence.reason, style="bold yellow"))
+        console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
+    elif confidence.value is not None:
+        console.print(Text(f"Confidence {confidence.value:.0%}. {confidence.reason}\n", style=DIM))
+    for answer in result.answers:
+        head = Text.assemble((f"{answer.rank}. ", "bold cyan"), (shorten(answer.question, 200), "bold"))
+        console.print(head)
+        console.print(Text(f"   {_about(answer)}", style=DIM))
+        console.print(Padding(Markdown(answer.answer, hyperlinks=False), (0, 0, 1, 3)))
+    if not result.answers:
+        console.print("No answer.")
+
+
+def _about(answer: Answer) -> str:
+    moved = (
+        "not in the first 50 of a plain search"
+        if answer.raw_rank is None
+        else f"rank {answer.raw_rank} in a plain search"
+    )
+    lexical = [f"words {answer.parts.lexical:.3f}"] if answer.parts.lexical else []
+    parts = [f"score {answer.score:.3f}", *lexical, moved, answer.cluster_id, *answer.related_skills[:3]]
+    return " · ".join(shorten(part, 60) for part in parts)
+
+
+def show_trace(console: Console, result: AskResult) -> None:
+    """Why: who voted, for which clusters, how far the question moved, and what would have come first without."""
+    trace = result.trace
+    console.rule("[bold]Why[/bold]", align="left")
+    if trace.hits:
+        console.print(_hits(trace))
+    console.print(_clusters(trace))
+    console.print(_movement(trace, result))
+    console.print(_raw(trace))
+    if trace.excluded:
+        console.print(_excluded(trace))
+    console.print(_footer(result))
+
+
+def _hits(trace: Trace) -> Group:
+    names = {vote.cluster: vote.name for vote in trace.clusters}
+    weighed = any(hit.prior != 1 for hit in trace.hits)
+    prior: list[tuple[str, Literal["right"]]] = [("prior", "right")] if weighed else []
+    table = _table(
+        ("share", "right"), ("", "left"), ("similarity", "right"), *prior, ("known question", None), ("votes for", None)
+    )
+    for hit in trace.hits[:HITS_SHOWN]:
+        table.add_row(
+            f"{hit.probability:.3f}",
+            _bar(hit.probability, trace.hits[0].probability),
+            f"{hit.similarity:.3f}",
+            *([f"{hit.prior:.2f}"] if weighed else []),
+            Text(shorten(hit.question, 200)),
+            Text(f"{hit.cluster} {names.get(hit.cluster, '')}", style="cyan"),
+        )
+    rest = trace.hits[HITS_SHOWN:]
+    more = f"   and {len(rest)} more, {sum(hit.probability for hit in rest):.3f} together" if rest else ""
+    how = f"temperature {trace.temperature:g}{'' if trace.priors else ', priors left out'}"
+    title = f"1. {len(trace.hits)} known questions are most like yours ({how})"
+    return Group(Text(title, style="bold"), table, Text(more, style=DIM))
+
+
+def _clusters(trace: Trace) -> Group:
+    by = "similarity" if trace.routing == "centroid" else "hits"
+    table = _table(("weight", "right"), ("", "left"), (by, "right"), ("cluster of answers", None))
+    for vote in trace.clusters[:CLUSTERS_SHOWN]:
+        count = f"{vote.similarity:.3f}" if vote.similarity is not None else str(vote.hits)
+        table.add_row(
+            f"{vote.weight:.3f}",
+            _bar(vote.weight, trace.clusters[0].weight),
+            count,
+            Text(f"{vote.cluster} {vote.name}", style="cyan"),
+        )
+    rest = trace.clusters[CLUSTERS_SHOWN:]
+    more = f"   and {len(rest)} more, {sum(vote.weight for vote in rest):.3f} together" if rest else ""
+    said = {
+        "question": "2. They vote for the clusters of their answers",
+        "question2": f"2. They vote; a final softmax (temperature {trace.final_temperature or 0:g}) weighs the votes",
+        "centroid": f"1. These clusters' mean questions are most like yours (temperature {trace.temperature:g})",
+    }[trace.routing]
+    return Group(Text(said, style="bold"), table, Text(more, style=DIM))
+
+
+def _table(*columns: tuple[str, Literal["left", "right"] | None]) -> Table:
+    """A table of one-line rows; columns without a side hold text, share what width is left and are cut to fit."""
+    table = Table(box=None, pad_edge=False, header_style=DIM, expand=any(side is None for _, side in columns))
+    for title, side in columns:
+        ratio = {"known question": 3, "votes for": 2, "answer to": 2}.get(title, 1) if side is None else None
+        table.add_column(title, justify=side or "left", no_wrap=True, overflow="ellipsis", ratio=ratio)
+    return table
+
+
+def _movement(trace: Trace, result: AskResult) -> Group:
+    said = {
+        "cluster": "The clusters' projections, blended by weight, turn your question",
+        "pair": "The projections of the single pairs, blended by probability, turn your question",
+        "student": "The student, which was taught what the clusters' projections do, turns your question",
+        "none": "No projection: your question stays where it is",
+    }[trace.projection]
+    lines = [Text.assemble(("3. ", "bold"), (said, "bold"))]
+    if trace.projection != "none":
+        lines.append(Text(f"   similarity of the question before and after: {trace.projected_similarity:.3f}"))
+    if result.answers:
+        first = result.answers[0]
+        before, after = first.raw_similarity, first.similarity
+        lines.append(Text(f"   similarity to the first answer: {before:.3f} before, {after:.3f} after"))
+        if trace.lexical_weight and first.words:
+            shared = ", ".join(first.words[:WORDS_SHOWN])
+            lines.append(Text(f"   words in common with it (weight {trace.lexical_weight:g}): {shared}"))
+    return Group(*lines, Text())
+
+
+def _raw(trace: Trace) -> Group:
+    table = _table(("rank", "right"), ("similarity", "right"), ("answer to", None))
+    for answer in trace.raw_answers:
+        table.add_row(str(answer.rank), f"{answer.similarity:.3f}", Text(shorten(answer.question, 200)))
+    return Group(Text("4. A plain search would have given these first", style="bold"), table, Text())
+
+
+def _excluded(trace: Trace) -> Group:
+    table = _table(("before", "right"), ("after", "right"), ("answer to", None), ("kept out because", None))
+    for one in trace.excluded:
+        table.add_row(
+            f"{one.raw_similarity:.3f}", f"{one.similarity:.3f}", Text(shorten(one.question, 200)), KEPT_OUT[one.by]
+        )
+    return Group(Text("5. These might have been expected", style="bold"), table, Text())
+
+
+def _footer(result: AskResult) -> Text:
+    times = result.trace.timings_ms
+    return Text(
+        f"routing {result.trace.routing} · projection {result.trace.projection} · entropy {result.trace.entropy:.2f} · "
+        f"build {result.build} · encode {times.encode:.1f} + route {times.route:.1f} + project {times.project:.1f} + "
+        f"search {times.search:.1f} = {times.total:.1f} ms",
+        style=DIM,
+    )
+
+
+def _bar(value: float, most: float) -> Text:
+    filled = round(BAR_WIDTH * value / most) if most > 0 else 0
+    return Text("█" * max(filled, 1), style="green")
+
+
+def show_builds(console: Console, builds: list[BuildInfo]) -> None:
+    """Builds, newest first."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style=DIM)
+    for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "MRR", "encoder", "from"):
+        table.add_column(title, no_wrap=title != "from", overflow="ellipsis")
+    for build in builds:
+        state = (
+            Text("live", style="bold green")
+            if build.live
+            else Text("" if build.complete else "incomplete", style="yellow")
+        )
+        table.add_row(
+            build.corpus,
+            build.build,
+            state,
+            build.created[:16].replace("T", " "),
+            f"{build.pairs:,}",
+            str(build.clusters),
+            _figure(build.metrics, "held_out_mrr"),
+            build.encoder,
+            Text(_first_of(build.sources)),
+        )
+    console.print(table)
+
+
+def _first_of(sources: Sequence[str]) -> str:
+    more = f" +{len(sources) - 1}" if len(sources) > 1 else ""
+    return shorten(sources[0], 30) + more if sources else ""
+
+
+def _figure(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else "–"
+
+
+def show_fit(console: Console, manifest: Manifest) -> None:
+    """The numbers of a build and how they were chosen."""
+    numbers, tuning = manifest.defaults, manifest.tuning
+    console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
+    console.print(
+        f"  λ {manifest.anchor:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
+        f"β {numbers.lexical_weight:g}"
+    )
+    if manifest.prior != UNIFORM:
+        console.print(f"  pairs are weighed by their importance: {manifest.prior}")
+    if manifest.feedback is not None:
+        extra = manifest.feedback
+        console.print(
+            f"  W is fitted on {extra.rows} judged questions too; {extra.repeated} were a pair's own, "
+            f"{extra.unknown} are of pairs that are not here"
+        )
+    if tuning is None:
+        console.print("  There are too few phrasings to choose by; these are the defaults.")
+        return
+    console.print(
+        f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
+        f"{tuning.queries} held-out questions in {tuning.folds} folds"
+    )
+
+
+def show_bad_lines(console: Console, bad: Sequence[BadLine]) -> None:
+    """Lines of a file that are no judgements."""
+    for one in bad[:REJECTIONS_SHOWN]:
+        console.print(Text(f"no judgement: {said(one)}"))
+    if len(bad) > REJECTIONS_SHOWN:
+        console.print(f"… and {len(bad) - REJECTIONS_SHOWN} more lines that are no judgements")
+
+
+def show_distilled(console: Console, report: "DistillReport") -> None:
+    """The students that were trained, and the one that was kept."""
+    table = Table(box=None, pad_edge=False, header_style=DIM)
+    for title in ("student", "parameters", "capacity", "cosine to teacher", "train loss", "epochs", "seconds", ""):
+        table.add_column(title, justify="left" if title in {"student", ""} else "right")
+    for one in report.candidates:
+        table.add_row(
+            one.name,
+            f"{one.parameters:,}",
+            f"{one.capacity:,}",
+            f"{one.validation_cosine:.3f}",
+            f"{one.train_loss:.4f}",
+            str(one.epochs),
+            f"{one.seconds:.0f}",
+            "kept" if one.name == report.student.spec.name else "",
+        )
+    console.print(table)
+    console.print(f"Build {report.build} is live; ask with --projection student.")

@@ -1,0 +1,218 @@
+"""How an ingest and the difference of two builds look in a terminal. What comes from a corpus is plain text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ingest.diff import BuildDiff
+from qaserve.common.text import shorten
+from qaserve.schemas.ingest import (
+    ClusterChanges,
+    Comparison,
+    GateReport,
+    IngestReport,
+    ListedPair,
+    NumberChanges,
+    Numbers,
+    Regrouping,
+)
+
+REJECTIONS_SHOWN = 10
+CONFLICTS_SHOWN = 5
+PAIRS_SHOWN = 5
+FILES_SHOWN = 10
+NAMES_SHOWN = 5
+DIM = "dim"
+WARNING = "yellow"
+
+
+def show_changes(console: Console, report: IngestReport, data_dir: Path) -> None:
+    """What an ingest changes, known before anything is encoded. `data_dir`: where rejected lines are."""
+    console.print(_counts(report))
+    _show_files(console, report)
+    for title, pairs in (("+", report.changes.added), ("~", report.changes.updated), ("-", report.changes.removed)):
+        _show_pairs(console, title, pairs)
+    _show_rejections(console, report, data_dir)
+    _show_conflicts(console, report)
+
+
+def show_outcome(console: Console, report: IngestReport) -> None:
+    """What became, or would become, of clusters and quality, and which build is live."""
+    would = report.dry_run
+    if report.cleaned:
+        said = "would be removed" if would else "removed"
+        console.print(f"Left behind by an interrupted ingest, {said}: {', '.join(report.cleaned)}")
+    if report.cluster_changes is not None:
+        _show_clusters(console, report.cluster_changes, would=would)
+    if report.numbers is not None:
+        _show_numbers(console, report.numbers)
+    if report.gate is not None:
+        _show_gate(console, report.gate, would=would)
+    pairs = f"{report.pairs:,} pairs in {report.clusters} clusters"
+    made = f"{pairs}, encoder {report.encoder}, {report.seconds:.1f} s."
+    if not would:
+        console.print(Text(f"Corpus {report.corpus} is live as build {report.build}: {made}"))
+        return
+    stopped = report.gate is not None and report.gate.stops
+    ending = "would stay as it is" if stopped else f"would be live as build {report.build}"
+    console.print(Text(f"Dry run: nothing was changed. Corpus {report.corpus} {ending}; it would hold {made}"))
+
+
+def show_diff(console: Console, diff: BuildDiff) -> None:
+    """How two builds differ."""
+    console.print(Text(f"From {diff.before.build} to {diff.after.build}, corpus {diff.corpus}", style="bold"))
+    for title, pairs in (("+", diff.added), ("~", diff.updated), ("-", diff.removed)):
+        console.print(f"{title} {len(pairs):,} pairs")
+        _show_pairs(console, title, pairs)
+    if diff.clusters is not None:
+        console.print(f"{diff.before.clusters} clusters before, {diff.after.clusters} after")
+        _show_regrouping(console, diff.clusters)
+    names = sorted(diff.before.metrics.keys() | diff.after.metrics.keys())
+    table = Table(box=None, pad_edge=False, header_style=DIM)
+    for title in ("measure", "before", "after"):
+        table.add_column(title, justify="left" if title == "measure" else "right")
+    for name in names:
+        table.add_row(
+            name, *(f"{side[name]:,g}" if name in side else "–" for side in (diff.before.metrics, diff.after.metrics))
+        )
+    console.print(table)
+
+
+def _counts(report: IngestReport) -> Table:
+    verb = "would be " if report.dry_run else ""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column()
+    for count, text in (
+        (report.read, "pairs read"),
+        (report.added, f"{verb}added"),
+        (report.updated, f"{verb}updated"),
+        (report.unchanged, "unchanged"),
+        (report.removed, f"{verb}removed"),
+        (report.rejections, "rejected"),
+        (report.repeats, "repeat an earlier row's question (kept)"),
+        (report.conflicts, "questions lead to different answers (kept)"),
+        (report.encoded, f"texts {verb}encoded"),
+    ):
+        table.add_row(f"{count:,}", text, style=None if count else DIM)
+    return table
+
+
+def _show_files(console: Console, report: IngestReport) -> None:
+    if len(report.files) < 2:
+        return
+    for one in report.files[:FILES_SHOWN]:
+        kinds = ("added", "updated", "unchanged", "rejected")
+        found = ", ".join(f"{getattr(one, kind):,} {kind}" for kind in kinds if getattr(one, kind))
+        console.print(Text(f"  {one.file}: {one.read:,} pairs, {found}", style=DIM))
+    _show_more(console, len(report.files) - FILES_SHOWN, DIM)
+
+
+def _show_pairs(console: Console, sign: str, pairs: Sequence[ListedPair]) -> None:
+    for pair in pairs[:PAIRS_SHOWN]:
+        where = pair.file if pair.line is None else f"{pair.file}:{pair.line}"
+        console.print(Text(f"  {sign} {pair.pair_id} {shorten(pair.question, 70)!r} ({where})", style=DIM))
+    _show_more(console, len(pairs) - PAIRS_SHOWN, DIM)
+
+
+def _show_more(console: Console, more: int, style: str) -> None:
+    if more > 0:
+        console.print(Text(f"  and {more:,} more; --json lists all", style=style))
+
+
+def _show_rejections(console: Console, report: IngestReport, data_dir: Path) -> None:
+    for rejection in report.rejected[:REJECTIONS_SHOWN]:
+        where = f", field {rejection.field}" if rejection.field else ""
+        console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style=WARNING))
+    more = report.rejections - REJECTIONS_SHOWN
+    if more > 0:
+        console.print(Text(f"  and {more:,} more", style=WARNING))
+    if report.rejected_file is not None:
+        console.print(Text(f"  correct them in {data_dir / report.rejected_file} and ingest it", style=WARNING))
+
+
+def _show_conflicts(console: Console, report: IngestReport) -> None:
+    conflicts = [question for question in report.repeated_questions if question.answers > 1]
+    for question in conflicts[:CONFLICTS_SHOWN]:
+        rows = ", ".join(f"{row.file}:{row.line}" for row in question.rows[:3])
+        text = f"  {question.answers} answers to {shorten(question.question, 70)!r}: {rows}"
+        console.print(Text(text, style=DIM))
+    _show_more(console, len(conflicts) - CONFLICTS_SHOWN, DIM)
+
+
+def _show_clusters(console: Console, changes: ClusterChanges, *, would: bool) -> None:
+    drift = "; ".join(changes.drift.reasons) if changes.drift is not None else ""
+    if changes.recommended:
+        console.print(Text(f"The pairs have drifted ({drift}): `qaserve fit` makes the clusters anew.", style=WARNING))
+    elif changes.reclustered:
+        made = "would be made" if would else "made"
+        console.print(f"Clusters {made} anew{f' ({drift})' if drift else ''}.")
+    else:
+        kept, joined = ("would be kept", "would join") if would else ("kept", "joined")
+        console.print(f"Clusters {kept}: what is new {joined} the nearest.")
+    _show_regrouping(console, changes)
+
+
+def _show_numbers(console: Console, numbers: NumberChanges) -> None:
+    said = "chosen on these pairs" if numbers.chosen else "those of before" if numbers.live else "the plain ones"
+    before = {} if numbers.live is None else _said_numbers(numbers.live)
+    shown = [
+        f"{name} {value}" if before.get(name, value) == value else f"{name} {before[name]} → {value}"
+        for name, value in _said_numbers(numbers.new).items()
+    ]
+    console.print(Text(f"Numbers, {said}: {', '.join(shown)}"))
+
+
+def _said_numbers(numbers: Numbers) -> dict[str, str]:
+    chosen = numbers.defaults
+    final = {"τ'": f"{chosen.final_temperature:g}"} if chosen.routing == "question2" else {}
+    threshold = "none" if numbers.threshold is None else f"{numbers.threshold:.3f}"
+    said = {"λ": numbers.anchor, "τ": chosen.temperature, "N": chosen.hits, "β": chosen.lexical_weight}
+    return {name: f"{value:g}" for name, value in said.items()} | final | {"abstains below": threshold}
+
+
+def _show_regrouping(console: Console, changes: Regrouping) -> None:
+    if changes.moved:
+        console.print(Text(f"  pairs in another cluster: {changes.moved:,}", style=DIM))
+    for title, names in (("appeared", changes.appeared), ("vanished", changes.vanished)):
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            console.print(Text(f"  {len(names)} {title}: {'; '.join(names[:NAMES_SHOWN])}{more}", style=DIM))
+    for title, groups in (("split", changes.split), ("merged", changes.merged)):
+        for group in groups[:NAMES_SHOWN]:
+            text = f"  {title}: {'; '.join(group.before)} → {'; '.join(group.after)}"
+            console.print(Text(text, style=DIM))
+        _show_more(console, len(groups) - NAMES_SHOWN, DIM)
+
+
+def _show_gate(console: Console, gate: GateReport, *, would: bool) -> None:
+    for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):
+        if one is not None:
+            style = None if one.passed else WARNING
+            hits = f"Hit@3 {one.live.hit3:.3f} → {one.new.hit3:.3f}"
+            console.print(Text(f"MRR {_change(one)}, {hits} over {one.questions:,} {name}", style=style or ""))
+            _show_worse(console, one)
+    if gate.forced:
+        ending = "would make it live" if would else "made it live"
+        console.print(Text(f"It finds less than the live build did; --force {ending}.", style=WARNING))
+    elif gate.stops:
+        console.print(
+            Text("It finds less than the live build: the gate would stop it, and the live build would stay.", WARNING)
+        )
+        console.print(Text("  --force makes it live all the same", style=WARNING))
+
+
+def _show_worse(console: Console, one: Comparison) -> None:
+    if one.passed:
+        return
+    for worse in one.worse[:PAIRS_SHOWN]:
+        ranks = " → ".join("not found" if rank is None else f"{rank:g}" for rank in (worse.before, worse.after))
+        console.print(Text(f"  rank {ranks}: {shorten(worse.question, 70)!r} ({worse.pair_id})", style=DIM))
+
+
+def _change(one: Comparison) -> str:
+    low, high = one.difference.low, one.difference.high
+    return f"{one.live.mrr:.3f} → {one.new.mrr:.3f} ({one.difference.mean:+.3f}, 95% {low:+.3f} … {high:+.3f})"

@@ -1,0 +1,1 @@
+"""Plain helpers that every other package may use."""

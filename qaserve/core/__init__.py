@@ -1,0 +1,1 @@
+"""The mathematics: pure NumPy, no I/O."""

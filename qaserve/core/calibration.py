@@ -1,0 +1,247 @@
+"""Calibration: how likely the first answer is right, and when to say that nothing here answers a question. Pure NumPy.
+
+Two things can go wrong, and they show differently. Nothing in the corpus may answer the question: then everything that
+is found lies far away. Or something does, and the first of several like answers is not the one: then all lie near, and
+their scores hardly differ. So there are two logistic regressions,
+
+    P(first answer right) = P(the corpus answers it) · P(first answer right | the corpus answers it),
+
+both on evidence that an answered question brings along. The engine abstains by the first factor alone. In both, no
+coefficient points against its feature's direction (`DIRECTIONS`): a nearer match never lowers a probability.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field, model_validator
+
+from qaserve.core.routing import Floats, normalized_entropy
+from qaserve.schemas.ask import Confidence
+from qaserve.schemas.record import Record
+
+NEAREST = 5
+"""How many of the nearest known questions, and of the first intents, are looked at; rank at least so many intents."""
+LIKELY = 0.5
+"""From this probability on the reason says what speaks for the answer, below it what speaks against."""
+
+
+class _Feature(NamedTuple):
+    """A feature: where more of it points, and how its value is said when it is low and when it is high."""
+
+    direction: int
+    against: str
+    favour: str
+
+
+_TABLE = {
+    "question_similarity": _Feature(
+        1, "the nearest known question is far (similarity {:.2f})", "a known question is near (similarity {:.2f})"
+    ),
+    "mean_similarity": _Feature(
+        1,
+        f"the {NEAREST} nearest known questions are far (similarity {{:.2f}} on average)",
+        f"the {NEAREST} nearest known questions are near (similarity {{:.2f}} on average)",
+    ),
+    "answer_similarity": _Feature(
+        1, "the nearest answer is far (similarity {:.2f})", "its answer is near (similarity {:.2f})"
+    ),
+    "raw_similarity": _Feature(
+        1,
+        "in a plain search its answer is far (similarity {:.2f})",
+        "its answer is near in a plain search too (similarity {:.2f})",
+    ),
+    "margin_second": _Feature(
+        1, "the second scores almost as much ({:.3f} less)", "the second scores clearly less ({:.3f} less)"
+    ),
+    "margin_last": _Feature(
+        1,
+        f"the first {NEAREST} score almost alike ({{:.3f}} from first to last)",
+        f"it stands out from the first {NEAREST} ({{:.3f}} from first to last)",
+    ),
+    "entropy": _Feature(
+        -1,
+        "the known questions disagree about where to look (entropy {:.2f})",
+        "the known questions agree about where to look (entropy {:.2f})",
+    ),
+    "agreement": _Feature(
+        1,
+        "few of the votes are for its cluster ({:.0%})",
+        "many of the votes are for its cluster ({:.0%})",
+    ),
+    "lexical": _Feature(
+        1,
+        "few words of the question are in the best match (score {:.3f})",
+        "the question's words are in it (score {:.3f})",
+    ),
+}
+FEATURES = tuple(_TABLE)
+"""The names of what `evidence` gives, in its order."""
+DIRECTIONS = np.array([feature.direction for feature in _TABLE.values()])
+"""(F,) 1 where more of a feature speaks for an answer, -1 where it speaks against."""
+
+
+class Top(NamedTuple):
+    """The first answer."""
+
+    similarity: float
+    """Cosine of the projected question to it."""
+    raw_similarity: float
+    """Cosine of the question, not projected, to it."""
+    lexical: float
+    """Lexical part of its score."""
+    cluster: int
+
+
+def evidence(
+    *,
+    similarities: ArrayLike,
+    probabilities: ArrayLike,
+    clusters: ArrayLike,
+    weights: ArrayLike,
+    scores: ArrayLike,
+    top: Top,
+) -> Floats:
+    """What one answered question says about how good its first answer is.
+
+    Args:
+        similarities: (N,) cosine of the question to each hit, best first. Without a hit all that hits say is 0.
+        probabilities: (N,) share of each hit in the vote.
+        clusters: (N,) cluster of each hit.
+        weights: (K,) cluster weights.
+        scores: (I,) final score of the first intents, best first, I ≥ 1. Beyond the first `NEAREST` none is looked at,
+            so a longer list gives the same evidence. A lone intent stands against a score of 0.
+        top: The first answer.
+
+    Returns:
+        (F,) float64, in the order of `FEATURES`.
+
+    Raises:
+        ValueError: There is no score, or a number is not finite.
+    """
+    nearest = np.asarray(similarities, dtype=np.float64)[:NEAREST]
+    first = np.asarray(scores, dtype=np.float64)[:NEAREST]
+    if first.size == 0:
+        raise ValueError("evidence needs the score of at least one intent; there is none")
+    others = first[1:] if first.size > 1 else np.zeros(1)
+    agreeing = np.asarray(clusters, dtype=np.intp) == top.cluster
+    found = np.array(
+        [
+            nearest[0] if nearest.size else 0.0,
+            nearest.mean() if nearest.size else 0.0,
+            top.similarity,
+            top.raw_similarity,
+            first[0] - others[0],
+            first[0] - others[-1],
+            normalized_entropy(weights),
+            np.asarray(probabilities, dtype=np.float64)[agreeing].sum(),
+            top.lexical,
+        ]
+    )
+    if not np.isfinite(found).all():
+        name = FEATURES[int(np.flatnonzero(~np.isfinite(found))[0])]
+        raise ValueError(f"{name} is not finite")
+    return found
+
+
+class Logistic(Record):
+    """A logistic regression: σ(intercept + Σ coefficient · (value - mean) / scale). Without features: one number."""
+
+    features: tuple[str, ...] = Field(description="Which of the evidence it looks at.")
+    mean: tuple[float, ...] = Field(description="Of each feature over the cases it was fitted on.")
+    scale: tuple[float, ...] = Field(description="Standard deviation of each.")
+    coefficients: tuple[float, ...]
+    intercept: float
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        lengths = {len(self.features), len(self.mean), len(self.scale), len(self.coefficients)}
+        if len(lengths) != 1:
+            raise ValueError(
+                f"{len(self.features)} features, {len(self.mean)} means, {len(self.scale)} scales and "
+                f"{len(self.coefficients)} coefficients do not fit together"
+            )
+        unknown = [name for name in self.features if name not in FEATURES]
+        if unknown or len(set(self.features)) != len(self.features):
+            raise ValueError(f"features are {', '.join(self.features)}; each must be one of {', '.join(FEATURES)}")
+        if not np.isfinite([*self.mean, *self.scale, *self.coefficients, self.intercept]).all():
+            raise ValueError("a mean, scale, coefficient or the intercept is not finite")
+        if not all(scale > 0 for scale in self.scale):
+            raise ValueError(f"scales are {self.scale}; each must be above 0")
+        return self
+
+    def probability(self, found: Floats) -> float:
+        """Of evidence (F,)."""
+        return float(0.5 * (1 + np.tanh((self.intercept + sum(self.pulls(found).values())) / 2)))
+
+    def pulls(self, found: Floats) -> dict[str, float]:
+        """What each feature of evidence (F,) adds to the log odds, against its mean."""
+        parts = zip(self.features, self.mean, self.scale, self.coefficients, strict=True)
+        return {
+            name: coefficient * (float(found[FEATURES.index(name)]) - mean) / scale
+            for name, mean, scale, coefficient in parts
+        }
+
+
+class Calibration(Record):
+    """What makes a confidence of the evidence, and how good it is."""
+
+    answered: Logistic = Field(description="Probability that the corpus answers the question.")
+    right: Logistic = Field(description="Probability that the first answer is right, where the corpus answers.")
+    threshold: float = Field(ge=0, le=1, description="Abstain where the probability of `answered` is below.")
+    precision: float = Field(
+        gt=0,
+        lt=1,
+        description="Stated: so many of the questions that are not abstained on should be ones that the corpus "
+        "answers, where half of all asked are; what is reached is in the figures.",
+    )
+    coverage: float = Field(
+        ge=0, le=1, description="Share of the questions that the corpus answers that is not abstained on."
+    )
+    cases: dict[str, int] = Field(description="Questions it was fitted on, by kind.")
+    figures: dict[str, float] = Field(description="How good it is on cases that it was not fitted on.")
+
+    @model_validator(mode="after")
+    def _finite(self) -> Self:
+        if not np.isfinite(list(self.figures.values())).all():
+            raise ValueError(f"figures are {self.figures}; each must be finite")
+        return self
+
+    def probability(self, found: Floats) -> float:
+        """Probability that the first answer is right, of evidence (F,)."""
+        return self.answered.probability(_checked(found)) * self.right.probability(found)
+
+    def confidence(self, found: Floats) -> Confidence:
+        """Probability, abstention and the reason that weighs most, of evidence (F,)."""
+        value = self.probability(found)
+        pulls = [*self.answered.pulls(found).items(), *self.right.pulls(found).items()]
+        abstained = self.answered.probability(found) < self.threshold
+        if abstained:
+            reason = _reason(NOTHING, self.answered.pulls(found).items(), found, -1)
+        elif value < LIKELY:
+            reason = _reason(UNSURE, pulls, found, -1)
+        else:
+            reason = _reason(LIKELY_RIGHT, pulls, found, 1)
+        return Confidence(value=value, abstained=abstained, reason=reason)
+
+
+NOTHING = "Nothing here seems to answer this"
+UNSURE = "The first answer may not be the one"
+LIKELY_RIGHT = "The first answer is likely right"
+NO_SIGN = "no single sign stands out"
+
+
+def _reason(opening: str, pulls: Iterable[tuple[str, float]], found: Floats, sign: int) -> str:
+    """The opening, and the feature that pulls most towards `sign`."""
+    name, pull = max(pulls, key=lambda one: sign * one[1], default=("", 0.0))
+    if sign * pull <= 0:
+        return f"{opening}: {NO_SIGN}."
+    words = _TABLE[name].favour if sign > 0 else _TABLE[name].against
+    return f"{opening}: {words.format(found[FEATURES.index(name)])}."
+
+
+def _checked(found: Floats) -> Floats:
+    if found.shape != (len(FEATURES),):
+        raise ValueError(f"evidence is {found.shape}; it must be ({len(FEATURES)},)")
+    return found

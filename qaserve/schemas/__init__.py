@@ -1,0 +1,1 @@
+"""Everything that crosses a wire or a disk, as pydantic records."""

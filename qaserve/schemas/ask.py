@@ -1,0 +1,195 @@
+"""Asking: a question, its answers, and why."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from qaserve.schemas.params import MAX_TOP_K, HitCount, ProjectionName, RoutingName, Temperature, Weight
+from qaserve.schemas.record import Record
+
+FilterValue = Annotated[str, Field(max_length=300)]
+
+FilterValues = Annotated[tuple[FilterValue, ...], Field(max_length=64)]
+
+
+class Filters(Record):
+    """Which pairs may vote and be found: those with one of the values, in every field that is given."""
+
+    topics: FilterValues = ()
+    tags: FilterValues = ()
+    related_skills: FilterValues = ()
+    source_file: FilterValues = ()
+    cluster: Annotated[tuple[int, ...], Field(max_length=64)] = Field((), description="The model's clusters.")
+
+    def __bool__(self) -> bool:
+        """Whether anything is filtered."""
+        return bool(self.given)
+
+    @property
+    def given(self) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
+        """The values by field, without the fields that hold none."""
+        return {name: values for name in type(self).model_fields if (values := getattr(self, name))}
+
+
+class AskRequest(Record):
+    """A question and how to answer it. What is not set comes from the build."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"question": "How do I add a new pair?", "top_k": 3}]},
+    )
+
+    question: str
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 5
+    routing: RoutingName | None = None
+    projection: ProjectionName | None = None
+    temperature: Temperature | None = None
+    final_temperature: Temperature | None = None
+    hits: HitCount | None = None
+    lexical_weight: Weight | None = None
+    priors: bool | None = Field(
+        None, description="Whether the priors of known questions count in the vote; false: all count alike."
+    )
+    filters: Filters = Filters()
+    explain: bool = Field(True, description="False leaves out the plain search: raw_rank, raw_answers and excluded.")
+
+
+class Hit(Record):
+    """A known question that voted."""
+
+    id: str
+    pair_id: str
+    question: str
+    similarity: float = Field(description="Cosine to the asked question.")
+    prior: float
+    probability: float = Field(description="Its share of the vote; the shares of all hits sum to 1.")
+    cluster: int
+
+
+class ClusterVote(Record):
+    """What a cluster weighs in the projection."""
+
+    cluster: int
+    name: str
+    weight: float = Field(description="Weight of its W; the weights of all clusters sum to 1.")
+    hits: int = Field(description="How many of the hits are in it.")
+    vote: float | None = Field(
+        description="Sum of its hits' probabilities; equals weight unless a final softmax follows."
+    )
+    similarity: float | None = Field(description="Cosine to its mean question, with centroid routing.")
+
+
+class ScoreParts(Record):
+    """What a score is made of: it is their sum."""
+
+    projected: float = Field(description="(1 - β) · cosine of the projected question to the answer.")
+    lexical: float = Field(
+        description="β · BM25 of the pair over the best, times the best cosine: the words in common."
+    )
+
+
+class RawAnswer(Record):
+    """An answer that a plain search finds: by the cosine of the question as it is, without projection and words."""
+
+    rank: int
+    pair_id: str
+    cluster_id: str
+    question: str
+    similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+
+
+class Excluded(Record):
+    """An answer that one might have expected, and what kept it out."""
+
+    id: str
+    pair_id: str
+    cluster_id: str
+    question: str
+    raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+    similarity: float = Field(description="Cosine of the projected question to the answer.")
+    by: Literal["filter", "similarity", "routing", "words"] = Field(
+        description="filter: the pair does not match it. similarity: a similar known question voted, but its answer is "
+        "farther than those that came back. routing: near in a plain search, and the vote turned the question away. "
+        "words: as near as those that came back, with fewer words in common."
+    )
+
+
+class Answer(Record):
+    """An answer that came back, best pair of its intent."""
+
+    rank: int
+    score: float
+    parts: ScoreParts
+    words: tuple[str, ...] = Field(
+        description="Words of the question that the pair holds, those that count most first."
+    )
+    similarity: float = Field(description="Cosine of the projected question to the answer.")
+    raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
+    raw_rank: int | None = Field(description="Rank of its intent in a plain search; null: beyond what was looked at.")
+    id: str
+    pair_id: str
+    cluster_id: str
+    cluster: int
+    question: str
+    answer: str
+    related_skills: tuple[str, ...]
+    related_docs: tuple[str, ...]
+    topics: tuple[str, ...]
+    tags: tuple[str, ...]
+    source_file: str
+
+
+class Timings(Record):
+    """Milliseconds spent."""
+
+    encode: float
+    route: float
+    project: float
+    search: float
+    total: float
+
+
+class Trace(Record):
+    """Why the answers are what they are: enough to compute them again from the build."""
+
+    routing: RoutingName
+    projection: ProjectionName
+    temperature: float
+    final_temperature: float | None = Field(description="τ' of the second softmax; null unless routing is question2.")
+    lexical_weight: float = Field(
+        description="β: how much the words count beside the cosine; 0 where a build has none."
+    )
+    priors: bool = Field(description="Whether the hits' priors counted in the softmax.")
+    entropy: float = Field(
+        description="Entropy of the cluster weights in nats, over log K: 0 one cluster, 1 all alike."
+    )
+    hits: tuple[Hit, ...]
+    clusters: tuple[ClusterVote, ...]
+    projected_similarity: float = Field(description="Cosine between the question before and after projection.")
+    filters: Filters = Field(description="What was searched; the plain search too.")
+    raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first in a plain search.")
+    excluded: tuple[Excluded, ...] = Field(
+        description="What comes first in a plain search of everything, or voted most, and did not come back."
+    )
+    timings_ms: Timings
+
+
+class Confidence(Record):
+    """How sure the engine is that the first answer is right."""
+
+    value: float | None = Field(
+        description="Probability that it is; null where the build has no calibration for the options asked with."
+    )
+    abstained: bool = Field(description="Whether it is more likely that nothing here answers the question.")
+    reason: str
+
+
+class AskResult(Record):
+    """Answers and why."""
+
+    question: str
+    build: str
+    answers: tuple[Answer, ...]
+    confidence: Confidence
+    trace: Trace

@@ -1,0 +1,45 @@
+"""Question/answer pairs."""
+
+from typing import Any
+
+from pydantic import Field
+
+from qaserve.common.text import digest
+from qaserve.schemas.record import Record
+
+
+class Pair(Record):
+    """One question with one answer, as a reader made it. `extra` holds the fields that only its source knows."""
+
+    pair_id: str
+    cluster_id: str = Field(description="The author's intent label; not the model's cluster.")
+    question: str
+    answer: str
+    question_type: str | None = None
+    topics: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    related_skills: tuple[str, ...] = ()
+    related_docs: tuple[str, ...] = ()
+    source_file: str
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of the two texts that are embedded: equal hash and equal encoder mean equal vectors."""
+        return digest(self.question, self.answer)
+
+
+class StoredPair(Record):
+    """A pair as a build holds it."""
+
+    id: str = Field(description="Id of the point: unique, unlike pair_id.")
+    pair: Pair
+    cluster: int = Field(description="The model's cluster, 0 … K-1.")
+    prior: float = Field(1.0, gt=0, description="Importance in the routing softmax.")
+
+
+class PairsFound(Record):
+    """The pairs that an id names; several where a pair_id is not unique."""
+
+    build: str
+    pairs: tuple[StoredPair, ...]

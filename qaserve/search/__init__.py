@@ -1,0 +1,1 @@
+"""A question in, answers and the reasons for them out."""

@@ -1,0 +1,292 @@
+"""What the live build looks like from above: a map, how good its clusters are, and what it can be filtered by.
+
+Everything is computed once for a build, when it is first asked for, and kept until another build is live.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qaserve.common.errors import NotFoundError
+from qaserve.core.landscape import layout, place
+from qaserve.core.projection import project_by_pairs
+from qaserve.core.routing import Floats, leave_one_out_weights, normalized_entropy, redistribute
+from qaserve.schemas.ask import AskResult
+from qaserve.schemas.explore import (
+    BorderPair,
+    ClusterQuality,
+    ClusterView,
+    CorpusMap,
+    Facets,
+    FacetValue,
+    MapAnswer,
+    MapCluster,
+    MapMark,
+    Neighbour,
+    PlacedAsk,
+    QualityList,
+    Spot,
+)
+from qaserve.schemas.pairs import StoredPair
+from qaserve.search.engine import Engine
+from qaserve.search.trace import LiveBuild
+from qaserve.store.points import PairVectors
+
+LOOKED_AT = 10_000
+"""Pairs looked at, at most: the first in the order of ids, which says nothing about the pairs."""
+ON_THE_MAP = 3_000
+"""Answers on a map, at most."""
+NEIGHBOURS = 6
+BORDER = 12
+ELSEWHERE = 50
+FACET_VALUES = 200
+
+
+class Landscape:
+    """A build with its pairs' vectors, and what follows from them."""
+
+    def __init__(self, live: LiveBuild, found: Iterable[PairVectors]) -> None:
+        """Take at most `LOOKED_AT` pairs."""
+        rows = list(islice(found, LOOKED_AT))
+        self.live = live
+        self.pairs: list[StoredPair] = [row.stored for row in rows]
+        self.questions = np.array([row.question for row in rows], dtype=np.float64)
+        self.answers = np.array([row.answer for row in rows], dtype=np.float64)
+        self.labels = np.array([pair.cluster for pair in self.pairs], dtype=np.intp)
+        self.rows = {pair.id: row for row, pair in enumerate(self.pairs)}
+
+    @cached_property
+    def positions(self) -> Floats:
+        """(K, 2) of the clusters on the map."""
+        return layout(self.live.bundle.model.mean_answers)
+
+    @cached_property
+    def votes(self) -> Floats:
+        """(n, K) cluster weights of every known question when all the others vote."""
+        how = self.live.bundle.manifest.defaults
+        return leave_one_out_weights(
+            self.questions, self.labels, len(self.live.clusters), how.temperature, min(how.hits, len(self.pairs) - 1)
+        )
+
+    @cached_property
+    def entropies(self) -> Floats:
+        """(n,) entropy of those votes, over log K."""
+        return np.array([normalized_entropy(row) for row in self.votes])
+
+    @cached_property
+    def quality(self) -> tuple[ClusterQuality, ...]:
+        """Of every cluster."""
+        return tuple(self._quality(cluster) for cluster in range(len(self.live.clusters)))
+
+    @cached_property
+    def map(self) -> CorpusMap:
+        """Clusters and answers."""
+        spots = place(self.answers[:ON_THE_MAP], self.live.bundle.model.mean_answers, self.positions)
+        return CorpusMap(
+            build=self.live.info.build,
+            clusters=tuple(
+                MapCluster(cluster=info.cluster, name=info.name, size=info.size, x=x, y=y)
+                for info, (x, y) in zip(self.live.clusters, self.positions.tolist(), strict=True)
+            ),
+            answers=tuple(
+                MapAnswer(cluster=pair.cluster, x=x, y=y)
+                for pair, (x, y) in zip(self.pairs[:ON_THE_MAP], spots.tolist(), strict=True)
+            ),
+            total=self.live.info.pairs,
+        )
+
+    def view(self, cluster: int) -> ClusterView:
+        """One cluster."""
+        members = np.flatnonzero(self.labels == cluster)
+        unsure = members[np.argsort(-self.entropies[members], kind="stable")]
+        strayed = members[self.votes[members].argmax(axis=1) != cluster] if len(members) else members
+        strayed = strayed[np.argsort(self.votes[strayed, cluster], kind="stable")]
+        return ClusterView(
+            build=self.live.info.build,
+            quality=self.quality[cluster],
+            neighbours=self._neighbours(cluster),
+            border=tuple(self._border(row) for row in unsure[:BORDER].tolist()),
+            elsewhere=tuple(self._border(row) for row in strayed[:ELSEWHERE].tolist()),
+        )
+
+    def spots(self, vectors: Sequence[Floats]) -> list[Spot]:
+        """Where (D,) vectors stand on the map."""
+        if not vectors:
+            return []
+        placed = place(np.array(vectors), self.live.bundle.model.mean_answers, self.positions)
+        return [Spot(x=x, y=y) for x, y in placed.tolist()]
+
+    def marks(self, labelled: Sequence[tuple[str, int, Floats]]) -> tuple[MapMark, ...]:
+        """Texts, each with its cluster and its vector, on the map."""
+        spots = self.spots([vector for _, _, vector in labelled])
+        return tuple(
+            MapMark(label=label, cluster=cluster, x=spot.x, y=spot.y)
+            for (label, cluster, _), spot in zip(labelled, spots, strict=True)
+        )
+
+    def _quality(self, cluster: int) -> ClusterQuality:
+        members = self.labels == cluster
+        model, info = self.live.bundle.model, self.live.clusters[cluster]
+        questions, answers = self.questions[members], self.answers[members]
+        turned = model.bank[cluster].apply(questions)
+        stays = np.clip((turned * questions).sum(axis=1), -1, 1)
+        return ClusterQuality(
+            **info.model_dump(),
+            spread=_mean(1 - answers @ model.mean_answers[cluster]),
+            turn=_mean(np.degrees(np.arccos(stays))),
+            before=_mean((questions * answers).sum(axis=1)),
+            after=_mean((turned * answers).sum(axis=1)),
+            found=_mean(self.votes[members].argmax(axis=1) == cluster),
+            entropy=_mean(self.entropies[members]),
+        )
+
+    def _neighbours(self, cluster: int) -> tuple[Neighbour, ...]:
+        means = self.live.bundle.model.mean_answers.astype(np.float64)
+        similarities = means @ means[cluster]
+        similarities[cluster] = -np.inf
+        order = np.argsort(-similarities, kind="stable")[: min(NEIGHBOURS, len(means) - 1)]
+        return tuple(
+            Neighbour(cluster=k, name=self.live.clusters[k].name, similarity=float(similarities[k]))
+            for k in order.tolist()
+        )
+
+    def _border(self, row: int) -> BorderPair:
+        stored, votes = self.pairs[row], self.votes[row].copy()
+        own = float(votes[stored.cluster])
+        votes[stored.cluster] = -1
+        rival = int(votes.argmax())
+        return BorderPair(
+            id=stored.id,
+            pair_id=stored.pair.pair_id,
+            question=stored.pair.question,
+            entropy=float(self.entropies[row]),
+            own=own,
+            rival=rival,
+            rival_name=self.live.clusters[rival].name,
+            rival_weight=max(0.0, float(votes[rival])),
+        )
+
+
+class Explorer:
+    """Looks at the live build of an engine. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Remember the engine; nothing is read yet."""
+        self._engine = engine
+        self._seen: Landscape | None = None
+        self._lock = threading.Lock()
+
+    def map(self) -> CorpusMap:
+        """The map of the live build."""
+        with self._lock:
+            return self._landscape().map
+
+    def facets(self) -> Facets:
+        """What its answers can be filtered by; counted by Qdrant."""
+        live = self._engine.load()
+        build = live.info.build
+        counted = {
+            field: tuple(
+                FacetValue(value=value, label=value, count=count)
+                for value, count in self._engine.store.facets(self._engine.corpus, build, field, FACET_VALUES)
+            )
+            for field in ("topics", "tags", "related_skills", "source_file")
+        }
+        clusters = tuple(
+            FacetValue(value=str(info.cluster), label=info.name, count=info.size)
+            for info in live.clusters[:FACET_VALUES]
+        )
+        return Facets(build=build, cluster=clusters, **counted)
+
+    def quality(self) -> QualityList:
+        """How good its clusters are."""
+        with self._lock:
+            seen = self._landscape()
+            home = seen.votes.argmax(axis=1) == seen.labels
+            return QualityList(
+                build=seen.live.info.build,
+                pairs=seen.live.info.pairs,
+                looked_at=len(seen.pairs),
+                found=_mean(home),
+                clusters=seen.quality,
+            )
+
+    def cluster(self, number: int) -> ClusterView:
+        """One cluster of it. Raises NotFoundError, naming the range, when there is none of that number."""
+        with self._lock:
+            seen = self._landscape()
+            if not 0 <= number < len(seen.live.clusters):
+                raise NotFoundError(
+                    f"no cluster {number}", hint=f"This build's clusters are 0 to {len(seen.live.clusters) - 1}."
+                )
+            return seen.view(number)
+
+    def place(self, result: AskResult) -> PlacedAsk:
+        """Say where a question, its hits and its answers stand on the map."""
+        vector = self._engine.encoder.encode_questions([result.question])[0]
+        with self._lock:
+            seen = self._landscape()
+        question = vector.astype(np.float64)
+        vectors = self._vectors(result, question, seen)
+        spots = seen.spots([question, _turned(question, result, vectors, seen.live)])
+        return PlacedAsk(
+            result=result,
+            question=spots[0],
+            turned=spots[1],
+            hits=seen.marks(
+                [(hit.question, hit.cluster, vectors[hit.id][0]) for hit in result.trace.hits if hit.id in vectors]
+            ),
+            answers=seen.marks(
+                [(one.question, one.cluster, vectors[one.id][1]) for one in result.answers if one.id in vectors]
+            ),
+        )
+
+    def _vectors(self, result: AskResult, question: Floats, seen: Landscape) -> dict[str, tuple[Floats, Floats]]:
+        """Question and answer vectors of hits and answers, by id; the store is asked where a build is a large one."""
+        wanted = [*(hit.id for hit in result.trace.hits), *(answer.id for answer in result.answers)]
+        rows = {one: seen.rows[one] for one in wanted if one in seen.rows}
+        found = {one: (seen.questions[row], seen.answers[row]) for one, row in rows.items()}
+        if len(found) < len(set(wanted)):
+            hits = self._engine.store.nearest_questions(
+                self._engine.corpus, result.build, question, len(wanted), result.trace.filters, with_vectors=True
+            )
+            for hit in hits:
+                if hit.vectors is not None:
+                    found[hit.id] = (hit.vectors[0].astype(np.float64), hit.vectors[1].astype(np.float64))
+        return found
+
+    def _landscape(self) -> Landscape:
+        live = self._engine.load()
+        if self._seen is None or self._seen.live.info.build != live.info.build:
+            self._seen = Landscape(live, self._engine.store.scroll(self._engine.corpus, live.info.build))
+        return self._seen
+
+
+def _turned(question: Floats, result: AskResult, vectors: dict[str, tuple[Floats, Floats]], live: LiveBuild) -> Floats:
+    """The projected question, (D,), computed again from the trace of its ask."""
+    trace = result.trace
+    weights = np.zeros(len(live.clusters))
+    votes = np.zeros(len(live.clusters))
+    for one in trace.clusters:
+        weights[one.cluster], votes[one.cluster] = one.weight, one.vote or 0.0
+    if trace.projection == "cluster":
+        return live.bundle.model.bank.project(question, weights)
+    if trace.projection == "student" and live.student is not None:
+        return live.student.project(question)
+    hits = [hit for hit in trace.hits if hit.id in vectors]
+    if trace.projection != "pair" or not hits:
+        return question
+    shares = np.array([hit.probability for hit in hits])
+    if trace.routing == "question2":
+        shares = redistribute(shares, [hit.cluster for hit in hits], votes, weights)
+    return project_by_pairs(
+        question, [vectors[hit.id][0] for hit in hits], [vectors[hit.id][1] for hit in hits], shares
+    )
+
+
+def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:
+    return float(values.mean()) if len(values) else 0.0

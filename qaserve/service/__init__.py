@@ -1,0 +1,1 @@
+"""What serves questions to many callers, and what puts the parts together."""

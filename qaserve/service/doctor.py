@@ -1,0 +1,156 @@
+"""What is installed and running, and what is wrong with it."""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Literal
+
+from qaserve import __version__
+from qaserve.builds import bundle as bundles
+from qaserve.builds.catalog import list_builds
+from qaserve.common.errors import QaserveError, StoreLockedError
+from qaserve.encoders import sources as weights
+from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.record import Record
+from qaserve.settings import Settings, unknown_variables
+from qaserve.store.qdrant import Store, open_store
+
+PACKAGES = ("qdrant-client", "torch", "sentence-transformers", "numpy", "scikit-learn", "streamlit", "fastapi", "httpx")
+LOW_DISK_BYTES = 1 << 30
+EMBEDDED_LIMIT = 20_000
+"""Above this many pairs the embedded Qdrant, which compares with every point, warns and slows down."""
+
+
+State = Literal["ok", "warning", "problem"]
+
+
+class Finding(Record):
+    """One line of the examination."""
+
+    area: str
+    state: State
+    text: str
+    hint: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Everything worth knowing, one finding at a time; nothing is changed and no model is loaded."""
+    yield Finding(
+        area="qaserve", state="ok", text=f"{__version__}, Python {platform.python_version()}, {platform.system()}"
+    )
+    yield from _packages()
+    yield from _settings()
+    yield from _disk(settings)
+    yield from _encoder(settings)
+    yield from _store(settings)
+
+
+def _packages() -> Iterator[Finding]:
+    versions = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        yield Finding(
+            area="packages", state="problem", text=f"missing: {', '.join(missing)}", hint="`make run` installs them."
+        )
+    there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    yield Finding(area="packages", state="ok", text=there)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _settings() -> Iterator[Finding]:
+    unknown = unknown_variables()
+    if unknown:
+        yield Finding(
+            area="settings",
+            state="warning",
+            text=f"nothing reads {', '.join(unknown)}",
+            hint="A typing mistake? The README lists the settings.",
+        )
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    for name, folder in (("data", settings.store.data_dir), ("models", settings.store.models_dir)):
+        there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        low = free < LOW_DISK_BYTES
+        yield Finding(
+            area="disk",
+            state="warning" if low else "ok",
+            text=f"{name} in {folder}, {free / (1 << 30):.1f} GiB free",
+            hint="Free some space." if low else "",
+        )
+
+
+def _encoder(settings: Settings) -> Iterator[Finding]:
+    name = settings.encoder.encoder
+    try:
+        source = weights.source_for(name)
+        weights.check_installed(source, str(settings.store.data_dir / "encoders"))
+    except QaserveError as error:
+        yield _problem("encoder", error)
+        return
+    if source.kind == "hub":
+        text = f"{name}: {source.place}, downloaded when first needed"
+    else:
+        text = str(source.identity or f"{name}: folder {source.place}")
+    yield Finding(area="encoder", state="ok", text=text)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    try:
+        with open_store(settings.store, "qaserve doctor") as store:
+            kind = "embedded" if store.embedded else "server"
+            yield Finding(area="Qdrant", state="ok", text=f"{kind}, {store.where}")
+            yield from _corpora(settings, store)
+    except StoreLockedError as error:  # the usual state while an API serves the folder
+        yield Finding(area="Qdrant", state="warning", text=error.message, hint=error.hint)
+    except QaserveError as error:
+        yield _problem("Qdrant", error)
+
+
+def _corpora(settings: Settings, store: Store) -> Iterator[Finding]:
+    if not store.live_builds():
+        yield Finding(
+            area="corpus", state="warning", text="none yet", hint="`make run` or `qaserve ingest FILE` makes one."
+        )
+    for corpus in store.corpora():
+        for build in list_builds(store, settings.store.models_dir, corpus):
+            if build.live:
+                yield _live_build(settings, build, embedded=store.embedded)
+            elif not build.complete:
+                yield Finding(
+                    area="build",
+                    state="warning",
+                    text=f"{corpus}@{build.build} was never finished",
+                    hint="The next ingest into this corpus removes it.",
+                )
+
+
+def _live_build(settings: Settings, build: BuildInfo, *, embedded: bool) -> Finding:
+    text = f"{build.corpus}@{build.build}: {build.pairs:,} pairs, {build.clusters} clusters, encoder {build.encoder}"
+    try:
+        bundles.read(settings.store.models_dir, build.corpus, build.build)
+        encoder = weights.source_for(settings.encoder.encoder).name
+    except QaserveError as error:
+        return _problem("build", error)
+    state: State = "ok"
+    hint = ""
+    if build.encoder != encoder:
+        state, hint = "problem", f"QASERVE_ENCODER is {encoder}: set it to that of {build.encoder}."
+    elif not build.complete:
+        state, text = "problem", f"{text}; pairs are missing"
+        hint = "Ingest the files again: what is missing is put back."
+    elif embedded and build.pairs > EMBEDDED_LIMIT:
+        state, hint = "warning", "So many are slow in the embedded Qdrant: set QASERVE_QDRANT_URL to a server."
+    return Finding(area="build", state=state, text=text, hint=hint)
+
+
+def _problem(area: str, error: QaserveError) -> Finding:
+    return Finding(area=area, state="problem", text=error.message, hint=error.hint)

@@ -1,0 +1,48 @@
+"""What Prometheus may know. One registry for each application, so that two in a process do not mix."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from qaserve.schemas.ask import AskResult
+
+STAGES = ("encode", "route", "project", "search", "total")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counters and histograms of one application."""
+
+    def __init__(self) -> None:
+        """Register everything."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "qaserve_requests", "Requests by route and status.", ["method", "route", "status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "qaserve_request_seconds", "Time of a request.", ["route"], buckets=SECONDS, registry=self.registry
+        )
+        self.queue = Gauge("qaserve_queue_depth", "Questions waiting or being answered.", registry=self.registry)
+        self.batch = Histogram(
+            "qaserve_batch_size", "Questions encoded together.", buckets=SIZES, registry=self.registry
+        )
+        self._stage_seconds = Histogram(
+            "qaserve_stage_seconds", "Time of a stage of asking.", ["stage"], buckets=SECONDS, registry=self.registry
+        )
+        self._abstentions = Counter(
+            "qaserve_abstentions", "Questions that nothing here seems to answer.", registry=self.registry
+        )
+        self._build = Gauge("qaserve_build_info", "The build that answered last.", ["build"], registry=self.registry)
+        self._last_build = ""
+
+    def answered(self, result: AskResult) -> None:
+        """Count an answered question."""
+        times = result.trace.timings_ms
+        for stage in STAGES:
+            self._stage_seconds.labels(stage).observe(1e-3 * getattr(times, stage))
+        if result.confidence.abstained:
+            self._abstentions.inc()
+        if result.build != self._last_build:
+            self._build.clear()
+            self._build.labels(result.build).set(1)
+            self._last_build = result.build

@@ -1,0 +1,138 @@
+"""Where questions wait their turn: places are bounded, encoding is shared, and nothing blocks the event loop.
+
+A question takes a place, its text joins those of other callers in one call of the encoder, and a worker thread does the
+rest. A caller that hangs up, or waits too long, gives its place back at once: what has not begun is not begun.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+
+import anyio
+import anyio.to_thread
+
+from qaserve.common.errors import BusyError, TooLargeError, UsageError
+from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.search.engine import Engine, checked_question
+from qaserve.service.batching import SharedEncoder
+from qaserve.service.metrics import Metrics
+from qaserve.settings import LimitSettings
+
+WARM_UP = "the first forward pass is slow"
+SERVER_WORKERS = 16
+"""Threads that wait for a Qdrant server. Embedded Qdrant has one lock, so more than a few threads only wait for it."""
+
+
+class Desk:
+    """Takes questions for an engine; `run` must be running, on the event loop that also calls `ask`."""
+
+    def __init__(self, engine: Engine, limits: LimitSettings, metrics: Metrics) -> None:
+        """Remember the parts; nothing is encoded before `run`."""
+        self._engine, self._limits, self._metrics = engine, limits, metrics
+        self._shared = SharedEncoder(engine.encoder, limits.batch, metrics)
+        workers = min(os.cpu_count() or 1, 2) if engine.store.embedded else SERVER_WORKERS
+        self._workers = anyio.CapacityLimiter(workers)
+        self._inside = 0
+        self._warm = False
+        metrics.queue.set_function(lambda: self._inside)
+
+    async def run(self) -> None:
+        """Load the model, then encode for all who ask; ends when it is cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._shared.run)
+            await self._shared.encode(WARM_UP, 0.0)
+            self._warm = True
+
+    def check_ready(self) -> None:
+        """Raise BusyError while the encoder is still being read."""
+        if not self._warm:
+            error = BusyError("the encoder is still being read", hint="Ask again in a few seconds.")
+            error.retry_after = 2.0
+            raise error
+
+    async def ask(self, requests: Sequence[AskRequest]) -> list[AskResult]:
+        """Answer some questions, in their order.
+
+        Raises:
+            UsageError: A question or option cannot be meant, or there are too many.
+            BusyError: Too many are asking, or it takes too long.
+        """
+        self._check(requests)
+        results: dict[int, AskResult] = {}
+
+        async def one(number: int) -> None:
+            results[number] = await self._one(requests[number])
+
+        with self._places(len(requests)):
+            try:
+                with anyio.fail_after(self._limits.request_seconds):
+                    if len(requests) == 1:
+                        await one(0)
+                    else:
+                        await _together(one, len(requests))
+            except TimeoutError as error:
+                raise BusyError(
+                    f"there was no answer within {self._limits.request_seconds:g} seconds",
+                    hint="The service is busy or its Qdrant is slow: ask again later, or fewer questions at once.",
+                ) from error
+        return [results[number] for number in range(len(requests))]
+
+    def _check(self, requests: Sequence[AskRequest]) -> None:
+        limits = self._limits
+        if not requests:
+            raise UsageError("there is no question in the list", hint="/docs describes the request.")
+        if len(requests) > limits.max_questions:
+            raise TooLargeError(
+                f"{len(requests)} questions in one request; this service takes {limits.max_questions}",
+                hint="Send them in several requests.",
+            )
+        for request in requests:
+            for name, value, most in (
+                ("question: characters", len(checked_question(request.question)), limits.max_asked_chars),
+                ("top_k", request.top_k, limits.max_top_k),
+                ("hits", request.hits or 0, limits.max_hits),
+            ):
+                if value > most:
+                    raise UsageError(f"{name}: {value:,}; this service takes at most {most:,}", hint="Ask for fewer.")
+
+    @contextmanager
+    def _places(self, count: int) -> Iterator[None]:
+        if self._inside + count > self._limits.queue:
+            error = BusyError(
+                f"{self._inside} questions are waiting or being answered; this service takes {self._limits.queue}",
+                hint="Ask again in a moment.",
+            )
+            error.retry_after = float(math.ceil(1 + self._inside / 100))
+            raise error
+        self._inside += count
+        try:
+            yield
+        finally:
+            self._inside -= count
+
+    async def _one(self, request: AskRequest) -> AskResult:
+        started = time.perf_counter()
+        company = self._inside > 1
+        vector = await self._shared.encode(
+            checked_question(request.question), 1e-3 * self._limits.batch_window_ms if company else 0.0
+        )
+        encode_ms = 1e3 * (time.perf_counter() - started)
+
+        def answer() -> AskResult:
+            return self._engine.answer(request, vector, encode_ms)
+
+        result = await anyio.to_thread.run_sync(answer, limiter=self._workers, abandon_on_cancel=True)
+        self._metrics.answered(result)
+        return result
+
+
+async def _together(one: Callable[[int], Coroutine[object, object, None]], count: int) -> None:
+    """Run `one` for 0 … count-1 at once; the first error, alone, is raised."""
+    try:
+        async with anyio.create_task_group() as group:
+            for number in range(count):
+                group.start_soon(one, number)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None

@@ -1,0 +1,1 @@
+"""Builds in Qdrant: pairs, vectors and searches."""

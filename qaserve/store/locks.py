@@ -1,0 +1,144 @@
+"""Who may use a folder or change a corpus, and what Qdrant raises turned into our errors."""
+
+import errno
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from filelock import FileLock, Timeout
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from qaserve.common.errors import (
+    BuildNotFoundError,
+    QaserveError,
+    StoreError,
+    StoreLockedError,
+    StoreRefusedError,
+    StoreUnreachableError,
+    StoreWriteError,
+)
+from qaserve.common.text import shorten
+
+LOCK = "lock"
+HOLDER = "holder.json"
+LOCKED = ".lock"
+"""Folder beside the bundles of a corpus in which its lock lies; no build is called so."""
+REFUSED = frozenset({401, 403})
+GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
+"""How embedded Qdrant and a server say that a collection is not there."""
+
+
+class Holder:
+    """The right to a folder: a kernel lock, freed even by kill -9, and a note on who has it."""
+
+    def __init__(self, folder: Path, purpose: str, wait: float, hint: str) -> None:
+        """Take the folder, within so many seconds, or raise StoreLockedError that says who has it, with this hint."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._note = folder / HOLDER
+        self._lock = FileLock(folder / LOCK, timeout=wait)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            waited = f", also after {wait:g} seconds" if wait else ""
+            raise StoreLockedError(f"{folder} is in use by {self._who()}{waited}", hint=hint) from error
+        self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
+
+    def _who(self) -> str:
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            return f"process {int(note['pid'])} ({shorten(str(note['purpose']), 120)})"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+    def __enter__(self) -> Self:
+        """Use as a context manager to give it back for certain."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Give the folder back."""
+        self.release()
+
+    def release(self) -> None:
+        """Give the folder back."""
+        with suppress(OSError):
+            self._note.unlink()
+        self._lock.release()
+
+
+def corpus_lock(models_dir: Path, corpus: str, purpose: str, wait: float) -> Holder:
+    """The right to change the builds of a corpus: for one process, and one thread of it, at a time.
+
+    It lies beside the bundles, so it holds wherever Qdrant is; machines that share no models folder are not kept apart.
+
+    Raises:
+        StoreLockedError: Somebody has it, and still has it after so many seconds.
+        StoreWriteError: The folder cannot be written to.
+    """
+    folder = models_dir / corpus / LOCKED
+    with translated(str(folder)):
+        return Holder(folder, purpose, wait, "Try again when it has ended; QASERVE_LOCK_WAIT lets a command wait.")
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn what Qdrant and the disk raise into our errors, in the one place that knows them."""
+    try:
+        yield
+    except UnexpectedResponse as error:
+        raise _answered(where, error) from error
+    except (ResponseHandlingException, httpx.HTTPError) as error:
+        raise StoreUnreachableError(
+            f"Qdrant at {where} does not answer: {shorten(str(error), 160)}",
+            hint="Start it, or correct QASERVE_QDRANT_URL; unset it to use the embedded Qdrant.",
+        ) from error
+    except ApiException as error:
+        raise StoreError(
+            f"Qdrant at {where}: {shorten(str(error), 200)}", hint="The server's log says more."
+        ) from error
+    except (sqlite3.Error, OSError) as error:
+        raise _disk_error(where, error) from error
+    except ValueError as error:
+        if not GONE.search(str(error)):
+            raise
+        raise _gone(where) from error
+
+
+def _answered(where: str, error: UnexpectedResponse) -> QaserveError:
+    text = str(error.content, errors="replace")
+    if error.status_code == httpx.codes.NOT_FOUND and GONE.search(text):
+        return _gone(where)
+    if error.status_code in REFUSED:
+        return StoreRefusedError(
+            f"Qdrant at {where} refuses the key (HTTP {error.status_code})",
+            hint="Set QASERVE_QDRANT_API_KEY to the key that the server was started with.",
+        )
+    return StoreError(
+        f"Qdrant at {where} answered HTTP {error.status_code}: {shorten(text, 99)}",
+        hint="The server's log says more.",
+    )
+
+
+def _gone(where: str) -> BuildNotFoundError:
+    return BuildNotFoundError(
+        f"a build has been deleted from {where} while it was read", hint="`qaserve builds list` shows what there is."
+    )
+
+
+def _disk_error(where: str, error: sqlite3.Error | OSError) -> StoreError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return StoreError(
+            f"{where} is damaged: {reason}", hint="Move it away and ingest again; the corpus files are all it needs."
+        )
+    full = getattr(error, "errno", None) == errno.ENOSPC or "full" in reason
+    hint = "Free some space." if full else "Make the folder writable, or set QASERVE_DATA_DIR to one that is."
+    return StoreWriteError(f"{where} cannot be written or read: {reason}", hint=f"{hint} The live build is untouched.")

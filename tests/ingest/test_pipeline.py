@@ -1,0 +1,469 @@
+import json
+
+import numpy as np
+import pytest
+
+from ingest.report import _around
+from qaserve.builds import bundle as bundles
+from qaserve.builds.catalog import activate, list_builds, prune
+from qaserve.common.errors import (
+    CorpusError,
+    EncoderError,
+    EncoderMismatchError,
+    NotFoundError,
+    StoreWriteError,
+    UsageError,
+)
+from qaserve.schemas.ask import AskRequest
+
+
+@pytest.fixture
+def models(tmp_path):
+    return tmp_path / "models"
+
+
+def snapshot(store, corpus="things"):
+    """Everything that a reader of the live build could see."""
+    build = store.live(corpus)
+    return build, [(row.stored, row.question.tobytes(), row.answer.tobytes()) for row in store.scroll(corpus, build)]
+
+
+def test_every_row_becomes_a_point_with_its_vectors_and_cluster(store, encoder, make_ingest, write_rows, rows, models):
+    report = make_ingest(store, encoder).run([write_rows(rows())])
+    assert (report.read, report.added, report.pairs, report.removed, report.unchanged) == (24, 24, 24, 0, 0)
+    build = store.live("things")
+    assert build == report.build
+    manifest = bundles.read(models, "things", build).manifest
+    found = list(store.scroll("things", build))
+    assert len(found) == 24
+    assert {row.stored.cluster for row in found} == set(range(len(manifest.clusters)))
+    for row in found:
+        np.testing.assert_allclose(row.question, encoder.encode_questions([row.stored.pair.question])[0], atol=1e-6)
+        np.testing.assert_allclose(row.answer, encoder.encode_answers([row.stored.pair.answer])[0], atol=1e-6)
+        assert row.stored.prior == 1.0
+    assert sum(cluster.size for cluster in manifest.clusters) == 24
+
+
+def test_the_same_file_again_encodes_and_writes_nothing(store, encoder, make_ingest, write_rows, rows):
+    path = write_rows(rows())
+    make_ingest(store, encoder).run([path])
+    before, encoder.encoded = snapshot(store), []
+    report = make_ingest(store, encoder).run([path])
+    assert (report.unchanged, report.added, report.updated, report.encoded) == (24, 0, 0, 0)
+    assert encoder.encoded == []
+    assert snapshot(store) == before
+    assert len(store.builds("things")) == 1
+
+
+def test_the_same_input_gives_the_same_bytes(memory, encoder, make_ingest, write_rows, rows, models, tmp_path):
+    from qaserve.store.qdrant import memory_store
+
+    path = write_rows(rows())
+    first = make_ingest(memory, encoder).run([path]).build
+    folder = bundles.folder_of(models, "things", first)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    bundles.remove(models, "things", first)
+    with memory_store() as other:
+        assert make_ingest(other, encoder).run([path]).build == first
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_other_settings_make_another_build_of_the_same_pairs(memory, encoder, make_ingest, write_rows, rows, models):
+    path = write_rows(rows())
+    first = make_ingest(memory, encoder).run([path])
+    encoder.encoded = []
+    second = make_ingest(memory, encoder, max_clusters=2).run([path])
+    assert (second.unchanged, second.clusters, encoder.encoded) == (24, 2, [])
+    assert second.build != first.build
+    assert memory.live("things") == second.build
+    assert len(bundles.read(models, "things", second.build).manifest.clusters) == 2
+
+
+def test_rows_that_share_pair_id_and_question_all_live(memory, encoder, make_ingest, write_rows, rows):
+    twins = [rows()[0] | {"answer": f"answer number {number}"} for number in range(3)]
+    report = make_ingest(memory, encoder).run([write_rows(rows() + twins)])
+    assert report.pairs == 27
+    assert report.repeats == 3
+    assert report.conflicts == 1
+    assert report.repeated_questions[0].answers == 4
+    assert [row.line for row in report.repeated_questions[0].rows] == [1, 25, 26, 27]
+
+
+def test_only_new_and_edited_texts_are_encoded(store, encoder, make_ingest, write_rows, rows):
+    make_ingest(store, encoder).run([write_rows(rows())])
+    encoder.encoded = []
+    edited = rows()
+    edited[3]["answer"] = "An edited answer about bread."
+    edited.append(edited[0] | {"pair_id": "new", "question": "Is bread hard to make?"})
+    report = make_ingest(store, encoder).run([write_rows(edited)])
+    assert (report.added, report.updated, report.unchanged) == (1, 1, 23)
+    assert sorted(encoder.encoded) == ["An edited answer about bread.", "Is bread hard to make?"]
+    answers = {row.stored.pair.answer for row in store.scroll("things", store.live("things"))}
+    assert "An edited answer about bread." in answers
+    assert rows()[3]["answer"] not in answers
+
+
+def test_edited_fields_other_than_texts_update_without_encoding(memory, encoder, make_ingest, write_rows, rows):
+    make_ingest(memory, encoder).run([write_rows(rows())])
+    encoder.encoded = []
+    edited = rows()
+    edited[0]["topics"] = ["baking"]
+    report = make_ingest(memory, encoder).run([write_rows(edited)])
+    assert (report.updated, report.unchanged, report.encoded) == (1, 23, 0)
+    assert encoder.encoded == []
+
+
+def test_files_are_added_unless_they_replace(store, encoder, make_ingest, write_rows, rows):
+    make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
+    added = make_ingest(store, encoder).run([write_rows(rows(["steel"]), "more.jsonl")])
+    assert (added.added, added.removed, added.pairs) == (4, 0, 12)
+    assert store.info("things", store.live("things")).sources == ("pairs.jsonl", "more.jsonl")
+    replaced = make_ingest(store, encoder).run([write_rows(rows(["steel"]), "more.jsonl")], replace=True)
+    assert (replaced.unchanged, replaced.removed, replaced.pairs, replaced.encoded) == (4, 8, 4, 0)
+    assert {row.stored.pair.cluster_id for row in store.scroll("things", store.live("things"))} == {"make_steel"}
+
+
+def test_bad_rows_are_reported_and_the_rest_lives(memory, encoder, make_ingest, tmp_path, rows):
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join([json.dumps(rows()[0]), "{broken", json.dumps({"question": "q"}), json.dumps(rows()[1])]))
+    report = make_ingest(memory, encoder).run([path])
+    assert report.pairs == 2
+    assert [(bad.line, bad.field) for bad in report.rejected] == [(2, None), (3, "answer")]
+
+
+def test_a_file_without_a_good_line_changes_nothing(store, encoder, make_ingest, write_rows, rows, tmp_path):
+    make_ingest(store, encoder).run([write_rows(rows())])
+    before = snapshot(store)
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    with pytest.raises(CorpusError, match="not one good line"):
+        make_ingest(store, encoder).run([tmp_path / "bad.jsonl", write_rows(rows(["steel"]), "more.jsonl")])
+    assert snapshot(store) == before
+
+
+def test_another_encoder_is_refused_with_both_named(memory, encoder, make_encoder, make_ingest, write_rows, rows):
+    path = write_rows(rows())
+    make_ingest(memory, encoder).run([path])
+    with pytest.raises(EncoderMismatchError, match=r"made with fake \(D 48.*the setting is other \(D 32") as refused:
+        make_ingest(memory, make_encoder("other", 32)).run([path])
+    assert "QASERVE_ENCODER to that of fake" in refused.value.hint
+
+
+class Crash(BaseException):
+    """Stands for what no handler catches."""
+
+
+def test_a_crash_at_any_step_leaves_the_live_build_and_the_next_run_cleans_up(
+    store, encoder, make_ingest, write_rows, rows, models, monkeypatch
+):
+    make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
+    before = snapshot(store)
+    more = write_rows(rows(), "more.jsonl")
+    steps = [
+        (store, "create"), (store, "_upsert"), (bundles, "write"), (store, "activate"), (encoder, "encode_answers")
+    ]  # fmt: skip
+    for owner, name in steps:
+
+        def crash(*_, **__):
+            raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, crash)
+            patch.setattr(store, "delete", crash)  # a dead process tidies nothing up
+            with pytest.raises(Crash):
+                make_ingest(store, encoder).run([more])
+        assert snapshot(store) == before, name
+    report = make_ingest(store, encoder).run([more])
+    assert report.pairs == 24
+    assert all(build.complete for build in list_builds(store, models, "things"))
+    assert len(list_builds(store, models, "things")) == 2
+
+
+def test_an_orphan_of_other_content_is_removed_and_said(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
+    def full(*_, **__):
+        raise StoreWriteError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "write", full)
+        patch.setattr(memory, "delete", full)
+        with pytest.raises(StoreWriteError, match="disk full"):
+            make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
+    orphan = memory.builds("things")[0].build
+    report = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+    assert report.cleaned == (orphan,)
+    assert [found.build for found in memory.builds("things")] == [report.build]
+
+
+def test_a_wrong_folder_of_bundles_deletes_no_build(memory, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))]).build
+    models.rename(models.with_name("elsewhere"))
+    report = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+    assert report.cleaned == ()
+    assert {first, second} <= {found.build for found in memory.builds("things")}
+
+
+def test_a_failure_tidies_up_after_itself(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
+    def full(*_, **__):
+        raise StoreWriteError("disk full")
+
+    monkeypatch.setattr(bundles, "write", full)
+    with pytest.raises(StoreWriteError, match="disk full"):
+        make_ingest(memory, encoder).run([write_rows(rows())])
+    assert memory.builds("things") == []
+    assert memory.live_builds() == {}
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors"])
+def test_a_damaged_live_bundle_is_made_again_by_the_same_file(
+    store, encoder, make_ingest, write_rows, rows, models, name
+):
+    path = write_rows(rows())
+    build = make_ingest(store, encoder).run([path]).build
+    (bundles.folder_of(models, "things", build) / name).write_bytes(b"damaged")
+    encoder.encoded = []
+    report = make_ingest(store, encoder).run([path])
+    assert report.unchanged == 24
+    assert encoder.encoded == []
+    bundles.read(models, "things", store.live("things"))
+    assert all(found.complete for found in list_builds(store, models, "things") if found.live)
+
+
+def test_pairs_lost_from_the_live_collection_are_put_back(memory, encoder, make_ingest, write_rows, rows, models):
+    path = write_rows(rows())
+    build = make_ingest(memory, encoder).run([path]).build
+    lost = next(iter(memory.scroll("things", build))).stored.id
+    memory._client.delete("things", points_selector=[lost])
+    report = make_ingest(memory, encoder).run([path])
+    assert (report.added, report.unchanged) == (1, 23)
+    live = memory.live("things")
+    assert memory.count("things", live) == 24
+    assert next(found for found in list_builds(memory, models, "things") if found.live).complete
+
+
+def test_going_back_to_an_earlier_build_and_pruning(store, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).build
+    third = make_ingest(store, encoder).run([write_rows(rows(["steel"]))]).build
+    assert [(found.build, found.live) for found in list_builds(store, models, "things")] == [
+        (third, True), (second, False), (first, False)
+    ]  # fmt: skip
+    activate(store, models, "things", first)
+    assert store.live("things") == first
+    assert prune(store, models, "things", keep=1) == [second]
+    assert {found.build for found in list_builds(store, models, "things")} == {first, third}
+    assert not bundles.folder_of(models, "things", second).exists()
+
+
+def test_an_incomplete_build_cannot_be_made_live(memory, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))]).build
+    lost = next(iter(memory.scroll("things", first))).stored.id
+    memory._client.delete(f"things@{first}", points_selector=[lost])
+    with pytest.raises(UsageError, match="3 of 4 pairs are in its collection"):
+        activate(memory, models, "things", first)
+    assert memory.live("things") == second
+
+
+def test_the_content_of_an_earlier_build_is_only_made_live_again(store, encoder, make_ingest, write_rows, rows):
+    bread = write_rows(rows(["bread", "wine"]))
+    first = make_ingest(store, encoder).run([bread]).build
+    make_ingest(store, encoder).run([write_rows(rows(["steel"]), "steel.jsonl")], replace=True)
+    encoder.encoded = []
+    report = make_ingest(store, encoder).run([bread], replace=True)
+    assert store.live("things") == report.build == first
+    assert len(store.builds("things")) == 2
+
+
+def test_edges_of_a_corpus_are_answered(memory, encoder, make_ingest, write_rows, tmp_path):
+    from qaserve.search.engine import Engine
+
+    one = [{"question": "only one?", "answer": "yes, one"}]
+    same = [{"question": f"question {n}", "answer": "one and the same answer"} for n in range(5)]
+    for name, rows in (("one", one), ("same", same)):
+        report = make_ingest(memory, encoder, name).run([write_rows(rows, f"{name}.jsonl")])
+        assert report.clusters == 1
+        result = Engine(memory, encoder, tmp_path / "models", name).ask(AskRequest(question="only one?"))
+        assert len(result.answers) == 1
+
+
+def test_an_encoder_that_fails_leaves_the_live_build(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
+    make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
+    before = snapshot(memory)
+
+    def fail(*_, **__):
+        raise EncoderError("no usable vector")
+
+    monkeypatch.setattr(encoder, "encode_answers", fail)
+    with pytest.raises(EncoderError, match="no usable vector"):
+        make_ingest(memory, encoder).run([write_rows(rows())])
+    assert snapshot(memory) == before
+
+
+def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
+    memory, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    many = rows([f"thing{number}" for number in range(32)])
+    first = make_ingest(memory, encoder).run([write_rows(many)])
+    manifest = bundles.read(tmp_path / "models", "things", first.build).manifest
+    assert manifest.tuning is not None
+    assert manifest.anchor == manifest.tuning.chosen.anchor
+    again = make_ingest(memory, encoder).run([write_rows(many)])
+    assert again.build == first.build, "the same again changes nothing"
+    more = write_rows(rows(["amber"]), "more.jsonl")
+    kept = make_ingest(memory, encoder, tune_pairs=10).run([more])
+    later = bundles.read(tmp_path / "models", "things", kept.build).manifest
+    assert later.tuning is None
+    assert (later.anchor, later.defaults) == (manifest.anchor, manifest.defaults)
+
+
+# Of equal rows
+
+
+def test_a_file_with_only_the_second_of_two_equal_rows_does_not_overwrite_the_first(
+    memory, encoder, make_ingest, write_rows, rows
+):
+    first, second = rows()[0] | {"answer": "the one answer"}, rows()[0] | {"answer": "quite another text"}
+    make_ingest(memory, encoder).run([write_rows([first, second])])
+    again = make_ingest(memory, encoder).run([write_rows([second])])
+    assert (again.unchanged, again.updated, again.pairs) == (1, 0, 2)
+    edited = make_ingest(memory, encoder).run([write_rows([second | {"answer": "quite another text, edited"}])])
+    assert (edited.updated, edited.added, edited.pairs) == (1, 0, 2)
+    answers = {row.stored.pair.answer for row in memory.scroll("things", memory.live("things"))}
+    assert answers == {"the one answer", "quite another text, edited"}
+
+
+# What the report says
+
+
+def test_the_report_says_where_every_change_comes_from_and_what_differs(memory, encoder, make_ingest, write_rows, rows):
+    make_ingest(memory, encoder).run([write_rows(rows(["bread", "wine"]))])
+    edited = rows(["bread"])
+    edited[1]["answer"] = edited[1]["answer"].replace("heat it", "chill it for long")
+    edited[2]["tags"] = ["x"]
+    paths = [write_rows(edited), write_rows(rows(["steel"]), "metal.jsonl")]
+    report = make_ingest(memory, encoder).run(paths, replace=True)
+    assert [(one.pair_id, one.file, one.line) for one in sorted(report.changes.updated, key=lambda one: one.line)] == [
+        ("bread_q1", "pairs.jsonl", 2), ("bread_q2", "pairs.jsonl", 3)
+    ]  # fmt: skip
+    assert {(one.file, one.line) for one in report.changes.added} == {("metal.jsonl", n) for n in (1, 2, 3, 4)}
+    assert {one.pair_id for one in report.changes.removed} == {f"wine_q{n}" for n in range(4)}
+    edits = {one.pair_id: one for one in report.edits}
+    assert edits["bread_q1"].fields == ("answer",)
+    assert "heat it" in edits["bread_q1"].before
+    assert "chill it for long" in edits["bread_q1"].after
+    assert edits["bread_q2"].fields == ("tags",)
+    assert edits["bread_q2"].before is None
+    assert [(one.file, one.read, one.added, one.updated, one.unchanged) for one in report.files] == [
+        ("pairs.jsonl", 4, 0, 2, 2), ("metal.jsonl", 4, 4, 0, 0)
+    ]  # fmt: skip
+
+
+X, Y = "x", "y"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("same head A same tail", "same head BB same tail", ("same head A same tail", "same head BB same tail")),
+        ("ab", "abc", ("ab", "abc")),
+        ("aa", "aaa", ("aa", "aaa")),
+        (f"{X * 99}A{Y * 99}", f"{X * 99}{Y * 99}", (f"…{X * 40}A{Y * 40}…", f"…{X * 40}{Y * 40}…")),
+    ],
+)
+def test_an_edit_shows_what_differs_with_a_little_context(before, after, shown):
+    assert _around(before, after) == shown
+
+
+def test_a_long_edit_is_cut(memory, encoder, make_ingest, write_rows, rows):
+    path = write_rows(rows(["bread"]))
+    make_ingest(memory, encoder).run([path])
+    edited = rows(["bread"])
+    edited[0]["answer"] = "another " * 500
+    report = make_ingest(memory, encoder).run([write_rows(edited)])
+    assert len(report.edits[0].after) == 400
+    assert report.edits[0].after.endswith("…")
+
+
+# Another encoder
+
+
+def test_re_encoding_is_the_way_to_another_encoder(store, encoder, make_encoder, make_ingest, write_rows, rows):
+    make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
+    names = {row.stored.pair.pair_id: row.stored.cluster for row in store.scroll("things", store.live("things"))}
+    other = make_encoder("other", 32)
+    more = write_rows(rows(["steel"]), "metal.jsonl")
+    with pytest.raises(EncoderMismatchError, match="made with fake") as refused:
+        make_ingest(store, other).run([more])
+    assert "--re-encode" in refused.value.hint
+    report = make_ingest(store, other).run([more], re_encode=True)
+    assert (report.added, report.pairs, report.encoded) == (4, 12, 24)
+    build = store.live("things")
+    assert store.info("things", build).encoder == other.identity
+    found = list(store.scroll("things", build))
+    for row in found:
+        np.testing.assert_allclose(row.question, other.encode_questions([row.stored.pair.question])[0], atol=1e-6)
+    assert {row.stored.pair.pair_id for row in found} > set(names)
+    assert report.cluster_changes.reclustered
+
+
+def test_re_encoding_needs_no_files_and_changes_no_pair(memory, encoder, make_ingest, write_rows, rows):
+    first = make_ingest(memory, encoder).run([write_rows(rows())])
+    encoder.encoded = []
+    report = make_ingest(memory, encoder).run(re_encode=True)
+    assert (report.read, report.pairs, report.encoded, len(encoder.encoded)) == (0, 24, 48, 48)
+    assert memory.info("things", report.build).sources == ("pairs.jsonl",)
+    assert {row.stored.id for row in memory.scroll("things", report.build)} == {
+        row.stored.id for row in memory.scroll("things", first.build)
+    }
+
+
+def test_what_cannot_be_meant_is_refused(memory, encoder, make_ingest):
+    with pytest.raises(UsageError, match="nothing is named to ingest"):
+        make_ingest(memory, encoder).run()
+    with pytest.raises(UsageError, match="nothing is named to ingest"):
+        make_ingest(memory, encoder).run(replace=True, re_encode=True)
+    with pytest.raises(NotFoundError, match="no live build to encode again"):
+        make_ingest(memory, encoder).run(re_encode=True)
+
+
+# Order of builds
+
+
+def test_builds_are_in_order_where_the_clock_goes_backwards(
+    memory, encoder, make_ingest, write_rows, rows, models, monkeypatch
+):
+    made = []
+    for time, thing in (
+        ("2030-01-02", "bread"),
+        ("2030-01-01", "wine"),
+        ("2030-01-01", "steel"),
+        ("2031-01-01", "glass"),
+    ):
+        monkeypatch.setattr("ingest.builder.now", lambda time=time: f"{time}T00:00:00.000000+00:00")
+        made.append(make_ingest(memory, encoder).run([write_rows(rows([thing]), f"{thing}.jsonl")]).build)
+    listed = list_builds(memory, models, "things")
+    assert [found.build for found in listed] == made[::-1]
+    assert listed[1].created == "2030-01-02T00:00:00.000002+00:00"
+    assert prune(memory, models, "things", keep=1) == [made[1], made[0]]
+
+
+# History
+
+
+def test_numbers_are_kept_with_the_clusters_and_chosen_anew_with_them(
+    memory, encoder, make_ingest, write_rows, rows, models
+):
+    many = rows([f"thing{number}" for number in range(32)])
+    first = make_ingest(memory, encoder).run([write_rows(many)])
+    more = rows(["thing1"])[0] | {"pair_id": "more", "question": "thing1 once more"}
+    kept = make_ingest(memory, encoder).run([write_rows([more], "more.jsonl")])
+    assert not kept.cluster_changes.reclustered
+    assert "choose" not in kept.stages
+    old, new = (bundles.read(models, "things", report.build).manifest for report in (first, kept))
+    assert (new.anchor, new.defaults, new.calibration) == (old.anchor, old.defaults, old.calibration)
+    assert new.clustering.changed == 1
+    anew = make_ingest(memory, encoder).run([write_rows(rows([f"other{n}" for n in range(16)]), "other.jsonl")])
+    assert anew.cluster_changes.reclustered
+    assert "choose" in anew.stages
+    precise = make_ingest(memory, encoder, precision=0.8).run([write_rows(many)])
+    assert "choose" in precise.stages, "another setting is another choice"

@@ -1,0 +1,347 @@
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from ingest.builder import Builder
+from ingest.jobs import Jobs
+from ingest.pipeline import Ingest
+from qaserve.api import create_app
+from qaserve.api.uploads import safe_name
+from qaserve.client.http import AsyncClient, Client
+from qaserve.common.errors import ConflictError, StoreWriteError
+from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job
+from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
+from qaserve.store.locks import corpus_lock
+
+SECONDS = 60
+LINES = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def jobs(engine, encoder, tmp_path):
+    def make(reporter):
+        builder = Builder(
+            engine.store, encoder.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=reporter
+        )
+        return Ingest(builder, encoder, ReadSettings())
+
+    with Jobs(tmp_path / "data", "things", make, waiting=3) as made:
+        yield made
+
+
+@pytest.fixture
+def app(engine, jobs):
+    return create_app(engine, ServerSettings(), LimitSettings(max_upload_bytes=100_000), ("/secret",), jobs=jobs)
+
+
+@pytest.fixture
+def http(app):
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def ended(http, reply):
+    assert reply.status_code == 202, reply.text
+    job, deadline = reply.json(), time.monotonic() + SECONDS
+    while job["finished"] is None:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.005)
+        job = http.get(f"/v1/jobs/{job['id']}").json()
+    return job
+
+
+def uploads(tmp_path):
+    return list((tmp_path / "data" / "jobs").rglob("uploads/*/*"))
+
+
+@pytest.mark.parametrize("way", ["form", "lines", "document"])
+def test_pairs_come_in_three_ways_and_are_found_at_once(http, rows, way, tmp_path):
+    new = rows(["amber"])
+    if way == "form":
+        reply = http.post("/v1/ingest", files={"file": ("amber.jsonl", lines(new))})
+    elif way == "lines":
+        reply = http.post("/v1/ingest?name=amber.jsonl", content=lines(new), headers=LINES)
+    else:
+        reply = http.post("/v1/ingest", json={"pairs": new})
+    job = ended(http, reply)
+    assert job["state"] == "done", job
+    assert (job["report"]["added"], job["report"]["pairs"]) == (4, 28)
+    result = http.post("/v1/ask", json={"question": new[0]["question"]}).json()
+    assert result["build"] == job["report"]["build"]
+    answer = result["answers"][0]
+    assert answer["cluster_id"] == "make_amber"
+    assert answer["source_file"] == ("api.jsonl" if way == "document" else "amber.jsonl")
+    assert uploads(tmp_path) == []
+    Job.model_validate(job)
+
+
+@pytest.mark.parametrize("way", ["form", "lines", "document"])
+def test_options_are_heard_however_they_are_said(http, rows, way):
+    some = rows(["bread"])
+    if way == "form":
+        reply = http.post(
+            "/v1/ingest",
+            files={"file": ("a.jsonl", lines(some))},
+            data={"replace": "true", "dry_run": "1", "force": "1"},
+        )
+    elif way == "lines":
+        reply = http.post("/v1/ingest?replace=true&dry_run=true&force=true", content=lines(some), headers=LINES)
+    else:
+        reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True, "force": True})
+    job = ended(http, reply)
+    assert job["options"] == {"replace": True, "dry_run": True, "force": True}
+    assert (job["report"]["removed"], job["report"]["dry_run"]) == (20, True)
+
+
+def test_rejected_rows_can_be_fetched(http, rows, jobs):
+    body = lines(rows(["amber"])) + b'{broken\n{"question": "x"}\n'
+    job = ended(http, http.post("/v1/ingest", files={"file": ("amber.jsonl", body)}))
+    reply = http.get(f"/v1/jobs/{job['id']}/rejected")
+    assert reply.headers["content-type"].startswith("application/x-ndjson")
+    found = [json.loads(line) for line in reply.text.splitlines()]
+    assert [(row["file"], row["line"]) for row in found] == [("amber.jsonl", 5), ("amber.jsonl", 6)]
+    assert all(row["reason"] for row in found)
+    failed = ended(http, http.post("/v1/ingest", content=b"{broken\n", headers=LINES))
+    assert failed["error"]["code"] == "invalid_corpus"
+    reply = http.get(f"/v1/jobs/{failed['id']}/rejected")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_an_upload_is_counted_as_it_streams(http, jobs, tmp_path):
+    def endless():
+        for _ in range(1_000):
+            yield b" " * 1_000
+
+    reply = http.post("/v1/ingest", content=endless(), headers=LINES)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
+    assert "more than 100,000 bytes" in reply.json()["error"]["message"]
+    for options in (
+        {"files": {"file": ("a.jsonl", b" " * 200_000)}},
+        {"json": {"pairs": [{"question": "x" * 200_000}]}},
+    ):
+        assert http.post("/v1/ingest", **options).status_code == 413
+    assert jobs.listed().jobs == ()
+    assert uploads(tmp_path) == []
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=B"}
+PART = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}'
+FIELD = b'--B\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n1\r\n'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "message"),
+    [
+        ({"Content-Type": "image/png"}, b"x", "type 'image/png' cannot be read"),
+        ({}, b"x", "type '' cannot be read"),
+        (LINES, b"", "the upload is empty"),
+        (LINES, b"\x1f\x8b\x08\x00", "packed with gzip"),
+        ({"Content-Type": "multipart/form-data"}, b"x", "names no boundary"),
+        ({"Content-Type": "multipart/form-data; boundary=" + "x" * 999}, b"x", "Boundary length 999"),
+        (FORM, b"no form", "the form cannot be read"),
+        (FORM, b"", "the form holds no file"),
+        (FORM, PART, "the form ends too early"),
+        (FORM, PART + b"\r\n" + PART + b"\r\n--B--\r\n", "a second file"),
+        (FORM, FIELD % 1 + b"--B--\r\n", "the form holds no file"),
+        (FORM, b"".join(FIELD % number for number in range(20)) + b"--B--\r\n", "more than 8 fields"),
+        (FORM, FIELD % 1 + FIELD.replace(b"1", b"1" * 2_000) % 2 + b"--B--\r\n", "of more than 1,024 bytes"),
+        (FORM, FIELD % 1 + PART + b"\r\n--B--\r\n", "f1: Extra inputs"),
+        ({"Content-Type": "application/json"}, b"{", "the body is not JSON"),
+        ({"Content-Type": "application/json"}, b"[" * 50_000, "the body is not JSON"),
+        ({"Content-Type": "application/json"}, b"\xff", "the body is not JSON"),
+        ({"Content-Type": "application/json"}, b"[]", "not an object with `pairs`"),
+        ({"Content-Type": "application/json"}, b"{}", "pairs: Field required"),
+        ({"Content-Type": "application/json"}, b'{"pairs": []}', "pairs: List should have at least 1 item"),
+        ({"Content-Type": "application/json"}, b'{"pairs": [7]}', "pairs.0: .* valid dictionary (got 7)"),
+        ({"Content-Type": "application/json"}, b'{"pairs": [{}], "colour": 1}', "colour: Extra inputs"),
+        ({"Content-Type": "application/json"}, b'{"pairs": [{}], "replace": "perhaps"}', "replace: "),
+    ],
+)
+def test_an_upload_that_cannot_be_meant_is_refused(http, jobs, tmp_path, headers, body, message):
+    reply = http.post("/v1/ingest", content=body, headers=headers)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (422, "invalid_request"), error
+    for part in message.split(".*"):
+        assert part in error["message"]
+    assert error["hint"]
+    assert jobs.listed().jobs == ()
+    assert uploads(tmp_path) == []
+
+
+def test_bad_options_in_the_address_are_refused(http):
+    reply = http.post("/v1/ingest?replace=perhaps", content=b"{}", headers=LINES)
+    assert reply.status_code == 422
+    assert "replace" in reply.json()["error"]["message"]
+    assert http.post("/v1/ingest?colour=red", content=b"{}", headers=LINES).status_code == 422
+
+
+def test_pairs_that_no_file_could_hold_are_rejected_as_rows(http):
+    """Half a surrogate pair, NaN and a question that is no text are the reader's to reject, like those of a file."""
+    body = b'{"pairs": [{"question": "\\ud800", "answer": "a"}, {"question": NaN, "answer": "a"}, {"question": 7}]}'
+    job = ended(http, http.post("/v1/ingest", content=body, headers={"Content-Type": "application/json"}))
+    assert job["error"]["code"] == "invalid_corpus"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("pairs.jsonl", "pairs.jsonl"),
+        ("../../etc/passwd", "passwd.jsonl"),
+        ("C:\\data\\my pairs.jsonl", "my-pairs.jsonl"),
+        ("", "upload.jsonl"),
+        ("..", "upload.jsonl"),
+        (".jsonl", "jsonl.jsonl"),
+        ("a\x00b/", "upload.jsonl"),
+        ("x" * 300, "x" * 100 + ".jsonl"),
+        ("été.jsonl", "été.jsonl"),
+    ],
+)
+def test_a_name_from_outside_is_only_a_name(name, safe):
+    assert safe_name(name) == safe
+
+
+def test_jobs_are_listed_and_cancelled(http, rows, jobs):
+    job = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))
+    listed = http.get("/v1/jobs").json()
+    assert listed["corpus"] == "things"
+    assert [(one["id"], one["state"], one["report"]) for one in listed["jobs"]] == [(job["id"], "done", None)]
+    reply = http.delete(f"/v1/jobs/{job['id']}")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "conflict")
+    assert http.delete(f"/v1/jobs/{'0' * 32}").status_code == 404
+    assert http.get(f"/v1/jobs/{'0' * 32}").status_code == 404
+    assert http.get("/v1/jobs/x").status_code == 422
+
+
+def test_folders_of_the_machine_are_not_told(http, rows, jobs, monkeypatch):
+    def full(_):
+        raise StoreWriteError("/secret/data cannot be written: full", hint="free /secret/data")
+
+    monkeypatch.setattr(jobs, "_make", full)
+    job = ended(http, http.post("/v1/ingest", json={"pairs": rows()}))
+    assert job["error"] == {
+        "code": "store_write_failed",
+        "message": "…/data cannot be written: full",
+        "hint": "free …/data",
+    }
+    assert "/secret" not in http.get("/v1/jobs").text
+
+
+def test_writing_needs_the_write_key(engine, jobs, rows):
+    settings = ServerSettings(api_key="reader", write_key="writer")
+    reader, writer = ({"Authorization": f"Bearer {key}"} for key in ("reader", "writer"))
+    build = engine.load().info.build
+    with TestClient(create_app(engine, settings, jobs=jobs)) as http:
+        for headers, status in (({}, 401), (reader, 403)):
+            assert http.post("/v1/ingest", json={"pairs": rows()}, headers=headers).status_code == status
+            assert http.delete(f"/v1/jobs/{'0' * 32}", headers=headers).status_code == status
+            assert http.post(f"/v1/builds/{build}/activate", headers=headers).status_code == status
+        assert http.get("/v1/jobs").status_code == 401
+        assert http.get("/v1/jobs", headers=reader).status_code == 200
+        assert http.post(f"/v1/builds/{build}/activate", headers=writer).status_code == 200
+        assert http.post("/v1/ingest", json={"pairs": rows()}, headers=writer).status_code == 202
+
+
+def test_a_caller_that_hangs_up_leaves_nothing(app, serve_app, jobs, tmp_path):
+    url = serve_app(app)
+
+    def broken():
+        yield b'{"question": '
+        raise RuntimeError("the caller gives up")
+
+    with pytest.raises(RuntimeError, match="gives up"):
+        httpx.post(f"{url}/v1/ingest", content=broken(), headers=LINES)
+    deadline = time.monotonic() + SECONDS
+    while jobs._incoming or uploads(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert jobs.listed().jobs == ()
+
+
+def test_jobs_end_with_the_server(app, jobs, rows):
+    with TestClient(app) as http:
+        done = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))
+    assert jobs.get(done["id"]).state == "done"
+    assert jobs._closing
+
+
+def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
+    url, first = serve_app(app), engine.load().info.build
+
+    async def talk():
+        async with AsyncClient(url) as client:
+            job = await client.ingest(IngestRequest(pairs=rows(["amber"])))
+            while not (job := await client.job(job.id)).ended:
+                await asyncio.sleep(0.005)
+            return job, await client.jobs()
+
+    with Client(url) as client:
+        job = client.upload("a & b.jsonl", lines(rows(["bread"])), IngestOptions(dry_run=True, replace=True))
+        while not client.job(job.id).ended:
+            time.sleep(0.005)
+        job = client.job(job.id)
+        assert (job.source, job.report.removed, job.report.dry_run) == ("a-b.jsonl", 20, True)
+        done, listed = asyncio.run(talk())
+        assert (done.state, done.report.added) == ("done", 4)
+        assert [one.id for one in listed.jobs] == [done.id, job.id]
+        assert client.activate(first).live
+        assert engine.load().info.build == first
+        with pytest.raises(ConflictError, match="is done already"):
+            client.cancel(done.id)
+
+
+# Activation
+
+
+def test_an_earlier_build_is_made_live_and_answers_at_once(http, engine, rows):
+    first = engine.load().info.build
+    new = rows(["amber"])
+    second = ended(http, http.post("/v1/ingest", json={"pairs": new}))["report"]["build"]
+
+    def asked():
+        result = http.post("/v1/ask", json={"question": new[0]["question"]}).json()
+        return result["build"], result["answers"][0]["cluster_id"] == "make_amber"
+
+    assert asked() == (second, True)
+    reply = http.post(f"/v1/builds/{first}/activate")
+    assert reply.status_code == 200
+    assert (reply.json()["build"], reply.json()["live"], reply.json()["pairs"]) == (first, True, 24)
+    assert asked() == (first, False)
+    assert http.post(f"/v1/builds/{second}/activate").json()["build"] == second
+    assert asked() == (second, True)
+
+
+def test_no_build_is_made_live_while_another_process_changes_them(http, engine, rows, tmp_path):
+    first = engine.load().info.build
+    second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
+    with corpus_lock(tmp_path / "models", "things", "ingest of corpus things", 0):
+        reply = http.post(f"/v1/builds/{first}/activate")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_locked")
+        assert "(ingest of corpus things)" in reply.json()["error"]["message"]
+        assert engine.load().info.build == second
+    assert http.post(f"/v1/builds/{first}/activate").status_code == 200
+
+
+def test_a_build_that_cannot_answer_is_not_made_live(
+    http, engine, make_encoder, make_ingest, rows, write_rows, tmp_path
+):
+    first = engine.load().info.build
+    second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
+    assert http.post(f"/v1/builds/{'0' * 12}/activate").json()["error"]["code"] == "build_not_found"
+    assert http.post("/v1/builds/nonsense/activate").status_code == 422
+    (tmp_path / "models" / "things" / first / "model.safetensors").unlink()
+    reply = http.post(f"/v1/builds/{first}/activate")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "bundle_unusable")
+    info = engine.store.info("things", second)
+    other = info.model_copy(update={"build": "a" * 12, "encoder": make_encoder("other").identity})
+    engine.store.create(other)
+    reply = http.post(f"/v1/builds/{other.build}/activate")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "encoder_mismatch")
+    assert engine.load().info.build == second

@@ -1,0 +1,198 @@
+import hashlib
+import json
+import uuid
+
+import numpy as np
+import pytest
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from qaserve.builds import bundle as bundles
+from qaserve.builds.bundle import Model
+from qaserve.builds.manifest import Manifest, entry_for
+from qaserve.common.errors import BundleError, StoreWriteError
+from qaserve.core.lexical import Lexicon
+from qaserve.core.projection import Bank
+from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
+from qaserve.schemas.params import Defaults
+from train.procrustes import anchored
+
+D, K, BUILD = 6, 3, "0123456789ab"
+
+
+@pytest.fixture
+def written(tmp_path, rng):
+    rows = rng.normal(size=(2, K, 4, D))
+    rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
+    bank = Bank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
+    means = rng.normal(size=(K, D)).astype(np.float32)
+    lexicon = Lexicon.fit([str(uuid.UUID(int=n)) for n in range(2)], ["one word", "two words"])
+    model = Model(bank, means, -means, lexicon)
+    files = bundles.pack(model)
+    manifest = Manifest(
+        build=BUILD,
+        corpus="things",
+        corpus_hash="0" * 64,
+        encoder=EncoderIdentity(id="fake", revision="1", dimension=D),
+        pairs=12,
+        anchor=1.0,
+        rank_form="participation",
+        max_clusters=9,
+        seed=0,
+        effective_rank=3.1,
+        defaults=Defaults(),
+        clusters=[ClusterInfo(cluster=k, name=f"c{k}", terms=(), skills=(), size=4) for k in range(K)],
+        files={name: entry_for(data) for name, data in files.items()},
+    )
+    bundles.write(tmp_path, manifest, files)
+    return tmp_path, manifest, model, files
+
+
+def test_a_bundle_comes_back_as_it_was_written(written):
+    folder, manifest, model, _ = written
+    found = bundles.read(folder, "things", BUILD)
+    assert found.manifest == manifest
+    np.testing.assert_array_equal(found.model.bank.basis, model.bank.basis)
+    np.testing.assert_array_equal(found.model.mean_answers, model.mean_answers)
+    np.testing.assert_array_equal(found.model.lexicon.scores("one"), model.lexicon.scores("one"))
+
+
+def test_only_json_and_safetensors_are_written_and_no_scratch_is_left(written):
+    folder = written[0] / "things"
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == [
+        BUILD,
+        f"{BUILD}/lexicon.safetensors",
+        f"{BUILD}/manifest.json",
+        f"{BUILD}/model.safetensors",
+    ]
+
+
+def test_writing_again_gives_the_same_bytes(written):
+    folder, manifest, _, files = written
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    bundles.write(folder, manifest, files)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", [bundles.MANIFEST, bundles.TENSORS, bundles.LEXICON])
+def test_a_missing_file_is_named(written, name):
+    folder = written[0]
+    (folder / "things" / BUILD / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        bundles.read(folder, "things", BUILD)
+
+
+def test_a_truncated_file_is_told_with_both_sizes(written):
+    folder, _, _, files = written
+    tensors = files[bundles.TENSORS]
+    (folder / "things" / BUILD / bundles.TENSORS).write_bytes(tensors[:-10])
+    with pytest.raises(BundleError, match=rf"has {len(tensors) - 10} bytes .* says {len(tensors)}"):
+        bundles.read(folder, "things", BUILD)
+
+
+@pytest.mark.parametrize("name", [bundles.TENSORS, bundles.LEXICON])
+def test_every_single_flipped_bit_is_noticed(written, rng, name):
+    folder, _, _, files = written
+    tensors = files[name]
+    path = folder / "things" / BUILD / name
+    for position in rng.integers(0, len(tensors), 25):
+        broken = bytearray(tensors)
+        broken[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(broken)
+        with pytest.raises(BundleError, match=r"SHA-256"):
+            bundles.read(folder, "things", BUILD)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 4}, "format: Input should be 1, 2 or 3"),
+        ({"build": "nothexnothex"}, "build: String should match"),
+        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"build": "ffffffffffff"}, "says ffffffffffff of things"),
+        ({"files": {"../../secret": {"sha256": "", "size": 0}}}, "files"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(written, change, message):
+    folder = written[0]
+    path = folder / "things" / BUILD / bundles.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BundleError, match=message):
+        bundles.read(folder, "things", BUILD)
+
+
+def test_a_manifest_that_is_no_json_is_refused(written):
+    folder = written[0]
+    (folder / "things" / BUILD / bundles.MANIFEST).write_text('{"format": 1, "bui')
+    with pytest.raises(BundleError, match=r"manifest\.json is not valid"):
+        bundles.read(folder, "things", BUILD)
+
+
+def test_tensors_of_other_shapes_are_refused_with_both(written):
+    folder, manifest, model, _ = written
+    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers, None))
+    lying = manifest.model_copy(update={"files": {bundles.TENSORS: entry_for(other[bundles.TENSORS])}})
+    bundles.write(folder, lying, other)
+    with pytest.raises(BundleError, match=rf"mean_questions is \(2, {D}\).*K, D = \({K}, {D}\)"):
+        bundles.read(folder, "things", BUILD)
+
+
+def _without_scores(files):
+    tensors = load_tensors(files[bundles.LEXICON])
+    return save_tensors(tensors | {"data": tensors["data"][:1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "junk"),
+    [
+        (bundles.TENSORS, lambda _: b"not safetensors"),
+        (bundles.LEXICON, lambda _: b"not safetensors"),
+        (bundles.LEXICON, lambda files: files[bundles.TENSORS]),
+        (bundles.LEXICON, _without_scores),
+    ],
+)
+def test_bytes_that_are_no_tensors_are_refused(written, name, junk):
+    folder, manifest, _, files = written
+    wrong = files | {name: junk(files)}
+    lying = manifest.model_copy(update={"files": {key: entry_for(data) for key, data in wrong.items()}})
+    bundles.write(folder, lying, wrong)
+    with pytest.raises(BundleError, match="not usable"):
+        bundles.read(folder, "things", BUILD)
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing(written, tmp_path):
+    _, manifest, _, files = written
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreWriteError, match="the bundle cannot be written to"):
+        bundles.write(tmp_path / "file", manifest, files)
+
+
+def test_removing_and_what_an_interrupted_write_left(written):
+    folder = written[0]
+    leftover = folder / "things" / f".{BUILD}-dead"
+    leftover.mkdir()
+    (leftover / "half").write_text("")
+    assert bundles.remove_leftovers(folder, "things") == 1
+    bundles.remove(folder, "things", BUILD)
+    bundles.remove(folder, "things", BUILD)
+    assert list((folder / "things").iterdir()) == []
+
+
+def test_the_hash_in_the_manifest_is_of_the_file(written):
+    folder, manifest, _, files = written
+    for name, data in files.items():
+        assert manifest.files[name].sha256 == hashlib.sha256(data).hexdigest()
+    raw = (folder / "things" / BUILD / bundles.MANIFEST).read_bytes()
+    assert bundles.read(folder, "things", BUILD).manifest_hash == hashlib.sha256(raw).hexdigest()
+
+
+def test_a_bundle_of_format_1_has_no_words(written):
+    folder, manifest, _, _ = written
+    path = folder / "things" / BUILD / bundles.MANIFEST
+    old = json.loads(path.read_text())
+    del old["tuning"], old["defaults"]["lexical_weight"], old["files"][bundles.LEXICON]
+    path.write_text(json.dumps(old | {"format": 1}))
+    found = bundles.read(folder, "things", BUILD)
+    assert found.model.lexicon is None
+    assert found.manifest.tuning is None
+    assert found.manifest.anchor == manifest.anchor

@@ -1,0 +1,200 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ingest.readers import Located, find_files, read_files
+from qaserve.cli.base import app
+from qaserve.common.errors import EncoderError
+from qaserve.settings import ReadSettings, get_settings
+from train.experiments import projection as projection_experiment
+from train.experiments.projection import EXPERIMENT
+from train.experiments.reports import read
+from train.experiments.results import page
+from train.registry import EXPERIMENTS
+
+THINGS = [f"thing{number}" for number in range(12)]
+
+
+@pytest.fixture
+def files(write_rows, rows, encoder, tmp_path):
+    """A corpus file, and a function that writes vectors of its pairs under a name."""
+    corpus = write_rows(rows(THINGS))
+    pairs = [item.pair for item in read_files(find_files([corpus]), ReadSettings()) if isinstance(item, Located)]
+
+    def embed(name, **changed):
+        arrays = {
+            "Q": encoder.encode_questions([pair.question for pair in pairs]),
+            "A": encoder.encode_answers([pair.answer for pair in pairs]),
+        }
+        np.savez(tmp_path / f"{name}.npz", **(arrays | changed))
+        return tmp_path / f"{name}.npz"
+
+    return corpus, embed
+
+
+def test_every_experiment_is_a_command():
+    (bench,) = [group.typer_instance for group in app.registered_groups if group.name == "bench"]
+    names = {command.name or command.callback.__name__ for command in bench.registered_commands}
+    assert names == {*EXPERIMENTS, "golden", "latency", "load", "publish", "scale"}
+
+
+def test_the_live_builds_vectors_are_measured(run, write_rows, rows):
+    run("ingest", write_rows(rows(THINGS)))
+    code, out, err = run("bench", "projection", "--quick", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    (found,) = document["report"]["runs"]
+    assert (found["encoder"], found["dimension"], found["pairs"]) == ("minilm", 48, 48)
+    assert document["provenance"]["command"] == "qaserve bench projection --seeds 1 --quick"
+    assert (document["provenance"]["quick"], document["provenance"]["seeds"]) == (True, [0])
+
+
+def test_a_person_sees_tables_and_findings(run, write_rows, rows):
+    run("ingest", write_rows(rows(THINGS)))
+    code, out, err = run("bench", "projection", "--seeds", "2")
+    assert code == 0
+    text = " ".join(out.split())
+    assert "minilm: D 48, 48 pairs" in text
+    assert "in double precision, so they are the same W" in text
+    assert "written" not in err
+    assert "Measured with --quick" in run("bench", "projection", "--quick")[2]
+
+
+@pytest.mark.parametrize("width", [20, 200])
+def test_no_figure_is_cut_on_a_narrow_terminal(run, write_rows, rows, monkeypatch, width):
+    from qaserve.cli import bench
+
+    monkeypatch.setattr(bench.out, "_width", width)
+    run("ingest", write_rows(rows(THINGS)))
+    code, out, _ = run("bench", "projection", "--quick")
+    assert code == 0
+    assert "…" not in out
+    (line,) = [line for line in out.splitlines() if line.startswith("dense  ")]
+    assert re.fullmatch(r"dense +[\d.e-]+ s +[\d.]+ MB +[\d.]+ ms *", line)
+
+
+def test_files_are_measured_in_turn_and_written(run, files, tmp_path):
+    corpus, embed = files
+    folder = tmp_path / "reports"
+    code, out, err = run(
+        *("bench", "projection", "--corpus", corpus, "--embeddings", embed("one"), "--embeddings", embed("two file")),
+        *("--reports", folder, "--json"),
+    )
+    assert code == 0, err
+    measured = read(folder / "projection.json", EXPERIMENT)
+    assert json.loads(out) == json.loads((folder / "projection.json").read_text())
+    assert [one.encoder for one in measured.document.report.runs] == ["one", "two file"]
+    command = "qaserve bench projection --seeds 1 --corpus pairs.jsonl --embeddings one.npz --embeddings 'two file.npz'"
+    assert measured.document.provenance.command == command
+    assert str(tmp_path) not in out
+    assert (folder / "projection-ratios.png").is_file()
+    assert err.count("written:") == 2
+
+
+def test_a_quick_report_does_not_replace_a_full_one(run, files, tmp_path):
+    corpus, embed = files
+    arguments = (
+        *("bench", "projection", "--corpus", corpus, "--embeddings", embed("one")),
+        *("--reports", tmp_path / "reports"),
+    )
+    assert run(*arguments)[0] == 0
+    before = (tmp_path / "reports" / "projection.json").read_bytes()
+    code, _, err = run(*arguments, "--quick")
+    assert code == 2
+    assert "which a --quick one would replace" in " ".join(err.split())
+    assert (tmp_path / "reports" / "projection.json").read_bytes() == before
+
+
+def test_reports_are_published_and_checked(run, files, tmp_path):
+    corpus, embed = files
+    folder, target = tmp_path / "reports", tmp_path / "docs" / "results.md"
+    where = ("--reports", folder, "--page", target)
+    assert run("bench", "publish", *where)[0] == 0
+    assert target.read_text() == page([])
+    run("bench", "projection", "--corpus", corpus, "--embeddings", embed("one"), "--reports", folder)
+    code, out, err = run("bench", "publish", "--check", *where, "--json")
+    assert code == 1
+    assert json.loads(out) == {"page": str(target), "experiments": ["projection"], "stale": [str(target)]}
+    assert run("bench", "publish", *where)[0] == 0
+    code, out, err = run("bench", "publish", "--check", *where)
+    assert code == 0
+    assert "is checked: projection" in " ".join(out.split())
+    assert err == ""
+
+
+def test_what_an_interrupted_run_finished_is_kept_until_the_report_is_made(run, write_rows, rows, monkeypatch):
+    run("ingest", write_rows(rows(THINGS)))
+    parts = get_settings().store.data_dir / "experiments"
+    measure, found = projection_experiment.run, []
+
+    def interrupted_once(source, **options):
+        found.append(source.cache.load(["half"]))
+        if found == [None]:
+            source.cache.save(["half"], {}, {}, seconds=1e6)
+            raise EncoderError("the encoder is gone")
+        return measure(source, **options)
+
+    monkeypatch.setattr(projection_experiment, "run", interrupted_once)
+    assert run("bench", "projection", "--quick")[0] == 1
+    assert len(list(parts.iterdir())) == 1
+    code, out, _ = run("bench", "projection", "--quick", "--json")
+    assert code == 0
+    assert found == [None, ({}, {})]
+    assert json.loads(out)["provenance"]["wall_seconds"] >= 1e6
+    assert not parts.exists()
+
+
+@pytest.mark.parametrize("option", ["--corpus", "--embeddings"])
+def test_corpus_and_embeddings_go_together(run, option):
+    code, out, err = run("bench", "projection", option, "x")
+    assert (code, out) == (2, "")
+    assert "--corpus and --embeddings go together" in err
+
+
+def test_encoders_are_told_apart_by_their_files_names(run, files):
+    corpus, embed = files
+    code, _, err = run(
+        "bench", "projection", "--corpus", corpus, "--embeddings", embed("one"), "--embeddings", "other/one.npz"
+    )
+    assert code == 2
+    assert "2 files are called one" in err
+
+
+def test_too_few_pairs_are_refused(run, write_rows, rows):
+    run("ingest", write_rows(rows()))
+    code, _, err = run("bench", "projection")
+    assert code == 1
+    assert "24 pairs are too few to split; 30 are needed" in err
+
+
+def test_no_encoder_is_downloaded_for_an_experiment(monkeypatch):
+    from qaserve.cli import bench
+
+    monkeypatch.setenv("QASERVE_ENCODER", "nomic")
+    get_settings.cache_clear()
+    assert bench._encoder_at_hand(get_settings()) is None
+    monkeypatch.setenv("QASERVE_ENCODER", "minilm")
+    get_settings.cache_clear()
+    assert bench._encoder_at_hand(get_settings()).identity.id == "minilm"
+
+
+def test_a_file_brings_the_encoder_that_it_is_called_after(monkeypatch):
+    from qaserve.cli import bench
+
+    monkeypatch.setenv("QASERVE_ENCODER", "nomic")
+    get_settings.cache_clear()
+    assert bench._encoder_at_hand(get_settings(), "minilm").identity.id == "minilm"
+    assert bench._encoder_at_hand(get_settings(), "my-vectors") is None
+
+
+def test_latency_reports_every_stage(run, write_rows, rows):
+    run("ingest", write_rows(rows()))
+    code, out, _ = run("bench", "latency", "--questions", "6", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["questions"] == 6
+    assert report["engine"]["total"] >= report["engine"]["search"] > 0
+    assert report["dense_bank_bytes"] > report["bank_bytes"] > 0
+    assert "bare encoder" in run("bench", "latency", "--questions", "6")[1]

@@ -1,0 +1,589 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from qaserve import __version__
+from qaserve.cli.base import app, corpus_named_after
+from qaserve.schemas.ask import AskResult
+from qaserve.store.locks import corpus_lock
+
+
+@pytest.fixture
+def loaded(run, write_rows, rows):
+    path = write_rows(rows(), "things_qa.jsonl")
+    code, out, err = run("ingest", path, "--json")
+    assert (code, json.loads(out)["corpus"]) == (0, "things"), err
+    return path
+
+
+def test_ingest_prints_the_contracts_document(run, write_rows, rows):
+    code, out, _ = run("ingest", write_rows(rows()), "--json")
+    report = json.loads(out)
+    names = "build corpus read added updated unchanged removed rejected repeats conflicts clusters encoder seconds"
+    assert code == 0
+    assert set(names.split()) <= set(report)
+    assert report["added"] == 24
+
+
+def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
+    (tmp_path / "more.jsonl").write_text(loaded.read_text() + "{broken\n")
+    code, out, _ = run("ingest", tmp_path / "more.jsonl")
+    assert code == 0
+    assert "24  updated" in out  # another file is another source
+    assert "0  texts encoded" in out
+    assert "rejected more.jsonl:25: not JSON" in out
+    code, out, _ = run("ingest", tmp_path / "more.jsonl", "--replace", "--dry-run")
+    assert "Dry run: nothing was changed" in out
+
+
+def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, rows, tmp_path):
+    path = tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(["gold"])) + '{"question": "q"}\n')
+    code, out, _ = run("ingest", path, loaded)
+    assert code == 0
+    assert "more.jsonl: 4 pairs, 4 added, 1 rejected" in out
+    assert "things_qa.jsonl: 24 pairs, 24 unchanged" in out
+    assert "+ gold_q0 'How do I make gold?' (more.jsonl:1)" in out
+    assert "correct them in" in out
+    assert "Clusters" in out
+
+
+def test_ingest_needs_files_unless_it_encodes_again(run, loaded):
+    code, _, err = run("ingest")
+    assert code == 2
+    assert "Missing argument 'PATHS...'" in err
+    code, out, _ = run("ingest", "--re-encode", "--json")
+    assert code == 0
+    assert json.loads(out)["encoded"] == 48
+
+
+def test_pairs_are_removed(run, loaded):
+    code, out, _ = run("remove", "--id", "bread_q0", "--id", "bread_q1", "--dry-run")
+    assert code == 0
+    assert "2  would be removed" in out
+    assert "would hold 22 pairs" in out
+    code, out, _ = run("remove", "--filter", "topics=wine", "--json")
+    assert code == 0
+    assert [one["pair_id"][:4] for one in json.loads(out)["changes"]["removed"]] == ["wine"] * 4
+    assert "Take material for wine" not in run("ask", "how to make wine", "--top-k", "20")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["remove"], 2, "nothing says what to remove"),
+        (["remove", "--id", "nobody"], 1, "no pair has the id 'nobody'"),
+        (["remove", "--filter", "topics"], 2, "filter 'topics' is not FIELD=VALUE"),
+        (["remove", "--filter", "topics=making"], 2, "would remove all 24 pairs"),
+        (["builds", "diff", "nothing"], 1, "no build 'nothing' of corpus 'things'"),
+    ],
+)
+def test_what_cannot_be_removed_or_compared_says_so(run, loaded, arguments, code, message):
+    found, _, err = run(*arguments)
+    assert found == code
+    assert message in err.replace("\n", "")
+
+
+def test_a_build_is_compared_with_the_live_one(run, loaded):
+    first = json.loads(run("builds", "list", "--json")[1])["builds"][0]["build"]
+    run("remove", "--filter", "topics=wine")
+    code, out, _ = run("builds", "diff", first)
+    assert code == 0
+    assert "- 4 pairs" in out
+    assert "- wine_q0" in out
+    assert "bank_bytes" in out
+    code, out, _ = run("builds", "diff", first, first, "--json")
+    assert code == 0
+    assert json.loads(out)["unchanged"] == 24
+
+
+def test_a_dry_run_tells_of_changes_clusters_numbers_and_quality(run, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    run("ingest", write_rows(many, "things_qa.jsonl"))
+    live = json.loads(run("builds", "list", "--json")[1])["builds"][0]["build"]
+    path = write_rows(rows(["gold"]), "things_qa.jsonl")
+    code, out, err = run("ingest", path, "--dry-run")
+    assert code == 0
+    assert out.index("4  would be added") < out.index("Clusters would be ") < out.index("Numbers, ")
+    assert out.index("MRR ") < out.index("Dry run: nothing was changed. Corpus things would be live as build ")
+    assert "Hit@3" in out
+    assert "Encoding (texts)" in err
+    assert "Measuring (sets of questions)" in err
+    code, out, _ = run("ingest", path, "--dry-run", "--json")
+    planned = json.loads(out)
+    assert (code, planned["dry_run"], planned["gate"]["stops"]) == (0, True, False)
+    assert [build["build"] for build in json.loads(run("builds", "list", "--json")[1])["builds"]] == [live]
+    done = json.loads(run("ingest", path, "--json")[1])
+    for apart in ("dry_run", "seconds", "stages"):
+        del planned[apart], done[apart]
+    assert planned == done
+
+
+def test_a_dry_run_says_that_the_gate_would_stop_it_and_ends_well(run, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    answers = [row["answer"] for row in many]
+    run("ingest", write_rows(many, "things_qa.jsonl"))
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    path = write_rows(mixed, "things_qa.jsonl")
+    code, out, _ = run("ingest", path, "--dry-run")
+    assert code == 0
+    assert "the gate would stop it" in out
+    assert "Corpus things would stay as it is" in out
+    assert "rank 1 → " in out
+    assert json.loads(run("ingest", path, "--dry-run", "--json")[1])["gate"]["stops"]
+    code, out, _ = run("ingest", path, "--dry-run", "--force")
+    assert code == 0
+    assert "--force would make it live" in out
+    assert "would be live as build" in out
+
+
+def test_a_build_that_finds_less_is_stopped_and_forced(run, write_rows, rows):
+    many = rows([f"thing{number}" for number in range(20)])
+    answers = [row["answer"] for row in many]
+    run("ingest", write_rows(many, "things_qa.jsonl"))
+    mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
+    path = write_rows(mixed, "things_qa.jsonl")
+    code, out, err = run("ingest", path, "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "quality_dropped"
+    assert "the new build finds less than the live one" in err.replace("\n", "")
+    code, out, _ = run("ingest", path, "--force")
+    assert code == 0
+    assert "--force made it live" in out
+    assert "MRR" in run("builds", "list")[1]
+
+
+def test_ask_prints_the_apis_document(run, loaded):
+    code, out, _ = run("ask", "how to make bread", "--top-k", "2", "--json")
+    result = AskResult.model_validate_json(out)
+    assert code == 0
+    assert len(result.answers) == 2
+
+
+@pytest.mark.parametrize("routing", ["question", "question2", "centroid"])
+def test_ask_explains_itself_to_a_person(run, loaded, routing):
+    code, out, _ = run("ask", "how to make bread", "--routing", routing, "--explain")
+    assert code == 0
+    assert "Take material for bread" in out
+    assert ("known questions are most like yours" in out) == (routing != "centroid")
+    for text in (
+        "A plain search would have given these first",
+        f"routing {routing}",
+        "similarity to the first answer",
+        "words in common with it (weight 0.1): bread",
+    ):
+        assert text in out
+    assert "Why" not in run("ask", "how to make bread")[1]
+
+
+def test_priors_are_shown_where_there_are_any_and_can_be_left_out(run, loaded):
+    asked = ("ask", "how to make bread")
+    assert "prior" not in run(*asked, "--explain")[1]
+    assert run("fit", "--prior", "entropy")[0] == 0
+    assert " prior " in run(*asked, "--explain")[1]
+    assert "priors left out" in run(*asked, "--no-priors", "--explain")[1]
+    traces = [
+        json.loads(run(*asked, *option, "--json")[1])["trace"] for option in ((), ("--priors",), ("--no-priors",))
+    ]
+    assert [trace["priors"] for trace in traces] == [True, True, False]
+    shares = [[hit["probability"] for hit in trace["hits"]] for trace in traces]
+    assert shares[0] == pytest.approx(shares[1])
+    assert shares[0] != pytest.approx(shares[2])
+
+
+def test_text_from_a_corpus_is_not_markup(run, write_rows, rows):
+    hostile = rows()[0] | {"question": "[bold red]What[/bold red] is this?", "answer": "[link=http://x]y[/link] \\[z]"}
+    run("ingest", write_rows([hostile]))
+    code, out, _ = run("ask", "what is this", "--explain")
+    assert code == 0
+    assert "[bold red]What[/bold red] is this?" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ask", ""], 2, "the question is empty"),
+        (["ask", "x" * 100_000], 2, "100,000 characters"),
+        (["ask", "x", "--top-k", "0"], 2, "--top-k 0: Input should be greater than or equal to 1"),
+        (["ask", "x", "--top-k", "1000000000"], 2, "--top-k 1000000000: Input should be less than or equal to 100"),
+        (["ask", "x", "--temperature", "-1"], 2, "--temperature -1.0"),
+        (["ask", "x", "--routing", "magic"], 2, "magic"),
+        (["ask"], 2, "Missing argument"),
+        (["ask", "x"], 1, "there is no corpus in"),
+        (["ingest", "nowhere.jsonl"], 1, "nowhere.jsonl is not a file or a folder"),
+        (["builds", "activate", "0123456789ab"], 1, "there is no corpus"),
+        (["frobnicate"], 2, "No such command"),
+        (["bench", "routing", "--corpus", "x.jsonl"], 2, "go together"),
+    ],
+)
+def test_what_cannot_be_done_says_so_with_the_right_exit_code(run, arguments, code, message):
+    found, out, err = run(*arguments)
+    assert found == code
+    assert message in err.replace("\n", "")
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_an_error_is_a_document_too(run):
+    code, out, err = run("ask", "x", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "not_found"
+    assert "error:" in err
+
+
+def test_a_bad_setting_is_named_with_its_value(run, monkeypatch):
+    monkeypatch.setenv("QASERVE_PORT", "eighty")
+    code, _, err = run("ask", "x")
+    assert code == 2
+    assert "QASERVE_PORT='eighty'" in err
+
+
+def test_several_corpora_must_be_told_apart(run, loaded, write_rows, rows, monkeypatch):
+    monkeypatch.setenv("QASERVE_CORPUS", "other")
+    assert run("ingest", write_rows(rows(["gold"])))[0] == 0
+    assert "gold" in run("ask", "gold")[1]
+    monkeypatch.delenv("QASERVE_CORPUS")
+    code, _, err = run("ask", "gold")
+    assert code == 2
+    assert "several corpora: other, things" in err
+
+
+def test_builds_can_be_listed_activated_and_pruned(run, loaded, write_rows, rows):
+    first = json.loads(run("builds", "list", "--json")[1])["builds"][0]
+    assert (first["corpus"], first["live"], first["complete"], first["pairs"]) == ("things", True, True, 24)
+    run("ingest", write_rows(rows(["gold"])))
+    code, out, _ = run("builds", "list")
+    assert code == 0
+    assert out.count("things") >= 2
+    assert run("builds", "activate", first["build"])[0] == 0
+    assert json.loads(run("builds", "list", "--json")[1])["builds"][1]["live"]
+    assert len(json.loads(run("builds", "prune", "--keep", "0", "--json")[1])["deleted"]) == 1
+    code, _, err = run("builds", "activate", "0123456789ab")
+    assert code == 1
+    assert "no build '0123456789ab'" in err
+
+
+@pytest.mark.parametrize("command", [("activate",), ("prune", "--keep", "0")])
+def test_builds_are_left_alone_while_somebody_else_changes_them(run, loaded, write_rows, rows, tmp_path, command):
+    first = json.loads(run("builds", "list", "--json")[1])["builds"][0]["build"]
+    run("ingest", write_rows(rows(["gold"])))
+    more = (first,) if command == ("activate",) else ()
+    with corpus_lock(tmp_path / "models", "things", "long ingest of corpus things", 0):
+        code, _, err = run("builds", *command, *more)
+        assert code == 1
+        assert f"in use by process {os.getpid()} (long ingest of corpus things)" in err.replace("\n", " ")
+        assert "QASERVE_LOCK_WAIT" in err
+    assert [build["live"] for build in json.loads(run("builds", "list", "--json")[1])["builds"]] == [True, False]
+    assert run("builds", *command, *more)[0] == 0
+
+
+def test_ask_goes_to_an_api_where_one_is_set(run, engine, serve_app, monkeypatch):
+    from qaserve.api import create_app
+    from qaserve.settings import ServerSettings
+
+    monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, ServerSettings())))
+    code, out, _ = run("ask", "how to make wine", "--json")
+    assert code == 0
+    assert json.loads(out)["build"] == engine.load().info.build
+
+
+def test_doctor_finds_nothing_wrong_and_then_what_is(run, loaded, monkeypatch, tmp_path):
+    monkeypatch.setenv("QASERVE_TYPO", "1")
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "24 pairs" in out
+    assert "nothing reads QASERVE_TYPO" in out
+    manifest = next((tmp_path / "models").rglob("manifest.json"))
+    manifest.write_text("{}")
+    code, out, _ = run("doctor", "--json")
+    document = json.loads(out)
+    assert (code, document["ok"]) == (1, False)
+    assert any("manifest.json is not valid" in finding["text"] for finding in document["findings"])
+
+
+def test_doctor_names_an_encoder_and_a_server_that_are_not_there(run, monkeypatch, unused_port):
+    monkeypatch.setenv("QASERVE_ENCODER", "nonsense")
+    monkeypatch.setenv("QASERVE_QDRANT_URL", f"http://127.0.0.1:{unused_port}")
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "'nonsense' is neither" in out
+    assert "does not answer" in out
+
+
+def test_doctor_says_who_has_the_folder(run, loaded):
+    from qaserve.settings import StoreSettings
+    from qaserve.store.qdrant import open_store
+
+    with open_store(StoreSettings(), "qaserve serve, http://127.0.0.1:8000"):
+        code, out, _ = run("doctor")
+    assert code == 0
+    assert "warning" in out
+    assert f"process {os.getpid()} (qaserve serve" in out.replace("\n", " ")
+
+
+def report_clusters(run):
+    return json.loads(run("builds", "list", "--json")[1])["builds"][0]["clusters"]
+
+
+def test_a_port_in_use_is_named(run, loaded, monkeypatch):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("QASERVE_PORT", str(port))
+        for command in ("serve", "up"):
+            code, _, err = run(command)
+            assert code == 2
+            assert f"QASERVE_PORT={port}" in err
+
+
+@pytest.fixture
+def no_network(monkeypatch, unused_port):
+    from ingest import fetch
+
+    monkeypatch.setattr(fetch, "URL", f"http://127.0.0.1:{unused_port}/skills_qa.jsonl")
+    monkeypatch.setattr(fetch.fetch, "__kwdefaults__", fetch.fetch.__kwdefaults__ | {"url": fetch.URL})
+
+
+def test_fetch_without_a_network_says_what_to_do(run, no_network):
+    code, out, err = run("fetch")
+    assert (code, out) == (1, "")
+    assert "cannot be downloaded" in err
+    assert "make run CORPUS=" in err
+
+
+def test_up_without_a_network_loads_the_sample_and_says_so(run, no_network, capsys):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    corpus, notice = _load(get_settings(), None)
+    assert corpus == "sample"
+    assert "could not be fetched" in notice
+    assert "the bundled sample is used" in capsys.readouterr().err
+    assert run("ask", "what is a prior", "--json")[0] == 0
+
+
+def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_user(run, loaded, no_network, monkeypatch):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    for name, expected in (("things", ("things", None)), ("mine", ("sample", "The public"))):
+        monkeypatch.setenv("QASERVE_CORPUS", name)
+        get_settings.cache_clear()
+        corpus, notice = _load(get_settings(), None)
+        assert corpus == expected[0]
+        assert (notice or "").startswith(expected[1] or "")
+    monkeypatch.delenv("QASERVE_CORPUS")
+    builds = json.loads(run("builds", "list", "--json")[1])["builds"]
+    assert {(build["corpus"], build["sources"][0]) for build in builds} == {
+        ("things", "things_qa.jsonl"), ("sample", "sample.jsonl")
+    }  # fmt: skip
+
+
+def test_every_command_has_help_with_an_example():
+    import typer
+    from typer.testing import CliRunner
+
+    def walk(command, path):
+        if hasattr(command, "commands"):
+            for name, sub in command.commands.items():
+                yield from walk(sub, [*path, name])
+        else:
+            yield path
+
+    paths = list(walk(typer.main.get_command(app), []))
+    assert {path[0] for path in paths} >= {"fetch", "ingest", "ask", "bench", "builds", "serve", "ui", "up", "doctor"}
+    for path in paths:
+        result = CliRunner().invoke(app, [*path, "--help"])
+        assert result.exit_code == 0
+        assert "Example" in result.output, path
+
+
+def test_the_command_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "qaserve", "--version"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == f"qaserve {__version__}"
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nimport qaserve.cli\nprint([m for m in ('torch', 'sklearn', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus"),
+    [
+        ("skills_qa.jsonl.gz", "skills"),
+        ("My Pairs (2).jsonl", "my-pairs-2"),
+        ("---.jsonl", "corpus"),
+        ("日本.jsonl", "corpus"),
+    ],
+)
+def test_a_corpus_is_named_after_its_file(tmp_path, name, corpus):
+    assert corpus_named_after(tmp_path / name) == corpus
+
+
+def test_the_sample_only_fills_an_empty_place(run, no_network, write_rows, rows, monkeypatch):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    assert _load(get_settings(), None)[0] == "sample"
+    code, out, _ = run("ingest", write_rows(rows(), "things_qa.jsonl"), "--json")
+    assert (code, json.loads(out)["corpus"], json.loads(out)["pairs"]) == (0, "things", 24)
+    assert json.loads(run("ask", "how to make bread", "--json")[1])["answers"][0]["cluster_id"] == "make_bread"
+
+
+def test_doctor_sees_an_encoder_that_is_not_the_builds_and_one_that_is_not_installed(run, loaded, monkeypatch):
+    monkeypatch.setenv("QASERVE_ENCODER", "mpnet")
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if "site-packages" not in entry])
+    code, out, _ = run("doctor", "--json")
+    findings = {finding["area"]: finding for finding in json.loads(out)["findings"]}
+    assert code == 1
+    assert "mpnet is not installed" in findings["encoder"]["text"]
+    assert findings["build"]["state"] == "problem"
+    assert findings["build"]["hint"] == "QASERVE_ENCODER is mpnet: set it to that of minilm."
+
+
+def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, write_rows, rows, monkeypatch):
+    from qaserve.builds import bundle
+    from qaserve.store.qdrant import Store
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_, **__):
+        raise Crash
+
+    path = write_rows(rows(), "things_qa.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle, "write", crash)
+        patch.setattr(Store, "delete", crash)
+        with pytest.raises(Crash):
+            run("ingest", path)
+    assert "never finished" in run("doctor")[1]
+    assert "incomplete" in run("builds", "list")[1]
+    code, out, _ = run("ingest", path, "--json")
+    assert (code, len(json.loads(out)["cleaned"])) == (0, 1)
+    assert "never finished" not in run("doctor")[1]
+
+
+def test_fit_says_what_it_chose(run, loaded, write_rows, rows):
+    code, out, _ = run("fit")
+    assert code == 0
+    assert "too few phrasings" in out
+    run("ingest", write_rows(rows([f"thing{number}" for number in range(32)])))
+    code, out, _ = run("fit")
+    assert code == 0
+    assert "held-out questions in 5 folds" in out
+    document = json.loads(run("fit", "--json")[1])
+    assert document["tuning"]["chosen"] in document["tuning"]["curve"]
+    assert document["defaults"]["lexical_weight"] == document["tuning"]["chosen"]["lexical_weight"]
+
+
+def test_a_weight_of_words_out_of_range_is_named(run, loaded):
+    code, _, err = run("ask", "bread", "--lexical-weight", "1.5")
+    assert code == 2
+    assert "--lexical-weight 1.5: Input should be less than or equal to 1" in err
+
+
+def test_distill_teaches_a_student_that_ask_can_use(run, loaded, tmp_path):
+    code, _, err = run("ask", "bread", "--projection", "student")
+    assert code == 2
+    assert "qaserve distill" in err
+    file = tmp_path / "student.onnx"
+    code, out, _ = run("distill", "--architecture", "slots-4", "--onnx", file, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["onnx"] == {"file": str(file), "largest_difference": pytest.approx(0, abs=1e-4)}
+    assert file.is_file()
+    assert document["student"]["spec"]["slots"] == 4
+    assert "weights" not in document
+    result = json.loads(run("ask", "bread", "--projection", "student", "--json")[1])
+    assert (result["build"], result["trace"]["projection"]) == (document["build"], "student")
+    code, out, _ = run("distill", "--architecture", "slots-8")
+    assert code == 0
+    assert "slots 8" in out
+    assert "--projection student" in out
+
+
+def test_an_architecture_that_is_not_one_is_refused_with_the_way_out(run, loaded):
+    code, _, err = run("distill", "--architecture", "big")
+    assert code == 2
+    assert "architecture 'big' is not known" in err
+    assert "slots-M" in err
+
+
+def test_fit_with_an_unknown_prior_names_those_there_are(run, loaded):
+    code, _, err = run("fit", "--prior", "luck")
+    assert code == 2
+    assert "fisher-empirical" in err
+
+
+def test_a_filter_is_given_as_field_and_value(run, write_rows, rows):
+    run("ingest", write_rows(rows()))
+    code, out, _ = run("ask", "good bread", "--filter", "topics=wine", "--filter", "topics=steel", "--json")
+    assert code == 0
+    assert {answer["cluster_id"] for answer in json.loads(out)["answers"]} == {"make_wine", "make_steel"}
+    assert "does not match the filters" in run("ask", "good bread", "--filter", "topics=wine", "--explain")[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("wine", "'wine' is not FIELD=VALUE"), ("colour=red", "a field of topics, tags"), ("cluster=x", "--filter 'x'")],
+)
+def test_a_filter_that_cannot_be_meant_is_refused(run, given, message):
+    code, _, err = run("ask", "good bread", "--filter", given)
+    assert code == 2
+    assert message in " ".join(err.split())
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2)])
+def test_linear_algebra_uses_one_thread_unless_told_otherwise(given, threads):
+    script = (
+        "import sys, qaserve.cli as cli; sys.argv = ['qaserve', '--version']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "import numpy, scipy.linalg, threadpoolctl\n"
+        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == 'blas'})"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{{{threads}}}"
+
+
+def test_builds_of_an_api_are_listed_and_made_live_there(run, loaded, engine, serve_app, monkeypatch):
+    from qaserve.api import create_app
+    from qaserve.settings import ServerSettings
+
+    url = serve_app(create_app(engine, ServerSettings(api_key="asks", write_key="changes")))
+    monkeypatch.setenv("QASERVE_API_URL", url)
+    monkeypatch.setenv("QASERVE_API_KEY", "asks")
+    live = engine.load().info.build
+    code, out, _ = run("builds", "list", "--json")
+    assert code == 0
+    assert [build["build"] for build in json.loads(out)["builds"]] == [live]
+    code, _, err = run("builds", "activate", live)
+    assert code == 1
+    assert "change nothing" in err
+    monkeypatch.setenv("QASERVE_WRITE_KEY", "changes")
+    code, out, _ = run("builds", "activate", live)
+    assert (code, out) == (0, f"Corpus things is live as build {live}.\n")
+
+
+@pytest.mark.parametrize("command", [("builds", "prune"), ("ingest", "things_qa.jsonl")])
+def test_what_no_api_does_says_where_it_works(run, loaded, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    assert "not over the API" not in run(*command)[2]
+    monkeypatch.setenv("QASERVE_API_URL", "http://127.0.0.1:1")
+    code, _, err = run(*command)
+    assert code == 0
+    assert "QASERVE_API_URL is set, but this works on" in err

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from qaserve.core.projection import Bank, Rotation, project_by_pairs
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def plane_rotation(q, a):
+    """Dense W with q W = a that turns only the plane of q and a."""
+    cosine = q @ a
+    u = (a - cosine * q) / np.linalg.norm(a - cosine * q)
+    sine = u @ a
+    frame = np.stack([q, u])
+    turn = np.array([[cosine, sine], [-sine, cosine]])
+    return np.eye(len(q)) + frame.T @ (turn - np.eye(2)) @ frame
+
+
+def test_pair_projection_equals_the_dense_rotations(rng):
+    q, a, x, shares = unit(rng, 6, 20), unit(rng, 6, 20), unit(rng, 20), rng.dirichlet(np.ones(6))
+    expected = sum(p * (x @ plane_rotation(*pair)) for p, *pair in zip(shares, q, a, strict=True))
+    np.testing.assert_allclose(project_by_pairs(x, q, a, shares), expected, atol=1e-12)
+
+
+def test_pair_projection_takes_the_question_exactly_to_its_answer(rng):
+    q, a = unit(rng, 1, 384), unit(rng, 1, 384)
+    np.testing.assert_allclose(project_by_pairs(q[0], q, a, [1.0]), a[0], atol=1e-12)
+
+
+def test_pair_projection_keeps_length(rng):
+    x = unit(rng, 30)
+    moved = project_by_pairs(x, unit(rng, 1, 30), unit(rng, 1, 30), [1.0])
+    assert np.linalg.norm(moved) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_equal_question_and_answer_do_not_move_anything(rng):
+    q, x = unit(rng, 3, 12), unit(rng, 12)
+    np.testing.assert_allclose(project_by_pairs(x, q, q, [0.2, 0.3, 0.5]), x, atol=1e-12)
+
+
+def test_an_opposite_answer_turns_a_defined_plane_by_half(rng):
+    q, x = unit(rng, 1, 12), unit(rng, 12)
+    np.testing.assert_allclose(project_by_pairs(q[0], q, -q, [1.0]), -q[0], atol=1e-12)
+    moved = project_by_pairs(x, q, -q, [1.0])
+    assert np.linalg.norm(moved) == pytest.approx(1.0, abs=1e-12)
+    np.testing.assert_array_equal(moved, project_by_pairs(x, q, -q, [1.0]))
+    assert np.linalg.matrix_rank(np.stack([moved - x, q[0]]), tol=1e-9) == 2
+
+
+@pytest.mark.parametrize("gap", [1e-4, 1e-7, 1e-9, 1e-11, 1e-13])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_nearly_parallel_pairs_stay_accurate(rng, gap, sign):
+    q = unit(rng, 1, 40)
+    a = sign * q + gap * unit(rng, 1, 40)
+    a /= np.linalg.norm(a)
+    np.testing.assert_allclose(project_by_pairs(q[0], q, a, [1.0]), a[0], atol=2e-9)
+
+
+def test_lengths_of_stored_vectors_do_not_matter(rng):
+    q, a, x = unit(rng, 4, 10), unit(rng, 4, 10), unit(rng, 10)
+    np.testing.assert_allclose(
+        project_by_pairs(x, 3 * q, 0.1 * a, np.full(4, 0.25)), project_by_pairs(x, q, a, np.full(4, 0.25)), atol=1e-12
+    )
+
+
+def test_nobody_to_vote_leaves_the_question_alone(rng):
+    x = unit(rng, 7)
+    np.testing.assert_array_equal(project_by_pairs(x, np.empty((0, 7)), np.empty((0, 7)), []), x)
+    bank = Bank.pack([Rotation(np.eye(7)[:, :2], np.zeros((2, 2)))], 7)
+    np.testing.assert_array_equal(bank.project(x, [0.0]), x)
+
+
+def test_packing_keeps_every_rotation(rng):
+    parts = [Rotation(np.linalg.qr(rng.normal(size=(9, r)))[0], rng.normal(size=(r, r))) for r in (3, 0, 5)]
+    bank = Bank.pack(parts, 9)
+    for cluster, part in enumerate(parts):
+        np.testing.assert_allclose(bank[cluster].dense(), part.dense(), atol=1e-5)
+    assert bank.dense_nbytes == 3 * 9 * 9 * 4
+    assert bank.nbytes == (8 * 9 + 9 + 25) * 4 + 3 * 8
+
+
+def test_arrays_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="do not fit together"):
+        Bank(np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.array([2]))

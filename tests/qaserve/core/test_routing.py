@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from qaserve.core.routing import (
+    final_softmax,
+    normalized_entropy,
+    redistribute,
+    route_by_centroids,
+    route_by_questions,
+    softmax,
+)
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def test_question_routing_is_the_weighted_softmax_summed_by_cluster(rng):
+    similarities, prior = rng.uniform(-1, 1, 50), rng.uniform(0.5, 2, 50)
+    labels, count, temperature = rng.integers(0, 7, 50), 9, 0.05
+    powers = prior * np.exp(similarities / temperature)
+    expected = powers / powers.sum()
+    weights = np.array([expected[labels == cluster].sum() for cluster in range(count)])
+    vote = route_by_questions(similarities, labels, count, temperature, prior)
+    np.testing.assert_allclose(vote.probabilities, expected, rtol=1e-12)
+    np.testing.assert_allclose(vote.weights, weights, rtol=1e-12)
+
+
+def test_prior_of_one_is_the_standard_softmax_and_its_scale_does_not_matter(rng):
+    similarities = rng.uniform(-1, 1, 20)
+    plain = softmax(similarities, 0.1)
+    np.testing.assert_allclose(softmax(similarities, 0.1, np.ones(20)), plain, rtol=1e-12)
+    np.testing.assert_allclose(softmax(similarities, 0.1, np.full(20, 7.0)), plain, rtol=1e-12)
+
+
+def test_centroid_routing_agrees_with_a_direct_computation(rng):
+    centroids, query = unit(rng, 12, 16), unit(rng, 16)
+    weights, similarities = route_by_centroids(query, centroids, 4, 0.1)
+    best = sorted(range(12), key=lambda k: -(centroids[k] @ query))[:4]
+    powers = {k: np.exp(centroids[k] @ query / 0.1) for k in best}
+    expected = [powers.get(k, 0.0) / sum(powers.values()) for k in range(12)]
+    np.testing.assert_allclose(weights, expected, rtol=1e-12)
+    np.testing.assert_allclose(similarities, centroids @ query)
+
+
+def test_more_centroids_than_there_are_means_all(rng):
+    weights, _ = route_by_centroids(unit(rng, 8), unit(rng, 3, 8), 100, 0.1)
+    assert (weights > 0).all()
+
+
+def test_final_softmax_is_over_all_clusters(rng):
+    weights = rng.dirichlet(np.ones(6))
+    np.testing.assert_allclose(
+        final_softmax(weights, 0.1), np.exp(weights / 0.1) / np.exp(weights / 0.1).sum(), rtol=1e-12
+    )
+
+
+def test_redistributed_probabilities_sum_to_the_new_cluster_weights(rng):
+    labels = rng.integers(0, 4, 30)
+    vote = route_by_questions(rng.uniform(0, 1, 30), labels, 4, 0.05)
+    weights = final_softmax(vote.weights, 0.2)
+    shares = redistribute(vote.probabilities, labels, vote.weights, weights)
+    np.testing.assert_allclose(np.bincount(labels, weights=shares, minlength=4), weights, rtol=1e-9)
+
+
+def test_no_hit_gives_no_vote_and_finite_weights():
+    vote = route_by_questions([], [], 5, 0.05)
+    assert vote.probabilities.shape == (0,)
+    np.testing.assert_array_equal(vote.weights, np.zeros(5))
+    np.testing.assert_array_equal(final_softmax(vote.weights, 0.1), np.zeros(5))
+    assert redistribute([], [], vote.weights, vote.weights).shape == (0,)
+    assert normalized_entropy(vote.weights) == 0.0
+
+
+def test_one_hit_takes_all():
+    vote = route_by_questions([-0.3], [2], 4, 1e-4)
+    np.testing.assert_array_equal(vote.weights, [0, 0, 1, 0])
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 0.05, 1e3])
+def test_equal_similarities_share_equally(temperature):
+    np.testing.assert_allclose(softmax(np.full(8, 0.4), temperature), np.full(8, 1 / 8), rtol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e3])
+def test_extreme_temperatures_stay_finite_and_sum_to_one(rng, temperature):
+    shares = softmax(rng.uniform(-1, 1, 1000), temperature, rng.uniform(0.5, 2, 1000))
+    assert np.isfinite(shares).all()
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_low_temperature_picks_the_best_and_high_temperature_follows_the_prior():
+    assert softmax([0.1, 0.9, 0.5], 1e-4) == pytest.approx([0, 1, 0])
+    assert softmax([0.1, 0.9], 1e3, [1.0, 3.0]) == pytest.approx([0.25, 0.75], abs=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_means_nothing_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature is"):
+        softmax([1.0], temperature)
+
+
+def test_similarities_and_priors_must_be_usable():
+    with pytest.raises(ValueError, match="similarity is not finite"):
+        softmax([float("nan")], 0.1)
+    with pytest.raises(ValueError, match="prior is not finite"):
+        softmax([0.1, 0.2], 0.1, [1.0, 0.0])
+
+
+def test_entropy_runs_from_one_cluster_to_all_alike():
+    assert normalized_entropy([1.0, 0.0, 0.0]) == 0.0
+    assert normalized_entropy(np.full(7, 1 / 7)) == pytest.approx(1.0)
+    assert normalized_entropy([1.0]) == 0.0

@@ -1,0 +1,91 @@
+"""Filters act inside Qdrant on both searches, and the trace says what kept an expected answer out."""
+
+import pytest
+
+from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.search.trace import matches
+from qaserve.store.points import to_filter
+from qaserve.store.qdrant import collection_name
+
+QUESTION = "Which recipe gives the best bread and cheese?"
+
+
+@pytest.fixture
+def stored(engine):
+    live = engine.load()
+    return {row.stored.id: row.stored for row in engine.store.scroll(engine.corpus, live.info.build)}
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(topics=("wine",)),
+        Filters(topics=("wine", "glass")),
+        Filters(topics=("making",), related_skills=("skill_steel.md", "skill_wine.md")),
+        Filters(source_file=("pairs.jsonl",), topics=("paper",)),
+        Filters(cluster=(0, 1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("projection", ["cluster", "pair", "none"])
+def test_only_what_matches_votes_and_is_found(engine, stored, filters, projection):
+    result = engine.ask(AskRequest(question=QUESTION, filters=filters, projection=projection, top_k=20))
+    passing = {point for point, one in stored.items() if matches(filters, one)}
+    assert {hit.id for hit in result.trace.hits} == passing
+    assert {answer.cluster_id for answer in result.answers} == {stored[point].pair.cluster_id for point in passing}
+    assert all(answer.id in passing for answer in result.answers)
+    assert result.trace.filters == filters
+
+
+def test_ours_and_qdrants_idea_of_a_match_are_the_same(engine, stored):
+    client, name = engine.store._client, collection_name(engine.corpus, engine.load().info.build)
+    for filters in (Filters(topics=("wine", "no such")), Filters(cluster=(2,)), Filters(tags=("none",)), Filters()):
+        found, _ = client.scroll(name, scroll_filter=to_filter(filters), limit=1000)
+        assert {str(point.id) for point in found} == {p for p, one in stored.items() if matches(filters, one)}
+
+
+@pytest.mark.parametrize("routing", ["question", "question2", "centroid"])
+def test_filters_that_match_nothing_answer_nothing_and_say_so(engine, routing):
+    result = engine.ask(AskRequest(question=QUESTION, routing=routing, filters=Filters(topics=("no such",))))
+    assert result.answers == result.trace.hits == result.trace.raw_answers == ()
+    assert result.confidence.abstained
+    assert result.confidence.reason == "No pair matches the filters."
+    assert {one.by for one in result.trace.excluded} == {"filter"}
+
+
+def test_an_answer_that_a_filter_keeps_out_is_told(engine):
+    open_result = engine.ask(AskRequest(question="bread recipe please", top_k=1))
+    first = open_result.answers[0]
+    assert first.topics[1] == "bread"
+    result = engine.ask(AskRequest(question="bread recipe please", top_k=1, filters=Filters(topics=("wine",))))
+    told = {one.cluster_id: one for one in result.trace.excluded}
+    assert told[first.cluster_id].by == "filter"
+    plain = {one.cluster_id: one.similarity for one in open_result.trace.raw_answers}
+    assert told[first.cluster_id].raw_similarity == pytest.approx(plain[first.cluster_id], abs=1e-6)
+
+
+def test_what_is_near_but_did_not_come_back_is_told_once_per_intent(engine):
+    result = engine.ask(AskRequest(question=QUESTION, top_k=1))
+    intents = [one.cluster_id for one in result.trace.excluded]
+    assert intents
+    assert len(set(intents)) == len(intents)
+    assert result.answers[0].cluster_id not in intents
+    for one in result.trace.excluded:
+        assert (
+            one.by == "words" if one.similarity >= result.answers[0].similarity else one.by in {"routing", "similarity"}
+        )
+
+
+def test_with_all_answers_shown_none_is_missing(engine):
+    assert engine.ask(AskRequest(question=QUESTION, top_k=20)).trace.excluded == ()
+
+
+def test_without_reasons_nothing_is_looked_up(engine):
+    trace = engine.ask(AskRequest(question=QUESTION, top_k=1, explain=False)).trace
+    assert trace.excluded == trace.raw_answers == ()
+
+
+def test_facets_count_pairs(engine):
+    found = dict(engine.store.facets(engine.corpus, engine.load().info.build, "topics", 10))
+    assert found["making"] == 24
+    assert found["wine"] == 4

@@ -1,0 +1,106 @@
+"""The confidence that comes with an answer, from ingest to engine."""
+
+import numpy as np
+import pytest
+
+from ingest.refit import refit
+from qaserve.builds import bundle as bundles
+from qaserve.core.calibration import Top, evidence
+from qaserve.schemas.ask import AskRequest
+from qaserve.search.engine import Engine
+
+KNOWN = "steps for good thing7 part0"
+FOREIGN = "completely unrelated nonsense words everywhere"
+
+
+@pytest.fixture
+def calibrated(memory, encoder, make_ingest, write_rows, rows, tmp_path):
+    """An engine over a build with enough phrasings to be calibrated."""
+    path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]))
+    make_ingest(memory, encoder).run([path])
+    return Engine(memory, encoder, tmp_path / "models", "things")
+
+
+def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
+    known = calibrated.ask(AskRequest(question=KNOWN)).confidence
+    foreign = calibrated.ask(AskRequest(question=FOREIGN))
+    assert not known.abstained
+    assert foreign.confidence.abstained
+    assert known.value > foreign.confidence.value
+    assert foreign.confidence.reason.startswith("Nothing here seems to answer this")
+    assert foreign.answers, "what is nearest is shown all the same"
+
+
+def test_the_confidence_can_be_computed_again_from_the_result(calibrated):
+    result = calibrated.ask(AskRequest(question=KNOWN, top_k=5))
+    trace, first = result.trace, result.answers[0]
+    weights = np.zeros(len(calibrated.load().clusters))
+    for vote in trace.clusters:
+        weights[vote.cluster] = vote.weight
+    found = evidence(
+        similarities=[hit.similarity for hit in trace.hits],
+        probabilities=[hit.probability for hit in trace.hits],
+        clusters=[hit.cluster for hit in trace.hits],
+        weights=weights,
+        scores=[answer.score for answer in result.answers],
+        top=Top(first.similarity, first.raw_similarity, first.parts.lexical, first.cluster),
+    )
+    calibration = calibrated.load().bundle.manifest.calibration
+    again = calibration.confidence(found)
+    assert result.confidence.value == pytest.approx(again.value, abs=1e-9)
+    assert result.confidence.reason == again.reason
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 20])
+def test_it_does_not_depend_on_how_many_answers_are_asked_for(calibrated, top_k):
+    expected = calibrated.ask(AskRequest(question=KNOWN)).confidence
+    result = calibrated.ask(AskRequest(question=KNOWN, top_k=top_k))
+    assert result.confidence.value == pytest.approx(expected.value, abs=1e-9)
+    assert result.confidence.reason == expected.reason
+    assert len(result.answers) == top_k
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"temperature": 0.2}, {"hits": 3}, {"projection": "none"}, {"lexical_weight": 0.0}, {"routing": "centroid"}],
+)
+def test_asked_in_another_way_than_calibrated_it_says_so(calibrated, other):
+    confidence = calibrated.ask(AskRequest(question=KNOWN, **other)).confidence
+    assert (confidence.value, confidence.abstained) == (None, False)
+    assert "others" in confidence.reason
+
+
+def test_the_builds_own_options_said_aloud_are_calibrated(calibrated):
+    own = calibrated.load().bundle.manifest.defaults
+    asked = AskRequest(question=KNOWN, temperature=own.temperature, hits=own.hits, routing=own.routing)
+    assert calibrated.ask(asked).confidence.value is not None
+
+
+def test_without_priors_is_another_way_only_where_there_are_priors(calibrated, memory, encoder, make_builder):
+    without = AskRequest(question=KNOWN, priors=False)
+    own = calibrated.ask(AskRequest(question=KNOWN)).confidence
+    assert own.value is not None
+    assert calibrated.ask(without).confidence.value == pytest.approx(own.value), "all are 1: nothing was left out"
+    refit(make_builder(memory, encoder), "entropy")
+    assert calibrated.ask(AskRequest(question=KNOWN)).confidence.value is not None
+    confidence = calibrated.ask(without).confidence
+    assert (confidence.value, confidence.abstained) == (None, False)
+    assert "others" in confidence.reason
+
+
+def test_too_few_pairs_have_no_calibration(engine):
+    confidence = engine.ask(AskRequest(question="bread")).confidence
+    assert confidence.value is None
+    assert "too few pairs" in confidence.reason
+
+
+def test_a_stricter_precision_is_another_build_that_abstains_more(
+    calibrated, memory, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    before = calibrated.load().bundle.manifest
+    path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]))
+    report = make_ingest(memory, encoder, precision=0.95).run([path])
+    after = bundles.read(tmp_path / "models", "things", report.build).manifest
+    assert report.encoded == 0
+    assert report.build != before.build
+    assert after.calibration.threshold >= before.calibration.threshold

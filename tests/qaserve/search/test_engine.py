@@ -1,0 +1,293 @@
+import numpy as np
+import pytest
+
+from ingest.refit import refit
+from qaserve.builds import bundle as bundles
+from qaserve.common.errors import BundleError, EncoderMismatchError, NotFoundError, UsageError
+from qaserve.core.projection import project_by_pairs
+from qaserve.core.routing import final_softmax, redistribute, softmax
+from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.params import MAX_ASKED_CHARS
+from qaserve.search.engine import Engine
+from qaserve.settings import RoutingSettings
+
+NOBODY = ("centroid", "pair")
+QUESTION = "Which recipe gives the best bread and cheese?"
+
+
+def recompute(engine, result):
+    """The answers of a result, from its trace and the build alone, by direct NumPy."""
+    live = engine.load()
+    trace = result.trace
+    query = engine.encoder.encode_questions([result.question])[0].astype(float)
+    rows = list(engine.store.scroll(engine.corpus, live.info.build))
+    by_id = {row.stored.id: row for row in rows}
+    weights = np.zeros(len(live.clusters))
+    for vote in trace.clusters:
+        weights[vote.cluster] = vote.weight
+    if trace.projection == "cluster":
+        bank = live.bundle.model.bank
+        moved = sum(weights[k] * (query @ bank[k].dense()) for k in range(len(bank)))
+    elif trace.projection == "pair":
+        shares = np.array([hit.probability for hit in trace.hits])
+        if trace.routing == "question2":
+            labels = [hit.cluster for hit in trace.hits]
+            votes = np.bincount(labels, weights=shares, minlength=len(weights))
+            shares = redistribute(shares, labels, votes, weights)
+        hits = [by_id[hit.id] for hit in trace.hits]
+        moved = project_by_pairs(query, [hit.question for hit in hits], [hit.answer for hit in hits], shares)
+    else:
+        moved = query
+    moved = moved / np.linalg.norm(moved)
+    cosines = np.array([row.answer @ moved for row in rows])
+    relative = dict(
+        zip(live.bundle.model.lexicon.ids, live.bundle.model.lexicon.relative(result.question), strict=True)
+    )
+    weight = trace.lexical_weight
+    best = {}
+    for row, cosine in zip(rows, cosines, strict=True):
+        score = (1 - weight) * cosine + weight * max(0.0, cosines.max()) * relative[row.stored.id]
+        intent = row.stored.pair.cluster_id
+        best[intent] = max(best.get(intent, -2.0), score)
+    return sorted(best.items(), key=lambda item: -item[1])
+
+
+@pytest.mark.parametrize(
+    ("routing", "projection"),
+    [(r, p) for r in ("question", "question2", "centroid") for p in ("cluster", "pair", "none") if (r, p) != NOBODY],
+)
+def test_the_answer_can_be_recomputed_from_the_trace(engine, routing, projection):
+    result = engine.ask(AskRequest(question=QUESTION, routing=routing, projection=projection, top_k=6))
+    expected = recompute(engine, result)
+    assert [answer.cluster_id for answer in result.answers] == [intent for intent, _ in expected]
+    for answer, (_, score) in zip(result.answers, expected, strict=True):
+        assert answer.score == pytest.approx(score, abs=1e-5)
+        assert answer.parts.projected + answer.parts.lexical == pytest.approx(answer.score, abs=1e-12)
+        assert answer.parts.projected == pytest.approx((1 - result.trace.lexical_weight) * answer.similarity, abs=1e-9)
+    assert [answer.rank for answer in result.answers] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("routing", ["question", "question2"])
+def test_probabilities_sum_to_one_and_votes_are_exactly_their_sums(engine, routing):
+    trace = engine.ask(AskRequest(question=QUESTION, routing=routing)).trace
+    assert sum(hit.probability for hit in trace.hits) == pytest.approx(1, abs=1e-12)
+    assert sum(vote.weight for vote in trace.clusters) == pytest.approx(1, abs=1e-12)
+    for vote in trace.clusters:
+        share = 0.0
+        for hit in trace.hits:
+            share += hit.probability if hit.cluster == vote.cluster else 0.0
+        assert vote.vote == share
+        assert vote.hits == sum(hit.cluster == vote.cluster for hit in trace.hits)
+        if routing == "question":
+            assert vote.weight == vote.vote
+
+
+def test_probabilities_follow_from_similarity_prior_and_temperature(engine):
+    trace = engine.ask(AskRequest(question=QUESTION, temperature=0.3, hits=7)).trace
+    assert len(trace.hits) == 7
+    expected = softmax([hit.similarity for hit in trace.hits], 0.3, [hit.prior for hit in trace.hits])
+    np.testing.assert_allclose([hit.probability for hit in trace.hits], expected, rtol=1e-12)
+
+
+@pytest.fixture
+def weighed(engine, memory, encoder, make_builder):
+    """The same pairs with priors that differ."""
+    refit(make_builder(memory, encoder), "entropy")
+    return engine
+
+
+def shares_of(result):
+    return {hit.id: hit.probability for hit in result.trace.hits}
+
+
+@pytest.mark.parametrize("routing", ["question", "question2"])
+@pytest.mark.parametrize("projection", ["cluster", "pair"])
+@pytest.mark.parametrize("priors", [None, True, False])
+def test_priors_count_in_the_vote_unless_they_are_left_out(weighed, routing, projection, priors):
+    result = weighed.ask(AskRequest(question=QUESTION, routing=routing, projection=projection, priors=priors, top_k=6))
+    trace = result.trace
+    similarities, weights = ([getattr(hit, name) for hit in trace.hits] for name in ("similarity", "prior"))
+    assert len(set(weights)) > 1, "what is stored is shown either way"
+    assert trace.priors is (priors is not False)
+    counted = np.array(weights) if trace.priors else 1
+    powers = counted * np.exp(np.array(similarities) / trace.temperature)
+    np.testing.assert_allclose([hit.probability for hit in trace.hits], powers / powers.sum(), rtol=1e-9)
+    assert [answer.cluster_id for answer in result.answers] == [intent for intent, _ in recompute(weighed, result)]
+
+
+def test_leaving_priors_out_changes_nothing_where_there_are_none(engine):
+    with_them, without = (engine.ask(AskRequest(question=QUESTION, priors=priors)) for priors in (True, False))
+    assert [answer.id for answer in without.answers] == [answer.id for answer in with_them.answers]
+    assert shares_of(without) == pytest.approx(shares_of(with_them))
+    assert (with_them.trace.priors, without.trace.priors) == (True, False)
+
+
+def test_the_operator_may_leave_priors_out_and_a_question_may_bring_them_back(weighed, tmp_path):
+    settings = RoutingSettings(priors=False)
+    set_by_operator = Engine(weighed.store, weighed.encoder, tmp_path / "models", "things", settings)
+    assert not set_by_operator.ask(AskRequest(question=QUESTION)).trace.priors
+    again = set_by_operator.ask(AskRequest(question=QUESTION, priors=True))
+    assert shares_of(again) == pytest.approx(shares_of(weighed.ask(AskRequest(question=QUESTION))))
+
+
+def test_a_build_says_which_importance_its_priors_are(engine, memory, encoder, make_builder):
+    assert [build.prior for build in engine.builds()] == ["uniform"]
+    refit(make_builder(memory, encoder), "entropy")
+    assert [(build.prior, build.live) for build in engine.builds()] == [("entropy", True), ("uniform", False)]
+
+
+def test_final_softmax_is_over_every_cluster(engine):
+    trace = engine.ask(AskRequest(question=QUESTION, routing="question2")).trace
+    count = len(engine.load().clusters)
+    assert len(trace.clusters) == count
+    votes = np.zeros(count)
+    for vote in trace.clusters:
+        votes[vote.cluster] = vote.vote
+    expected = final_softmax(votes, trace.final_temperature)
+    for vote in trace.clusters:
+        assert vote.weight == pytest.approx(expected[vote.cluster])
+
+
+def test_more_hits_than_pairs_is_the_full_softmax(engine):
+    result = engine.ask(AskRequest(question=QUESTION, hits=10_000))
+    rows = list(engine.store.scroll(engine.corpus, result.build))
+    assert len(result.trace.hits) == len(rows)
+    query = engine.encoder.encode_questions([QUESTION])[0]
+    full = softmax([float(row.question @ query) for row in rows], result.trace.temperature)
+    expected = {row.stored.id: share for row, share in zip(rows, full, strict=True)}
+    for hit in result.trace.hits:
+        assert hit.probability == pytest.approx(expected[hit.id], rel=1e-4)
+
+
+def test_one_answer_per_intent_and_never_more_than_there_are(engine):
+    result = engine.ask(AskRequest(question=QUESTION, top_k=100))
+    intents = [answer.cluster_id for answer in result.answers]
+    assert len(intents) == len(set(intents)) == 6
+
+
+def test_an_intent_with_many_pairs_does_not_crowd_out_the_others(
+    memory, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    crowd = [rows()[0] | {"pair_id": f"x{n}", "question": f"bread {n}"} for n in range(300)]
+    make_ingest(memory, encoder, "crowd").run([write_rows(crowd + rows())])
+    result = Engine(memory, encoder, tmp_path / "models", "crowd").ask(AskRequest(question="bread", top_k=5))
+    assert len({answer.cluster_id for answer in result.answers}) == 5
+
+
+def test_raw_ranks_are_those_of_a_search_without_projection(engine):
+    result = engine.ask(AskRequest(question=QUESTION, top_k=6))
+    raw = engine.ask(AskRequest(question=QUESTION, top_k=6, projection="none"))
+    ranks = {answer.cluster_id: answer.rank for answer in raw.answers}
+    for answer in result.answers:
+        assert answer.raw_rank == ranks[answer.cluster_id]
+    assert [answer.cluster_id for answer in result.trace.raw_answers] == [a.cluster_id for a in raw.answers]
+    assert all(answer.raw_similarity == pytest.approx(answer.similarity, abs=1e-6) for answer in raw.answers)
+    assert raw.trace.projected_similarity == pytest.approx(1)
+
+
+def test_without_explanation_the_raw_search_is_left_out(engine):
+    result = engine.ask(AskRequest(question=QUESTION, explain=False))
+    assert result.trace.raw_answers == ()
+    assert {answer.raw_rank for answer in result.answers} == {None}
+
+
+def test_settings_come_between_the_question_and_the_build(memory, engine, tmp_path):
+    operator = Engine(
+        memory, engine.encoder, tmp_path / "models", "things", RoutingSettings(temperature=0.7, routing="question2")
+    )
+    trace = operator.ask(AskRequest(question=QUESTION, routing="question")).trace
+    assert (trace.routing, trace.temperature) == ("question", 0.7)
+    trace = engine.ask(AskRequest(question=QUESTION)).trace
+    assert (trace.routing, trace.temperature) == ("question", 0.05)
+
+
+def test_pair_projection_with_centroids_is_refused_with_a_way_out(engine):
+    with pytest.raises(UsageError, match="needs known questions that vote") as refused:
+        engine.ask(AskRequest(question="x", routing="centroid", projection="pair"))
+    assert "question2" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ("", "the question is empty"),
+        (" \n\t ", "the question is empty"),
+        ("x" * 100_000, "100,000 characters; at most 4,000"),
+        ("a\x00b", r"holds U\+0000"),
+        ("a\x1bb", r"holds U\+001B"),
+        ("a\ud800b", "surrogate"),
+    ],
+)
+def test_a_question_that_is_none_is_refused(engine, question, message):
+    with pytest.raises(UsageError, match=message):
+        engine.ask(AskRequest(question=question))
+
+
+@pytest.mark.parametrize("question", ["?", "x" * MAX_ASKED_CHARS, "日本語の質問", "🙂", "\u200fمرحبا", "a\tb\nc"])
+def test_odd_questions_are_answered(engine, question):
+    assert engine.ask(AskRequest(question=question)).answers
+
+
+def test_a_build_made_live_is_seen_by_a_running_engine(memory, encoder, make_ingest, write_rows, rows, engine):
+    first = engine.ask(AskRequest(question="gold")).build
+    make_ingest(memory, encoder).run([write_rows(rows(["gold"]), "gold.jsonl")])
+    result = engine.ask(AskRequest(question="gold"))
+    assert result.build != first
+    assert result.answers[0].cluster_id == "make_gold"
+
+
+def test_another_encoder_than_the_builds_is_refused(memory, engine, make_encoder, tmp_path):
+    other = Engine(memory, make_encoder("other", 32), tmp_path / "models", "things")
+    with pytest.raises(EncoderMismatchError, match=r"made with fake \(D 48.*the setting is other \(D 32"):
+        other.load()
+
+
+def test_a_bundle_of_another_writing_is_refused(engine, tmp_path):
+    live = engine.load()
+    path = bundles.folder_of(tmp_path / "models", "things", live.info.build) / bundles.MANIFEST
+    path.write_text(path.read_text().replace('"anchor": 1.0', '"anchor": 2.0').replace('"anchor":1.0', '"anchor":2.0'))
+    fresh = Engine(engine.store, engine.encoder, tmp_path / "models", "things")
+    with pytest.raises(BundleError, match="its collection was written with"):
+        fresh.load()
+
+
+def test_a_missing_corpus_is_named(memory, encoder, tmp_path):
+    with pytest.raises(NotFoundError, match="no corpus 'nothing'"):
+        Engine(memory, encoder, tmp_path, "nothing").load()
+
+
+def test_pairs_by_pair_id_and_by_point_id(engine):
+    found = engine.pairs("bread_q0")
+    assert [pair.pair.question for pair in found.pairs] == ["How do I make bread?"]
+    assert engine.pairs(found.pairs[0].id) == found
+    for missing in ("nobody", "00000000-0000-5000-8000-000000000000", "\ud800"):
+        with pytest.raises(NotFoundError, match="no pair"):
+            engine.pairs(missing)
+
+
+def test_clusters_and_their_pairs(engine):
+    live = engine.load()
+    detail = engine.cluster(0)
+    assert len(detail.pairs) == detail.cluster.size == live.clusters[0].size
+    for number in (-1, len(live.clusters)):
+        with pytest.raises(NotFoundError, match=f"no cluster {number}"):
+            engine.cluster(number)
+
+
+def test_the_words_can_be_switched_off_and_up(engine):
+    off = engine.ask(AskRequest(question=QUESTION, lexical_weight=0))
+    assert all(answer.parts.lexical == 0 and answer.score == answer.similarity for answer in off.answers)
+    only = engine.ask(AskRequest(question="steel", lexical_weight=1))
+    assert only.answers[0].cluster_id == "make_steel"
+    assert only.answers[0].words == ("steel",)
+    assert only.answers[0].parts.projected == 0
+    assert [answer.score for answer in only.answers][-1] == 0, "nothing else holds the word"
+
+
+def test_the_operators_weight_of_words_counts_where_the_question_is_silent(engine, tmp_path):
+    set_by_operator = Engine(
+        engine.store, engine.encoder, tmp_path / "models", "things", RoutingSettings(lexical_weight=0.3)
+    )
+    assert set_by_operator.ask(AskRequest(question=QUESTION)).trace.lexical_weight == 0.3
+    assert set_by_operator.ask(AskRequest(question=QUESTION, lexical_weight=0.0)).trace.lexical_weight == 0
+    assert engine.ask(AskRequest(question=QUESTION)).trace.lexical_weight == 0.1

@@ -1,0 +1,141 @@
+"""The live build from above: map, quality, facets, and an ask on the map."""
+
+import numpy as np
+import pytest
+
+from qaserve.common.errors import NotFoundError
+from qaserve.core.landscape import layout, place
+from qaserve.schemas.ask import AskRequest
+from qaserve.search.explore import Explorer
+
+
+@pytest.fixture
+def explorer(engine):
+    return Explorer(engine)
+
+
+def test_the_map_holds_every_cluster_and_answer_and_stays_the_same(explorer, engine):
+    found = explorer.map()
+    assert [(one.cluster, one.name, one.size) for one in found.clusters] == [
+        (one.cluster, one.name, one.size) for one in engine.load().clusters
+    ]
+    assert len(found.answers) == found.total == 24
+    assert all(abs(one.x) <= 1 and abs(one.y) <= 1 for one in (*found.clusters, *found.answers))
+    assert explorer.map() is found
+    assert Explorer(engine).map() == found
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 40])
+def test_any_number_of_clusters_can_be_laid_out(rng, count):
+    means = rng.normal(size=(count, 8))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    positions = layout(means)
+    assert positions.shape == (count, 2)
+    assert np.isfinite(positions).all()
+    placed = place(means, means, positions)
+    assert placed.shape == (count, 2)
+    assert np.isfinite(placed).all()
+    if count > 1:
+        assert len(np.unique(positions.round(6), axis=0)) == count
+
+
+def test_a_vector_stands_nearest_to_the_cluster_that_it_equals(rng):
+    means = np.eye(7)
+    positions = layout(means)
+    placed = place(means * 3, means, positions)
+    nearest = np.linalg.norm(placed[:, None] - positions[None], axis=2).argmin(axis=1)
+    assert nearest.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"routing": "question2"},
+        {"routing": "centroid"},
+        {"projection": "pair"},
+        {"projection": "pair", "routing": "question2"},
+        {"projection": "none"},
+    ],
+)
+def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine, options, monkeypatch):
+    seen = []
+    real = engine.store.nearest_answers
+    monkeypatch.setattr(engine.store, "nearest_answers", lambda *args: seen.append(args[2]) or real(*args))
+    turned = []
+    from qaserve.search import explore
+
+    compute = explore._turned
+    monkeypatch.setattr(explore, "_turned", lambda *args: turned.append(compute(*args)) or turned[-1])
+    placed = explorer.place(engine.ask(AskRequest(question="how to make bread", **options)))
+    assert placed.result.answers
+    assert len(placed.hits) == len(placed.result.trace.hits)
+    assert len(placed.answers) == len(placed.result.answers)
+    assert np.allclose(turned[0], seen[0], atol=1e-6)
+    assert (placed.question == placed.turned) == (options.get("projection") == "none")
+
+
+def test_quality_says_how_well_questions_find_home(explorer, engine):
+    found = explorer.quality()
+    assert (found.pairs, found.looked_at) == (24, 24)
+    assert [one.size for one in found.clusters] == [one.size for one in engine.load().clusters]
+    weighed = sum(one.found * one.size for one in found.clusters) / 24
+    assert found.found == pytest.approx(weighed)
+    for one in found.clusters:
+        assert 0 <= one.spread <= 1
+        assert one.after > one.before, "W brings its own questions nearer to their answers"
+        assert 0 < one.turn < 180
+
+
+def test_a_pair_that_asks_like_another_cluster_is_found(memory, encoder, make_ingest, write_rows, rows, tmp_path):
+    from qaserve.search.engine import Engine
+
+    stray = {
+        "question": "How do I make wine?",
+        "answer": "Take material for steel, heat it, form steel.",
+        "pair_id": "x",
+    }
+    make_ingest(memory, encoder).run([write_rows([*rows(), stray])])
+    explorer = Explorer(Engine(memory, encoder, tmp_path / "models", "things"))
+    views = [explorer.cluster(number) for number in range(len(explorer.quality().clusters))]
+    strays = [one for view in views for one in view.elsewhere if one.pair_id == "x"]
+    assert len(strays) == 1
+    assert strays[0].rival_weight > strays[0].own
+    for view in views:
+        assert len(view.border) <= view.quality.size
+        assert sorted((one.entropy for one in view.border), reverse=True) == [one.entropy for one in view.border]
+        assert view.quality.cluster not in {one.cluster for one in view.neighbours}
+
+
+@pytest.mark.parametrize("number", [-1, 1000])
+def test_a_cluster_that_is_not_there_is_said(explorer, number):
+    with pytest.raises(NotFoundError, match=f"no cluster {number}"):
+        explorer.cluster(number)
+
+
+def test_another_build_is_another_view(memory, encoder, make_ingest, write_rows, rows, engine, explorer):
+    before = explorer.map()
+    make_ingest(memory, encoder).run([write_rows(rows(["soap", "rope", "ink"]), "more.jsonl")])
+    assert explorer.map().build != before.build
+    assert explorer.map().total == 36
+    assert explorer.quality().build == explorer.facets().build == explorer.map().build
+
+
+def test_facets_count_pairs(explorer):
+    found = explorer.facets()
+    assert {one.value: one.count for one in found.topics}["bread"] == 4
+    assert found.topics[0].value == "making"
+    assert found.topics[0].count == 24
+    assert sum(one.count for one in found.cluster) == 24
+
+
+def test_a_build_of_one_pair_can_be_looked_at(memory, encoder, make_ingest, write_rows, tmp_path):
+    from qaserve.search.engine import Engine
+
+    make_ingest(memory, encoder).run([write_rows([{"question": "Why one?", "answer": "Because."}])])
+    engine = Engine(memory, encoder, tmp_path / "models", "things")
+    explorer = Explorer(engine)
+    assert explorer.map().total == 1
+    assert explorer.quality().clusters[0].size == 1
+    assert explorer.cluster(0).neighbours == ()
+    assert explorer.place(engine.ask(AskRequest(question="Why?"))).answers
