@@ -35,7 +35,7 @@ from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
 from qaserve.schemas.pairs import Pair
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.settings import FitSettings
 from qaserve.store.locks import Holder, corpus_lock
 from qaserve.store.points import PairVectors
@@ -157,8 +157,13 @@ class Builder:
         if len(corpus.pairs) <= self.fit.tune_pairs and not (clusters.kept and same):
             return self.tune(corpus)
         if manifest is None:
-            return Choice(self.fit.anchor or DEFAULT_ANCHOR, Defaults(), None, None)
-        return Choice(self.fit.anchor or manifest.anchor, manifest.defaults, None, manifest.calibration)
+            return Choice(self.fit.anchor or DEFAULT_ANCHOR, SearchParams(), None, None)
+        return Choice(
+            self.fit.anchor or manifest.hyperparameters.regularization,
+            manifest.hyperparameters.search,
+            None,
+            manifest.calibration,
+        )
 
     def tune(self, corpus: Corpus) -> Choice:
         """Numbers and calibration by cross-validation on these pairs."""

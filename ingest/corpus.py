@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest, Tuning
 from qaserve.core.calibration import Calibration
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.store.points import PairVectors
 from qaserve.store.qdrant import CollectionInfo
 from train.folds import Examples
@@ -59,7 +59,7 @@ class Choice:
     """The numbers of a build to be, how they were chosen, and how sure its answers are."""
 
     anchor: float
-    defaults: Defaults
+    defaults: SearchParams
     tuning: Tuning | None
     calibration: Calibration | None
 

@@ -88,7 +88,9 @@ def live_side(live: LiveBuild, seed: int, wanted: Collection[str]) -> Side | Non
     manifest = live.manifest
     if manifest is None or not live.pairs:
         return None
-    choice = Choice(manifest.anchor, manifest.defaults, None, manifest.calibration)
+    choice = Choice(
+        manifest.hyperparameters.regularization, manifest.hyperparameters.search, None, manifest.calibration
+    )
     return side_of(live.corpus, live.labels, live.info.clusters, choice, sample(live.corpus, seed, wanted))
 
 

@@ -18,7 +18,7 @@ from qaserve.builds.catalog import remove_orphans
 from qaserve.builds.manifest import FORMAT, Manifest, StudentInfo
 from qaserve.core.student import StudentSpec
 from qaserve.encoders.sentence_transformer import SentenceEncoder
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from train.distillation.architectures import architectures, choose_architecture, parse_architecture
 from train.distillation.configs import OUR_RECIPE, SLOTS_RECIPE
@@ -83,7 +83,7 @@ def refit(
     corpus = live.corpus
     clusters = builder.cluster(corpus, live, anew=True)
     if prior is not None:
-        numbers = Defaults() if live.manifest is None else live.manifest.defaults
+        numbers = SearchParams() if live.manifest is None else live.manifest.hyperparameters.search
         with builder.stage("importance", "Weighing (texts)", None) as advance:
             weights = importance(
                 prior,
@@ -185,7 +185,7 @@ def _teach(
     weighing: str,
     model: SentenceEncoder | None,
 ) -> Distilled:
-    corpus, numbers = live.corpus, bundle.manifest.defaults
+    corpus, numbers = live.corpus, bundle.manifest.hyperparameters.search
     labels = live.labels
     examples = corpus.examples
     teacher = RoutedTeacher(

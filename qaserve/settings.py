@@ -17,13 +17,9 @@ from qaserve.schemas.params import (
     NAME_RULE,
     CorpusName,
     DriftMode,
-    HitCount,
     HttpUrl,
-    ProjectionName,
     RankForm,
-    RoutingName,
-    Temperature,
-    Weight,
+    SearchParams,
 )
 
 PREFIX = "QASERVE_"
@@ -121,17 +117,10 @@ class FitSettings(_Section):
     )
 
 
-class RoutingSettings(_Section):
-    """How a question is routed when it does not say. What is unset here comes from the build."""
+class SearchSettings(SearchParams, _Section):
+    """Parameters of a question where it does not give them. What is unset here comes from the build."""
 
-    routing: RoutingName | None = Field(None, description="question, question2 or centroid.")
-    projection: ProjectionName | None = Field(None, description="cluster, pair, student or none.")
-    temperature: Temperature | None = Field(None, description="τ of the softmax.")
-    final_temperature: Temperature | None = Field(None, description="τ' of the second softmax of question2.")
-    hits: HitCount | None = Field(None, description="N: how many known questions vote.")
-    centroids: HitCount | None = Field(None, description="How many clusters centroid routing blends.")
-    lexical_weight: Weight | None = Field(None, description="β: share of the words (BM25) in a score; 0 is off.")
-    priors: bool | None = Field(None, description="Whether the priors of a build count in the vote. Unset: they do.")
+    model_config = _Section.model_config
 
 
 class ServerSettings(_Section):
@@ -243,7 +232,7 @@ class Settings:
         EncoderSettings,
         ReadSettings,
         FitSettings,
-        RoutingSettings,
+        SearchSettings,
         ServerSettings,
         LimitSettings,
     )
@@ -255,7 +244,7 @@ class Settings:
             self.encoder = EncoderSettings()
             self.read = ReadSettings()
             self.fit = FitSettings()
-            self.routing = RoutingSettings()
+            self.search = SearchSettings()
             self.server = ServerSettings()
             self.limits = LimitSettings()
         except ValidationError as error:

@@ -15,7 +15,7 @@ from qaserve.builds.manifest import Hyperparameters, Tuning
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import phrasing_split
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
 
@@ -31,10 +31,10 @@ FINAL_TEMPERATURES = (None, 0.05, 0.1, 0.2)
 LEXICAL_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5)
 START = Hyperparameters(
     anchor=DEFAULT_ANCHOR,
-    temperature=Defaults().temperature,
-    hits=Defaults().hits,
+    temperature=SearchParams().temperature,
+    hits=SearchParams().hits,
     final_temperature=None,
-    lexical_weight=Defaults().lexical_weight,
+    lexical_weight=SearchParams().lexical_weight,
     mrr=0.0,
 )
 
@@ -116,13 +116,13 @@ def hyperparameters_of(tuning: Tuning | None, fit: FitSettings) -> Hyperparamete
     return START if fit.anchor is None else START.model_copy(update={"anchor": fit.anchor})
 
 
-def defaults_of(tuning: Tuning | None) -> Defaults:
+def defaults_of(tuning: Tuning | None) -> SearchParams:
     """How a build with this tuning answers."""
     if tuning is None:
-        return Defaults()
+        return SearchParams()
     chosen = tuning.chosen
     final = chosen.final_temperature
-    return Defaults(
+    return SearchParams(
         routing="question" if final is None else "question2",
         temperature=chosen.temperature,
         hits=chosen.hits,

@@ -47,7 +47,7 @@ WHOLE = Window(-1.05, 1.05, -1.05, 1.05)
 def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     """The question, the turned question, its voters and its answers, on the map of all answers."""
     whole = st.toggle("Show the whole corpus", key="whole_map")
-    trace = placed.result.trace
+    trace = placed.result.explained
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     voters = [mark for mark, hit in zip(placed.hits, trace.hits, strict=False) if hit.probability >= LOUD_VOTE]
     spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in (*voters, *placed.answers))]

@@ -96,17 +96,17 @@ def _feedback(answer: Answer, result: AskResult) -> None:
 
 
 def _judge(key: str, answer: Answer, result: AskResult) -> None:
-    said, trace = st.session_state[key], result.trace
+    said, trace = st.session_state[key], result.explained
     if said is None:
         return
     asked = AskedWith(
-        routing=trace.routing,
-        projection=trace.projection,
-        temperature=trace.temperature,
-        final_temperature=trace.final_temperature,
+        routing=trace.params.routing,
+        projection=trace.params.projection,
+        temperature=trace.params.temperature,
+        final_temperature=trace.params.final_temperature,
         hits=len(trace.hits) or None,
-        lexical_weight=trace.lexical_weight,
-        priors=trace.priors,
+        lexical_weight=trace.params.lexical_weight,
+        priors=trace.params.priors,
         rank=answer.rank,
         score=answer.score,
     )

@@ -204,7 +204,7 @@ def _found(result: AskResult) -> None:
     with found:
         _verdict(result)
         _short_reasons(result)
-        filters = {name: list(getattr(result.trace.filters, name)) for name in cards.CHIPS}
+        filters = {name: list(getattr(result.explained.filters, name)) for name in cards.CHIPS}
         for answer in result.answers:
             cards.card(answer, result, filters)
         if not result.answers:
@@ -237,10 +237,10 @@ def _badge(sure: Confidence) -> str:
 
 def _short_reasons(result: AskResult) -> None:
     """One line of reasons, where the box of reasons comes after all the cards: on a phone."""
-    if not result.trace.clusters:
+    if not result.explained.clusters:
         return
     with st.container(key="phone_reasons", gap="xsmall"):
-        vote = result.trace.clusters[0]
+        vote = result.explained.clusters[0]
         st.markdown(f"Why? **{look.percent(vote.weight)}** of the vote went to **{literal(vote.name)}**.")
         _way_to_why()
 
@@ -255,7 +255,7 @@ def _way_to_why() -> None:
 
 
 def _reasons(result: AskResult) -> None:
-    trace = result.trace
+    trace = result.explained
     if not trace.clusters:
         return
     with st.container(border=True, key="reasons"):

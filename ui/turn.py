@@ -30,8 +30,8 @@ TURNED_BY = {
 
 def turn(result: AskResult) -> None:
     """Step 3."""
-    trace = result.trace
-    if trace.projection == "none" or not result.answers:
+    trace = result.explained
+    if trace.params.projection == "none" or not result.answers:
         look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
@@ -39,7 +39,7 @@ def turn(result: AskResult) -> None:
         3,
         f"The vote turns your question by {degrees:.0f}° towards answers like these",
         f"Questions and answers use different words, so a question does not lie where its answer lies. "
-        f"{TURNED_BY[trace.projection]}",
+        f"{TURNED_BY[trace.params.projection]}",
     )
     first = result.answers[0]
     gain = first.similarity - first.raw_similarity
@@ -122,11 +122,11 @@ def _moves(result: AskResult) -> None:
 
 def nearest(result: AskResult) -> None:
     """Step 4."""
-    trace = result.trace
-    if trace.lexical_weight:
+    trace = result.explained
+    if trace.params.lexical_weight:
         words = (
-            f"A score is {1 - trace.lexical_weight:.0%} nearness of meaning, after the turn, and up to "
-            f"{trace.lexical_weight:.0%} words in common, so that names and flags count."
+            f"A score is {1 - trace.params.lexical_weight:.0%} nearness of meaning, after the turn, and up to "
+            f"{trace.params.lexical_weight:.0%} words in common, so that names and flags count."
         )
     else:
         words = "A score is the nearness of meaning after the turn."
@@ -160,7 +160,7 @@ def _parts(answer: Answer) -> str:
 
 
 def _excluded(result: AskResult) -> None:
-    excluded = result.trace.excluded
+    excluded = result.explained.excluded
     if not excluded:
         return
     with st.expander("Did you expect another answer?", icon=":material/help:"):

@@ -77,17 +77,17 @@ def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
 
 
 def _likeness_words(trace: Trace) -> str:
-    first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.temperature)
+    first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.params.temperature)
     text = (
         f"Your question was compared with every known one; the {len(trace.hits)} most similar vote. The first is "
         f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
         f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
-        f"τ = {trace.temperature:g} means."
+        f"τ = {trace.params.temperature:g} means."
     )
     if _weighed(trace):
         text += (
             " Each also counts by its importance, its *prior*: 1 is usual, 2 counts double."
-            if trace.priors
+            if trace.params.priors
             else " Their importance, the *prior*, is left out: all count alike."
         )
     return text
@@ -131,14 +131,14 @@ def flow(trace: Trace) -> None:
         frame = frame.drop(columns=["voters", "vote"]).assign(
             similarity=[vote.similarity or 0.0 for vote in trace.clusters]
         )
-    elif trace.routing != "question2":
+    elif trace.params.routing != "question2":
         frame = frame.drop(columns="vote")
     charts.table(frame, f"All {len(frame)} clusters", weight=charts.PERCENT, vote=charts.PERCENT, similarity="%.3f")
 
 
 def _flow_words(trace: Trace) -> str:
     first = trace.clusters[0]
-    if trace.routing == "centroid":
+    if trace.params.routing == "centroid":
         return (
             "With this routing no single question votes: the clusters whose *average* question is most like yours are "
             f"taken. **{literal(first.name)}** weighs most, {look.percent(first.weight)}."
@@ -148,9 +148,9 @@ def _flow_words(trace: Trace) -> str:
         f"own answer is in. **{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
         f"{first.hits} of {len(trace.hits)} questions."
     )
-    if trace.routing == "question2":
+    if trace.params.routing == "question2":
         text += (
-            f" A second round then weighs all clusters by those sums (τ' = {trace.final_temperature:g}), and leaves "
+            f" A second round then weighs all clusters by those sums (τ' = {trace.params.final_temperature:g}), and leaves "
             f"it {look.percent(first.weight)}."
         )
     return text

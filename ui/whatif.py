@@ -43,12 +43,12 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
         st.markdown("## What if …?")
         st.caption("Change how your question is answered: the page shows at once what it does.")
         _choice("routing", "Who votes?", ROUTINGS)
-        now = state.get("routing") or trace.routing
+        now = state.get("routing") or trace.params.routing
         _slide(
             "temperature",
             "How much does similarity decide? (temperature τ)",
             TEMPERATURES,
-            trace.temperature,
+            trace.params.temperature,
             "Low: the most similar known question decides alone. High: all that vote count nearly alike.",
         )
         if now != "centroid":
@@ -59,7 +59,7 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
                 "final_temperature",
                 "How sharp is the second round? (τ')",
                 FINAL_TEMPERATURES,
-                trace.final_temperature or DEFAULT_FINAL,
+                trace.params.final_temperature or DEFAULT_FINAL,
                 "Low: the cluster with most votes takes all. High: all clusters count nearly alike.",
             )
         _choice("projection", "What turns your question?", PROJECTIONS)
@@ -67,7 +67,7 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
             "lexical_weight",
             "How much do common words count?",
             WEIGHTS,
-            trace.lexical_weight,
+            trace.params.lexical_weight,
             "0: only the meaning counts. 1: only the words.",
         )
         st.button(
@@ -90,8 +90,8 @@ def _priors(trace: Trace, build: BuildInfo) -> None:
         )
         return
     about = f"This build weighs its known questions: {IMPORTANCE.get(build.prior or '', 'some count more')}."
-    value = st.toggle(label, key=state.offer("priors", trace.priors), help=about)
-    state.keep("priors", value, trace.priors)
+    value = st.toggle(label, key=state.offer("priors", trace.params.priors), help=about)
+    state.keep("priors", value, trace.params.priors)
 
 
 def changed() -> bool:

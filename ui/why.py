@@ -46,7 +46,7 @@ def _story(build: BuildInfo) -> None:
 
 def _in_short(result: AskResult) -> None:
     """The whole story in three sentences."""
-    trace = result.trace
+    trace = result.explained
     if not result.answers or not trace.clusters:
         return
     strongest, first = trace.clusters[0], result.answers[0]
@@ -60,7 +60,7 @@ def _in_short(result: AskResult) -> None:
     moved = {
         "none": "Your question was compared with the answers as it is.",
         "student": "A small network turned your question towards answers like these.",
-    }.get(trace.projection, "That turned your question towards answers like these.")
+    }.get(trace.params.projection, "That turned your question towards answers like these.")
     with st.container(border=True, key="in_short"):
         st.markdown(f"**In short.** {who} {moved} The nearest is the one to **“{literal(first.question)}”**.")
         if result.confidence.abstained:
@@ -68,7 +68,7 @@ def _in_short(result: AskResult) -> None:
 
 
 def _steps(result: AskResult) -> None:
-    trace = result.trace
+    trace = result.explained
     if trace.hits:
         vote.likeness(trace)
     else:

@@ -46,10 +46,10 @@ class Model:
     """(K, D) unit rows, for centroid routing."""
     mean_answers: NDArray[np.float32]
     """(K, D) unit rows: where each cluster of answers lies."""
-    lexicon: Lexicon | None
-    """Words of the pairs; None in a bundle of format 1, which knew none."""
+    lexicon: Lexicon
+    """Words of the pairs."""
     student: bytes | None = None
-    """The student's weights as `qaserve.core.student` writes them; read where they are used, for torch takes seconds."""
+    """The student's weights as `qaserve.core.student` writes them; read when they are used."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,9 @@ def pack(model: Model) -> dict[str, bytes]:
             "ranks": np.ascontiguousarray(model.bank.ranks),
             "mean_questions": np.ascontiguousarray(model.mean_questions),
             "mean_answers": np.ascontiguousarray(model.mean_answers),
-        }
+        },
+        LEXICON: model.lexicon.tensors(),
     }
-    if model.lexicon is not None:
-        files[LEXICON] = model.lexicon.tensors()
     packed = {name: save_tensors(tensors) for name, tensors in files.items()}
     return packed if model.student is None else packed | {STUDENT: model.student}
 
@@ -161,7 +160,7 @@ def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     try:
         tensors = load_tensors(contents[TENSORS])
         bank = Bank(tensors["basis"], tensors["cores"], tensors["ranks"])
-        lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON])) if LEXICON in contents else None
+        lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON]))
         model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon, contents.get(STUDENT))
     except (KeyError, ValueError, SafetensorError) as error:
         raise BundleError(f"bundle {manifest.build}: its tensors are not usable: {error}", hint=hint) from error

@@ -8,13 +8,13 @@ from pydantic import Field, StringConstraints
 from qaserve.core.calibration import Calibration
 from qaserve.core.student import StudentSpec
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
-from qaserve.schemas.params import BuildId, CorpusName, Defaults, RankForm
+from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm
 from qaserve.schemas.record import Record
 
 UNIFORM = "uniform"
 """The importance of pairs that all weigh 1."""
 
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
 
 
 class FileEntry(Record):
@@ -24,24 +24,19 @@ class FileEntry(Record):
     size: int
 
 
-class Hyperparameters(Record):
-    """One set of numbers, and how well questions held out of the training side were answered with it."""
+class Trial(Hyperparameters):
+    """Hyperparameters, and how well questions held out of the training side were answered with them."""
 
-    anchor: float = Field(description="λ.")
-    temperature: float = Field(description="τ.")
-    hits: int = Field(description="N.")
-    final_temperature: float | None = Field(description="τ' of a final softmax; null: without one.")
-    lexical_weight: float = Field(description="β.")
-    mrr: float = Field(description="Mean reciprocal rank of the wanted intent, over the questions of all folds.")
+    mrr: float = Field(description="Mean reciprocal rank of the relevant intent, over the questions of all folds.")
 
 
 class Tuning(Record):
-    """How the numbers of a build were chosen: by cross-validation over held-out phrasings of its own pairs."""
+    """How the hyperparameters of a build were chosen: by cross-validation over held-out phrasings of its own pairs."""
 
     folds: int
     queries: int = Field(description="Questions held out, all folds together.")
-    chosen: Hyperparameters
-    curve: tuple[Hyperparameters, ...] = Field(description="Everything tried, in order.")
+    chosen: Trial
+    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
 
 
 class StudentInfo(Record):
@@ -78,21 +73,20 @@ class FittedFeedback(Record):
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
-    format: Literal[1, 2, 3] = FORMAT
+    format: Literal[4] = FORMAT
     build: BuildId
     corpus: CorpusName
     corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
     encoder: EncoderIdentity
     pairs: int = Field(ge=1)
-    anchor: float = Field(description="λ.")
-    anchor_setting: float | None = Field(None, description="λ as it was set; null: it was chosen.")
+    hyperparameters: Hyperparameters = Field(description="λ, and how a question is answered by default.")
+    regularization_setting: float | None = Field(None, description="λ as it was set; null: it was chosen.")
     rank_form: RankForm
     max_clusters: int
     seed: int
-    precision: float | None = Field(None, description="As it was set; see its setting. Null before format 3.")
+    precision: float = Field(description="As it was set; see its setting.")
     effective_rank: float
     prior: str = Field(UNIFORM, description="Which importance of the pairs their priors are.")
-    defaults: Defaults
     tuning: Tuning | None = Field(
         None, description="Null: too few pairs to try on, or the numbers of an earlier build."
     )

@@ -119,7 +119,7 @@ def _answer(request: AskRequest, settings: Settings) -> AskResult:
             return client.ask(request)
     with open_store(settings.store, "qaserve ask") as store:
         corpus = corpus_to_ask(settings, store)
-        engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.routing)
+        engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
         engine.load()
         with err.status("Loading the encoder …"):
             engine.encoder.encode_questions([request.question])

@@ -152,7 +152,7 @@ def latency(
     with open_store(settings.store, "qaserve bench latency") as store:
         corpus = corpus_to_ask(settings, store)
         encoder = make_encoder(settings)
-        engine = Engine(store, encoder, settings.store.models_dir, corpus, settings.routing)
+        engine = Engine(store, encoder, settings.store.models_dir, corpus, settings.search)
         known = [row.stored.pair.question for row in store.scroll(corpus, engine.load().info.build)]
         chosen = known[:: max(1, len(known) // questions)][:questions]
         with Bars(err).stage("Asking (questions)", len(chosen)) as advance:

@@ -40,7 +40,7 @@ def golden(
     judged = read_judgements(file, settings.read)
     with open_store(settings.store, "qaserve bench golden") as store:
         corpus = corpus_to_ask(settings, store)
-        engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.routing)
+        engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
         with Bars(err).stage("Asking (questions)", len(judged.judgements)) as advance:
             report = golden_experiment.run(engine, judged, file.name, advance)
     if as_json:

@@ -90,9 +90,7 @@ class DataFolder:
             if self._engine is None:
                 settings, store = self._settings, self._open()
                 corpus = corpus_to_ask(settings, store)
-                self._engine = Engine(
-                    store, make_encoder(settings), settings.store.models_dir, corpus, settings.routing
-                )
+                self._engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
             return self._engine
 
     def add(self, pairs: "Sequence[NewPair]") -> "Added":

@@ -62,7 +62,7 @@ def _about(answer: Answer) -> str:
 
 def show_trace(console: Console, result: AskResult) -> None:
     """Why: who voted, for which clusters, how far the question moved, and what would have come first without."""
-    trace = result.trace
+    trace = result.explained
     console.rule("[bold]Why[/bold]", align="left")
     if trace.hits:
         console.print(_hits(trace))
@@ -92,13 +92,13 @@ def _hits(trace: Trace) -> Group:
         )
     rest = trace.hits[HITS_SHOWN:]
     more = f"   and {len(rest)} more, {sum(hit.probability for hit in rest):.3f} together" if rest else ""
-    how = f"temperature {trace.temperature:g}{'' if trace.priors else ', priors left out'}"
+    how = f"temperature {trace.params.temperature:g}{'' if trace.params.priors else ', priors left out'}"
     title = f"1. {len(trace.hits)} known questions are most like yours ({how})"
     return Group(Text(title, style="bold"), table, Text(more, style=DIM))
 
 
 def _clusters(trace: Trace) -> Group:
-    by = "similarity" if trace.routing == "centroid" else "hits"
+    by = "similarity" if trace.params.routing == "centroid" else "hits"
     table = _table(("weight", "right"), ("", "left"), (by, "right"), ("cluster of answers", None))
     for vote in trace.clusters[:CLUSTERS_SHOWN]:
         count = f"{vote.similarity:.3f}" if vote.similarity is not None else str(vote.hits)
@@ -112,9 +112,9 @@ def _clusters(trace: Trace) -> Group:
     more = f"   and {len(rest)} more, {sum(vote.weight for vote in rest):.3f} together" if rest else ""
     said = {
         "question": "2. They vote for the clusters of their answers",
-        "question2": f"2. They vote; a final softmax (temperature {trace.final_temperature or 0:g}) weighs the votes",
-        "centroid": f"1. These clusters' mean questions are most like yours (temperature {trace.temperature:g})",
-    }[trace.routing]
+        "question2": f"2. They vote; a final softmax (temperature {trace.params.final_temperature or 0:g}) weighs the votes",
+        "centroid": f"1. These clusters' mean questions are most like yours (temperature {trace.params.temperature:g})",
+    }[trace.params.routing]
     return Group(Text(said, style="bold"), table, Text(more, style=DIM))
 
 
@@ -133,17 +133,17 @@ def _movement(trace: Trace, result: AskResult) -> Group:
         "pair": "The projections of the single pairs, blended by probability, turn your question",
         "student": "The student, which was taught what the clusters' projections do, turns your question",
         "none": "No projection: your question stays where it is",
-    }[trace.projection]
+    }[trace.params.projection]
     lines = [Text.assemble(("3. ", "bold"), (said, "bold"))]
-    if trace.projection != "none":
+    if trace.params.projection != "none":
         lines.append(Text(f"   similarity of the question before and after: {trace.projected_similarity:.3f}"))
     if result.answers:
         first = result.answers[0]
         before, after = first.raw_similarity, first.similarity
         lines.append(Text(f"   similarity to the first answer: {before:.3f} before, {after:.3f} after"))
-        if trace.lexical_weight and first.words:
+        if trace.params.lexical_weight and first.words:
             shared = ", ".join(first.words[:WORDS_SHOWN])
-            lines.append(Text(f"   words in common with it (weight {trace.lexical_weight:g}): {shared}"))
+            lines.append(Text(f"   words in common with it (weight {trace.params.lexical_weight:g}): {shared}"))
     return Group(*lines, Text())
 
 
@@ -164,9 +164,9 @@ def _excluded(trace: Trace) -> Group:
 
 
 def _footer(result: AskResult) -> Text:
-    times = result.trace.timings_ms
+    times = result.timings_ms
     return Text(
-        f"routing {result.trace.routing} · projection {result.trace.projection} · entropy {result.trace.entropy:.2f} · "
+        f"routing {result.explained.params.routing} · projection {result.explained.params.projection} · entropy {result.explained.entropy:.2f} · "
         f"build {result.build} · encode {times.encode:.1f} + route {times.route:.1f} + project {times.project:.1f} + "
         f"search {times.search:.1f} = {times.total:.1f} ms",
         style=DIM,
@@ -214,10 +214,10 @@ def _figure(metrics: Mapping[str, float], name: str) -> str:
 
 def show_fit(console: Console, manifest: Manifest) -> None:
     """The numbers of a build and how they were chosen."""
-    numbers, tuning = manifest.defaults, manifest.tuning
+    numbers, tuning = manifest.hyperparameters.search, manifest.tuning
     console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
     console.print(
-        f"  λ {manifest.anchor:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
+        f"  λ {manifest.hyperparameters.regularization:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
         f"β {numbers.lexical_weight:g}"
     )
     if manifest.prior != UNIFORM:

@@ -58,7 +58,7 @@ def serve() -> None:
     purpose = f"qaserve serve, {settings.server.local_api_url}"
     with open_store(settings.store, purpose) as store:
         encoder = make_encoder(settings)
-        engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.routing)
+        engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.search)
         engine.load()
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         log = FeedbackLog(settings.store.data_dir, engine.corpus)

@@ -80,14 +80,14 @@ def final_softmax(weights: ArrayLike, temperature: float) -> Floats:
     """The proposal's two-level form: softmax over all K cluster weights, divided by τ'.
 
     Args:
-        weights: (K,) cluster weights of `route_by_questions`.
+        weights: (..., K) cluster weights of `route_by_questions`.
         temperature: τ'.
 
     Returns:
-        (K,) weights that sum to 1; clusters without a hit keep a small share. All zero stays all zero.
+        (..., K) weights that sum to 1; clusters without a vote keep a small share. A row of zeros stays one.
     """
     values = np.asarray(weights, dtype=np.float64)
-    return softmax(values, temperature) if values.any() else values
+    return np.where(values.any(axis=-1, keepdims=True), softmax(values, temperature), values)
 
 
 def redistribute(probabilities: ArrayLike, clusters: ArrayLike, votes: Floats, weights: Floats) -> Floats:

@@ -110,7 +110,7 @@ class Routing(Record):
     @classmethod
     def of(cls, result: AskResult, top_hits: int) -> "Routing":
         """The reasons without most of the voters."""
-        trace = result.trace
+        trace = result.explained
         hits = sorted(trace.hits, key=lambda hit: -hit.probability)
         first = result.answers[0] if result.answers else None
         same = {"routing", "projection", "temperature", "lexical_weight", "entropy", "excluded", "timings_ms"}

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from qaserve.schemas.params import MAX_TOP_K, HitCount, ProjectionName, RoutingName, Temperature, Weight
+from qaserve.schemas.params import MAX_TOP_K, SearchParams
 from qaserve.schemas.record import Record
 
 FilterValue = Annotated[str, Field(max_length=300)]
@@ -31,28 +31,15 @@ class Filters(Record):
         return {name: values for name in type(self).model_fields if (values := getattr(self, name))}
 
 
-class AskRequest(Record):
-    """A question and how to answer it. What is not set comes from the build."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        json_schema_extra={"examples": [{"question": "How do I add a new pair?", "top_k": 3}]},
-    )
+class AskRequest(SearchParams):
+    """A question and how to answer it. Parameters that are not given come from the settings, and else from the build."""
 
     question: str
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 5
-    routing: RoutingName | None = None
-    projection: ProjectionName | None = None
-    temperature: Temperature | None = None
-    final_temperature: Temperature | None = None
-    hits: HitCount | None = None
-    lexical_weight: Weight | None = None
-    priors: bool | None = Field(
-        None, description="Whether the priors of known questions count in the vote; false: all count alike."
-    )
     filters: Filters = Filters()
-    explain: bool = Field(True, description="False leaves out the plain search: raw_rank, raw_answers and excluded.")
+    explain: bool = Field(
+        True, description="False leaves out why: the trace, with its plain search, and the ranks there."
+    )
 
 
 class Hit(Record):
@@ -153,14 +140,7 @@ class Timings(Record):
 class Trace(Record):
     """Why the answers are what they are: enough to compute them again from the build."""
 
-    routing: RoutingName
-    projection: ProjectionName
-    temperature: float
-    final_temperature: float | None = Field(description="τ' of the second softmax; null unless routing is question2.")
-    lexical_weight: float = Field(
-        description="β: how much the words count beside the cosine; 0 where a build has none."
-    )
-    priors: bool = Field(description="Whether the hits' priors counted in the softmax.")
+    params: SearchParams = Field(description="What the question was answered with, resolved.")
     entropy: float = Field(
         description="Entropy of the cluster weights in nats, over log K: 0 one cluster, 1 all alike."
     )
@@ -172,7 +152,6 @@ class Trace(Record):
     excluded: tuple[Excluded, ...] = Field(
         description="What comes first in a plain search of everything, or voted most, and did not come back."
     )
-    timings_ms: Timings
 
 
 class Confidence(Record):
@@ -192,4 +171,12 @@ class AskResult(Record):
     build: str
     answers: tuple[Answer, ...]
     confidence: Confidence
-    trace: Trace
+    trace: Trace | None = Field(None, description="Null unless `explain` was asked for.")
+    timings_ms: Timings
+
+    @property
+    def explained(self) -> Trace:
+        """The trace of a question that was asked with `explain`. Raises ValueError where there is none."""
+        if self.trace is None:
+            raise ValueError("there is no trace: the question was asked without `explain`")
+        return self.trace

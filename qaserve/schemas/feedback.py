@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from qaserve.schemas.params import BuildId, HitCount, ProjectionName, RoutingName, Temperature, Weight
+from qaserve.schemas.params import BuildId, SearchParams
 from qaserve.schemas.record import Record
 
 MAX_FEEDBACK_PAGE = 1_000
@@ -16,16 +16,9 @@ MAX_ID_CHARS = 512
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARS)]
 
 
-class AskedWith(Record):
-    """How the answer came about that is judged: the part of its trace that asking again needs."""
+class AnswerContext(SearchParams):
+    """How the judged answer came about: the parameters that it was asked with, and where it stood."""
 
-    routing: RoutingName | None = None
-    projection: ProjectionName | None = None
-    temperature: Temperature | None = None
-    final_temperature: Temperature | None = None
-    hits: HitCount | None = None
-    lexical_weight: Weight | None = None
-    priors: bool | None = None
     rank: Annotated[int, Field(ge=1)] | None = Field(None, description="Where the pair stood in the list.")
     score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="Its score there.")
 
@@ -38,7 +31,7 @@ class FeedbackRequest(Record):
     helpful: bool
     build: BuildId = Field(description="The build that answered, from the answer's document.")
     comment: Annotated[str, StringConstraints(max_length=MAX_COMMENT_CHARS)] = ""
-    trace: AskedWith | None = None
+    trace: AnswerContext | None = None
 
 
 class Feedback(Record):
@@ -54,7 +47,7 @@ class Feedback(Record):
     cluster_id: str = Field(description="The author's intent of the pair.")
     helpful: bool
     comment: str = ""
-    trace: AskedWith | None = None
+    trace: AnswerContext | None = None
 
 
 class FeedbackKept(Record):

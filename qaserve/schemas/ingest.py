@@ -1,11 +1,8 @@
 """What an ingest did, or would do."""
 
-from typing import Self
-
 from pydantic import Field
 
-from qaserve.builds.manifest import Manifest
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import Hyperparameters
 from qaserve.schemas.record import Record
 
 REPORTED = 1_000
@@ -76,33 +73,18 @@ class ClusterChanges(Regrouping):
     drift: Drift | None = Field(description="Null: the builds cannot be compared.")
 
 
-class Numbers(Record):
+class BuildParams(Hyperparameters):
     """What a build answers with."""
 
-    anchor: float = Field(description="λ.")
-    defaults: Defaults
     threshold: float | None = Field(description="Confidence below which it abstains; null: it is not calibrated.")
 
-    @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        """Those of a build."""
-        calibration = manifest.calibration
-        threshold = None if calibration is None else calibration.threshold
-        return cls(anchor=manifest.anchor, defaults=manifest.defaults, threshold=threshold)
 
+class ParamChanges(Record):
+    """How the parameters of a build differ from those of the live one."""
 
-class NumberChanges(Record):
-    """How the numbers of a build differ from those of the live one."""
-
-    chosen: bool = Field(description="Chosen on these pairs; false: those of the live build, or the plain ones.")
-    live: Numbers | None = Field(description="Null: there is no live build, or its bundle is broken.")
-    new: Numbers
-
-    @classmethod
-    def between(cls, live: Manifest | None, new: Manifest) -> Self:
-        """From the live build's manifest to that of the new one."""
-        before = None if live is None else Numbers.of(live)
-        return cls(chosen=new.tuning is not None, live=before, new=Numbers.of(new))
+    tuned: bool = Field(description="Tuned on these pairs; false: those of the live build, or the defaults.")
+    live: BuildParams | None = Field(description="Null: there is no live build, or its bundle is broken.")
+    new: BuildParams
 
 
 class Figures(Record):
@@ -240,7 +222,7 @@ class IngestReport(Record):
     pairs: int = Field(description="Pairs in the build.")
     clusters: int | None = Field(description="Clusters in the build.")
     cluster_changes: ClusterChanges | None = Field(None, description="Null: no new build, or none before it.")
-    numbers: NumberChanges | None = Field(None, description="What the build answers with; null: no new build.")
+    params: ParamChanges | None = Field(None, description="What the build answers with; null: no new build.")
     metrics: dict[str, float] = Field(default_factory=dict, description="Of the new build, as its manifest has them.")
     gate: GateReport | None = Field(None, description="Null: no new build, or none before it to compare with.")
     encoder: str

@@ -1,8 +1,9 @@
 """Names and bounds of the parameters of a question and a build."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from qaserve.schemas.record import Record
 
@@ -41,13 +42,59 @@ HitCount = Annotated[int, Field(ge=1, le=MAX_HITS)]
 BuildId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 
 
-class Defaults(Record):
-    """How a question is answered when neither it nor the settings say."""
+def _document_as_optional(schema: dict[str, Any]) -> None:
+    """In a JSON Schema, a parameter may be left out or null: it then comes from the build."""
+    for name in SearchParams.model_fields:
+        field = schema["properties"][name]
+        field.pop("default", None)
+        described = {key: field.pop(key) for key in ("title", "description") if key in field}
+        schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **described}
 
-    routing: RoutingName = "question"
-    projection: ProjectionName = "cluster"
-    temperature: Temperature = 0.05
-    final_temperature: Temperature = 0.1
-    hits: HitCount = 32
-    centroids: HitCount = 10
-    lexical_weight: Weight = 0.1
+
+class SearchParams(Record):
+    """All parameters of a question.
+
+    One in which only some fields are given overrides those fields of another: a build's parameters are overridden by
+    the settings, and these by the question.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_document_as_optional)
+
+    routing: RoutingName = Field(
+        "question", description="Who votes: known questions, the same with a final softmax, or centroids."
+    )
+    projection: ProjectionName = Field("cluster", description="How the vote moves the question.")
+    temperature: Temperature = Field(0.05, description="τ of the softmax: small is sharp.")
+    final_temperature: Temperature = Field(0.1, description="τ' of the final softmax of question2.")
+    hits: HitCount = Field(32, description="N: how many known questions vote.")
+    centroids: HitCount = Field(10, description="How many clusters centroid routing blends.")
+    lexical_weight: Weight = Field(0.1, description="β: weight of the words (BM25) in a score; 0 is off.")
+    priors: bool = Field(True, description="Whether the priors of known questions count in the vote.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {
+            name: value for name, value in data.items() if value is not None or name not in SearchParams.model_fields
+        }
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters that were given, by name; the others hold defaults."""
+        return {name: getattr(self, name) for name in SearchParams.model_fields if name in self.model_fields_set}
+
+    def override(self, *others: "SearchParams") -> "SearchParams":
+        """These parameters, with what the others give; the last one wins."""
+        merged = {name: getattr(self, name) for name in SearchParams.model_fields}
+        for other in others:
+            merged |= other.given
+        return SearchParams(**merged)
+
+
+class Hyperparameters(Record):
+    """Everything that tuning chooses for a build."""
+
+    regularization: float = Field(1.0, gt=0, description="λ: how strongly each W is held to the identity.")
+    search: SearchParams = SearchParams()

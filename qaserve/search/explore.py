@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
 from qaserve.core.landscape import layout, place
-from qaserve.core.projection import project_by_pairs
-from qaserve.core.routing import Floats, leave_one_out_weights, normalized_entropy, redistribute
-from qaserve.schemas.ask import AskResult
+from qaserve.core.routing import Floats, leave_one_out_weights, normalized_entropy
 from qaserve.schemas.explore import (
     BorderPair,
     ClusterQuality,
@@ -32,8 +30,9 @@ from qaserve.schemas.explore import (
     Spot,
 )
 from qaserve.schemas.pairs import StoredPair
+from qaserve.search.build import OpenBuild
 from qaserve.search.engine import Engine
-from qaserve.search.trace import LiveBuild
+from qaserve.search.outcome import Outcome
 from qaserve.store.points import PairVectors
 
 LOOKED_AT = 10_000
@@ -49,7 +48,7 @@ FACET_VALUES = 200
 class Landscape:
     """A build with its pairs' vectors, and what follows from them."""
 
-    def __init__(self, live: LiveBuild, found: Iterable[PairVectors]) -> None:
+    def __init__(self, live: OpenBuild, found: Iterable[PairVectors]) -> None:
         """Take at most `LOOKED_AT` pairs."""
         rows = list(islice(found, LOOKED_AT))
         self.live = live
@@ -67,7 +66,7 @@ class Landscape:
     @cached_property
     def votes(self) -> Floats:
         """(n, K) cluster weights of every known question when all the others vote."""
-        how = self.live.bundle.manifest.defaults
+        how = self.live.defaults
         return leave_one_out_weights(
             self.questions, self.labels, len(self.live.clusters), how.temperature, min(how.hits, len(self.pairs) - 1)
         )
@@ -225,67 +224,49 @@ class Explorer:
                 )
             return seen.view(number)
 
-    def place(self, result: AskResult) -> PlacedAsk:
+    def place(self, outcome: Outcome) -> PlacedAsk:
         """Say where a question, its hits and its answers stand on the map."""
-        vector = self._engine.encoder.encode_questions([result.question])[0]
         with self._lock:
             seen = self._landscape()
-        question = vector.astype(np.float64)
-        vectors = self._vectors(result, question, seen)
-        spots = seen.spots([question, _turned(question, result, vectors, seen.live)])
+        found, result = outcome.found, outcome.result
+        vectors = self._vectors(outcome, seen)
+        spots = seen.spots([found.vector, found.projected.vectors[0]])
         return PlacedAsk(
             result=result,
             question=spots[0],
             turned=spots[1],
             hits=seen.marks(
-                [(hit.question, hit.cluster, vectors[hit.id][0]) for hit in result.trace.hits if hit.id in vectors]
+                [(hit.question, hit.cluster, vectors[hit.id][0]) for hit in found.hits if hit.id in vectors]
             ),
             answers=seen.marks(
                 [(one.question, one.cluster, vectors[one.id][1]) for one in result.answers if one.id in vectors]
             ),
         )
 
-    def _vectors(self, result: AskResult, question: Floats, seen: Landscape) -> dict[str, tuple[Floats, Floats]]:
+    def _vectors(self, outcome: Outcome, seen: Landscape) -> dict[str, tuple[Floats, Floats]]:
         """Question and answer vectors of hits and answers, by id; the store is asked where a build is a large one."""
-        wanted = [*(hit.id for hit in result.trace.hits), *(answer.id for answer in result.answers)]
+        wanted = [*(hit.id for hit in outcome.found.hits), *(answer.id for answer in outcome.result.answers)]
         rows = {one: seen.rows[one] for one in wanted if one in seen.rows}
-        found = {one: (seen.questions[row], seen.answers[row]) for one, row in rows.items()}
-        if len(found) < len(set(wanted)):
+        vectors = {one: (seen.questions[row], seen.answers[row]) for one, row in rows.items()}
+        if len(vectors) < len(set(wanted)):
             hits = self._engine.store.nearest_questions(
-                self._engine.corpus, result.build, question, len(wanted), result.trace.filters, with_vectors=True
+                self._engine.corpus,
+                outcome.result.build,
+                outcome.found.vector,
+                len(wanted),
+                outcome.query.request.filters,
+                with_vectors=True,
             )
             for hit in hits:
                 if hit.vectors is not None:
-                    found[hit.id] = (hit.vectors[0].astype(np.float64), hit.vectors[1].astype(np.float64))
-        return found
+                    vectors[hit.id] = (hit.vectors[0].astype(np.float64), hit.vectors[1].astype(np.float64))
+        return vectors
 
     def _landscape(self) -> Landscape:
         live = self._engine.load()
         if self._seen is None or self._seen.live.info.build != live.info.build:
             self._seen = Landscape(live, self._engine.store.scroll(self._engine.corpus, live.info.build))
         return self._seen
-
-
-def _turned(question: Floats, result: AskResult, vectors: dict[str, tuple[Floats, Floats]], live: LiveBuild) -> Floats:
-    """The projected question, (D,), computed again from the trace of its ask."""
-    trace = result.trace
-    weights = np.zeros(len(live.clusters))
-    votes = np.zeros(len(live.clusters))
-    for one in trace.clusters:
-        weights[one.cluster], votes[one.cluster] = one.weight, one.vote or 0.0
-    if trace.projection == "cluster":
-        return live.bundle.model.bank.project(question, weights)
-    if trace.projection == "student" and live.student is not None:
-        return live.student.project(question)
-    hits = [hit for hit in trace.hits if hit.id in vectors]
-    if trace.projection != "pair" or not hits:
-        return question
-    shares = np.array([hit.probability for hit in hits])
-    if trace.routing == "question2":
-        shares = redistribute(shares, [hit.cluster for hit in hits], votes, weights)
-    return project_by_pairs(
-        question, [vectors[hit.id][0] for hit in hits], [vectors[hit.id][1] for hit in hits], shares
-    )
 
 
 def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:

@@ -1,4 +1,4 @@
-"""The final ranking: cosine and lexical term together, each intent once, by its best pair."""
+"""The final ranking: the parts of the score together, each intent once, by its best pair."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.core.lexical import Lexicon
+from qaserve.core.scoring import combine
 from qaserve.schemas.ask import Filters
 from qaserve.store.points import AnswerHit
 from qaserve.store.qdrant import NO_FILTER, Store
@@ -16,17 +17,17 @@ FIRST_LOOK = 48
 GROWTH = 4
 
 
-class Scored(NamedTuple):
-    """An answer with its score."""
+class RankedPair(NamedTuple):
+    """A pair with its score and the parts that it is the sum of."""
 
     hit: AnswerHit
     score: float
-    lexical: float
-    """The lexical part of the score."""
+    answer: float
+    words: float
 
 
-class Words(NamedTuple):
-    """What the lexical term knows of a question."""
+class LexicalQuery(NamedTuple):
+    """The words of a question."""
 
     weight: float
     """β."""
@@ -41,9 +42,9 @@ def rank_intents(
     build: str,
     vector: NDArray[np.floating],
     top_k: int,
-    words: Words | None,
+    words: LexicalQuery | None,
     filters: Filters = NO_FILTER,
-) -> list[Scored]:
+) -> list[RankedPair]:
     """The best pair of each of the first `top_k` intents: exactly what scoring every pair would give.
 
     The nearest answers are read. An answer beyond them has at most the last one's cosine; the few whose words could
@@ -56,7 +57,7 @@ def rank_intents(
         build: The build.
         vector: (D,) projected question, of any length.
         top_k: How many intents.
-        words: The lexical term; None for the cosine alone.
+        words: The words of the question; None for the answer part alone.
         filters: Only these pairs are ranked.
 
     Returns:
@@ -78,31 +79,28 @@ def rank_intents(
         limit *= GROWTH
 
 
-def _contenders(near: Sequence[AnswerHit], wanted: float, words: Words | None) -> list[str]:
+def _contenders(near: Sequence[AnswerHit], wanted: float, words: LexicalQuery | None) -> list[str]:
     """Ids of the pairs not among the nearest whose score could reach `wanted`."""
     if words is None:
         return []
-    bounds = (1 - words.weight) * near[-1].similarity + _scale(near, words) * words.relative
+    farthest = np.full((1, words.relative.size), near[-1].similarity)
+    bounds = combine(farthest, words.relative[None, :], words.weight, near[0].similarity).total[0]
     bounds[words.lexicon.rows(hit.id for hit in near)] = -np.inf
     return [words.lexicon.ids[row] for row in np.flatnonzero((bounds >= wanted) & (words.relative > 0))]
 
 
-def _scale(near: Sequence[AnswerHit], words: Words) -> float:
-    return words.weight * max(0.0, near[0].similarity)
-
-
-def _by_intent(near: Sequence[AnswerHit], found: Sequence[AnswerHit], words: Words | None) -> list[Scored]:
+def _by_intent(near: Sequence[AnswerHit], found: Sequence[AnswerHit], words: LexicalQuery | None) -> list[RankedPair]:
     """The best of `found` per intent, best first; `near` begins with the nearest of all answers."""
-    if words is None or not near:
-        scored = [Scored(hit, hit.similarity, 0.0) for hit in found]
-    else:
-        parts = _scale(near, words) * words.relative[words.lexicon.rows(hit.id for hit in found)].astype(np.float64)
-        scored = [
-            Scored(hit, (1 - words.weight) * hit.similarity + float(part), float(part))
-            for hit, part in zip(found, parts, strict=True)
-        ]
-        scored.sort(key=lambda one: (-one.score, one.hit.id))
-    best: dict[str, Scored] = {}
-    for one in scored:
+    if not near:
+        return []
+    relative = None if words is None else words.relative[None, words.lexicon.rows(hit.id for hit in found)]
+    cosines = np.array([[hit.similarity for hit in found]])
+    scores = combine(cosines, relative, 0.0 if words is None else words.weight, near[0].similarity)
+    parts = zip(*(part[0].tolist() for part in scores), strict=True)
+    ranked = [RankedPair(hit, *part) for hit, part in zip(found, parts, strict=True)]
+    if words is not None:
+        ranked.sort(key=lambda one: (-one.score, one.hit.id))
+    best: dict[str, RankedPair] = {}
+    for one in ranked:
         best.setdefault(one.hit.cluster_id, one)
     return list(best.values())

@@ -1,236 +1,198 @@
-"""Why the answers are what they are: what an engine found, said as a trace, and how sure the first answer is."""
+"""What an engine found, told: the answers and, where it is asked for, why they are what they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.builds.bundle import Bundle
-from qaserve.builds.manifest import UNIFORM, Manifest
-from qaserve.core.calibration import Top, evidence
-from qaserve.core.routing import Floats, normalized_entropy
-from qaserve.core.student import Student
-from qaserve.schemas.ask import Answer, ClusterVote, Confidence, Excluded, Filters, Hit, RawAnswer, Timings, Trace
-from qaserve.schemas.builds import ClusterInfo
+from qaserve.core.pipeline import Routing
+from qaserve.core.routing import normalized_entropy
+from qaserve.schemas.ask import (
+    Answer,
+    ClusterVote,
+    Excluded,
+    Filters,
+    Hit,
+    RawAnswer,
+    ScoreParts,
+    Trace,
+)
 from qaserve.schemas.pairs import StoredPair
-from qaserve.schemas.params import Defaults
+from qaserve.search.outcome import Found, Pairs, Query
 from qaserve.store.points import AnswerHit, QuestionHit
-from qaserve.store.qdrant import CollectionInfo
+from qaserve.store.qdrant import Store
 
-NOT_CALIBRATED = Confidence(
-    value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
-)
-Pairs = Mapping[str, tuple[StoredPair, NDArray[np.float32]]]
-"""Pairs by the id of their point, each with its (D,) answer vector."""
-NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the filters.")
-OTHER_OPTIONS = Confidence(
-    value=None,
-    abstained=False,
-    reason="The calibration holds for the options that the build chose, and these are others: judge by similarity.",
-)
-
-
-class Options(Defaults):
-    """How a question is answered: what the build says, as the settings and the question change it."""
-
-    priors: bool = True
-
-    def are_of(self, manifest: Manifest) -> bool:
-        """Whether a build answers so when nobody says otherwise."""
-        own = Options.model_validate(manifest.defaults.model_dump())
-        return self == own or (manifest.prior == UNIFORM and self.model_copy(update={"priors": True}) == own)
+PLAIN_LIMIT = 50
+"""Answers of the plain search that `raw_rank` is read from."""
+PLAIN_SHOWN = 3
+"""How many of those a trace shows at the least."""
+EXPECTED = 3
+"""How many of the first plain answers, and of the strongest voters, a trace says why they are missing."""
 
 
 @dataclass(frozen=True)
-class LiveBuild:
-    """What the engine holds of the live build."""
+class PlainSearch:
+    """What is found without routing, projection and words; nothing unless a trace is asked for."""
 
-    info: CollectionInfo
-    bundle: Bundle
+    first: Sequence[AnswerHit] = ()
+    """Best answer of each intent, best first, among the filtered pairs."""
+    everywhere: Sequence[AnswerHit] = ()
+    """The first answers of a plain search of everything, whatever is filtered."""
+    voters: Sequence[QuestionHit] = ()
+    """The known questions that voted most."""
+
+    @classmethod
+    def run(cls, store: Store, corpus: str, query: Query, found: Found) -> "PlainSearch":
+        """Search the answers with the question as it is."""
+        build, filters = query.build.info.build, query.request.filters
+        near = store.nearest_answers(corpus, build, found.vector, PLAIN_LIMIT, filters)
+        everywhere = store.nearest_answers(corpus, build, found.vector, EXPECTED) if filters else near[:EXPECTED]
+        routing = found.projected.routing
+        strongest = [] if routing is None else np.argsort(-routing.shares[0], kind="stable")[:EXPECTED].tolist()
+        return cls(_first_per_intent(near), everywhere, [found.hits[row] for row in strongest])
+
+    def shown(self, top_k: int) -> Sequence[AnswerHit]:
+        """What a trace shows of it."""
+        return self.first[: max(top_k, PLAIN_SHOWN)]
 
     @property
-    def clusters(self) -> tuple[ClusterInfo, ...]:
-        """Names and sizes of the clusters."""
-        return self.bundle.manifest.clusters
-
-    @cached_property
-    def student(self) -> Student | None:
-        """The build's student, read when it is first asked for; None where there is none."""
-        info, weights = self.bundle.manifest.student, self.bundle.model.student
-        return None if info is None or weights is None else Student.from_bytes(info.spec, weights)
+    def expected(self) -> list[str]:
+        """Ids of the pairs whose absence a trace explains."""
+        return _unique([*(hit.id for hit in self.everywhere), *(hit.id for hit in self.voters)])
 
 
-@dataclass(frozen=True)
-class Route:
-    """Outcome of routing: who voted, and what each cluster weighs."""
-
-    hits: list[QuestionHit]
-    probabilities: Floats
-    votes: Floats | None
-    """(K,) sums of the hits' probabilities; None with centroid routing."""
-    weights: Floats
-    """(K,) what the projections are blended with."""
-    similarities: Floats | None
-    """(K,) cosine to the mean questions; None with question routing."""
-
-
-def confidence_of(
-    how: Options, route: Route, scores: Sequence[float], answers: Sequence[Answer], live: LiveBuild
-) -> Confidence:
-    """How sure the first answer is; only where it was asked for in the way that the build was calibrated for.
-
-    Args:
-        how: The options that it was asked with.
-        route: Who voted.
-        scores: Of the first intents, best first, also of those that are not shown.
-        answers: What is shown.
-        live: The build.
-    """
-    manifest = live.bundle.manifest
-    if not answers:
-        return NO_MATCH
-    if manifest.calibration is None:
-        return NOT_CALIBRATED
-    if not how.are_of(manifest):
-        return OTHER_OPTIONS
-    first = answers[0]
-    return manifest.calibration.confidence(
-        evidence(
-            similarities=np.array([hit.similarity for hit in route.hits]),
-            probabilities=route.probabilities,
-            clusters=np.array([hit.cluster for hit in route.hits]),
-            weights=route.weights,
-            scores=np.array(scores),
-            top=Top(
-                similarity=first.similarity,
-                raw_similarity=first.raw_similarity,
-                lexical=first.parts.lexical,
-                cluster=first.cluster,
-            ),
-        )
+def ids_to_read(query: Query, found: Found, plain: PlainSearch) -> list[str]:
+    """Ids of all pairs that answers and trace show."""
+    top_k = query.request.top_k
+    return _unique(
+        [*(one.hit.id for one in found.best[:top_k]), *(hit.id for hit in plain.shown(top_k)), *plain.expected]
     )
 
 
-def trace_of(
-    how: Options,
-    route: Route,
-    live: LiveBuild,
-    *,
-    filters: Filters,
-    projected_similarity: float,
-    raw: Sequence[RawAnswer],
-    excluded: Sequence[Excluded],
-    timings: Timings,
-) -> Trace:
+def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> tuple[Answer, ...]:
+    """The answers that are shown, best first."""
+    lexicon = query.build.bundle.model.lexicon
+    ranks = {hit.cluster_id: rank for rank, hit in enumerate(plain.first, start=1)}
+    answers = []
+    for rank, (hit, score, answer, words) in enumerate(found.best[: query.request.top_k], start=1):
+        stored, vector = pairs[hit.id]
+        answers.append(
+            Answer(
+                rank=rank,
+                score=score,
+                parts=ScoreParts(projected=answer, lexical=words),
+                words=lexicon.shared(query.question, hit.id),
+                similarity=hit.similarity,
+                raw_similarity=cosine(found.vector, vector),
+                raw_rank=ranks.get(stored.pair.cluster_id),
+                id=stored.id,
+                cluster=stored.cluster,
+                **stored.pair.model_dump(exclude={"extra", "question_type"}),
+            )
+        )
+    return tuple(answers)
+
+
+def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answers: Sequence[Answer]) -> Trace:
     """Everything that led to the answers, enough to compute them again from the build."""
-    hits = tuple(
+    routing = found.projected.routing
+    return Trace(
+        params=query.params,
+        entropy=0.0 if routing is None else normalized_entropy(routing.weights[0]),
+        hits=() if routing is None else _hits(found.hits, routing),
+        clusters=() if routing is None else _cluster_votes(query, found.hits, routing),
+        projected_similarity=cosine(found.vector, found.projected.vectors[0]),
+        filters=query.request.filters,
+        raw_answers=tuple(_raw_answers(plain.shown(query.request.top_k), pairs)),
+        excluded=tuple(_excluded(query, found, plain, pairs, answers)),
+    )
+
+
+def _hits(hits: Sequence[QuestionHit], routing: Routing) -> tuple[Hit, ...]:
+    return tuple(
         Hit(
             id=hit.id,
             pair_id=hit.pair_id,
             question=hit.question,
             similarity=hit.similarity,
             prior=hit.prior,
-            probability=float(probability),
+            probability=share,
             cluster=hit.cluster,
         )
-        for hit, probability in zip(route.hits, route.probabilities, strict=True)
-    )
-    return Trace(
-        routing=how.routing,
-        projection=how.projection,
-        temperature=how.temperature,
-        final_temperature=how.final_temperature if how.routing == "question2" else None,
-        lexical_weight=how.lexical_weight,
-        priors=how.priors,
-        entropy=normalized_entropy(route.weights),
-        hits=hits,
-        clusters=_cluster_votes(route, live),
-        projected_similarity=projected_similarity,
-        filters=filters,
-        raw_answers=tuple(raw),
-        excluded=tuple(excluded),
-        timings_ms=timings,
+        for hit, share in zip(hits, routing.shares[0].tolist(), strict=True)
     )
 
 
-def _cluster_votes(route: Route, live: LiveBuild) -> tuple[ClusterVote, ...]:
-    counts = np.bincount(np.array([hit.cluster for hit in route.hits], dtype=np.intp), minlength=len(live.clusters))
-    order = np.argsort(-route.weights, kind="stable")
+def _cluster_votes(query: Query, hits: Sequence[QuestionHit], routing: Routing) -> tuple[ClusterVote, ...]:
+    clusters, weights = query.build.clusters, routing.weights[0]
+    counts = np.bincount(np.array([hit.cluster for hit in hits], dtype=np.intp), minlength=len(clusters))
+    order = np.argsort(-weights, kind="stable")
     return tuple(
         ClusterVote(
-            cluster=int(k),
-            name=live.clusters[k].name,
-            weight=float(route.weights[k]),
+            cluster=k,
+            name=clusters[k].name,
+            weight=float(weights[k]),
             hits=int(counts[k]),
-            vote=None if route.votes is None else float(route.votes[k]),
-            similarity=None if route.similarities is None else float(route.similarities[k]),
+            vote=None if routing.votes is None else float(routing.votes[0, k]),
+            similarity=None if routing.similarities is None else float(routing.similarities[0, k]),
         )
-        for k in order[: np.count_nonzero(route.weights)]
+        for k in order[: np.count_nonzero(weights)].tolist()
     )
 
 
-@dataclass(frozen=True)
-class Expected:
-    """Answers that one might expect: where a plain search looks first, and where the known questions point."""
+def _raw_answers(shown: Sequence[AnswerHit], pairs: Pairs) -> Iterable[RawAnswer]:
+    for rank, hit in enumerate(shown, start=1):
+        pair = pairs[hit.id][0].pair
+        yield RawAnswer(
+            rank=rank,
+            pair_id=pair.pair_id,
+            cluster_id=hit.cluster_id,
+            question=pair.question,
+            similarity=hit.similarity,
+        )
 
-    near: Sequence[AnswerHit]
-    """First in a plain search of everything, whatever is filtered."""
-    voters: Sequence[QuestionHit]
-    """The known questions that voted most."""
 
-    @property
-    def ids(self) -> list[str]:
-        """Ids of the points."""
-        return list(dict.fromkeys([*(hit.id for hit in self.near), *(hit.id for hit in self.voters)]))
+def _excluded(
+    query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answers: Sequence[Answer]
+) -> Iterable[Excluded]:
+    """Expected pairs that did not come back, and what kept them out; an intent that came back by another pair did."""
+    told = {answer.cluster_id for answer in answers}
+    near, farthest = {hit.id for hit in plain.everywhere}, min((one.similarity for one in answers), default=1.0)
+    for point in plain.expected:
+        if point not in pairs or pairs[point][0].pair.cluster_id in told:
+            continue
+        stored, vector = pairs[point]
+        told.add(stored.pair.cluster_id)
+        similarity = cosine(found.projected.vectors[0], vector)
+        by: Literal["filter", "similarity", "routing", "words"] = "similarity"
+        if not matches(query.request.filters, stored):
+            by = "filter"
+        elif similarity >= farthest:
+            by = "words"
+        elif point in near:
+            by = "routing"
+        yield Excluded(
+            id=point,
+            pair_id=stored.pair.pair_id,
+            cluster_id=stored.pair.cluster_id,
+            question=stored.pair.question,
+            raw_similarity=cosine(found.vector, vector),
+            similarity=similarity,
+            by=by,
+        )
 
-    def excluded(
-        self,
-        answers: Sequence[Answer],
-        pairs: Pairs,
-        query: Floats,
-        projected: Floats,
-        filters: Filters,
-    ) -> list[Excluded]:
-        """Those that did not come back, and what kept them out; an intent that came back by another pair did.
 
-        Args:
-            answers: What came back.
-            pairs: The expected pairs by id, each with its answer vector.
-            query: (D,) question.
-            projected: (D,) the same, moved.
-            filters: What was filtered.
-        """
-        told = {answer.cluster_id for answer in answers}
-        near, farthest = {hit.id for hit in self.near}, min((answer.similarity for answer in answers), default=1.0)
-        found = []
-        for point in self.ids:
-            if point not in pairs or pairs[point][0].pair.cluster_id in told:
-                continue
-            stored, vector = pairs[point]
-            told.add(stored.pair.cluster_id)
-            similarity = cosine(projected, vector)
-            by: Literal["filter", "similarity", "routing", "words"] = "similarity"
-            if not matches(filters, stored):
-                by = "filter"
-            elif similarity >= farthest:
-                by = "words"
-            elif point in near:
-                by = "routing"
-            found.append(
-                Excluded(
-                    id=point,
-                    pair_id=stored.pair.pair_id,
-                    cluster_id=stored.pair.cluster_id,
-                    question=stored.pair.question,
-                    raw_similarity=cosine(query, vector),
-                    similarity=similarity,
-                    by=by,
-                )
-            )
-        return found
+def _first_per_intent(found: Sequence[AnswerHit]) -> list[AnswerHit]:
+    best: dict[str, AnswerHit] = {}
+    for hit in found:
+        best.setdefault(hit.cluster_id, hit)
+    return list(best.values())
+
+
+def _unique(ids: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(ids))
 
 
 def matches(filters: Filters, stored: StoredPair) -> bool:

@@ -37,7 +37,7 @@ class Metrics:
 
     def answered(self, result: AskResult) -> None:
         """Count an answered question."""
-        times = result.trace.timings_ms
+        times = result.timings_ms
         for stage in STAGES:
             self._stage_seconds.labels(stage).observe(1e-3 * getattr(times, stage))
         if result.confidence.abstained:

@@ -306,14 +306,14 @@ def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
     first = make_ingest(memory, encoder).run([write_rows(many)])
     manifest = bundles.read(tmp_path / "models", "things", first.build).manifest
     assert manifest.tuning is not None
-    assert manifest.anchor == manifest.tuning.chosen.anchor
+    assert manifest.hyperparameters.regularization == manifest.tuning.chosen.anchor
     again = make_ingest(memory, encoder).run([write_rows(many)])
     assert again.build == first.build, "the same again changes nothing"
     more = write_rows(rows(["amber"]), "more.jsonl")
     kept = make_ingest(memory, encoder, tune_pairs=10).run([more])
     later = bundles.read(tmp_path / "models", "things", kept.build).manifest
     assert later.tuning is None
-    assert (later.anchor, later.defaults) == (manifest.anchor, manifest.defaults)
+    assert (later.anchor, later.defaults) == (manifest.hyperparameters.regularization, manifest.hyperparameters.search)
 
 
 # Of equal rows

@@ -40,7 +40,7 @@ def test_a_fit_makes_a_new_build_of_the_same_pairs_and_encodes_nothing(
     manifest = refit(make_builder(store, encoder, anchor=3.0))
     assert encoder.encoded == []
     assert manifest.build != report.build
-    assert manifest.anchor == 3.0
+    assert manifest.hyperparameters.regularization == 3.0
     assert store.live("things") == manifest.build
     assert {row.stored.id for row in store.scroll("things", manifest.build)} == before
     assert report.build in {info.build for info in store.builds("things")}, "the earlier build stays"
@@ -77,7 +77,9 @@ def test_an_importance_becomes_the_prior_and_can_be_taken_back(
     assert np.mean(list(weighed.values())) == pytest.approx(1)
     assert len(set(weighed.values())) > 1
     result = Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION))
-    assert {hit.id: hit.prior for hit in result.trace.hits} == {hit.id: weighed[hit.id] for hit in result.trace.hits}
+    assert {hit.id: hit.prior for hit in result.explained.hits} == {
+        hit.id: weighed[hit.id] for hit in result.explained.hits
+    }
     refit(make_builder(memory, encoder))
     assert priors_of(memory) == weighed, "a plain fit keeps them"
     later = make_ingest(memory, encoder).run([write_rows(rows(["amber"]), "more.jsonl")])
@@ -111,7 +113,7 @@ def test_a_student_answers_beside_the_projection_it_learned_from(memory, encoder
     rows = {row.stored.id: row.answer for row in memory.scroll("things", report.build)}
     for answer in taught.answers:
         assert answer.score == pytest.approx(moved @ rows[answer.id] / np.linalg.norm(moved), abs=1e-5)
-    assert taught.trace.projection == "student"
+    assert taught.trace.params.projection == "student"
     assert taught.trace.projected_similarity != voted.trace.projected_similarity
     first = bundles.read(models, "things", ingested.build)
     np.testing.assert_array_equal(live.bundle.model.bank.basis, first.model.bank.basis)

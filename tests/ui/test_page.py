@@ -77,7 +77,7 @@ def test_a_question_gives_cards_and_a_short_reason(page, engine):
     assert "Why these answers" in text
     assert page.query_params["q"] == "how to make bread"
     result = engine.ask(AskRequest(question="how to make bread"))
-    assert f"**{len(result.trace.hits)} known questions**" in text
+    assert f"**{len(result.explained.hits)} known questions**" in text
     headings = [one.value for one in page.markdown if one.value.startswith("### ")]
     assert len(headings) == len(result.answers)
 

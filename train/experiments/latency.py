@@ -41,7 +41,7 @@ def run(engine: Engine, encoder: Encoder, questions: Sequence[str], advance: Adv
     """
     live = engine.load()
     corpus, build = engine.corpus, live.info.build
-    hits = live.bundle.manifest.defaults.hits
+    hits = live.bundle.manifest.hyperparameters.search.hits
     for question in questions[:WARM_UP]:
         engine.ask(AskRequest(question=question))
     asked: list[Timings] = []

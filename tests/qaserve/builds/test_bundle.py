@@ -14,7 +14,7 @@ from qaserve.common.errors import BundleError, StoreWriteError
 from qaserve.core.lexical import Lexicon
 from qaserve.core.projection import Bank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from train.procrustes import anchored
 
 D, K, BUILD = 6, 3, "0123456789ab"
@@ -40,7 +40,7 @@ def written(tmp_path, rng):
         max_clusters=9,
         seed=0,
         effective_rank=3.1,
-        defaults=Defaults(),
+        defaults=SearchParams(),
         clusters=[ClusterInfo(cluster=k, name=f"c{k}", terms=(), skills=(), size=4) for k in range(K)],
         files={name: entry_for(data) for name, data in files.items()},
     )
@@ -195,4 +195,4 @@ def test_a_bundle_of_format_1_has_no_words(written):
     found = bundles.read(folder, "things", BUILD)
     assert found.model.lexicon is None
     assert found.manifest.tuning is None
-    assert found.manifest.anchor == manifest.anchor
+    assert found.manifest.hyperparameters.regularization == manifest.hyperparameters.regularization

@@ -67,7 +67,7 @@ def test_both_clients_return_the_records_of_the_engine(talk, engine, serve_app):
     live = engine.load()
     result = talk(url, "ask", AskRequest(question=QUESTION, top_k=2, filters=Filters(topics=("bread",))))
     assert result.answers[0].pair_id.startswith("bread")
-    assert result.trace.filters.topics == ("bread",)
+    assert result.explained.filters.topics == ("bread",)
     assert talk(url, "clusters").clusters == live.clusters
     assert talk(url, "cluster", 0) == engine.cluster(0)
     assert talk(url, "pairs", "bread_q0") == engine.pairs("bread_q0")

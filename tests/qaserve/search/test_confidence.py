@@ -33,7 +33,7 @@ def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
 
 def test_the_confidence_can_be_computed_again_from_the_result(calibrated):
     result = calibrated.ask(AskRequest(question=KNOWN, top_k=5))
-    trace, first = result.trace, result.answers[0]
+    trace, first = result.explained, result.answers[0]
     weights = np.zeros(len(calibrated.load().clusters))
     for vote in trace.clusters:
         weights[vote.cluster] = vote.weight
@@ -71,7 +71,7 @@ def test_asked_in_another_way_than_calibrated_it_says_so(calibrated, other):
 
 
 def test_the_builds_own_options_said_aloud_are_calibrated(calibrated):
-    own = calibrated.load().bundle.manifest.defaults
+    own = calibrated.load().bundle.manifest.hyperparameters.search
     asked = AskRequest(question=KNOWN, temperature=own.temperature, hits=own.hits, routing=own.routing)
     assert calibrated.ask(asked).confidence.value is not None
 

@@ -9,7 +9,7 @@ from qaserve.core.routing import final_softmax, redistribute, softmax
 from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.params import MAX_ASKED_CHARS
 from qaserve.search.engine import Engine
-from qaserve.settings import RoutingSettings
+from qaserve.settings import SearchSettings
 
 NOBODY = ("centroid", "pair")
 QUESTION = "Which recipe gives the best bread and cheese?"
@@ -18,19 +18,19 @@ QUESTION = "Which recipe gives the best bread and cheese?"
 def recompute(engine, result):
     """The answers of a result, from its trace and the build alone, by direct NumPy."""
     live = engine.load()
-    trace = result.trace
+    trace = result.explained
     query = engine.encoder.encode_questions([result.question])[0].astype(float)
     rows = list(engine.store.scroll(engine.corpus, live.info.build))
     by_id = {row.stored.id: row for row in rows}
     weights = np.zeros(len(live.clusters))
     for vote in trace.clusters:
         weights[vote.cluster] = vote.weight
-    if trace.projection == "cluster":
+    if trace.params.projection == "cluster":
         bank = live.bundle.model.bank
         moved = sum(weights[k] * (query @ bank[k].dense()) for k in range(len(bank)))
-    elif trace.projection == "pair":
+    elif trace.params.projection == "pair":
         shares = np.array([hit.probability for hit in trace.hits])
-        if trace.routing == "question2":
+        if trace.params.routing == "question2":
             labels = [hit.cluster for hit in trace.hits]
             votes = np.bincount(labels, weights=shares, minlength=len(weights))
             shares = redistribute(shares, labels, votes, weights)
@@ -43,7 +43,7 @@ def recompute(engine, result):
     relative = dict(
         zip(live.bundle.model.lexicon.ids, live.bundle.model.lexicon.relative(result.question), strict=True)
     )
-    weight = trace.lexical_weight
+    weight = trace.params.lexical_weight
     best = {}
     for row, cosine in zip(rows, cosines, strict=True):
         score = (1 - weight) * cosine + weight * max(0.0, cosines.max()) * relative[row.stored.id]
@@ -63,7 +63,9 @@ def test_the_answer_can_be_recomputed_from_the_trace(engine, routing, projection
     for answer, (_, score) in zip(result.answers, expected, strict=True):
         assert answer.score == pytest.approx(score, abs=1e-5)
         assert answer.parts.projected + answer.parts.lexical == pytest.approx(answer.score, abs=1e-12)
-        assert answer.parts.projected == pytest.approx((1 - result.trace.lexical_weight) * answer.similarity, abs=1e-9)
+        assert answer.parts.projected == pytest.approx(
+            (1 - result.explained.params.lexical_weight) * answer.similarity, abs=1e-9
+        )
     assert [answer.rank for answer in result.answers] == list(range(1, 7))
 
 
@@ -97,7 +99,7 @@ def weighed(engine, memory, encoder, make_builder):
 
 
 def shares_of(result):
-    return {hit.id: hit.probability for hit in result.trace.hits}
+    return {hit.id: hit.probability for hit in result.explained.hits}
 
 
 @pytest.mark.parametrize("routing", ["question", "question2"])
@@ -105,12 +107,12 @@ def shares_of(result):
 @pytest.mark.parametrize("priors", [None, True, False])
 def test_priors_count_in_the_vote_unless_they_are_left_out(weighed, routing, projection, priors):
     result = weighed.ask(AskRequest(question=QUESTION, routing=routing, projection=projection, priors=priors, top_k=6))
-    trace = result.trace
+    trace = result.explained
     similarities, weights = ([getattr(hit, name) for hit in trace.hits] for name in ("similarity", "prior"))
     assert len(set(weights)) > 1, "what is stored is shown either way"
-    assert trace.priors is (priors is not False)
-    counted = np.array(weights) if trace.priors else 1
-    powers = counted * np.exp(np.array(similarities) / trace.temperature)
+    assert trace.params.priors is (priors is not False)
+    counted = np.array(weights) if trace.params.priors else 1
+    powers = counted * np.exp(np.array(similarities) / trace.params.temperature)
     np.testing.assert_allclose([hit.probability for hit in trace.hits], powers / powers.sum(), rtol=1e-9)
     assert [answer.cluster_id for answer in result.answers] == [intent for intent, _ in recompute(weighed, result)]
 
@@ -119,13 +121,13 @@ def test_leaving_priors_out_changes_nothing_where_there_are_none(engine):
     with_them, without = (engine.ask(AskRequest(question=QUESTION, priors=priors)) for priors in (True, False))
     assert [answer.id for answer in without.answers] == [answer.id for answer in with_them.answers]
     assert shares_of(without) == pytest.approx(shares_of(with_them))
-    assert (with_them.trace.priors, without.trace.priors) == (True, False)
+    assert (with_them.trace.params.priors, without.trace.params.priors) == (True, False)
 
 
 def test_the_operator_may_leave_priors_out_and_a_question_may_bring_them_back(weighed, tmp_path):
-    settings = RoutingSettings(priors=False)
+    settings = SearchSettings(priors=False)
     set_by_operator = Engine(weighed.store, weighed.encoder, tmp_path / "models", "things", settings)
-    assert not set_by_operator.ask(AskRequest(question=QUESTION)).trace.priors
+    assert not set_by_operator.ask(AskRequest(question=QUESTION)).trace.params.priors
     again = set_by_operator.ask(AskRequest(question=QUESTION, priors=True))
     assert shares_of(again) == pytest.approx(shares_of(weighed.ask(AskRequest(question=QUESTION))))
 
@@ -143,7 +145,7 @@ def test_final_softmax_is_over_every_cluster(engine):
     votes = np.zeros(count)
     for vote in trace.clusters:
         votes[vote.cluster] = vote.vote
-    expected = final_softmax(votes, trace.final_temperature)
+    expected = final_softmax(votes, trace.params.final_temperature)
     for vote in trace.clusters:
         assert vote.weight == pytest.approx(expected[vote.cluster])
 
@@ -151,11 +153,11 @@ def test_final_softmax_is_over_every_cluster(engine):
 def test_more_hits_than_pairs_is_the_full_softmax(engine):
     result = engine.ask(AskRequest(question=QUESTION, hits=10_000))
     rows = list(engine.store.scroll(engine.corpus, result.build))
-    assert len(result.trace.hits) == len(rows)
+    assert len(result.explained.hits) == len(rows)
     query = engine.encoder.encode_questions([QUESTION])[0]
-    full = softmax([float(row.question @ query) for row in rows], result.trace.temperature)
+    full = softmax([float(row.question @ query) for row in rows], result.explained.params.temperature)
     expected = {row.stored.id: share for row, share in zip(rows, full, strict=True)}
-    for hit in result.trace.hits:
+    for hit in result.explained.hits:
         assert hit.probability == pytest.approx(expected[hit.id], rel=1e-4)
 
 
@@ -180,25 +182,25 @@ def test_raw_ranks_are_those_of_a_search_without_projection(engine):
     ranks = {answer.cluster_id: answer.rank for answer in raw.answers}
     for answer in result.answers:
         assert answer.raw_rank == ranks[answer.cluster_id]
-    assert [answer.cluster_id for answer in result.trace.raw_answers] == [a.cluster_id for a in raw.answers]
+    assert [answer.cluster_id for answer in result.explained.raw_answers] == [a.cluster_id for a in raw.answers]
     assert all(answer.raw_similarity == pytest.approx(answer.similarity, abs=1e-6) for answer in raw.answers)
     assert raw.trace.projected_similarity == pytest.approx(1)
 
 
 def test_without_explanation_the_raw_search_is_left_out(engine):
     result = engine.ask(AskRequest(question=QUESTION, explain=False))
-    assert result.trace.raw_answers == ()
+    assert result.explained.raw_answers == ()
     assert {answer.raw_rank for answer in result.answers} == {None}
 
 
 def test_settings_come_between_the_question_and_the_build(memory, engine, tmp_path):
     operator = Engine(
-        memory, engine.encoder, tmp_path / "models", "things", RoutingSettings(temperature=0.7, routing="question2")
+        memory, engine.encoder, tmp_path / "models", "things", SearchSettings(temperature=0.7, routing="question2")
     )
     trace = operator.ask(AskRequest(question=QUESTION, routing="question")).trace
-    assert (trace.routing, trace.temperature) == ("question", 0.7)
+    assert (trace.params.routing, trace.params.temperature) == ("question", 0.7)
     trace = engine.ask(AskRequest(question=QUESTION)).trace
-    assert (trace.routing, trace.temperature) == ("question", 0.05)
+    assert (trace.params.routing, trace.params.temperature) == ("question", 0.05)
 
 
 def test_pair_projection_with_centroids_is_refused_with_a_way_out(engine):
@@ -286,8 +288,8 @@ def test_the_words_can_be_switched_off_and_up(engine):
 
 def test_the_operators_weight_of_words_counts_where_the_question_is_silent(engine, tmp_path):
     set_by_operator = Engine(
-        engine.store, engine.encoder, tmp_path / "models", "things", RoutingSettings(lexical_weight=0.3)
+        engine.store, engine.encoder, tmp_path / "models", "things", SearchSettings(lexical_weight=0.3)
     )
-    assert set_by_operator.ask(AskRequest(question=QUESTION)).trace.lexical_weight == 0.3
-    assert set_by_operator.ask(AskRequest(question=QUESTION, lexical_weight=0.0)).trace.lexical_weight == 0
-    assert engine.ask(AskRequest(question=QUESTION)).trace.lexical_weight == 0.1
+    assert set_by_operator.ask(AskRequest(question=QUESTION)).trace.params.lexical_weight == 0.3
+    assert set_by_operator.ask(AskRequest(question=QUESTION, lexical_weight=0.0)).trace.params.lexical_weight == 0
+    assert engine.ask(AskRequest(question=QUESTION)).trace.params.lexical_weight == 0.1

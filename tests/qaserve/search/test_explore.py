@@ -69,7 +69,7 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     monkeypatch.setattr(explore, "_turned", lambda *args: turned.append(compute(*args)) or turned[-1])
     placed = explorer.place(engine.ask(AskRequest(question="how to make bread", **options)))
     assert placed.result.answers
-    assert len(placed.hits) == len(placed.result.trace.hits)
+    assert len(placed.hits) == len(placed.result.explained.hits)
     assert len(placed.answers) == len(placed.result.answers)
     assert np.allclose(turned[0], seen[0], atol=1e-6)
     assert (placed.question == placed.turned) == (options.get("projection") == "none")

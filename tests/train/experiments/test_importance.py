@@ -5,7 +5,7 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.core.routing import normalized_entropy, route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.settings import ReadSettings
 from train.datasets import Source
 from train.experiments.harness import MRR, Report
@@ -89,8 +89,8 @@ def test_boundary_questions_are_those_torn_between_clusters(examples):
     fold = make_fold(examples.take(split.train), examples.take(split.test), 0)
     entropies = []
     for similar in fold.similarities:
-        top = np.argsort(-similar)[: Defaults().hits]
-        vote = route_by_questions(similar[top], fold.labels[top], fold.count, Defaults().temperature)
+        top = np.argsort(-similar)[: SearchParams().hits]
+        vote = route_by_questions(similar[top], fold.labels[top], fold.count, SearchParams().temperature)
         entropies.append(normalized_entropy(vote.weights))
     found = boundary_questions(fold)
     assert np.count_nonzero(found) == 8  # of 30

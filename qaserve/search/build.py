@@ -1,0 +1,41 @@
+"""A build that is open for search."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from qaserve.builds.bundle import Bundle
+from qaserve.core.pipeline import Pipeline
+from qaserve.core.student import Student
+from qaserve.schemas.builds import ClusterInfo
+from qaserve.schemas.params import SearchParams
+from qaserve.store.qdrant import CollectionInfo
+
+
+@dataclass(frozen=True)
+class OpenBuild:
+    """What the engine holds of a build."""
+
+    info: CollectionInfo
+    bundle: Bundle
+
+    @property
+    def clusters(self) -> tuple[ClusterInfo, ...]:
+        """Names and sizes of the clusters."""
+        return self.bundle.manifest.clusters
+
+    @property
+    def defaults(self) -> SearchParams:
+        """How it answers when neither the settings nor the question say."""
+        return self.bundle.manifest.hyperparameters.search
+
+    @cached_property
+    def student(self) -> Student | None:
+        """The build's student, read when it is first asked for; None where there is none."""
+        info, weights = self.bundle.manifest.student, self.bundle.model.student
+        return None if info is None or weights is None else Student.from_bytes(info.spec, weights)
+
+    def pipeline(self, params: SearchParams) -> Pipeline:
+        """How it answers with these parameters."""
+        model = self.bundle.model
+        student = self.student if params.projection == "student" else None
+        return Pipeline(params, model.bank, model.mean_questions, student)

@@ -1,0 +1,54 @@
+"""How sure the first answer is, where the build was calibrated for the way it was asked."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qaserve.builds.manifest import UNIFORM, Manifest
+from qaserve.core.calibration import Top, evidence
+from qaserve.schemas.ask import Answer, Confidence
+from qaserve.schemas.params import SearchParams
+from qaserve.search.outcome import Found, Query
+
+NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the filters.")
+NOT_CALIBRATED = Confidence(
+    value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
+)
+OTHER_PARAMS = Confidence(
+    value=None,
+    abstained=False,
+    reason="The calibration holds for the parameters of the build, and these are others: judge by similarity.",
+)
+
+
+def confidence_of(query: Query, found: Found, answers: Sequence[Answer]) -> Confidence:
+    """How sure the first of the answers is."""
+    manifest = query.build.bundle.manifest
+    if not answers:
+        return NO_MATCH
+    if manifest.calibration is None:
+        return NOT_CALIBRATED
+    routing = found.projected.routing
+    if routing is None or not _as_calibrated(query.params, manifest):
+        return OTHER_PARAMS
+    first = answers[0]
+    return manifest.calibration.confidence(
+        evidence(
+            similarities=np.array([hit.similarity for hit in found.hits]),
+            probabilities=routing.shares[0],
+            clusters=np.array([hit.cluster for hit in found.hits]),
+            weights=routing.weights[0],
+            scores=np.array([one.score for one in found.best]),
+            top=Top(
+                similarity=first.similarity,
+                raw_similarity=first.raw_similarity,
+                lexical=first.parts.lexical,
+                cluster=first.cluster,
+            ),
+        )
+    )
+
+
+def _as_calibrated(params: SearchParams, manifest: Manifest) -> bool:
+    own = manifest.hyperparameters.search
+    return params == own or (manifest.prior == UNIFORM and params.model_copy(update={"priors": own.priors}) == own)

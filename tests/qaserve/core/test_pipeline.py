@@ -1,0 +1,201 @@
+"""The pipeline against the formulas, computed one question at a time; on data where some clusters get no vote."""
+
+import math
+
+import numpy as np
+import pytest
+
+from qaserve.core.pipeline import Neighbors, Pipeline, nearest_neighbors
+from qaserve.core.projection import Bank as ProjectionBank
+from qaserve.core.scoring import Intents, combine
+from qaserve.schemas.params import SearchParams
+
+D, CLUSTERS, KNOWN, ASKED = 12, 7, 40, 5
+
+
+class DenseBank:
+    """W as matrices: what `ProjectionBank` packs, written out."""
+
+    def __init__(self, matrices):
+        self.matrices = matrices
+
+    def __len__(self):
+        return len(self.matrices)
+
+    def project_rows(self, rows, weights):
+        return np.stack(
+            [
+                sum(w * (x @ matrix) for w, matrix in zip(row, self.matrices, strict=True))
+                for x, row in zip(rows, weights, strict=True)
+            ]
+        )
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+@pytest.fixture
+def world(rng):
+    """Known pairs in 4 of 7 clusters, and questions near them."""
+    questions, answers = unit(rng.normal(size=(KNOWN, D))), unit(rng.normal(size=(KNOWN, D)))
+    return {
+        "questions": questions,
+        "answers": answers,
+        "labels": rng.choice([0, 2, 3, 6], KNOWN),
+        "priors": rng.uniform(0.2, 3.0, KNOWN),
+        "queries": unit(questions[:ASKED] + 0.3 * rng.normal(size=(ASKED, D))),
+        "bank": DenseBank([np.linalg.qr(rng.normal(size=(D, D)))[0] for _ in range(CLUSTERS)]),
+    }
+
+
+def neighbors_of(world, count, priors=None):
+    similarities = world["queries"] @ world["questions"].T
+    return nearest_neighbors(similarities, count, world["labels"], priors, (world["questions"], world["answers"]))
+
+
+def votes_of(world, query, params):
+    """By hand: {row: share} and the weight of every cluster."""
+    cosines = {row: float(query @ known) for row, known in enumerate(world["questions"])}
+    nearest = sorted(cosines, key=lambda row: -cosines[row])[: params.hits]
+    factor = {row: math.exp(cosines[row] / params.temperature) for row in nearest}
+    if params.priors:
+        factor = {row: value * world["priors"][row] for row, value in factor.items()}
+    shares = {row: value / sum(factor.values()) for row, value in factor.items()}
+    weights = [sum(share for row, share in shares.items() if world["labels"][row] == k) for k in range(CLUSTERS)]
+    if params.routing == "question2":
+        powers = [math.exp(weight / params.final_temperature) for weight in weights]
+        weights = [power / sum(powers) for power in powers]
+    return shares, weights
+
+
+@pytest.mark.parametrize("routing", ["question", "question2"])
+@pytest.mark.parametrize("priors", [True, False])
+def test_cluster_projection_follows_the_formulas(world, routing, priors):
+    params = SearchParams(routing=routing, temperature=0.2, final_temperature=0.3, hits=9, priors=priors)
+    vectors, routed = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 9, world["priors"]))
+    for number, query in enumerate(world["queries"]):
+        shares, weights = votes_of(world, query, params)
+        assert routed.weights[number] == pytest.approx(weights, abs=1e-12)
+        assert routed.weights[number].sum() == pytest.approx(1)
+        assert routed.shares[number] == pytest.approx(sorted(shares.values(), reverse=True)) or priors
+        moved = sum(w * (query @ matrix) for w, matrix in zip(weights, world["bank"].matrices, strict=True))
+        assert vectors[number] == pytest.approx(moved, abs=1e-12)
+
+
+def test_a_final_softmax_gives_clusters_without_a_vote_their_share(world):
+    params = SearchParams(routing="question2", final_temperature=0.5, hits=9)
+    _, routed = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 9))
+    assert routed.votes is not None
+    assert (routed.votes[:, [1, 4, 5]] == 0).all()
+    assert (routed.weights[:, [1, 4, 5]] > 0.01).all()
+
+
+@pytest.mark.parametrize("routing", ["question", "question2"])
+def test_pair_projection_blends_the_minimal_rotations_of_the_neighbors(world, routing):
+    params = SearchParams(
+        routing=routing, projection="pair", temperature=0.1, final_temperature=0.2, hits=6, priors=False
+    )
+    vectors, _ = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 6))
+    for number, query in enumerate(world["queries"]):
+        shares, weights = votes_of(world, query, params)
+        if routing == "question2":
+            own = {k: sum(s for row, s in shares.items() if world["labels"][row] == k) for k in range(CLUSTERS)}
+            shares = {row: s / own[world["labels"][row]] * weights[world["labels"][row]] for row, s in shares.items()}
+            shares = {row: s / sum(shares.values()) for row, s in shares.items()}
+        moved = np.zeros(D)
+        for row, share in shares.items():
+            q, a = world["questions"][row], world["answers"][row]
+            c = (
+                q @ a
+            )  # the rotation in the plane of q and a: I + (a qᵀ - q aᵀ) + (a qᵀ - q aᵀ)² / (1 + c), by Rodrigues
+            skew = np.outer(q, a) - np.outer(a, q)
+            moved += share * (query @ (np.eye(D) + skew + skew @ skew / (1 + c)))
+        assert vectors[number] == pytest.approx(moved, abs=1e-9)
+
+
+def test_centroids_route_without_neighbors(world, rng):
+    means = unit(rng.normal(size=(CLUSTERS, D)))
+    params = SearchParams(routing="centroid", centroids=3, temperature=0.2)
+    pipeline = Pipeline(params, world["bank"], means)
+    assert not pipeline.needs_neighbors
+    vectors, routed = pipeline.project(world["queries"], None)
+    for number, query in enumerate(world["queries"]):
+        top = np.argsort(-(means @ query))[:3]
+        powers = np.exp(means[top] @ query / 0.2)
+        assert routed.weights[number, top] == pytest.approx(powers / powers.sum())
+        assert np.count_nonzero(routed.weights[number]) == 3
+        moved = sum(w * (query @ world["bank"].matrices[k]) for k, w in zip(top, powers / powers.sum(), strict=True))
+        assert vectors[number] == pytest.approx(moved)
+
+
+def test_a_student_replaces_routing(world):
+    class Doubling:
+        def project(self, x, /):
+            return 2 * x
+
+    pipeline = Pipeline(SearchParams(projection="student"), world["bank"], student=Doubling())
+    assert not pipeline.needs_neighbors
+    vectors, routed = pipeline.project(world["queries"], None)
+    assert routed is None
+    assert (vectors == 2 * world["queries"]).all()
+
+
+def test_without_projection_a_question_stays(world):
+    vectors, routed = Pipeline(SearchParams(projection="none"), world["bank"]).project(
+        world["queries"], neighbors_of(world, 3)
+    )
+    assert (vectors == world["queries"]).all()
+    assert routed.weights.sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("projection", ["cluster", "pair"])
+def test_a_question_that_nobody_votes_for_stays(world, projection):
+    nobody = Neighbors(
+        np.empty((1, 0)), np.empty((1, 0), np.intp), None, np.empty((1, 0), np.intp), (np.empty((0, D)),) * 2
+    )
+    bank = ProjectionBank(np.empty((0, D), np.float32), np.empty(0, np.float32), np.zeros(CLUSTERS, np.int64))
+    for routing in ("question", "question2"):
+        params = SearchParams(projection=projection, routing=routing)
+        vectors, routed = Pipeline(params, bank).project(world["queries"][:1], nobody)
+        assert (vectors == world["queries"][:1]).all()
+        assert not routed.weights.any()
+
+
+@pytest.mark.parametrize(
+    ("params", "missing"),
+    [
+        ({"routing": "question"}, "known questions"),
+        ({"routing": "centroid"}, "mean questions"),
+        ({"projection": "student"}, "a student"),
+    ],
+)
+def test_what_is_missing_is_named(world, params, missing):
+    with pytest.raises(ValueError, match=missing):
+        Pipeline(SearchParams(**params), world["bank"]).project(world["queries"], None)
+
+
+def test_equal_similarities_are_in_the_order_of_rows():
+    found = nearest_neighbors(np.array([[0.5, 0.9, 0.5, 0.9]]), None, [0, 1, 2, 3])
+    assert found.rows.tolist() == [[1, 3, 0, 2]]
+    assert found.clusters.tolist() == [[1, 3, 0, 2]]
+
+
+def test_scores_are_the_sum_of_their_parts():
+    cosines, words = np.array([[0.8, 0.5, -0.2], [-0.1, -0.3, -0.2]]), np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5]])
+    scores = combine(cosines, words, 0.25)
+    assert scores.answer == pytest.approx(0.75 * cosines)
+    assert scores.words == pytest.approx(np.array([[0, 0.25 * 0.8, 0.5 * 0.25 * 0.8], [0, 0, 0]]))
+    assert scores.total == pytest.approx(scores.answer + scores.words)
+    assert combine(cosines[:1, 1:], words[:1, 1:], 0.25, best=0.8).total == pytest.approx(scores.total[:1, 1:])
+    for nothing in (combine(cosines, words, 0.0), combine(cosines, None, 0.25)):
+        assert (nothing.total == cosines).all()
+        assert not nothing.words.any()
+
+
+def test_an_intent_is_ranked_by_its_best_pair():
+    intents = Intents(["a", "b", "a", "c"])
+    scores = np.array([[0.1, 0.5, 0.7, 0.6], [0.9, 0.5, 0.2, 0.9]])
+    assert intents.best(scores).tolist() == [[0.7, 0.5, 0.6], [0.9, 0.5, 0.9]]
+    assert intents.ranks(scores, ["b", "c"]).tolist() == [3, 1]
+    assert np.isinf(intents.ranks(scores[:1], ["unknown"])).all()
