@@ -64,5 +64,5 @@ def _from_above(router: APIRouter, explorer: Explorer, desk: Desk) -> None:
     @router.post("/map")
     async def place(request: AskRequest) -> PlacedAsk:
         """Answer a question, and place it, its hits and its answers on the map."""
-        (result,) = await desk.ask([request])
-        return await anyio.to_thread.run_sync(explorer.place, result)
+        (outcome,) = await desk.search([request])
+        return await anyio.to_thread.run_sync(explorer.place, outcome)

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -117,6 +117,12 @@ class Engine:
         question = checked_question(request.question)
         build = self.load() if live is None else live
         return Query(question, request, build, self._params(request, build))
+
+    @_again_if_pruned
+    def prepare_all(self, requests: Sequence[AskRequest]) -> list[Query]:
+        """Check several questions, to be answered from one build. Raises as `prepare`."""
+        live = self.load()
+        return [self.prepare(request, live) for request in requests]
 
     def answer(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> AskResult:
         """Answer a question that is encoded already, wholly from its build.

@@ -9,16 +9,20 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
 from qaserve.common.errors import BusyError, TooLargeError, UsageError
 from qaserve.schemas.ask import AskRequest, AskResult
-from qaserve.search.engine import Engine, checked_question
+from qaserve.search.engine import Engine
+from qaserve.search.outcome import Outcome, Query
 from qaserve.service.batching import SharedEncoder
 from qaserve.service.metrics import Metrics
 from qaserve.settings import LimitSettings
+
+T = TypeVar("T")
 
 WARM_UP = "the first forward pass is slow"
 SERVER_WORKERS = 16
@@ -53,21 +57,27 @@ class Desk:
             raise error
 
     async def ask(self, requests: Sequence[AskRequest]) -> list[AskResult]:
-        """Answer some questions, in their order.
+        """Answer some questions, in their order and from one build.
 
         Raises:
-            UsageError: A question or option cannot be meant, or there are too many.
+            UsageError: A question or parameter is invalid, or there are too many.
             BusyError: Too many are asking, or it takes too long.
         """
-        self._check(requests)
-        results: dict[int, AskResult] = {}
+        return [outcome.result for outcome in await self.search(requests)]
 
-        async def one(number: int) -> None:
-            results[number] = await self._one(requests[number])
+    async def search(self, requests: Sequence[AskRequest]) -> list[Outcome]:
+        """As `ask`, with the vectors that led to the results."""
+        self._check(requests)
+        outcomes: dict[int, Outcome] = {}
 
         with self._places(len(requests)):
             try:
                 with anyio.fail_after(self._limits.request_seconds):
+                    queries = await self._in_thread(lambda: self._engine.prepare_all(requests))
+
+                    async def one(number: int) -> None:
+                        outcomes[number] = await self._one(queries[number])
+
                     if len(requests) == 1:
                         await one(0)
                     else:
@@ -77,7 +87,7 @@ class Desk:
                     f"there was no answer within {self._limits.request_seconds:g} seconds",
                     hint="The service is busy or its Qdrant is slow: ask again later, or fewer questions at once.",
                 ) from error
-        return [results[number] for number in range(len(requests))]
+        return [outcomes[number] for number in range(len(requests))]
 
     def _check(self, requests: Sequence[AskRequest]) -> None:
         limits = self._limits
@@ -90,7 +100,7 @@ class Desk:
             )
         for request in requests:
             for name, value, most in (
-                ("question: characters", len(checked_question(request.question)), limits.max_asked_chars),
+                ("question: characters", len(request.question), limits.max_asked_chars),
                 ("top_k", request.top_k, limits.max_top_k),
                 ("hits", request.hits or 0, limits.max_hits),
             ):
@@ -112,20 +122,17 @@ class Desk:
         finally:
             self._inside -= count
 
-    async def _one(self, request: AskRequest) -> AskResult:
+    async def _one(self, query: Query) -> Outcome:
         started = time.perf_counter()
-        company = self._inside > 1
-        vector = await self._shared.encode(
-            checked_question(request.question), 1e-3 * self._limits.batch_window_ms if company else 0.0
-        )
+        window = 1e-3 * self._limits.batch_window_ms if self._inside > 1 else 0.0
+        vector = await self._shared.encode(query.question, window)
         encode_ms = 1e3 * (time.perf_counter() - started)
+        outcome = await self._in_thread(lambda: self._engine.search(query, vector, encode_ms))
+        self._metrics.answered(outcome.result)
+        return outcome
 
-        def answer() -> AskResult:
-            return self._engine.answer(request, vector, encode_ms)
-
-        result = await anyio.to_thread.run_sync(answer, limiter=self._workers, abandon_on_cancel=True)
-        self._metrics.answered(result)
-        return result
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._workers, abandon_on_cancel=True)
 
 
 async def _together(one: Callable[[int], Coroutine[object, object, None]], count: int) -> None:
