@@ -240,7 +240,9 @@ class Jobs:
         except _CancelledError:
             self._end(work, state="interrupted" if self._closing else "cancelled")
         except QaserveError as error:
-            self._fail(work, ErrorDetail(code=error.kind.code, message=error.message, hint=error.hint))
+            # A caller knows its file by name: where it lies here is nobody's business.
+            message, hint = (text.replace(str(work.file), work.file.name) for text in (error.message, error.hint))
+            self._fail(work, ErrorDetail(code=error.kind.code, message=message, hint=hint))
         except Exception:
             # A bug must end the job, and not the thread that all jobs need.
             log.exception("job %s", work.job.id)

@@ -14,13 +14,13 @@ from qaserve import __version__
 from qaserve.api import ask, builds, explore, feedback, health, reports
 from qaserve.api import jobs as job_routes
 from qaserve.api import mcp_endpoint as agents
-from qaserve.api.auth import Access, Allowance
+from qaserve.api.auth import ApiKeyAuth, RateLimiter
 from qaserve.api.errors import REPLIES, handle_errors
-from qaserve.api.middleware import Guard
+from qaserve.api.middleware import RequestMiddleware
 from qaserve.search.engine import Engine
 from qaserve.service.feedback import FeedbackLog
 from qaserve.service.metrics import Metrics
-from qaserve.service.query_service import Desk
+from qaserve.service.query_service import QueryService
 from qaserve.settings import LimitSettings, ServerSettings
 
 REQUEST_ID = "X-Request-ID"
@@ -37,7 +37,7 @@ def create_app(
 ) -> FastAPI:
     """The API over a loaded engine.
 
-    Questions are answered by a `Desk`; other endpoints are plain functions, which FastAPI runs in its thread pool.
+    Questions are answered by a `QueryService`; other endpoints are plain functions, which FastAPI runs in its thread pool.
     Nothing blocks the event loop.
 
     Args:
@@ -49,11 +49,11 @@ def create_app(
         jobs: Bring pairs in; None: none can be brought in.
     """
     limits, metrics = limits or LimitSettings(), Metrics()
-    desk = Desk(engine, limits, metrics)
-    access, allowance = Access(settings), Allowance(limits.requests_per_minute)
+    desk = QueryService(engine, limits, metrics)
+    access, allowance = ApiKeyAuth(settings), RateLimiter(limits.requests_per_minute)
     mcp = None
     if settings.mcp_http:
-        mcp = agents.endpoint(agents.DeskSource(engine, desk), jobs, access, allowance, settings, hidden)
+        mcp = agents.endpoint(agents.ServiceSource(engine, desk), jobs, access, allowance, settings, hidden)
 
     app = FastAPI(
         title="qaserve",
@@ -83,7 +83,7 @@ def create_app(
 
 
 @asynccontextmanager
-async def _running(desk: Desk, mcp: agents.McpEndpoint | None, jobs: Jobs | None) -> AsyncIterator[None]:
+async def _running(desk: QueryService, mcp: agents.McpEndpoint | None, jobs: Jobs | None) -> AsyncIterator[None]:
     """While the application runs."""
     async with anyio.create_task_group() as group, AsyncExitStack() as stack:
         group.start_soon(desk.run)
@@ -97,7 +97,7 @@ async def _running(desk: Desk, mcp: agents.McpEndpoint | None, jobs: Jobs | None
 
 def _wrap(app: FastAPI, settings: ServerSettings, limits: LimitSettings, metrics: Metrics) -> None:
     """Put around the application what every request passes, the outermost last."""
-    app.add_middleware(Guard, settings=settings, max_body_bytes=limits.max_body_bytes, metrics=metrics)
+    app.add_middleware(RequestMiddleware, settings=settings, max_body_bytes=limits.max_body_bytes, metrics=metrics)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import Discriminator, Tag, TypeAdapter
 
 from qaserve.schemas.ask import AskRequest, AskResult
-from qaserve.service.query_service import Desk
+from qaserve.service.query_service import QueryService
 
 LOG = logging.getLogger("qaserve.api")
 GONE = 499
@@ -36,7 +36,7 @@ AskBody = Annotated[
 ]
 
 
-def routes(desk: Desk, *, log_questions: bool) -> APIRouter:
+def routes(desk: QueryService, *, log_questions: bool) -> APIRouter:
     """/v1/ask."""
     router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -57,7 +57,9 @@ def routes(desk: Desk, *, log_questions: bool) -> APIRouter:
     return router
 
 
-async def _unless_gone(desk: Desk, requests: tuple[AskRequest, ...], request: Request) -> list[AskResult] | None:
+async def _unless_gone(
+    desk: QueryService, requests: tuple[AskRequest, ...], request: Request
+) -> list[AskResult] | None:
     """The answers, or None when the caller has hung up; then what has not begun is not begun."""
     found: list[list[AskResult]] = []
     failed: list[Exception] = []

@@ -15,39 +15,64 @@ from pydantic import SecretStr
 from qaserve.common.errors import AccessError, ForbiddenError, LimitError
 from qaserve.settings import ServerSettings
 
+MAX_REFUSALS = RateLimitItemPerMinute(30)
+"""Wrong keys from one address; after these even a right one is not looked at until the minute is over."""
+
 Given = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
-class Access:
+class ApiKeyAuth:
     """The keys of a server. `read` and `write` are dependencies of its routes; without any key both let all pass."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Remember the keys: a write key may read too, and where there is none, the other one writes."""
         self._read, self._write = settings.api_key, settings.write_key
+        self._refusals = MovingWindowRateLimiter(MemoryStorage())
 
-    async def read(self, given: Given) -> None:
+    async def read(self, request: Request, given: Given) -> None:
         """Raise AccessError unless the caller may ask."""
+        self._check_refusals(request)
         if self._read is not None and not any(_same(given, key) for key in (self._read, self._write)):
-            raise _refused()
+            raise self._refusal(request)
 
     def may_write(self, given: Given) -> bool:
         """Whether the caller may change something."""
         key = self._write or self._read
         return key is None or _same(given, key)
 
-    async def write(self, given: Given) -> None:
+    async def write(self, request: Request, given: Given) -> None:
         """Raise AccessError unless the caller may change something, ForbiddenError where it may only ask."""
         if self._write is None:
-            await self.read(given)
-        elif not _same(given, self._write):
+            await self.read(request, given)
+            return
+        self._check_refusals(request)
+        if not _same(given, self._write):
             if _same(given, self._read):
                 raise ForbiddenError(
                     "this key may ask, but change nothing", hint="Use the key that QASERVE_WRITE_KEY is set to."
                 )
-            raise _refused()
+            raise self._refusal(request)
+
+    def _check_refusals(self, request: Request) -> None:
+        """Raise LimitError, before any key is looked at, where this address has sent too many wrong keys."""
+        if not self._refusals.test(MAX_REFUSALS, _address(request)):
+            reset = self._refusals.get_window_stats(MAX_REFUSALS, _address(request)).reset_time
+            error = LimitError(
+                f"more than {MAX_REFUSALS.amount} wrong keys in a minute came from this address",
+                hint="Wait, and send the key that the API was started with.",
+            )
+            error.retry_after = max(1.0, reset - time.time())
+            raise error
+
+    def _refusal(self, request: Request) -> AccessError:
+        self._refusals.hit(MAX_REFUSALS, _address(request))
+        return AccessError(
+            "the key is missing or wrong",
+            hint="Set QASERVE_API_KEY; other programs send the header Authorization: Bearer KEY.",
+        )
 
 
-class Allowance:
+class RateLimiter:
     """How often a caller may come: a dependency of routes. Callers without a key are told apart by their address."""
 
     def __init__(self, per_minute: int) -> None:
@@ -59,8 +84,7 @@ class Allowance:
         """Count a request. Raises LimitError where there were too many."""
         if self._limit is None:
             return
-        address = request.client.host if request.client else ""
-        caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given else address
+        caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given else _address(request)
         if not self._counted.hit(self._limit, caller):
             error = LimitError(
                 f"more than {self._limit.amount:,} requests in a minute",
@@ -75,8 +99,5 @@ def _same(given: HTTPAuthorizationCredentials | None, key: SecretStr | None) -> 
     return key is not None and secrets.compare_digest(token.encode(), key.get_secret_value().encode())
 
 
-def _refused() -> AccessError:
-    return AccessError(
-        "the key is missing or wrong",
-        hint="Set QASERVE_API_KEY; other programs send the header Authorization: Bearer KEY.",
-    )
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

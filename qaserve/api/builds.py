@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Depends
 
-from qaserve.api.auth import Access, Given
+from qaserve.api.auth import ApiKeyAuth, Given
 from qaserve.schemas.builds import BuildInfo, BuildList
 from qaserve.schemas.params import BuildId
 from qaserve.search.engine import Engine
 
 
-def routes(engine: Engine, access: Access) -> APIRouter:
+def routes(engine: Engine, access: ApiKeyAuth) -> APIRouter:
     """/v1/builds."""
     router = APIRouter(prefix="/v1", tags=["builds"])
 

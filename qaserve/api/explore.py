@@ -9,10 +9,10 @@ from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, Q
 from qaserve.schemas.pairs import PairsFound
 from qaserve.search.engine import Engine
 from qaserve.search.explore import Explorer
-from qaserve.service.query_service import Desk
+from qaserve.service.query_service import QueryService
 
 
-def routes(engine: Engine, desk: Desk) -> APIRouter:
+def routes(engine: Engine, desk: QueryService) -> APIRouter:
     """/v1/clusters, /v1/pairs, /v1/quality, /v1/map and /v1/facets."""
     router = APIRouter(prefix="/v1", tags=["explore"])
     _what_there_is(router, engine)
@@ -39,7 +39,7 @@ def _what_there_is(router: APIRouter, engine: Engine) -> None:
         return engine.pairs(identifier)
 
 
-def _from_above(router: APIRouter, explorer: Explorer, desk: Desk) -> None:
+def _from_above(router: APIRouter, explorer: Explorer, desk: QueryService) -> None:
 
     @router.get("/quality")
     def quality() -> QualityList:

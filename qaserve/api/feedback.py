@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from qaserve.api.auth import Access
+from qaserve.api.auth import ApiKeyAuth
 from qaserve.common.errors import UsageError
 from qaserve.schemas.feedback import MAX_FEEDBACK_PAGE, Feedback, FeedbackKept, FeedbackPage, FeedbackRequest
 from qaserve.schemas.pairs import StoredPair
@@ -14,7 +14,7 @@ from qaserve.service.feedback import FeedbackLog
 from qaserve.store.qdrant import now
 
 
-def routes(engine: Engine, log: FeedbackLog, access: Access) -> APIRouter:
+def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth) -> APIRouter:
     """/v1/feedback. Reading needs the write key too: it shows what others asked."""
     router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=[Depends(access.write)])
 

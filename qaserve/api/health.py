@@ -4,22 +4,22 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from qaserve import __version__
-from qaserve.api.auth import Access
+from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.errors import REPLIES
 from qaserve.schemas.service import Health
 from qaserve.search.engine import Engine
 from qaserve.service.metrics import Metrics
-from qaserve.service.query_service import Desk
+from qaserve.service.query_service import QueryService
 
 
-def routes(engine: Engine, desk: Desk, metrics: Metrics, access: Access) -> APIRouter:
+def routes(engine: Engine, desk: QueryService, metrics: Metrics, access: ApiKeyAuth) -> APIRouter:
     """/healthz and /readyz, open to everybody, and /metrics."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
     def healthz() -> Health:
-        """The process runs."""
-        return Health(version=__version__)
+        """The process runs; with the corpus that it serves, and the build that answered last."""
+        return Health(version=__version__, corpus=engine.corpus, build=engine.loaded)
 
     @router.get("/readyz", responses={409: REPLIES[409], 503: REPLIES[503]})
     def readyz() -> Health:

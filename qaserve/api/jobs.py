@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from ingest.jobs import Jobs
-from qaserve.api.auth import Access
+from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.errors import without
 from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, kind_of, receive_form, receive_lines
 from qaserve.common.errors import NotFoundError, UsageError
@@ -48,7 +48,7 @@ class UploadOptions(IngestOptions):
     name: str | None = None
 
 
-def routes(jobs: Jobs, access: Access, most: int, hidden: tuple[str, ...]) -> APIRouter:
+def routes(jobs: Jobs, access: ApiKeyAuth, most: int, hidden: tuple[str, ...]) -> APIRouter:
     """/v1/ingest and /v1/jobs.
 
     Args:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ingest.jobs import Jobs
-from qaserve.api.auth import Access, Allowance
+from qaserve.api.auth import ApiKeyAuth, RateLimiter
 from qaserve.api.errors import without
 from qaserve.common.errors import AccessError, LimitError
 from qaserve.mcp import create_server
@@ -27,7 +27,7 @@ from qaserve.mcp.tools import told
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.jobs import IngestOptions
 from qaserve.search.engine import Engine
-from qaserve.service.query_service import Desk
+from qaserve.service.query_service import QueryService
 from qaserve.settings import ServerSettings
 
 PATH = "/mcp"
@@ -35,10 +35,10 @@ PATH = "/mcp"
 Check = Callable[[Request], Awaitable[None]]
 
 
-class DeskSource(EngineSource):
+class ServiceSource(EngineSource):
     """The engine of the API, asked over its desk: agents share places and batches with everybody else."""
 
-    def __init__(self, engine: Engine, desk: Desk) -> None:
+    def __init__(self, engine: Engine, desk: QueryService) -> None:
         """Remember both."""
         super().__init__(lambda: engine)
         self._desk = desk
@@ -81,10 +81,10 @@ class McpEndpoint:
 
 
 def endpoint(
-    source: DeskSource,
+    source: ServiceSource,
     jobs: Jobs | None,
-    access: Access,
-    allowance: Allowance,
+    access: ApiKeyAuth,
+    allowance: RateLimiter,
     settings: ServerSettings,
     hidden: tuple[str, ...],
 ) -> McpEndpoint:
@@ -93,7 +93,7 @@ def endpoint(
 
     async def check(request: Request) -> None:
         given = await bearer(request)
-        await (access.write if settings.mcp_write else access.read)(given)
+        await (access.write if settings.mcp_write else access.read)(request, given)
         await allowance(request, given)
 
     add = partial(_add, jobs) if settings.mcp_write and jobs is not None else None

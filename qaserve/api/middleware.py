@@ -1,7 +1,9 @@
 """What lies around every request: who it was sent to, how much of it is read, what its answer says to a browser."""
 
 import logging
+import re
 import time
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -23,15 +25,24 @@ DOCUMENTATION = ("/docs", "/redoc")
 """Pages that load scripts: what they may load is left to them."""
 UPLOADS = "/v1/ingest"
 """Counts its bytes itself, against a bound of its own."""
-UNKNOWN_ROUTE = "unknown"
+UNKNOWN_ROUTE, OTHER_METHOD = "unknown", "OTHER"
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITES = frozenset({"", "same-origin", "none"})
+"""Values of Sec-Fetch-Site of a request that no other site caused; programs send none."""
+HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:@/\[\]]+))(?::\d{1,5})?")
 
 
-class Guard:
-    """Refuses requests for another host and bodies over the limit; adds headers; counts and logs every request."""
+class RequestMiddleware:
+    """Refuses requests for another host, changes from another origin and bodies over the limit.
+
+    It also adds headers, and counts and logs every request.
+    """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, max_body_bytes: int, metrics: Metrics) -> None:
         """Wrap an application."""
-        self._app, self._hosts, self._most, self._metrics = app, settings.host_names, max_body_bytes, metrics
+        self._app, self._most, self._metrics = app, max_body_bytes, metrics
+        self._hosts, self._origins = settings.host_names, frozenset(settings.origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -48,13 +59,22 @@ class Guard:
             await send(message)
 
         try:
-            host = Headers(scope=scope).get("host", "")
-            if _name_of(host) in self._hosts:
-                await self._app(scope, receive if scope["path"] == UPLOADS else self._bounded(receive), send_out)
+            headers = Headers(scope=scope)
+            if _name_of(headers.get("host", "")) not in self._hosts:
+                await _refuse_host(headers.get("host", ""))(scope, receive, send_out)
+            elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
+                await _refuse_origin(headers)(scope, receive, send_out)
             else:
-                await _refuse_host(host)(scope, receive, send_out)
+                await self._app(scope, receive if scope["path"] == UPLOADS else self._bounded(receive), send_out)
         finally:
             self._tell(scope, status, time.perf_counter() - started)
+
+    def _may_change(self, headers: Headers) -> bool:
+        """Whether no page of another origin sent this: a browser lets any page send a simple POST."""
+        origin = headers.get("origin")
+        if origin is None:
+            return headers.get("sec-fetch-site", "") in OWN_SITES
+        return origin in self._origins or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
     def _bounded(self, receive: Receive) -> Receive:
         seen = 0
@@ -71,18 +91,17 @@ class Guard:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)  # not the path: that has no end of values
-        self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
+        self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(1e3 * seconds, 1)}
+        fields = {"method": method, "route": route, "status": status, "ms": round(1e3 * seconds, 1)}
         LOG.info("%(method)s %(route)s %(status)s %(ms)s ms", fields, extra=fields)
 
 
 def _name_of(host: str) -> str:
-    """The name in a Host header, without port, in small letters."""
-    name = host.lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0]
+    """The name in a Host header, without port, in small letters; empty where the header is not a host."""
+    parts = HOST.fullmatch(host.lower())
+    return "" if parts is None else parts["address"] or parts["name"]
 
 
 def _refuse_host(host: str) -> ASGIApp:
@@ -91,6 +110,16 @@ def _refuse_host(host: str) -> ASGIApp:
         "wrong_host",
         f"this service is not known as {host[:100]!r}",
         "Call it by the address it listens on, or name the host in QASERVE_ALLOWED_HOSTS.",
+    )
+
+
+def _refuse_origin(headers: Headers) -> ASGIApp:
+    origin = headers.get("origin") or f"Sec-Fetch-Site: {headers.get('sec-fetch-site')}"
+    return reply(
+        403,
+        "foreign_origin",
+        f"a page of another origin sent this request ({origin[:100]!r})",
+        "Name its origin in QASERVE_CORS_ORIGINS if its pages may call this API.",
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qaserve.schemas.params import MAX_TOP_K, SearchParams
+from qaserve.schemas.params import MAX_TOP_K, NotBoolean, SearchParams
 from qaserve.schemas.record import Record
 
 FilterValue = Annotated[str, Field(max_length=300)]
@@ -19,7 +19,9 @@ class Filters(Record):
     tags: FilterValues = ()
     related_skills: FilterValues = ()
     source_file: FilterValues = ()
-    cluster: Annotated[tuple[int, ...], Field(max_length=64)] = Field((), description="The model's clusters.")
+    cluster: Annotated[tuple[Annotated[int, NotBoolean], ...], Field(max_length=64)] = Field(
+        (), description="The model's clusters."
+    )
 
     def __bool__(self) -> bool:
         """Whether anything is filtered."""
@@ -35,7 +37,7 @@ class AskRequest(SearchParams):
     """A question and how to answer it. Parameters that are not given come from the settings, and else from the build."""
 
     question: str
-    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 5
+    top_k: Annotated[int, NotBoolean, Field(ge=1, le=MAX_TOP_K)] = 5
     filters: Filters = Filters()
     explain: bool = Field(
         True, description="False leaves out why: the trace, with its plain search, and the ranks there."

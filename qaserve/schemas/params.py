@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from qaserve.schemas.record import Record
 
@@ -33,11 +34,21 @@ MAX_TOP_K = 100
 
 MAX_ASKED_CHARS = 4_000
 
-Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 
-Weight = Annotated[float, Field(ge=0, le=1)]
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "Input should be a number, not a boolean")
+    return value
 
-HitCount = Annotated[int, Field(ge=1, le=MAX_HITS)]
+
+NotBoolean = BeforeValidator(_no_boolean)
+"""JSON's true is not 1."""
+
+Temperature = Annotated[float, NotBoolean, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
+
+Weight = Annotated[float, NotBoolean, Field(ge=0, le=1)]
+
+HitCount = Annotated[int, NotBoolean, Field(ge=1, le=MAX_HITS)]
 
 BuildId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 

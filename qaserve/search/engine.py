@@ -83,6 +83,11 @@ class Engine:
                 self._live = self._read(build)
             return self._live
 
+    @property
+    def loaded(self) -> str | None:
+        """Id of the build that was read last; None before the first. Nothing is read for it."""
+        return None if self._live is None else self._live.info.build
+
     def _read(self, build: str) -> OpenBuild:
         info = self.store.info(self.corpus, build)
         check_encoder(info, self.encoder.identity)

@@ -22,7 +22,7 @@ class _Waiting:
     error: Exception | None = None
 
 
-class SharedEncoder:
+class MicroBatcher:
     """Gathers questions into batches. `run` must be running, on the event loop that also calls `encode`."""
 
     def __init__(self, encoder: Encoder, most: int, metrics: Metrics) -> None:

@@ -18,7 +18,7 @@ from qaserve.common.errors import BusyError, TooLargeError, UsageError
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.search.engine import Engine
 from qaserve.search.outcome import Outcome, Query
-from qaserve.service.batching import SharedEncoder
+from qaserve.service.batching import MicroBatcher
 from qaserve.service.metrics import Metrics
 from qaserve.settings import LimitSettings
 
@@ -29,13 +29,13 @@ SERVER_WORKERS = 16
 """Threads that wait for a Qdrant server. Embedded Qdrant has one lock, so more than a few threads only wait for it."""
 
 
-class Desk:
+class QueryService:
     """Takes questions for an engine; `run` must be running, on the event loop that also calls `ask`."""
 
     def __init__(self, engine: Engine, limits: LimitSettings, metrics: Metrics) -> None:
         """Remember the parts; nothing is encoded before `run`."""
         self._engine, self._limits, self._metrics = engine, limits, metrics
-        self._shared = SharedEncoder(engine.encoder, limits.batch, metrics)
+        self._shared = MicroBatcher(engine.encoder, limits.batch, metrics)
         workers = min(os.cpu_count() or 1, 2) if engine.store.embedded else SERVER_WORKERS
         self._workers = anyio.CapacityLimiter(workers)
         self._inside = 0

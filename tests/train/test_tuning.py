@@ -3,7 +3,7 @@ import pytest
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.core.splits import phrasing_split
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.settings import FitSettings, ReadSettings
 from train import tuning
 from train.folds import Examples, make_fold
@@ -58,7 +58,7 @@ def test_the_bound_on_clusters_holds_in_the_folds_too(examples, monkeypatch):
 def test_too_few_phrasings_leave_the_defaults(examples):
     few = examples.take(np.arange(4 * (tuning.MIN_QUERIES - 1)))
     assert tune(few, FitSettings(), lambda _: None) is None
-    assert defaults_of(None) == Defaults()
+    assert defaults_of(None) == SearchParams()
 
 
 @pytest.mark.parametrize(("final", "routing"), [(None, "question"), (0.2, "question2")])
@@ -67,7 +67,7 @@ def test_the_choice_becomes_the_builds_default(examples, final, routing):
     trial = tuned.chosen.model_copy(update={"final_temperature": final, "hits": 16, "lexical_weight": 0.25})
     defaults = defaults_of(tuned.model_copy(update={"chosen": trial}))
     assert (defaults.routing, defaults.hits, defaults.lexical_weight) == (routing, 16, 0.25)
-    assert defaults.final_temperature == (final or Defaults().final_temperature)
+    assert defaults.final_temperature == (final or SearchParams().final_temperature)
 
 
 def test_a_fold_agrees_with_the_engines_parts(examples, rng):

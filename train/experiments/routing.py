@@ -19,7 +19,7 @@ from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import Split, check_families, first_families, intent_split, phrasing_split, random_split
 from qaserve.schemas.ingest import Interval
-from qaserve.schemas.params import Defaults
+from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.baselines import reciprocal_rank_fusion, txtai_scores
@@ -174,7 +174,7 @@ HYPOTHESES = (
 )
 
 Method = Callable[[Fold], Floats]
-T, HITS, FINAL = START.temperature, START.hits, Defaults().final_temperature
+T, HITS, FINAL = START.temperature, START.hits, SearchParams().final_temperature
 REFERENCE_T, TOP = REFERENCE_TEMPERATURE, REFERENCE_CENTROIDS
 
 

@@ -4,11 +4,12 @@ import asyncio
 import json
 
 import pytest
+from fastapi import Request
 from fastapi.security import HTTPAuthorizationCredentials
 from fastapi.testclient import TestClient
 
 from qaserve.api import create_app
-from qaserve.api.auth import Access
+from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.logs import configure
 from qaserve.common.errors import AccessError, ForbiddenError
 from qaserve.settings import LimitSettings, ServerSettings
@@ -32,7 +33,7 @@ def given(token):
 
 def passes(check, token):
     try:
-        asyncio.run(check(given(token)))
+        asyncio.run(check(Request({"type": "http", "client": None}), given(token)))
     except AccessError as error:
         return type(error)
     return True
@@ -52,7 +53,7 @@ def passes(check, token):
     ],
 )
 def test_a_key_opens_what_it_is_for(keys, token, reads, writes):
-    access = Access(ServerSettings(**keys))
+    access = ApiKeyAuth(ServerSettings(**keys))
     assert passes(access.read, token) == reads
     assert passes(access.write, token) == writes
     assert access.may_write(given(token)) == (writes is True), "the page is told what it would be refused"
@@ -66,7 +67,20 @@ def test_it_answers_to_its_own_names(serve, host):
         assert http.get("/healthz", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::2]", "localhost@evil"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "[::2]",
+        "localhost@evil",
+        "127.0.0.1:1@evil.com",
+        "127.0.0.1:80:80",
+        "127.0.0.1/evil",
+        "[::1].evil",
+    ],
+)
 def test_it_answers_to_no_other_name(serve, host):
     with serve(allowed_hosts="") as http:
         reply = http.post("/v1/ask", json=ASK, headers={"Host": host})
@@ -86,6 +100,76 @@ def test_no_other_origin_may_call_unless_it_is_named(serve):
         assert "access-control-allow-credentials" not in reply.headers
         other = asks | {"Origin": "https://other.example"}
         assert "access-control-allow-origin" not in http.options("/v1/ask", headers=other).headers
+
+
+CHANGES = [
+    ("POST", "/v1/builds/{build}/activate", {}),
+    (
+        "POST",
+        "/v1/ingest?name=x",
+        {"content": b'{"question": "a", "answer": "b"}', "headers": {"Content-Type": "application/x-ndjson"}},
+    ),
+    ("POST", "/v1/ask", {"json": ASK}),
+    ("DELETE", "/v1/jobs/" + "0" * 32, {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://testserver.evil.example"},
+        {"Origin": "http://testserver:81"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
+def test_a_page_of_another_origin_changes_nothing(serve, method, path, body, sent):
+    with serve() as http:
+        headers = body.get("headers", {}) | sent
+        reply = http.request(method, path, **body | {"headers": headers})
+    assert reply.status_code == 403
+    assert reply.json()["error"]["code"] == "foreign_origin"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"Origin": "http://testserver"},
+        {"Origin": "https://testserver"},
+        {"Origin": "https://site.example", "Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_programs_own_pages_and_named_origins_may_change(serve, sent):
+    with serve(cors_origins="https://site.example") as http:
+        assert http.post("/v1/ask", json=ASK, headers=sent).status_code == 200
+
+
+def test_wrong_keys_are_limited_by_address_before_any_key_is_looked_at(serve):
+    with serve(api_key="a") as http:
+        wrong = [http.get("/v1/builds", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(31)]
+        assert wrong == [401] * 30 + [429]
+        reply = http.get("/v1/builds", headers={"Authorization": "Bearer a"})
+        assert reply.status_code == 429
+        assert 1 <= int(reply.headers["Retry-After"]) <= 60
+        assert "wrong keys" in reply.json()["error"]["message"]
+        assert http.get("/healthz").status_code == 200
+
+
+def test_methods_and_routes_that_nobody_knows_are_one_each_in_the_figures(serve):
+    with serve() as http:
+        for number in range(5):
+            http.request(f"INVENTED{number}", f"/nowhere/{number}", headers={"Host": f"evil{number}.example"})
+        figures = http.get("/metrics").text
+    counted = [line for line in figures.splitlines() if line.startswith("qaserve_requests_total{")]
+    assert len([line for line in counted if "unknown" in line]) == 1
+    assert 'method="OTHER",route="unknown",status="421"} 5.0' in figures
 
 
 @pytest.mark.parametrize("said", [True, False])

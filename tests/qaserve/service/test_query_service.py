@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from qaserve.api import create_app
 from qaserve.common.errors import BusyError, EncoderError, TooLargeError, UsageError
 from qaserve.schemas.ask import AskRequest
-from qaserve.service.batching import SharedEncoder
+from qaserve.service.batching import MicroBatcher
 from qaserve.service.metrics import Metrics
-from qaserve.service.query_service import WARM_UP, Desk
+from qaserve.service.query_service import WARM_UP, QueryService
 from qaserve.settings import LimitSettings, ServerSettings
 
 PATIENCE = 30
@@ -66,7 +66,7 @@ async def until(holds):
 
 def test_questions_that_come_while_others_are_encoded_are_encoded_together(gate):
     async def main():
-        shared = SharedEncoder(gate, 4, Metrics())
+        shared = MicroBatcher(gate, 4, Metrics())
         vectors = {}
 
         async def ask(text):
@@ -88,7 +88,7 @@ def test_questions_that_come_while_others_are_encoded_are_encoded_together(gate)
 
 def test_within_the_window_a_batch_fills_up_and_then_goes_at_once(gate):
     async def main():
-        shared = SharedEncoder(gate, 3, Metrics())
+        shared = MicroBatcher(gate, 3, Metrics())
         gate.open.set()
         async with running(shared), anyio.create_task_group() as group:
             for number in range(2):
@@ -104,7 +104,7 @@ def test_within_the_window_a_batch_fills_up_and_then_goes_at_once(gate):
 
 def test_who_is_gone_before_the_batch_is_not_encoded(gate):
     async def main():
-        shared = SharedEncoder(gate, 8, Metrics())
+        shared = MicroBatcher(gate, 8, Metrics())
         async with running(shared), anyio.create_task_group() as group:
             group.start_soon(shared.encode, "first", 0.0)
             await gate.wait_entered()
@@ -124,7 +124,7 @@ def test_who_is_gone_before_the_batch_is_not_encoded(gate):
 
 def test_an_error_of_the_encoder_reaches_all_of_its_batch_and_no_other(gate):
     async def main():
-        shared = SharedEncoder(gate, 8, Metrics())
+        shared = MicroBatcher(gate, 8, Metrics())
         told = []
 
         async def ask(text):
@@ -149,7 +149,7 @@ def test_an_error_of_the_encoder_reaches_all_of_its_batch_and_no_other(gate):
 
 @asynccontextmanager
 async def desk_of(engine, **limits):
-    desk = Desk(engine, LimitSettings(**limits), Metrics())
+    desk = QueryService(engine, LimitSettings(**limits), Metrics())
     async with anyio.create_task_group() as group:
         group.start_soon(desk.run)
         await engine.encoder.wait_entered()

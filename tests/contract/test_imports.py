@@ -1,0 +1,53 @@
+"""What importing a package loads, in a fresh interpreter; which packages may import which is in pyproject.toml."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "transformers", "sentence_transformers"}
+LOADED = "import sys, {name}; print('\\n'.join(sorted(sys.modules)))"
+
+
+def loaded_by(name):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(name=name)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def those_within(loaded, packages):
+    return sorted(name for name in loaded if any(name == one or name.startswith(f"{one}.") for one in packages))
+
+
+@pytest.mark.parametrize(
+    ("name", "forbidden"),
+    [
+        (
+            "qaserve.client",
+            {
+                *HEAVY,
+                "ingest",
+                "train",
+                "qaserve.store",
+                "qaserve.encoders",
+                "qaserve.core",
+                "qaserve.settings",
+                "numpy",
+                "scipy",
+                "sklearn",
+                "qdrant_client",
+            },
+        ),
+        (
+            "qaserve.api.app",
+            {*HEAVY, "train.experiments", "train.importance", "train.finetuning", "sklearn"},
+        ),
+        ("qaserve.core.pipeline", {*HEAVY, "qaserve.store", "sklearn", "qdrant_client"}),
+        ("qaserve.cli", {*HEAVY, "ingest", "train", "qaserve.store", "sklearn", "scipy", "qdrant_client", "fastapi"}),
+    ],
+)
+def test_importing_loads_no_more_than_it_needs(name, forbidden):
+    assert those_within(loaded_by(name), forbidden) == []
