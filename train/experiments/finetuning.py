@@ -34,6 +34,7 @@ from train.experiments.harness import (
     draw_gains,
     evaluate,
     mean,
+    part_of,
     results_table,
     row_cosines,
     signed,
@@ -42,7 +43,7 @@ from train.experiments.harness import (
 from train.experiments.routing import DEFAULT, RAW, TUNED
 from train.folds import Examples, Fold, make_fold
 from train.result_cache import ResultCache
-from train.splits import check_families, first_families, phrasing_split
+from train.splits import check_families, phrasing_split
 from train.tuning import START, tune
 
 QUICK_PAIRS = 24
@@ -129,9 +130,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
             f"fine-tuning needs the encoder {source.encoder} itself; there are only its vectors",
             hint="Set QASERVE_ENCODER to the encoder that made the vectors.",
         )
-    examples, epochs = source.examples, finetuning.EPOCHS
-    if quick:
-        examples, epochs, seeds = examples.take(first_families(examples.pairs, QUICK_PAIRS)), QUICK_EPOCHS, seeds[:1]
+    examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
+    epochs = QUICK_EPOCHS if quick else finetuning.EPOCHS
     check_families(examples.pairs)
     tally = Tally()
     trained = [one_seed(examples, source.model, seed, epochs, tally, source.cache, advance) for seed in seeds]
@@ -235,7 +235,7 @@ def _add(fold: Fold, method: str, projected: Floats, lexical_weight: float, tall
 
 
 class Training(Record):
-    """How an encoder was tuned, beside what came out."""
+    """How an encoder was tuned."""
 
     losses: tuple[float, ...]
     """Mean of each epoch."""

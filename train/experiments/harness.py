@@ -13,7 +13,9 @@ from pydantic import Field
 from qaserve.errors import UsageError
 from qaserve.records import Record
 from qaserve.routing import Floats
+from train.folds import Examples
 from train.metrics import Interval, best_by_intent, paired_bootstrap
+from train.splits import first_families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -240,6 +242,14 @@ def compared(gain: Interval) -> str:
     if not is_difference(gain):
         return "no difference"
     return "better" if gain.mean > 0 else "worse"
+
+
+# Quick runs
+
+
+def part_of(examples: Examples, seeds: Sequence[int], pairs: int, *, quick: bool) -> tuple[Examples, Sequence[int]]:
+    """What a run measures: all, or where it is quick the first seed and whole families of about this many pairs."""
+    return (examples.take(first_families(examples.pairs, pairs)), seeds[:1]) if quick else (examples, seeds)
 
 
 # Tables
