@@ -315,7 +315,7 @@ def _fit_both(cases: Cases) -> tuple[Logistic, Logistic]:
 
 
 def _short(value: float, *, down: bool = False) -> float:
-    """Six digits: the last bits differ between machines, and a build is named by a hash of its numbers."""
+    """Six digits: the last bits differ between machines, and a build's id is a hash of these values."""
     if down:
         return float(np.floor(value * 1e6) / 1e6)
     return float(f"{value:.6g}")
@@ -335,7 +335,7 @@ def _figures(cases: Cases, judged: Judged, kept: Bools) -> dict[str, float]:
 
 
 def half_and_half(answered: Bools) -> Floats:
-    """(n,) weights of mean 1 with which both kinds count alike, whatever their numbers; 1 if there is only one kind."""
+    """(n,) weights of mean 1 with which both kinds count alike, however many there are; 1 if there is only one kind."""
     count = np.count_nonzero(answered)
     if count in {0, len(answered)}:
         return np.ones(len(answered))

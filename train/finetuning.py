@@ -102,7 +102,7 @@ def fine_tune(
 
 
 def steps(pairs: int, *, epochs: int = EPOCHS, batch: int = BATCH) -> int:
-    """How often `fine_tune` will call `advance`; more often where so many texts repeat that batches stay small."""
+    """How often `fine_tune` will call `advance`; more often where repeated texts keep batches small."""
     return epochs * math.ceil(pairs / batch)
 
 
@@ -154,7 +154,7 @@ def _train(
 
     class Trainer(SentenceTransformerTrainer):
         def add_model_card_callback(self, *_: object) -> None:
-            """No card: nobody would see it, and it shows a bar."""
+            """No model card: it is not used, and it shows a progress bar."""
 
     trainer = Trainer(
         model=model,

@@ -47,7 +47,7 @@ EXPERIMENTS = {
 
 {HELD_OUT}
 Relevant is the pair's own intent (`cluster_id`); every intent is ranked once, by its best answer. Intents held out
-whole, and the random tenth that the proposal takes, are shown beside it.""",
+whole, and the random tenth that the proposal takes, are shown for comparison.""",
     ),
     "finetuning": Listed(
         "train.experiments.finetuning",
@@ -79,7 +79,7 @@ answers.""",
     ),
     "projection": Listed(
         "train.experiments.projection",
-        """Measure what dense W cost beside their exact low-rank form and per-pair W: time to fit, memory, time to ask.
+        """Compare dense W with their exact low-rank form and per-pair W: time to fit, memory, time to ask.
 
 Each seed is one K-means over all pairs, as a build does it, and one measurement.""",
         seeds=1,

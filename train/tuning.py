@@ -110,7 +110,7 @@ def ranks_of(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
 
 
 def hyperparameters_of(tuning: Tuning | None, fit: FitSettings) -> Hyperparameters:
-    """What was chosen or, where nothing was, what the search starts from; a λ that is set is kept."""
+    """The tuned hyperparameters, or those that the search starts from; a λ that is set is kept."""
     if tuning is not None:
         return tuning.chosen
     return START if fit.anchor is None else START.model_copy(update={"anchor": fit.anchor})

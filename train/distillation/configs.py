@@ -26,7 +26,7 @@ class Recipe(Record):
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: falls to 0 over the epochs.")
     weight_decay: float = Field(0.01, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1, description="Of the transformer form.")
-    patience: int = Field(0, ge=0, description="Stop after so many epochs without a better cosine; 0: never.")
+    patience: int = Field(0, ge=0, description="Stop after this number of epochs without a better cosine; 0: never.")
     validation: float = Field(0.1, gt=0, le=0.5, description="Share of the inputs kept for validation.")
     cosine_share: float = Field(0.7, ge=0, le=1)
     ranking_share: float = Field(0.5, ge=0, le=1)

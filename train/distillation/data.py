@@ -17,7 +17,7 @@ Teacher = Callable[[NDArray[np.float64]], NDArray[np.floating]]
 
 FEWEST_ROWS = 10
 NEIGHBOURS = 10
-"""A mixture's second question is one of so many nearest, or any question, half of the time each."""
+"""A mixture's second question is one of this many nearest or any question, each half of the time."""
 MIXTURE_NOISE = 0.05
 """Expected length of the noise on a mixture, before it is normalised."""
 

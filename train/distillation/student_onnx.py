@@ -86,7 +86,7 @@ def _export(student: Student, path: Path) -> None:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Only errors from this logger: torch's exporter reports that torchvision, which nobody here uses, is missing."""
+    """Only errors from this logger: torch's exporter reports that torchvision is missing, which is not used here."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

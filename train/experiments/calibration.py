@@ -28,7 +28,7 @@ from qaserve.common.progress import Advance
 from qaserve.common.text import fold as folded
 from qaserve.core.calibration import FEATURES, Calibration
 from qaserve.core.routing import Floats
-from qaserve.core.splits import first_families, phrasing_split
+from qaserve.core.splits import phrasing_split
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings, ReadSettings
@@ -46,7 +46,7 @@ from train.calibration import (
     threshold_at,
 )
 from train.datasets import Source
-from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, style, table
+from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, part_of, style, table
 from train.folds import Examples, Fold, make_fold
 from train.tuning import START
 
@@ -179,7 +179,7 @@ class Sides(NamedTuple):
 
 
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> CalibrationRun:
-    """Fit on one side and judge on another, once for each seed, with the numbers that a build starts from.
+    """Fit on one side and judge on another, once for each seed, with the hyperparameters that a build starts from.
 
     Args:
         source: Pairs with the vectors of one encoder, unit rows; with its model, another corpus is asked too.
@@ -190,9 +190,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     Raises:
         CorpusError: The pairs are too few to calibrate on.
     """
-    examples = source.examples
-    if quick:
-        seeds, examples = seeds[:1], examples.take(first_families(examples.pairs, QUICK_PAIRS))
+    examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
     foreign, why_not = _foreign(source, quick)
     outcomes = [_judge(examples, foreign, seed, advance) for seed in seeds]
     mixed_with = next(name for name in UNANSWERED if _asked_in_all(name, outcomes))
@@ -415,7 +413,7 @@ def tables(run: CalibrationRun) -> Iterator[Table]:
         f"Questions that should be abstained on, {run.encoder}, {len(run.seeds)} splits",
         run.kinds,
         {
-            "asked beside held-out phrasings": lambda one: one.name,
+            "asked with held-out phrasings": lambda one: one.name,
             "questions": lambda one: one.questions,
             "nearest answer left": lambda one: f"{one.nearest:.2f}",
             "ROC area": lambda one: f"{one.roc_area:.3f}",

@@ -5,10 +5,10 @@ students). The number of heads changes nothing that is measured here: see `qaser
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats, voting_shares
-from qaserve.core.splits import first_families, phrasing_split
+from qaserve.core.splits import phrasing_split
 from qaserve.core.student import StudentSpec
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.record import Record
@@ -39,8 +39,10 @@ from train.experiments.harness import (
     evaluate,
     is_difference,
     mean,
+    part_of,
     row_cosines,
     signed,
+    table,
 )
 from train.experiments.routing import REFERENCE_TEMPERATURE
 from train.folds import Fold, make_fold, unit_rows
@@ -55,8 +57,8 @@ SHALLOW = (192, 1)
 """One layer with as many heads as the clusters of the first corpus need."""
 SLOTS = (64, 256)
 SPLITS_BY_SIZE = ((2_000_000, 1_000), (8_000_000, 2))
-"""Parameters up to which a student is trained on so many splits; a larger one on a single split. The large ones take a
-minute or more each."""
+"""Most parameters of a student, and on how many splits it is trained; a larger one on a single split. A large one takes
+a minute or more."""
 QUICK_PAIRS = 240
 QUICK_EPOCHS = 2
 QUICK_SLOTS = 16
@@ -74,7 +76,7 @@ class StudentResult(Record):
     loss: Literal["cosine_mse", "ranking"]
     capacity: int = Field(description="H^L; for slots, M.")
     parameters: int
-    splits: int = Field(description="Trained on the first so many of the run's splits.")
+    splits: int = Field(description="Trained on this many of the run's splits, the first.")
     epochs: float = Field(description="Epochs run.")
     seconds: float = Field(description="Of training one student, one thread of a CPU.")
     train_loss: float = Field(description="In the best epoch.")
@@ -294,10 +296,10 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     Raises:
         CorpusError: Too few pairs to train on.
     """
-    examples = source.examples.take(first_families(source.examples.pairs, QUICK_PAIRS)) if quick else source.examples
+    examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
     dimension = examples.questions.shape[1]
-    plans, chosen, notes = _plans(dimension, quick=quick), _chosen(seeds, quick=quick), _Notes()
-    for number, seed in enumerate(chosen):
+    plans, notes = _plans(dimension, quick=quick), _Notes()
+    for number, seed in enumerate(seeds):
         split = phrasing_split(examples.pairs, seed)
         fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
         notes.begin(fold)
@@ -310,7 +312,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         encoder=source.encoder,
         dimension=dimension,
         pairs=len(examples),
-        seeds=tuple(chosen),
+        seeds=tuple(seeds),
         queries=queries,
         clusters=clusters,
         dense_numbers=dense,
@@ -321,62 +323,54 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
 
 def steps(seeds: Sequence[int], quick: bool) -> int:
     """What the calls of `advance` in one `run` sum up to."""
-    return len(_chosen(seeds, quick=quick)) * len(_plans(SHALLOW[0], quick=quick))
-
-
-def _chosen(seeds: Sequence[int], *, quick: bool) -> list[int]:
-    return list(seeds)[: 1 if quick else None]
+    return len(seeds[:1] if quick else seeds) * len(_plans(SHALLOW[0], quick=quick))
 
 
 # What is shown
 
 CLOSE = 0.98
 """Mean cosine to its teacher from which a student counts as faithful."""
-COLUMNS = (
-    "student",
-    "H^L or slots",
-    "parameters",
-    "dense ÷",
-    "low-rank ÷",
-    "train loss",
-    "cos to teacher",
-    "cos to answer",
-    "MRR",
-    "MRR − teacher (95%)",
-    "epochs",
-    "seconds",
-    "splits",
-)
 
 
 def tables(run: DistillRun) -> list[Table]:
     """Each teacher, and under it its students. ÷: how many times smaller than the bank."""
+
+    def of_student(cell: Callable[[StudentResult], Any]) -> Callable[[_Line], Any]:
+        return lambda line: NONE if line.student is None else cell(line.student)
+
     title = (
         f"{run.encoder} (D {run.dimension}): {run.clusters:.0f} clusters, as dense W {run.dense_numbers:,.0f} numbers, "
         f"exactly at low rank {run.bank_numbers:,.0f}; {run.queries:.0f} held-out questions a split"
     )
-    return [Table(title, COLUMNS, tuple(row for teacher in run.teachers for row in _rows(run, teacher)))]
+    columns: dict[str, Callable[[_Line], Any]] = {
+        "student": lambda line: f"{line.teacher.name}: {line.student.label if line.student else 'teacher'}",
+        "H^L or slots": of_student(lambda one: one.capacity),
+        "parameters": of_student(lambda one: f"{one.parameters:,}"),
+        "dense ÷": of_student(lambda one: f"{run.dense_numbers / one.parameters:.1f}"),
+        "low-rank ÷": of_student(lambda one: f"{run.bank_numbers / one.parameters:.1f}"),
+        "train loss": of_student(lambda one: f"{one.train_loss:.3f}"),
+        "cos to teacher": of_student(lambda one: f"{one.teacher_cosine:.3f}"),
+        "cos to answer": lambda line: f"{line.measured.answer_cosine:.3f}",
+        "MRR": lambda line: f"{line.measured.mrr:.3f}",
+        "MRR − teacher (95%)": of_student(lambda one: signed(one.gain)),
+        "epochs": of_student(lambda one: f"{one.epochs:.0f}"),
+        "seconds": of_student(lambda one: f"{one.seconds:.0f}"),
+        "splits": lambda line: line.measured.splits,
+    }
+    lines = [_Line(teacher, student) for teacher in run.teachers for student in (None, *teacher.students)]
+    return [table(title, lines, columns)]
 
 
-def _rows(one: DistillRun, teacher: TeacherResult) -> Iterator[tuple[str, ...]]:
-    figures = (f"{teacher.answer_cosine:.3f}", f"{teacher.mrr:.3f}", NONE, NONE, NONE, str(teacher.splits))
-    yield (f"{teacher.name}: teacher", NONE, NONE, NONE, NONE, NONE, NONE, *figures)
-    for student in teacher.students:
-        yield (
-            f"{teacher.name}: {student.label}",
-            str(student.capacity),
-            f"{student.parameters:,}",
-            f"{one.dense_numbers / student.parameters:.1f}",
-            f"{one.bank_numbers / student.parameters:.1f}",
-            f"{student.train_loss:.3f}",
-            f"{student.teacher_cosine:.3f}",
-            f"{student.answer_cosine:.3f}",
-            f"{student.mrr:.3f}",
-            signed(student.gain),
-            f"{student.epochs:.0f}",
-            f"{student.seconds:.0f}",
-            str(student.splits),
-        )
+class _Line(NamedTuple):
+    """A line of the table: a teacher, or a student of it."""
+
+    teacher: TeacherResult
+    student: StudentResult | None
+
+    @property
+    def measured(self) -> TeacherResult | StudentResult:
+        """Whose figures these are."""
+        return self.student or self.teacher
 
 
 PREFACE = (

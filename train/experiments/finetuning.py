@@ -14,7 +14,7 @@ from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
 from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.core.routing import Floats
-from qaserve.core.splits import check_families, first_families, phrasing_split
+from qaserve.core.splits import check_families, phrasing_split
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
@@ -35,6 +35,7 @@ from train.experiments.harness import (
     draw_gains,
     evaluate,
     mean,
+    part_of,
     results_table,
     row_cosines,
     signed,
@@ -129,9 +130,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
             f"fine-tuning needs the encoder {source.encoder} itself; there are only its vectors",
             hint="Set QASERVE_ENCODER to the encoder that made the vectors.",
         )
-    examples, epochs = source.examples, finetuning.EPOCHS
-    if quick:
-        examples, epochs, seeds = examples.take(first_families(examples.pairs, QUICK_PAIRS)), QUICK_EPOCHS, seeds[:1]
+    examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
+    epochs = QUICK_EPOCHS if quick else finetuning.EPOCHS
     check_families(examples.pairs)
     tally = Tally()
     trained = [one_seed(examples, source.model, seed, epochs, tally, source.cache, advance) for seed in seeds]
@@ -235,7 +235,7 @@ def _add(fold: Fold, method: str, projected: Floats, lexical_weight: float, tall
 
 
 class Training(Record):
-    """How an encoder was tuned, beside what came out."""
+    """How an encoder was tuned."""
 
     losses: tuple[float, ...]
     """Mean of each epoch."""

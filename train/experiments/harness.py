@@ -13,8 +13,10 @@ from pydantic import Field
 from qaserve.common.errors import UsageError
 from qaserve.core.metrics import best_by_intent, paired_bootstrap
 from qaserve.core.routing import Floats
+from qaserve.core.splits import first_families
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.record import Record
+from train.folds import Examples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -241,6 +243,14 @@ def compared(gain: Interval) -> str:
     if not is_difference(gain):
         return "no difference"
     return "better" if gain.mean > 0 else "worse"
+
+
+# Quick runs
+
+
+def part_of(examples: Examples, seeds: Sequence[int], pairs: int, *, quick: bool) -> tuple[Examples, Sequence[int]]:
+    """What a run measures: all, or where it is quick the first seed and whole families of about this many pairs."""
+    return (examples.take(first_families(examples.pairs, pairs)), seeds[:1]) if quick else (examples, seeds)
 
 
 # Tables

@@ -1,4 +1,4 @@
-"""The experiment behind `qaserve bench latency`: where the time of a question goes, beside its bare parts."""
+"""The experiment behind `qaserve bench latency`: the time of a question, compared with its bare parts."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The experiment behind `qaserve bench load`: many who ask an API at once, beside one who asks after another."""
+"""The experiment behind `qaserve bench load`: many clients of an API at once, compared with one client."""
 
 import itertools
 import time
@@ -32,7 +32,7 @@ class Load(Record):
 
 
 class LoadReport(Record):
-    """Many at once beside one after another, the same questions."""
+    """Many clients compared with one, the same questions."""
 
     url: str
     one: Load

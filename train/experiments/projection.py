@@ -1,4 +1,4 @@
-"""The experiment behind `qaserve bench projection`: what dense W cost beside their exact low-rank form and per-pair W.
+"""The experiment behind `qaserve bench projection`: what dense W cost, compared with low-rank and per-pair W.
 
 All three are measured in one run, on the same clusters and the same questions. Dense W are fitted by an SVD of D × D,
 as the formula polar(SᵀT + λI) says; the low-rank form is what a build does; per-pair W need no fit, only the vectors of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_CLUSTERS = 512
 """More dense W would not fit into the memory of a small machine: 1.2 GB at D 768."""
 DENSE_PARTS = 20
-"""Dense W are fitted in so many steps of progress."""
+"""Steps of progress in which dense W are fitted."""
 FIT_REPEATS = 5
 """The low-rank fit is over so soon that one measurement of it says little."""
 QUESTIONS = 200
@@ -135,7 +135,7 @@ def _dense_parts(quick: bool) -> int:
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many rows of the first `count`, evenly spread."""
+    """At most `most` of the first `count` rows, evenly spread."""
     return np.unique(np.linspace(0, count - 1, most).astype(np.int64))
 
 

@@ -17,7 +17,7 @@ from qaserve.builds.manifest import Hyperparameters
 from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
-from qaserve.core.splits import Split, check_families, first_families, intent_split, phrasing_split, random_split
+from qaserve.core.splits import Split, check_families, intent_split, phrasing_split, random_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
@@ -42,6 +42,7 @@ from train.experiments.harness import (
     draw_gains,
     evaluate,
     is_difference,
+    part_of,
     results_table,
     row_cosines,
     signed,
@@ -133,7 +134,7 @@ class Hypothesis(NamedTuple):
 
 HYPOTHESES = (
     Hypothesis(
-        "routing by questions instead of centroids gives 5% more cosine or better, with the proposal's W",
+        "routing by questions instead of centroids gives 5% more cosine or better, with the reference W",
         REFERENCE_QUESTION,
         REFERENCE_CENTROID,
         COSINE,
@@ -153,7 +154,7 @@ HYPOTHESES = (
         COSINE,
         0.05,
     ),
-    Hypothesis("routing by questions finds better, with the proposal's W", REFERENCE_QUESTION, REFERENCE_CENTROID),
+    Hypothesis("routing by questions finds better, with the reference W", REFERENCE_QUESTION, REFERENCE_CENTROID),
     Hypothesis("routing by questions finds better, with anchored W", QUESTION_REFERENCE_TEMPERATURE, CENTROID),
     Hypothesis("routing by questions at the product's temperature finds better, with anchored W", QUESTION, CENTROID),
     Hypothesis(
@@ -163,13 +164,13 @@ HYPOTHESES = (
         split="intent",
     ),
     Hypothesis(
-        "a final softmax over the clusters finds better, with the proposal's W", REFERENCE_QUESTION2, REFERENCE_QUESTION
+        "a final softmax over the clusters finds better, with the reference W", REFERENCE_QUESTION2, REFERENCE_QUESTION
     ),
     Hypothesis("a final softmax over the clusters finds better, with anchored W", QUESTION2, QUESTION),
     Hypothesis(
         "a cluster should weigh more with every question that matches, not by its best", QUESTION, BEST_QUESTION
     ),
-    Hypothesis("projection with the proposal's W finds better than none", REFERENCE_QUESTION, RAW),
+    Hypothesis("projection with the reference W finds better than none", REFERENCE_QUESTION, RAW),
     Hypothesis("one W for each cluster finds better than a blend of single pairs' W", QUESTION_HITS, PER_PAIR),
 )
 
@@ -277,9 +278,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         CorpusError: No phrasing can be held out, or all pairs are of one intent.
         EncoderError: The encoder cannot be loaded.
     """
-    examples = source.examples
-    if quick:
-        examples, seeds = examples.take(first_families(examples.pairs, QUICK_PAIRS)), seeds[:1]
+    examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
     check_families(examples.pairs)
     together = None if quick else _encoded_together(source)
     advance(1)

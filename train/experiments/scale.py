@@ -32,7 +32,7 @@ from qaserve.store.qdrant import open_store
 TOPICS, PER_INTENT, NEW_PAIRS = 183, 5, 10
 """The real corpus has 183 clusters at D 384, and about five questions of an intent."""
 INTENT_SPREAD, NOISE = 0.7, 0.35
-"""Length of an intent's offset from its topic, and of a text's from its intent, beside a topic of length 1."""
+"""Length of an intent's offset from its topic, and of a text's from its intent, where a topic has length 1."""
 VOCABULARY, ANSWER_WORDS, QUESTION_WORDS = 20_000, 60, 6
 CORPUS = "scale"
 QUESTIONS = 20
@@ -41,12 +41,14 @@ TENTHS = 10
 
 
 class ScaleReport(Record):
-    """What an ingest of so many pairs took."""
+    """What an ingest of many pairs took."""
 
     pairs: int
     dimension: int
     clusters: int
-    seconds: float = Field(description="From the file to the swap; numbers are not chosen, encoding is synthetic.")
+    seconds: float = Field(
+        description="From the file to the swap; hyperparameters are not tuned, encoding is synthetic."
+    )
     stages: dict[str, float] = Field(description="Seconds by stage.")
     write_rates: tuple[float, ...] = Field(description="Pairs written per second, by tenth of the pairs.")
     peak_bytes: int = Field(description="Most memory that the process had, all in all.")
@@ -100,7 +102,7 @@ _drawn = cache(_draw)
 
 
 def write_corpus(path: Path, pairs: int, seed: int) -> None:
-    """Write so many synthetic pairs as JSON Lines; the first of a larger corpus are those of a smaller one."""
+    """Write synthetic pairs as JSON Lines; the first of a larger corpus are those of a smaller one."""
     rng = np.random.default_rng(seed)
     with path.open("w", encoding="utf-8") as file:
         for number in range(pairs):
@@ -123,12 +125,12 @@ def _row(number: int, rng: np.random.Generator) -> dict[str, object]:
 
 
 def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Reporter) -> ScaleReport:
-    """Ingest so many pairs into an empty folder, and then again.
+    """Ingest pairs into an empty folder, and then again.
 
     Args:
         pairs: How many.
         folder: Empty; the corpus file, the embedded Qdrant and the bundles go there.
-        fit: How a build is fitted. Its numbers are not chosen: beyond `QASERVE_TUNE_PAIRS` they never are.
+        fit: How a build is fitted. Hyperparameters are not tuned: above `QASERVE_TUNE_PAIRS` they never are.
         dimension: D.
         reporter: Shows the stages.
     """

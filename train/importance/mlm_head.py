@@ -2,9 +2,9 @@
 
 The head is BERT's (Devlin et al. 2019): dense + GELU + LayerNorm + decoder, the decoder's weights tied to the encoder's
 word embeddings and frozen with them; dense, LayerNorm and the decoder's bias are fitted. The task is BERT's too: 15% of
-the tokens are chosen anew in every epoch, 80% of them masked, 10% replaced by a random token, 10% left.
+the tokens are drawn again in every epoch, 80% of them masked, 10% replaced by a random token, 10% left.
 
-What was learned is measured on held-out texts, beside a unigram model's perplexity on the same tokens.
+What was learned is measured on held-out texts and compared with a unigram model's perplexity on the same tokens.
 """
 
 import math
@@ -36,12 +36,12 @@ epochs take half as long, to 104."""
 READINGS = 2
 """How often an epoch's states are read: the encoder's pass costs several times the head's."""
 FIT_TOKENS = 64
-"""A text is cut to so many tokens when a head is fitted."""
+"""A text is cut to this many tokens when a head is fitted."""
 MASKED = 0.15
 HELD_OUT = 10
-"""One text in so many is held out."""
+"""One text in this many is held out."""
 FOLDS = 7
-"""Held-out texts are read so many times, each time with another seventh (about `MASKED`) of their tokens masked."""
+"""Held-out texts are read this many times, each time with another seventh (about `MASKED`) of their tokens masked."""
 LEARNING_RATE = 2e-3
 FIRST_SCALE = 0.3
 """LayerNorm's first weights. At the usual 1 an untrained head's logits drown the bias that it starts from (held-out

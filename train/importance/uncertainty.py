@@ -211,7 +211,7 @@ def _dropout_on(model: "SentenceTransformer", name: str) -> Iterator[None]:
 def _drops(module: "torch.nn.Module") -> bool:
     """Whether the module drops anything in training: a dropout layer, or attention.
 
-    Attention drops by a function that looks at its own `training` and takes the probability from a layer beside it
+    Attention drops by a function that looks at its own `training` and takes the probability from a layer next to it
     (BERT) or a number (NomicBERT). Other modules that hold a dropout layer do not look at their `training`.
     """
     inside = [_probability(child) for child in module.children()]
