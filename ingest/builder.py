@@ -35,14 +35,14 @@ from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
 from qaserve.schemas.pairs import Pair
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from qaserve.store.locks import Holder, corpus_lock
 from qaserve.store.points import PairVectors
 from qaserve.store.qdrant import CollectionInfo, Store, now
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
-from train.tuning import DEFAULT_ANCHOR, defaults_of, hyperparameters_of, tune
+from train.tuning import hyperparameters_of, tune
 
 UNNAMED = "0" * 12
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
@@ -142,7 +142,7 @@ class Builder:
             return False
         wanted = self.fit.model_dump(include=MADE_WITH) | {
             "format": FORMAT,
-            "anchor_setting": self.fit.anchor,
+            "regularization_setting": self.fit.regularization,
         }
         same = live.manifest.model_dump(include=set(wanted)) == wanted
         return same and is_complete(self.store, self.models_dir, live.info)
@@ -152,28 +152,24 @@ class Builder:
     def choose(self, corpus: Corpus, live: LiveBuild | None, clusters: Clusters) -> Choice:
         """Numbers chosen on these pairs; those of the live build where its clusters are kept or trying takes long."""
         manifest = None if live is None else live.manifest
-        wanted = {"anchor_setting": self.fit.anchor, "precision": self.fit.precision}
+        wanted = {"regularization_setting": self.fit.regularization, "precision": self.fit.precision}
         same = manifest is not None and manifest.model_dump(include=set(wanted)) == wanted
         if len(corpus.pairs) <= self.fit.tune_pairs and not (clusters.kept and same):
             return self.tune(corpus)
-        if manifest is None:
-            return Choice(self.fit.anchor or DEFAULT_ANCHOR, SearchParams(), None, None)
-        return Choice(
-            self.fit.anchor or manifest.hyperparameters.regularization,
-            manifest.hyperparameters.search,
-            None,
-            manifest.calibration,
-        )
+        kept = Hyperparameters() if manifest is None else manifest.hyperparameters
+        if self.fit.regularization is not None:
+            kept = Hyperparameters(regularization=self.fit.regularization, search=kept.search)
+        return Choice(kept, None, None if manifest is None else manifest.calibration)
 
     def tune(self, corpus: Corpus) -> Choice:
         """Numbers and calibration by cross-validation on these pairs."""
         examples = corpus.examples
         with self.stage("choose", "Choosing λ, τ, N, β (trials)", None) as advance:
             tuning = tune(examples, self.fit, advance)
-        numbers = hyperparameters_of(tuning, self.fit)
+        chosen = hyperparameters_of(tuning, self.fit)
         with self.stage("calibrate", "Calibrating (folds)", None) as advance:
-            calibration = calibrate(examples, numbers, self.fit, advance)
-        return Choice(numbers.anchor, defaults_of(tuning), tuning, calibration)
+            calibration = calibrate(examples, chosen, self.fit, advance)
+        return Choice(chosen, tuning, calibration)
 
     # Label, fit, measure, write, swap
 
@@ -233,7 +229,7 @@ class Builder:
             if extra is not None:
                 more = extra.questions, extra.answers, extra.labels
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
-            bank = fit_bank(*rows, count, choice.anchor, advance)
+            bank = fit_bank(*rows, count, choice.hyperparameters.regularization, advance)
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
         with self.stage("words", "Indexing words (pairs)", len(corpus.pairs)) as advance:
             lexicon = Lexicon.fit(list(corpus.pairs), _texts(corpus, advance))
@@ -243,12 +239,11 @@ class Builder:
             corpus_hash=corpus_hash(corpus.pairs),
             encoder=self.encoder,
             pairs=len(corpus.pairs),
-            anchor=choice.anchor,
-            anchor_setting=self.fit.anchor,
+            hyperparameters=choice.hyperparameters,
+            regularization_setting=self.fit.regularization,
             **self.fit.model_dump(include=MADE_WITH),
             effective_rank=round(effective_rank(corpus.answers, self.fit.rank_form), 3),
             prior=corpus.prior,
-            defaults=choice.defaults,
             tuning=choice.tuning,
             calibration=choice.calibration,
             feedback=None if extra is None else extra.said,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest, Tuning
 from qaserve.core.calibration import Calibration
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import Hyperparameters
 from qaserve.store.points import PairVectors
 from qaserve.store.qdrant import CollectionInfo
 from train.folds import Examples
@@ -56,10 +56,9 @@ class ExtraRows:
 
 @dataclass(frozen=True)
 class Choice:
-    """The numbers of a build to be, how they were chosen, and how sure its answers are."""
+    """The hyperparameters of a new build, how they were tuned, and how sure its answers are."""
 
-    anchor: float
-    defaults: SearchParams
+    hyperparameters: Hyperparameters
     tuning: Tuning | None
     calibration: Calibration | None
 

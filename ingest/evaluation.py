@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.golden import Golden
-from qaserve.builds.manifest import Hyperparameters
 from qaserve.common.text import fold, short_digest
 from qaserve.core.calibration import Calibration
 from qaserve.core.metrics import intent_ranks
 from qaserve.core.routing import Floats
+from qaserve.schemas.params import Hyperparameters
 from train.calibration import ask
 from train.folds import Examples, Fold
 
@@ -24,14 +24,14 @@ MAX_PAIRS = 5_000
 
 
 @dataclass(frozen=True)
-class Side:
+class EvaluatedBuild:
     """A build, as it would answer."""
 
     points: list[str]
     examples: Examples
     labels: NDArray[np.int64]
     count: int
-    trial: Hyperparameters
+    hyperparameters: Hyperparameters
     calibration: Calibration | None
 
 
@@ -68,29 +68,22 @@ def sample(corpus: Corpus, seed: int, wanted: Collection[str] = ()) -> NDArray[n
     return np.flatnonzero(np.isin(intents, drawn))
 
 
-def side_of(corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice, rows: NDArray[np.int64]) -> Side:
+def side_of(
+    corpus: Corpus, labels: NDArray[np.int64], count: int, choice: Choice, rows: NDArray[np.int64]
+) -> EvaluatedBuild:
     """A build of these pairs, clusters and numbers: of these rows of it."""
-    final = choice.defaults.final_temperature if choice.defaults.routing == "question2" else None
-    trial = Hyperparameters(
-        anchor=choice.anchor,
-        temperature=choice.defaults.temperature,
-        hits=choice.defaults.hits,
-        final_temperature=final,
-        lexical_weight=choice.defaults.lexical_weight,
-        mrr=0.0,
-    )
     taken = corpus.take(rows)
-    return Side(list(taken.pairs), taken.examples, labels[rows], count, trial, choice.calibration)
+    return EvaluatedBuild(
+        list(taken.pairs), taken.examples, labels[rows], count, choice.hyperparameters, choice.calibration
+    )
 
 
-def live_side(live: LiveBuild, seed: int, wanted: Collection[str]) -> Side | None:
+def live_side(live: LiveBuild, seed: int, wanted: Collection[str]) -> EvaluatedBuild | None:
     """The live build, or the `sample` of it; None where its bundle is broken, and with it its numbers."""
     manifest = live.manifest
     if manifest is None or not live.pairs:
         return None
-    choice = Choice(
-        manifest.hyperparameters.regularization, manifest.hyperparameters.search, None, manifest.calibration
-    )
+    choice = Choice(manifest.hyperparameters, None, manifest.calibration)
     return side_of(live.corpus, live.labels, live.info.clusters, choice, sample(live.corpus, seed, wanted))
 
 
@@ -104,50 +97,51 @@ def limited(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(rows, MAX_ASKED, replace=False))
 
 
-def _known(side: Side, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _known(side: EvaluatedBuild, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of the pairs that stay when these questions are asked: those that ask something else."""
     asked = {fold(side.examples.pairs[row].question) for row in rows}
     return np.array([row for row, pair in enumerate(side.examples.pairs) if fold(pair.question) not in asked])
 
 
-def still_found(side: Side, rows: NDArray[np.int64], common: Set[str]) -> NDArray[np.bool_]:
+def still_found(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) -> NDArray[np.bool_]:
     """(m,) whether a question's intent has an answer left, among the points in common, when these are asked."""
     known = [row for row in _known(side, rows) if side.points[row] in common]
     left = Counter(side.examples.pairs[row].cluster_id for row in known)
     return np.array([left[side.examples.pairs[row].cluster_id] > 0 for row in rows], dtype=bool)
 
 
-def ask_rest(side: Side, rows: NDArray[np.int64], common: Set[str]) -> Asked:
+def ask_rest(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) -> Asked:
     """Ask the questions of these rows of the rest. `common`: the points that both builds hold."""
     known = _known(side, rows)
     searched = side.examples.take(known)
     held = Fold(searched, side.examples.take(rows), side.labels[known], side.count, searched)
     kept = np.array([side.points[row] in common for row in known], dtype=bool)
-    scores = _scores(held, side.trial)
+    scores = _scores(held, side.hyperparameters)
     intents = [intent for intent, inside in zip(searched.intents, kept, strict=True) if inside]
     ranks = intent_ranks(scores[:, kept], intents, held.queries.intents)
     abstained = None
     if side.calibration is not None:
         threshold, model = side.calibration.threshold, side.calibration.answered
-        abstained = np.array([model.probability(row) < threshold for row in ask(held, side.trial)[0]], dtype=bool)
+        abstained = np.array(
+            [model.probability(row) < threshold for row in ask(held, side.hyperparameters)[0]], dtype=bool
+        )
     return Asked(ranks, held.ranks(scores), abstained)
 
 
-def _scores(asked: Fold, trial: Hyperparameters) -> Floats:
-    weights = asked.by_questions(trial.temperature, trial.hits, trial.final_temperature)
-    return asked.scores(asked.bank(trial.anchor).project_rows(asked.queries.questions, weights), trial.lexical_weight)
+def _scores(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
+    return fold.scores(fold.project(hyperparameters).vectors, hyperparameters.search)
 
 
 # Golden questions
 
 
-def golden_rows(side: Side, golden: Golden) -> dict[int, int]:
+def golden_rows(side: EvaluatedBuild, golden: Golden) -> dict[int, int]:
     """By golden question, a row of the pair that it wants; those whose pair is not there are left out."""
     rows = {pair.pair_id: row for row, pair in reversed(list(enumerate(side.examples.pairs)))}
     return {number: rows[wanted] for number, wanted in enumerate(golden.wanted) if wanted in rows}
 
 
-def ask_golden(side: Side, golden: Golden, rows: dict[int, int]) -> Asked:
+def ask_golden(side: EvaluatedBuild, golden: Golden, rows: dict[int, int]) -> Asked:
     """Ask golden questions of the whole build."""
     numbers = list(rows)
     wanted = side.examples.take(np.array(list(rows.values()), dtype=np.int64))
@@ -157,5 +151,5 @@ def ask_golden(side: Side, golden: Golden, rows: dict[int, int]) -> Asked:
     ]
     asked = Examples(pairs, golden.vectors[numbers].astype(np.float64), wanted.answers)
     whole = Fold(side.examples, asked, side.labels, side.count, side.examples)
-    ranks = whole.ranks(_scores(whole, side.trial))
+    ranks = whole.ranks(_scores(whole, side.hyperparameters))
     return Asked(ranks, ranks, None)

@@ -8,8 +8,8 @@ answers are reported beside. Golden questions, which people said must find a pai
 A build is stopped where the mean reciprocal rank falls by more than the tolerance and the 95% interval of the fall,
 by a paired bootstrap over intents, lies wholly below zero: a fall that chance explains stops nothing.
 
-Of a corpus of more than `ingest.evaluation.MAX_PAIRS` pairs a sample is asked and searched: whole intents, and all that a
-golden question wants.
+Of a corpus of more than `ingest.evaluation.MAX_PAIRS` pairs a sample is asked and searched: whole intents, and all
+that a golden question wants.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from ingest.clusters import Clusters
 from ingest.corpus import Choice, Corpus, LiveBuild
 from ingest.evaluation import (
     Asked,
-    Side,
+    EvaluatedBuild,
     ask_golden,
     ask_rest,
     golden_rows,
@@ -110,7 +110,7 @@ def measure(
 # Held-out phrasings
 
 
-def _alone(side: Side, seed: int, advance: Advance) -> dict[str, float]:
+def _alone(side: EvaluatedBuild, seed: int, advance: Advance) -> dict[str, float]:
     rows = limited(phrasing_split(side.examples.pairs, seed).test, seed)
     everything = frozenset(side.points)
     rows = rows[still_found(side, rows, everything)]
@@ -121,7 +121,9 @@ def _alone(side: Side, seed: int, advance: Advance) -> dict[str, float]:
     return {f"held_out_{name}": value for name, value in figures.items()} | {"held_out_questions": float(len(rows))}
 
 
-def _compare_held_out(old: Side, new: Side, seed: int, tolerance: float, advance: Advance) -> Comparison | None:
+def _compare_held_out(
+    old: EvaluatedBuild, new: EvaluatedBuild, seed: int, tolerance: float, advance: Advance
+) -> Comparison | None:
     common = frozenset(old.points) & frozenset(new.points)
     positions = [{point: row for row, point in enumerate(side.points)} for side in (old, new)]
     shared = [point for point in old.points if point in common]
@@ -154,7 +156,7 @@ def _joined(asked: Sequence[Asked]) -> Asked:
 # Golden questions
 
 
-def _compare_golden(old: Side, new: Side, golden: Golden, tolerance: float) -> Comparison | None:
+def _compare_golden(old: EvaluatedBuild, new: EvaluatedBuild, golden: Golden, tolerance: float) -> Comparison | None:
     in_old, in_new = golden_rows(old, golden), golden_rows(new, golden)
     both = [number for number in in_old if number in in_new]
     if not both:
@@ -176,7 +178,7 @@ def _figures(asked: Asked) -> dict[str, float]:
 
 
 def _compared(
-    old: Side,
+    old: EvaluatedBuild,
     points: Sequence[str],
     before: Asked,
     after: Asked,

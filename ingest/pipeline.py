@@ -17,7 +17,7 @@ from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.readers import Located, find_files, read_files
 from ingest.rejected import FOLDER, Rejected
-from ingest.report import count_by_file, list_changes, list_edits, repeated_questions
+from ingest.report import count_by_file, list_changes, list_edits, param_changes, repeated_questions
 from ingest.selection import Selection, select
 from ingest.spool import Lookup, Rows
 from qaserve.builds.catalog import orphans, remove_orphans
@@ -25,7 +25,7 @@ from qaserve.builds.manifest import UNIFORM
 from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.common.failpoints import reach
 from qaserve.encoders.sentence_transformer import Encoder
-from qaserve.schemas.ingest import LISTED, IngestReport, NumberChanges
+from qaserve.schemas.ingest import LISTED, IngestReport
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
@@ -312,7 +312,7 @@ def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:
         "build": manifest.build,
         "clusters": len(manifest.clusters),
         "cluster_changes": draft.cluster_changes,
-        "numbers": NumberChanges.between(None if live is None else live.manifest, manifest),
+        "params": param_changes(None if live is None else live.manifest, manifest),
         "metrics": manifest.metrics,
         "gate": draft.gate,
     }

@@ -16,6 +16,7 @@ from qaserve.builds import bundle as bundles
 from qaserve.builds.bundle import Bundle
 from qaserve.builds.catalog import remove_orphans
 from qaserve.builds.manifest import FORMAT, Manifest, StudentInfo
+from qaserve.core.pipeline import Pipeline
 from qaserve.core.student import StudentSpec
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.schemas.params import SearchParams
@@ -188,15 +189,8 @@ def _teach(
     corpus, numbers = live.corpus, bundle.manifest.hyperparameters.search
     labels = live.labels
     examples = corpus.examples
-    teacher = RoutedTeacher(
-        examples.questions,
-        labels,
-        bundle.model.bank,
-        numbers.temperature,
-        numbers.hits,
-        numbers.final_temperature if numbers.routing == "question2" else None,
-        examples.priors,
-    )
+    pipeline = Pipeline(numbers, bundle.model.bank, bundle.model.mean_questions)
+    teacher = RoutedTeacher(examples.questions, labels, pipeline, examples.priors)
     weights = importance(
         weighing,
         examples,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ingest.compare import Changes
 from ingest.readers import Located
 from ingest.spool import Indexed
+from qaserve.builds.manifest import Manifest
 from qaserve.common.text import fold, short_digest, shorten
 from qaserve.schemas.ingest import (
     CONTEXT_CHARS,
@@ -14,10 +15,12 @@ from qaserve.schemas.ingest import (
     EDITS_KEPT,
     LISTED,
     QUESTION_CHARS,
+    BuildParams,
     Edit,
     FileCounts,
     ListedPair,
     PairChanges,
+    ParamChanges,
     Place,
     RepeatedQuestion,
 )
@@ -140,3 +143,16 @@ def _cut(text: str, head: int, tail: int) -> str:
     start, end = max(0, head - CONTEXT_CHARS), min(len(text), len(text) - tail + CONTEXT_CHARS)
     shown = ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
     return shown if len(shown) <= EDIT_CHARS else shown[: EDIT_CHARS - 1] + "…"
+
+
+def param_changes(live: Manifest | None, new: Manifest) -> ParamChanges:
+    """How the parameters of a build differ from those of the live one."""
+    before = None if live is None else _build_params(live)
+    return ParamChanges(tuned=new.tuning is not None, live=before, new=_build_params(new))
+
+
+def _build_params(manifest: Manifest) -> BuildParams:
+    calibration = manifest.calibration
+    return BuildParams(
+        **dict(manifest.hyperparameters), threshold=None if calibration is None else calibration.threshold
+    )

@@ -94,7 +94,7 @@ class ReadSettings(_Section):
 class FitSettings(_Section):
     """How a build's model is made."""
 
-    anchor: float | None = Field(
+    regularization: float | None = Field(
         None, gt=0, le=1e9, description="λ: how strongly each W is held to the identity. Unset: chosen by trial."
     )
     rank_form: RankForm = Field("participation", description="Effective rank that sets the number of clusters.")

@@ -1,6 +1,7 @@
 """What a user would reach for instead: rank fusion, and txtai, dense and hybrid; BM25 alone is `Fold.lexical`.
 
-Every function gives (m, n) scores of n documents for m queries, higher is better, for `qaserve.core.metrics.intent_ranks`.
+Every function gives (m, n) scores of n documents for m queries, higher is better, for
+`qaserve.core.metrics.intent_ranks`.
 """
 
 from collections.abc import Iterator, Sequence

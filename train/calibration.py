@@ -18,13 +18,13 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from qaserve.builds.manifest import Hyperparameters
 from qaserve.common.progress import Advance
 from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
 from qaserve.core.clustering import KMEANS_STARTS
 from qaserve.core.metrics import best_by_intent
 from qaserve.core.routing import Floats
 from qaserve.core.splits import phrasing_split
+from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
 
@@ -170,30 +170,32 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
 
     Args:
         fold: Its candidates must be its training side.
-        hyperparameters: How to answer; their mrr is not looked at.
+        hyperparameters: How to answer.
 
     Returns:
         (m, F) evidence, and (m,) whether the first answer is of the relevant intent.
     """
-    weights = fold.by_questions(hyperparameters.temperature, hyperparameters.hits, hyperparameters.final_temperature)
-    shares = fold.shares(hyperparameters.temperature, hyperparameters.hits)
-    projected = fold.project(hyperparameters)
-    cosines, scores = fold.cosines(projected), fold.scores(projected, hyperparameters.lexical_weight)
+    params = hyperparameters.search
+    neighbors = fold.neighbors(params.hits)
+    pipeline = fold.pipeline(params, fold.bank(hyperparameters.regularization))
+    projected, routing = pipeline.project(fold.queries.questions, neighbors)
+    if routing is None:
+        raise ValueError("a student is not calibrated: its hyperparameters route nothing")
+    cosines, parts = fold.cosines(projected), fold.parts(projected, params)
     raw = fold.queries.questions @ fold.candidates.answers.T
-    hits = np.argsort(-fold.similarities, axis=1, kind="stable")[:, : hyperparameters.hits]
-    best = -np.sort(-best_by_intent(scores, fold.candidates.intents)[1], axis=1)[:, :NEAREST]
-    first = scores.argmax(axis=1)
+    best = -np.sort(-best_by_intent(parts.total, fold.candidates.intents)[1], axis=1)[:, :NEAREST]
+    first = parts.total.argmax(axis=1)
     found = [
         evidence(
-            similarities=fold.similarities[row, hits[row]],
-            probabilities=shares[row, hits[row]],
-            clusters=fold.labels[hits[row]],
-            weights=weights[row],
+            similarities=neighbors.similarities[row],
+            probabilities=routing.shares[row],
+            clusters=neighbors.clusters[row],
+            weights=routing.weights[row],
             scores=best[row],
             top=Top(
                 similarity=float(cosines[row, top]),
                 raw_similarity=float(raw[row, top]),
-                lexical=float(scores[row, top] - (1 - hyperparameters.lexical_weight) * cosines[row, top]),
+                lexical=float(parts.words[row, top]),
                 cluster=int(fold.labels[top]),
             ),
         )

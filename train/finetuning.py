@@ -69,7 +69,8 @@ def fine_tune(
     mode, which serving switches off, is as before when this returns.
 
     Args:
-        encoder_folder: A sentence-transformers model, as `qaserve.encoders.sources.locate` gives it; its files stay as they are.
+        encoder_folder: A sentence-transformers model, as `qaserve.encoders.sources.locate` gives it; its files stay as
+            they are.
         questions: (n,) texts.
         answers: (n,) texts, one for each question.
         epochs: Passes over the pairs.

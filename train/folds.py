@@ -7,15 +7,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.builds.manifest import Hyperparameters
 from qaserve.core.clustering import cluster_answers, cluster_count
 from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.core.metrics import intent_ranks
-from qaserve.core.projection import Bank, project_by_pairs
-from qaserve.core.routing import Floats, final_softmax, route_by_centroids, voting_shares
+from qaserve.core.pipeline import Bank, Neighbors, Pipeline, Projected, nearest_neighbors
+from qaserve.core.projection import ProjectionBank
+from qaserve.core.routing import Floats
+from qaserve.core.scoring import Scores, combine
 from qaserve.schemas.pairs import Pair
-from qaserve.schemas.params import RankForm
-from train.procrustes import centred_reference, fit_bank, mean_rows
+from qaserve.schemas.params import Hyperparameters, RankForm, SearchParams
+from train.procrustes import DenseBank, centred_reference, fit_bank, mean_rows
 
 MAX_CLUSTERS = 2_000
 
@@ -68,62 +69,57 @@ class Fold:
         return np.stack([lexicon.relative(pair.question) for pair in self.queries.pairs]).astype(np.float64)
 
     @cached_property
-    def _banks(self) -> dict[float, Bank]:
+    def _banks(self) -> dict[float, ProjectionBank]:
         return {}
 
-    def bank(self, anchor: float) -> Bank:
+    def bank(self, regularization: float) -> ProjectionBank:
         """Anchored W of λ."""
-        if anchor not in self._banks:
-            self._banks[anchor] = fit_bank(self.train.questions, self.train.answers, self.labels, self.count, anchor)
-        return self._banks[anchor]
+        if regularization not in self._banks:
+            train = self.train
+            self._banks[regularization] = fit_bank(
+                train.questions, train.answers, self.labels, self.count, regularization
+            )
+        return self._banks[regularization]
 
     @cached_property
-    def centred(self) -> list[Floats]:
-        """The proposal's W, dense: outside the span of the pairs they are whatever the SVD picks."""
+    def reference_bank(self) -> DenseBank:
+        """The proposal's W: outside the span of the pairs they are whatever the SVD picks."""
         members = [np.flatnonzero(self.labels == cluster) for cluster in range(self.count)]
-        return [centred_reference(self.train.questions[rows], self.train.answers[rows]) for rows in members]
+        return DenseBank([centred_reference(self.train.questions[rows], self.train.answers[rows]) for rows in members])
 
-    # Who votes
+    @cached_property
+    def mean_questions(self) -> NDArray[np.float32]:
+        """(K, D) unit rows: mean training question of every cluster."""
+        return mean_rows(self.train.questions, self.labels, self.count)
 
-    def shares(self, temperature: float, hits: int | None, prior: Floats | None = None) -> Floats:
-        """(m, n) probabilities of question routing; zero beyond the top `hits`, None means all.
+    def pipeline(self, params: SearchParams, bank: Bank) -> Pipeline:
+        """How a build of the training side answers with these parameters and projections."""
+        return Pipeline(params, bank, self.mean_questions if params.routing == "centroid" else None)
 
-        `prior`: (n,) importance; None means that of the training examples.
+    def neighbors(self, hits: int, prior: Floats | None = None) -> Neighbors:
+        """The nearest training questions of every query.
+
+        Args:
+            hits: N.
+            prior: (n,) importance of every training question; None means that of the training examples.
         """
-        return voting_shares(self.similarities, temperature, hits, self.train.priors if prior is None else prior)
+        vectors = self.train.questions, self.train.answers
+        return nearest_neighbors(
+            self.similarities, hits, self.labels, self.train.priors if prior is None else prior, vectors
+        )
 
-    def by_questions(
-        self, temperature: float, hits: int | None, final: float | None = None, prior: Floats | None = None
-    ) -> Floats:
-        """(m, K) cluster weights of question routing, with the proposal's final softmax if τ' is given."""
-        weights: Floats = self.shares(temperature, hits, prior) @ np.eye(self.count)[self.labels]
-        return weights if final is None else np.stack([final_softmax(row, final) for row in weights])
+    def weights(self, params: SearchParams, prior: Floats | None = None) -> Floats:
+        """(m, K) cluster weights of the queries."""
+        pipeline = self.pipeline(params, self.bank(Hyperparameters().regularization))
+        return pipeline.route(self.queries.questions, self.neighbors(params.hits, prior)).weights
 
-    def by_centroids(self, temperature: float, top: int) -> Floats:
-        """(m, K) cluster weights of centroid routing."""
-        centroids = mean_rows(self.train.questions, self.labels, self.count)
-        return np.stack([route_by_centroids(query, centroids, top, temperature)[0] for query in self.queries.questions])
+    def project(self, hyperparameters: Hyperparameters, prior: Floats | None = None) -> Projected:
+        """The queries, projected as a build with these hyperparameters does it."""
+        return self.through(hyperparameters.search, self.bank(hyperparameters.regularization), prior)
 
-    # What the vote does
-
-    def project(self, hyperparameters: Hyperparameters, prior: Floats | None = None) -> Floats:
-        """(m, D) queries through anchored W, as a build with these hyperparameters projects them."""
-        one = hyperparameters
-        weights = self.by_questions(one.temperature, one.hits, one.final_temperature, prior)
-        return self.bank(one.anchor).project_rows(self.queries.questions, weights)
-
-    def through_centred(self, weights: Floats, rows: NDArray[np.floating] | None = None) -> Floats:
-        """(m, D) rows, or the queries, through the reference W, with (m, K) weights."""
-        given = self.queries.questions if rows is None else rows
-        return np.asarray(sum(weights[:, [cluster]] * (given @ matrix) for cluster, matrix in enumerate(self.centred)))
-
-    def through_pairs(self, shares: Floats) -> Floats:
-        """(m, D) questions through the rotations of single pairs."""
-        projected = []
-        for query, row in zip(self.queries.questions, shares, strict=True):
-            used = np.flatnonzero(row)
-            projected.append(project_by_pairs(query, self.train.questions[used], self.train.answers[used], row[used]))
-        return np.stack(projected)
+    def through(self, params: SearchParams, bank: Bank, prior: Floats | None = None) -> Projected:
+        """The queries, routed and projected with these parameters and projections."""
+        return self.pipeline(params, bank).project(self.queries.questions, self.neighbors(params.hits, prior))
 
     # How well it finds
 
@@ -131,15 +127,16 @@ class Fold:
         """(m, c) cosine of projected queries (m, D) to the candidates' answers."""
         return np.asarray(unit_rows(projected) @ self.candidates.answers.T)
 
-    def scores(self, projected: Floats, lexical_weight: float) -> Floats:
-        """(m, c) final scores: cosine and lexical term together."""
-        cosines = self.cosines(projected)
-        if lexical_weight == 0:
-            return cosines
-        best = np.maximum(cosines.max(axis=1, keepdims=True), 0.0)
-        return np.asarray((1 - lexical_weight) * cosines + lexical_weight * best * self.lexical)
+    def scores(self, projected: Floats, params: SearchParams) -> Floats:
+        """(m, c) scores of the candidates."""
+        return self.parts(projected, params).total
 
-    def ranks(self, scores: Floats) -> NDArray[np.float64]:
+    def parts(self, projected: Floats, params: SearchParams) -> Scores:
+        """Scores of the candidates and their parts, (m, c) each."""
+        words = self.lexical if params.lexical_weight else None
+        return combine(self.cosines(projected), words, params.lexical_weight)
+
+    def ranks(self, scores: Floats) -> Floats:
         """(m,) rank of the relevant intent, each intent listed once, by its best answer."""
         return intent_ranks(scores, self.candidates.intents, self.queries.intents)
 

@@ -14,14 +14,14 @@ and T, so with B an orthonormal basis of that span its polar factor is exactly
 an SVD of r × r, r ≤ 2n, instead of D × D.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from qaserve.core.chunked import slices, summed_rows
-from qaserve.core.projection import Bank, Rotation
+from qaserve.core.projection import LowRankProjection, ProjectionBank
 from qaserve.core.routing import Floats
 
 MANY_ROWS = 4_096
@@ -37,7 +37,7 @@ def polar(matrix: ArrayLike) -> Floats:
     return np.asarray(left @ right)
 
 
-def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> Rotation:
+def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> LowRankProjection:
     """Anchored W in its exact low-rank form.
 
     A pair with a = q leaves W at the identity. A pair with a = -q pulls straight against the anchor: alone in its
@@ -68,7 +68,7 @@ def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> Rotatio
         basis = _row_space(np.concatenate([s, t]))
         inner = (s @ basis).T @ (t @ basis)
     identity = np.eye(basis.shape[1])
-    return Rotation(basis, polar(inner + anchor * identity) - identity)
+    return LowRankProjection(basis, polar(inner + anchor * identity) - identity)
 
 
 def _product(s: NDArray[np.floating], t: NDArray[np.floating]) -> Floats:
@@ -93,7 +93,7 @@ def fit_bank(
     count: int,
     anchor: float,
     on_cluster: Callable[[int], None] | None = None,
-) -> Bank:
+) -> ProjectionBank:
     """Anchored W of every cluster.
 
     Args:
@@ -105,14 +105,14 @@ def fit_bank(
         on_cluster: Called with 1 after each cluster, for a progress bar.
     """
 
-    def rotations() -> Iterator[Rotation]:
+    def rotations() -> Iterator[LowRankProjection]:
         for cluster in range(count):
             members = np.flatnonzero(labels == cluster)
             yield anchored(questions[members], answers[members], anchor)
             if on_cluster is not None:
                 on_cluster(1)
 
-    return Bank.pack(rotations(), questions.shape[1])
+    return ProjectionBank.pack(rotations(), questions.shape[1])
 
 
 def mean_rows(rows: NDArray[np.floating], labels: NDArray[np.integer], count: int) -> NDArray[np.float32]:
@@ -146,3 +146,19 @@ def centred_reference(questions: ArrayLike, answers: ArrayLike) -> Floats:
 
 SPREAD_FLOOR = 1e-12
 """Below this the pairs of a cluster are one pair repeated, and a scale cannot be estimated."""
+
+
+class DenseBank:
+    """Any W as matrices, one per cluster: what a bank of low rank is compared with."""
+
+    def __init__(self, matrices: Sequence[Floats]) -> None:
+        """Take K matrices, (D, D) each."""
+        self._matrices = matrices
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self._matrices)
+
+    def project_rows(self, rows: Floats, weights: Floats) -> Floats:
+        """(m, D) rows and (m, K) weights → (m, D) Σ_k w_k · x W_k, not normalised."""
+        return np.asarray(sum(weights[:, [cluster]] * (rows @ matrix) for cluster, matrix in enumerate(self._matrices)))

@@ -6,16 +6,17 @@ than the standard error of that gain (the one-standard-error rule of Breiman et 
 nothing changes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from qaserve.builds.manifest import Hyperparameters, Tuning
+from qaserve.builds.manifest import Trial, Tuning
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import phrasing_split
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import Hyperparameters, SearchParams
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
 
@@ -23,20 +24,12 @@ FOLDS = 5
 MIN_QUERIES = 30
 """Queries that a fold must hold out; with fewer, chance decides."""
 ROUNDS = 3
-DEFAULT_ANCHOR = 1.0
-ANCHORS = (0.3, 0.5, 1.0, 2.0, 4.0)
+START = Hyperparameters()
+REGULARIZATIONS = (0.3, 0.5, 1.0, 2.0, 4.0)
 TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
 HITS = (16, 32, 64)
-FINAL_TEMPERATURES = (None, 0.05, 0.1, 0.2)
+FINAL_TEMPERATURES = (0.05, 0.1, 0.2)
 LEXICAL_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5)
-START = Hyperparameters(
-    anchor=DEFAULT_ANCHOR,
-    temperature=SearchParams().temperature,
-    hits=SearchParams().hits,
-    final_temperature=None,
-    lexical_weight=SearchParams().lexical_weight,
-    mrr=0.0,
-)
 
 
 def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
@@ -58,26 +51,28 @@ def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | Non
         train, queries = examples.take(split.train), examples.take(split.test)
         folds.append(make_fold(train, queries, fit.seed, fit.rank_form, fit.max_clusters))
         advance(1)
-    start = hyperparameters_of(None, fit)
     tried: dict[Hyperparameters, Tried] = {}
-    best = _try(folds, start, tried, advance)
+    best = _try(folds, hyperparameters_of(None, fit), tried, advance)
     for _ in range(ROUNDS):
         before = best
-        for group in _groups(fit.anchor):
-            found = [_try(folds, best.hyperparameters.model_copy(update=change), tried, advance) for change in group]
-            leader = max(found, key=lambda one: one.hyperparameters.mrr)
+        for group in _groups(fit.regularization):
+            found = [_try(folds, change(best.trial), tried, advance) for change in group]
+            leader = max(found, key=lambda one: one.trial.mrr)
             best = leader if _gains(leader.reciprocal - best.reciprocal) else best
         if best is before:
             break
-    curve = tuple(one.hyperparameters for one in tried.values())
-    return Tuning(folds=FOLDS, queries=len(best.reciprocal), chosen=best.hyperparameters, curve=curve)
+    curve = tuple(one.trial for one in tried.values())
+    return Tuning(folds=FOLDS, queries=len(best.reciprocal), chosen=best.trial, curve=curve)
 
 
 class Tried(NamedTuple):
-    """Hyperparameters and the reciprocal rank of every query of every fold, (m,)."""
+    """A trial and the reciprocal rank of every query of every fold, (m,)."""
 
-    hyperparameters: Hyperparameters
+    trial: Trial
     reciprocal: Floats
+
+
+Change = Callable[[Hyperparameters], Hyperparameters]
 
 
 def _gains(differences: Floats) -> bool:
@@ -85,47 +80,43 @@ def _gains(differences: Floats) -> bool:
     return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
-def _groups(anchor: float | None) -> Iterator[Iterable[dict[str, Any]]]:
-    if anchor is None:
-        yield [{"anchor": value} for value in ANCHORS]
-    yield [{"temperature": temperature, "hits": hits} for temperature in TEMPERATURES for hits in HITS]
-    yield [{"final_temperature": value} for value in FINAL_TEMPERATURES]
-    yield [{"lexical_weight": value} for value in LEXICAL_WEIGHTS]
+def _groups(regularization: float | None) -> Iterator[list[Change]]:
+    if regularization is None:
+        yield [partial(_with, regularization=value) for value in REGULARIZATIONS]
+    yield [partial(_with, temperature=temperature, hits=hits) for temperature in TEMPERATURES for hits in HITS]
+    yield [
+        partial(_with, routing="question", final_temperature=SearchParams().final_temperature),
+        *(partial(_with, routing="question2", final_temperature=value) for value in FINAL_TEMPERATURES),
+    ]
+    yield [partial(_with, lexical_weight=value) for value in LEXICAL_WEIGHTS]
+
+
+def _with(base: Hyperparameters, regularization: float | None = None, **search: Any) -> Hyperparameters:
+    """Hyperparameters with some of them changed."""
+    return Hyperparameters(
+        regularization=base.regularization if regularization is None else regularization,
+        search=base.search.override(SearchParams(**search)),
+    )
 
 
 def _try(
     folds: Sequence[Fold], hyperparameters: Hyperparameters, tried: dict[Hyperparameters, Tried], advance: Advance
 ) -> Tried:
-    key = hyperparameters.model_copy(update={"mrr": 0.0})
-    if key not in tried:
+    if hyperparameters not in tried:
         reciprocal = np.concatenate([1 / ranks_of(fold, hyperparameters) for fold in folds])
-        tried[key] = Tried(hyperparameters.model_copy(update={"mrr": round(float(reciprocal.mean()), 6)}), reciprocal)
+        trial = Trial(**dict(hyperparameters), mrr=round(float(reciprocal.mean()), 6))
+        tried[hyperparameters] = Tried(trial, reciprocal)
         advance(1)
-    return tried[key]
+    return tried[hyperparameters]
 
 
 def ranks_of(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
     """(m,) rank of the relevant intent of every query of a fold, answered with these hyperparameters."""
-    return fold.ranks(fold.scores(fold.project(hyperparameters), hyperparameters.lexical_weight))
+    return fold.ranks(fold.scores(fold.project(hyperparameters).vectors, hyperparameters.search))
 
 
 def hyperparameters_of(tuning: Tuning | None, fit: FitSettings) -> Hyperparameters:
     """The tuned hyperparameters, or those that the search starts from; a λ that is set is kept."""
     if tuning is not None:
-        return tuning.chosen
-    return START if fit.anchor is None else START.model_copy(update={"anchor": fit.anchor})
-
-
-def defaults_of(tuning: Tuning | None) -> SearchParams:
-    """How a build with this tuning answers."""
-    if tuning is None:
-        return SearchParams()
-    chosen = tuning.chosen
-    final = chosen.final_temperature
-    return SearchParams(
-        routing="question" if final is None else "question2",
-        temperature=chosen.temperature,
-        hits=chosen.hits,
-        lexical_weight=chosen.lexical_weight,
-        **({} if final is None else {"final_temperature": final}),
-    )
+        return Hyperparameters(regularization=tuning.chosen.regularization, search=tuning.chosen.search)
+    return START if fit.regularization is None else Hyperparameters(regularization=fit.regularization)

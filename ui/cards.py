@@ -4,7 +4,7 @@ import streamlit as st
 
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.ask import Answer, AskResult
-from qaserve.schemas.feedback import AskedWith, FeedbackRequest
+from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from ui import data, state
 from ui.markdown import blocks, literal
 
@@ -99,17 +99,7 @@ def _judge(key: str, answer: Answer, result: AskResult) -> None:
     said, trace = st.session_state[key], result.explained
     if said is None:
         return
-    asked = AskedWith(
-        routing=trace.params.routing,
-        projection=trace.params.projection,
-        temperature=trace.params.temperature,
-        final_temperature=trace.params.final_temperature,
-        hits=len(trace.hits) or None,
-        lexical_weight=trace.params.lexical_weight,
-        priors=trace.params.priors,
-        rank=answer.rank,
-        score=answer.score,
-    )
+    asked = AnswerContext(**dict(trace.params), rank=answer.rank, score=answer.score)
     try:
         data.client().say(
             FeedbackRequest(

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from qaserve.schemas.ingest import ClusterChanges, Comparison, IngestReport, NumberChanges, Numbers
+from qaserve.schemas.ingest import BuildParams, ClusterChanges, Comparison, IngestReport, ParamChanges
 from ui import look
 from ui.markdown import literal
 
@@ -120,7 +120,7 @@ def _which(changes: ClusterChanges) -> str:
 def _quality(report: IngestReport) -> None:
     """How well questions find their answers, before and after."""
     gate = report.gate
-    if report.numbers is None:
+    if report.params is None:
         return
     st.markdown("### Quality: how well questions find their answers")
     asked = [
@@ -135,7 +135,7 @@ def _quality(report: IngestReport) -> None:
         st.caption("There is nothing to compare with: no build before, or too few questions that both builds know.")
     for one, name in asked:
         _compared(one, name, would=report.dry_run)
-    _numbers(report.numbers)
+    _params(report.params)
 
 
 def _compared(one: Comparison, name: str, *, would: bool) -> None:
@@ -171,24 +171,24 @@ def _change(change: float, shown: str) -> dict[str, Any]:
     return {"delta": f"{shown.format(change)} against the build before"}
 
 
-def _numbers(changes: NumberChanges) -> None:
+def _params(changes: ParamChanges) -> None:
     """What the build answers with; the names are those of the Why page."""
-    chosen = "chosen anew on these pairs" if changes.chosen else "as before" if changes.live else "the usual ones"
-    with st.expander(f"The numbers behind it: {chosen}", icon=":material/tune:"):
+    chosen = "tuned on these pairs" if changes.tuned else "as before" if changes.live else "the defaults"
+    with st.expander(f"Parameters: {chosen}", icon=":material/tune:"):
         after = _said(changes.new)
         columns = {"number": list(after), **({"before": list(_said(changes.live).values())} if changes.live else {})}
         frame = pd.DataFrame(columns | {"after": list(after.values())})
         st.dataframe(frame, hide_index=True, height="content")
 
 
-def _said(numbers: Numbers) -> dict[str, str]:
-    defaults = numbers.defaults
+def _said(params: BuildParams) -> dict[str, str]:
+    search = params.search
     return {
-        "λ: how much a projection leaves alone": f"{numbers.anchor:g}",
-        "τ: temperature of the votes": f"{defaults.temperature:g}",
-        "N: known questions that vote": f"{defaults.hits:,}",
-        "β: weight of the words": f"{defaults.lexical_weight:g}",
-        "says that nothing answers below": "never" if numbers.threshold is None else f"{numbers.threshold:.0%}",
+        "λ: how much a projection leaves alone": f"{params.regularization:g}",
+        "τ: temperature of the votes": f"{search.temperature:g}",
+        "N: known questions that vote": f"{search.hits:,}",
+        "β: weight of the words": f"{search.lexical_weight:g}",
+        "abstains below": "never" if params.threshold is None else f"{params.threshold:.0%}",
     }
 
 

@@ -270,4 +270,4 @@ def _reasons(result: AskResult) -> None:
         for vote in trace.clusters[:VOTES_SHOWN]:
             st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
         _way_to_why()
-        st.caption(f"Answered in {trace.timings_ms.total:.0f} ms")
+        st.caption(f"Answered in {result.timings_ms.total:.0f} ms")

@@ -150,8 +150,8 @@ def _flow_words(trace: Trace) -> str:
     )
     if trace.params.routing == "question2":
         text += (
-            f" A second round then weighs all clusters by those sums (τ' = {trace.params.final_temperature:g}), and leaves "
-            f"it {look.percent(first.weight)}."
+            f" A second round then weighs all clusters by those sums (τ' = {trace.params.final_temperature:g}), "
+            f"and leaves it {look.percent(first.weight)}."
         )
     return text
 

@@ -38,7 +38,7 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
         usual: The answer as the build says, whose options are their defaults.
         build: The live build.
     """
-    trace = usual.trace
+    trace = usual.explained
     with st.sidebar:
         st.markdown("## What if …?")
         st.caption("Change how your question is answered: the page shows at once what it does.")
@@ -59,7 +59,7 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
                 "final_temperature",
                 "How sharp is the second round? (τ')",
                 FINAL_TEMPERATURES,
-                trace.params.final_temperature or DEFAULT_FINAL,
+                trace.params.final_temperature,
                 "Low: the cluster with most votes takes all. High: all clusters count nearly alike.",
             )
         _choice("projection", "What turns your question?", PROJECTIONS)
@@ -117,15 +117,15 @@ def differences(usual: AskResult, now: AskResult) -> None:
         return
     with st.container(border=True):
         st.markdown("## :material/compare_arrows: What your changes do")
-        if said := _said(usual.trace, now.trace):
+        if said := _said(usual.explained, now.explained):
             st.markdown(f"You changed: {said}.")
-        before, after = usual.trace.clusters[:1], now.trace.clusters[:1]
+        before, after = usual.explained.clusters[:1], now.explained.clusters[:1]
         if before and after:
             st.markdown(
                 f"Strongest cluster: {literal(before[0].name)} {look.percent(before[0].weight)} → "
                 f"**{literal(after[0].name)} {look.percent(after[0].weight)}**"
             )
-        _votes(usual.trace.hits, now.trace.hits)
+        _votes(usual.explained.hits, now.explained.hits)
         old = {answer.cluster_id: answer.rank for answer in usual.answers}
         moves = [(old.get(answer.cluster_id), answer) for answer in now.answers]
         gone = len(set(old) - {answer.cluster_id for answer in now.answers})
@@ -148,21 +148,23 @@ def differences(usual: AskResult, now: AskResult) -> None:
 def _said(usual: Trace, now: Trace) -> str:
     """What is asked otherwise, in words."""
     changes = []
-    if now.routing != usual.routing:
-        changes.append(f"who votes → {ROUTINGS[now.routing].lower()}")
-    if now.projection != usual.projection:
-        changes.append(f"what turns your question → {PROJECTIONS[now.projection].lower()}")
+    if now.params.routing != usual.params.routing:
+        changes.append(f"who votes → {ROUTINGS[now.params.routing].lower()}")
+    if now.params.projection != usual.params.projection:
+        changes.append(f"what turns your question → {PROJECTIONS[now.params.projection].lower()}")
     changes += [
         f"{label} {before:g} → {after:g}"
         for label, before, after in (
-            ("temperature τ", usual.temperature, now.temperature),
+            ("temperature τ", usual.params.temperature, now.params.temperature),
             ("known questions that vote", len(usual.hits), len(now.hits)),
-            ("weight of common words", usual.lexical_weight, now.lexical_weight),
+            ("weight of common words", usual.params.lexical_weight, now.params.lexical_weight),
         )
         if before != after
     ]
-    if now.priors != usual.priors:
-        changes.append("the importance of known questions counts" if now.priors else "all known questions count alike")
+    if now.params.priors != usual.params.priors:
+        changes.append(
+            "the importance of known questions counts" if now.params.priors else "all known questions count alike"
+        )
     return "; ".join(changes)
 
 

@@ -37,8 +37,8 @@ def create_app(
 ) -> FastAPI:
     """The API over a loaded engine.
 
-    Questions are answered by a `QueryService`; other endpoints are plain functions, which FastAPI runs in its thread pool.
-    Nothing blocks the event loop.
+    Questions are answered by a `QueryService`; other endpoints are plain functions, which FastAPI runs in its thread
+    pool. Nothing blocks the event loop.
 
     Args:
         engine: Answers the questions.

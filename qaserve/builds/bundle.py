@@ -29,7 +29,7 @@ from qaserve.common.errors import BundleError
 from qaserve.common.failpoints import reach
 from qaserve.common.files import writing
 from qaserve.core.lexical import Lexicon
-from qaserve.core.projection import Bank
+from qaserve.core.projection import ProjectionBank
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
@@ -41,7 +41,7 @@ STUDENT = "student.safetensors"
 class Model:
     """The arrays of a bundle."""
 
-    bank: Bank
+    bank: ProjectionBank
     mean_questions: NDArray[np.float32]
     """(K, D) unit rows, for centroid routing."""
     mean_answers: NDArray[np.float32]
@@ -159,7 +159,7 @@ def read_manifest(models_dir: Path, corpus: str, build: str) -> Manifest | None:
 def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     try:
         tensors = load_tensors(contents[TENSORS])
-        bank = Bank(tensors["basis"], tensors["cores"], tensors["ranks"])
+        bank = ProjectionBank(tensors["basis"], tensors["cores"], tensors["ranks"])
         lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON]))
         model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon, contents.get(STUDENT))
     except (KeyError, ValueError, SafetensorError) as error:

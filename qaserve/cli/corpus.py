@@ -95,7 +95,7 @@ changing `ingest` is without them unless it is told again.
 
     qaserve fit
 
-    QASERVE_ANCHOR=2 qaserve fit --json
+    QASERVE_REGULARIZATION=2 qaserve fit --json
 
     qaserve fit --prior entropy
 

@@ -98,7 +98,8 @@ def _hits(trace: Trace) -> Group:
 
 
 def _clusters(trace: Trace) -> Group:
-    by = "similarity" if trace.params.routing == "centroid" else "hits"
+    params = trace.params
+    by = "similarity" if params.routing == "centroid" else "hits"
     table = _table(("weight", "right"), ("", "left"), (by, "right"), ("cluster of answers", None))
     for vote in trace.clusters[:CLUSTERS_SHOWN]:
         count = f"{vote.similarity:.3f}" if vote.similarity is not None else str(vote.hits)
@@ -112,9 +113,9 @@ def _clusters(trace: Trace) -> Group:
     more = f"   and {len(rest)} more, {sum(vote.weight for vote in rest):.3f} together" if rest else ""
     said = {
         "question": "2. They vote for the clusters of their answers",
-        "question2": f"2. They vote; a final softmax (temperature {trace.params.final_temperature or 0:g}) weighs the votes",
-        "centroid": f"1. These clusters' mean questions are most like yours (temperature {trace.params.temperature:g})",
-    }[trace.params.routing]
+        "question2": f"2. They vote; a final softmax (temperature {params.final_temperature:g}) weighs the votes",
+        "centroid": f"1. These clusters' mean questions are most like yours (temperature {params.temperature:g})",
+    }[params.routing]
     return Group(Text(said, style="bold"), table, Text(more, style=DIM))
 
 
@@ -164,9 +165,9 @@ def _excluded(trace: Trace) -> Group:
 
 
 def _footer(result: AskResult) -> Text:
-    times = result.timings_ms
+    times, trace = result.timings_ms, result.explained
     return Text(
-        f"routing {result.explained.params.routing} · projection {result.explained.params.projection} · entropy {result.explained.entropy:.2f} · "
+        f"routing {trace.params.routing} · projection {trace.params.projection} · entropy {trace.entropy:.2f} · "
         f"build {result.build} · encode {times.encode:.1f} + route {times.route:.1f} + project {times.project:.1f} + "
         f"search {times.search:.1f} = {times.total:.1f} ms",
         style=DIM,
@@ -217,8 +218,8 @@ def show_fit(console: Console, manifest: Manifest) -> None:
     numbers, tuning = manifest.hyperparameters.search, manifest.tuning
     console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
     console.print(
-        f"  λ {manifest.hyperparameters.regularization:g} · τ {numbers.temperature:g} · N {numbers.hits} · routing {numbers.routing} · "
-        f"β {numbers.lexical_weight:g}"
+        f"  λ {manifest.hyperparameters.regularization:g} · τ {numbers.temperature:g} · N {numbers.hits} · "
+        f"routing {numbers.routing} · β {numbers.lexical_weight:g}"
     )
     if manifest.prior != UNIFORM:
         console.print(f"  pairs are weighed by their importance: {manifest.prior}")

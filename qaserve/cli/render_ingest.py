@@ -10,13 +10,13 @@ from rich.text import Text
 from ingest.diff import BuildDiff
 from qaserve.common.text import shorten
 from qaserve.schemas.ingest import (
+    BuildParams,
     ClusterChanges,
     Comparison,
     GateReport,
     IngestReport,
     ListedPair,
-    NumberChanges,
-    Numbers,
+    ParamChanges,
     Regrouping,
 )
 
@@ -47,8 +47,8 @@ def show_outcome(console: Console, report: IngestReport) -> None:
         console.print(f"Left behind by an interrupted ingest, {said}: {', '.join(report.cleaned)}")
     if report.cluster_changes is not None:
         _show_clusters(console, report.cluster_changes, would=would)
-    if report.numbers is not None:
-        _show_numbers(console, report.numbers)
+    if report.params is not None:
+        _show_params(console, report.params)
     if report.gate is not None:
         _show_gate(console, report.gate, would=would)
     pairs = f"{report.pairs:,} pairs in {report.clusters} clusters"
@@ -156,22 +156,22 @@ def _show_clusters(console: Console, changes: ClusterChanges, *, would: bool) ->
     _show_regrouping(console, changes)
 
 
-def _show_numbers(console: Console, numbers: NumberChanges) -> None:
-    said = "chosen on these pairs" if numbers.chosen else "those of before" if numbers.live else "the plain ones"
-    before = {} if numbers.live is None else _said_numbers(numbers.live)
+def _show_params(console: Console, changes: ParamChanges) -> None:
+    source = "tuned on these pairs" if changes.tuned else "those of the live build" if changes.live else "defaults"
+    before = {} if changes.live is None else _listed_params(changes.live)
     shown = [
         f"{name} {value}" if before.get(name, value) == value else f"{name} {before[name]} → {value}"
-        for name, value in _said_numbers(numbers.new).items()
+        for name, value in _listed_params(changes.new).items()
     ]
-    console.print(Text(f"Numbers, {said}: {', '.join(shown)}"))
+    console.print(Text(f"Parameters, {source}: {', '.join(shown)}"))
 
 
-def _said_numbers(numbers: Numbers) -> dict[str, str]:
-    chosen = numbers.defaults
-    final = {"τ'": f"{chosen.final_temperature:g}"} if chosen.routing == "question2" else {}
-    threshold = "none" if numbers.threshold is None else f"{numbers.threshold:.3f}"
-    said = {"λ": numbers.anchor, "τ": chosen.temperature, "N": chosen.hits, "β": chosen.lexical_weight}
-    return {name: f"{value:g}" for name, value in said.items()} | final | {"abstains below": threshold}
+def _listed_params(params: BuildParams) -> dict[str, str]:
+    search = params.search
+    final = {"τ'": f"{search.final_temperature:g}"} if search.routing == "question2" else {}
+    threshold = "none" if params.threshold is None else f"{params.threshold:.3f}"
+    numbers = {"λ": params.regularization, "τ": search.temperature, "N": search.hits, "β": search.lexical_weight}
+    return {name: f"{value:g}" for name, value in numbers.items()} | final | {"abstains below": threshold}
 
 
 def _show_regrouping(console: Console, changes: Regrouping) -> None:

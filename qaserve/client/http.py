@@ -1,7 +1,7 @@
 """A small client of the HTTP API, sync and async. It raises the same errors as the code behind the API.
 
-`qaserve.client.endpoints` says what can be asked. How a reply is read, and when a call is sent again, stands once in `_Api`;
-`Client` and `AsyncClient` differ only in how they send and wait.
+`qaserve.client.endpoints` lists the endpoints. How a reply is read, and when a call is sent again, stands once in
+`_Api`; `Client` and `AsyncClient` differ only in how they send and wait.
 """
 
 import asyncio

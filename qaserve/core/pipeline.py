@@ -49,10 +49,10 @@ class Neighbors:
     """(m, N) cosines."""
     clusters: Ints
     """(m, N) clusters of their answers, 0 … K-1."""
+    rows: Ints
+    """(m, N) rows of the neighbors in `vectors`."""
     priors: Floats | None = None
     """(m, N) importance in the vote, positive; None: 1 for all."""
-    rows: Ints | None = None
-    """(m, N) rows of the neighbors in `vectors`."""
     vectors: tuple[Floats, Floats] | None = None
     """(n, D) question and (n, D) answer vectors; only per-pair projection reads them."""
 
@@ -82,8 +82,8 @@ def nearest_neighbors(
     return Neighbors(
         np.take_along_axis(similarities, rows, axis=1),
         np.asarray(labels, dtype=np.intp)[rows],
-        None if priors is None else priors[rows],
         rows,
+        None if priors is None else priors[rows],
         vectors,
     )
 
@@ -144,14 +144,15 @@ class Pipeline:
         """
         if self.params.projection == "student":
             return Projected(_there(self.student, "a student").project(queries), None)
-        routing = self._route(queries, neighbors)
+        routing = self.route(queries, neighbors)
         return Projected(self._blend(queries, routing, neighbors), routing)
 
     def score(self, cosines: Floats, words: Floats | None) -> Scores:
         """Blend the parts of the scores of c pairs; see `combine`."""
         return combine(cosines, words, self.params.lexical_weight)
 
-    def _route(self, queries: Floats, neighbors: Neighbors | None) -> Routing:
+    def route(self, queries: Floats, neighbors: Neighbors | None) -> Routing:
+        """Cluster weights of questions (m, D); arguments and errors as of `project`."""
         params = self.params
         if params.routing == "centroid":
             means = _there(self.mean_questions, "the clusters' mean questions")
@@ -171,14 +172,14 @@ class Pipeline:
         if self.params.projection == "cluster":
             return self.bank.project_rows(queries, routing.weights)
         known = _there(neighbors, "known questions")
-        rows, (questions, answers) = _there(known.rows, "rows"), _there(known.vectors, "the neighbors' vectors")
+        questions, answers = _there(known.vectors, "the neighbors' vectors")
         moved = []
         for number, query in enumerate(queries):
             shares = routing.shares[number]
             if self.params.routing == "question2" and routing.votes is not None:
                 weights = routing.votes[number], routing.weights[number]
                 shares = redistribute(shares, known.clusters[number], *weights)
-            used = rows[number]
+            used = known.rows[number]
             moved.append(project_by_pairs(query, questions[used], answers[used], shares))
         return np.stack(moved)
 

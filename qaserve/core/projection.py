@@ -16,7 +16,7 @@ SAME_DIRECTION = 1e-9
 """Below this sine, question and answer point the same way or opposite ways, and no plane is defined by them."""
 
 
-class Rotation(NamedTuple):
+class LowRankProjection(NamedTuple):
     """W = I + B C Bᵀ. B has orthonormal columns; W is orthogonal."""
 
     basis: NDArray[np.floating]
@@ -34,7 +34,7 @@ class Rotation(NamedTuple):
         return self.apply(np.eye(self.basis.shape[0]))
 
 
-class Bank:
+class ProjectionBank:
     """One rotation per cluster, packed into two arrays."""
 
     def __init__(self, basis: NDArray[np.float32], cores: NDArray[np.float32], ranks: NDArray[np.int64]) -> None:
@@ -58,7 +58,7 @@ class Bank:
         self._cells = np.concatenate([[0], np.cumsum(squares)])
 
     @classmethod
-    def pack(cls, rotations: Iterable[Rotation], dimension: int) -> "Bank":
+    def pack(cls, rotations: Iterable[LowRankProjection], dimension: int) -> "ProjectionBank":
         """Pack rotations of one dimension, in the order of their clusters; each is let go once it is packed."""
         basis, cores, ranks = bytearray(), bytearray(), []
         for part in rotations:
@@ -75,12 +75,12 @@ class Bank:
         """K."""
         return len(self.ranks)
 
-    def __getitem__(self, cluster: int) -> Rotation:
+    def __getitem__(self, cluster: int) -> LowRankProjection:
         """W of a cluster, as views."""
         rank = int(self.ranks[cluster])
         rows = self.basis[self._rows[cluster] : self._rows[cluster + 1]]
         core = self.cores[self._cells[cluster] : self._cells[cluster + 1]].reshape(rank, rank)
-        return Rotation(rows.T, core)
+        return LowRankProjection(rows.T, core)
 
     @property
     def nbytes(self) -> int:

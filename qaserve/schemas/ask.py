@@ -34,7 +34,7 @@ class Filters(Record):
 
 
 class AskRequest(SearchParams):
-    """A question and how to answer it. Parameters that are not given come from the settings, and else from the build."""
+    """A question and how to answer it. Parameters that are not given come from the settings, or else the build."""
 
     question: str
     top_k: Annotated[int, NotBoolean, Field(ge=1, le=MAX_TOP_K)] = 5

@@ -146,11 +146,11 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(
     found, _ = ask(fold, START)
     for row, pair in enumerate(asked.pairs):
         query = asked.questions[row]
-        hits = memory.nearest_questions("things", build, query, START.hits, with_vectors=False)
+        hits = memory.nearest_questions("things", build, query, START.search.hits, with_vectors=False)
         vote = route_by_questions(
-            [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.temperature
+            [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.search.temperature
         )
-        words = Words(START.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
+        words = Words(START.search.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
         ranked = rank_intents(memory, "things", build, model.bank.project(query, vote.weights), 5, words)
         ((stored, vector),) = memory.retrieve("things", build, [ranked[0].hit.id]).values()
         expected = evidence(

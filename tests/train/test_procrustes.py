@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qaserve.core.projection import Bank
+from qaserve.core.projection import ProjectionBank
 from train.procrustes import anchored, centred_reference, fit_bank, mean_rows
 
 
@@ -94,7 +94,7 @@ def test_bad_input_is_refused(rng):
 def test_bank_is_the_weighted_sum_of_dense_projections(rng):
     questions, answers, labels = unit(rng, 40, 24), unit(rng, 40, 24), rng.integers(0, 5, 40)
     bank = fit_bank(questions, answers, labels, 6, 1.0)
-    assert isinstance(bank, Bank)
+    assert isinstance(bank, ProjectionBank)
     assert len(bank) == 6
     weights, x = rng.dirichlet(np.ones(6)), unit(rng, 24)
     dense = [dense_reference(questions[labels == k], answers[labels == k], 1.0) for k in range(6)]

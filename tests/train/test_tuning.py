@@ -44,7 +44,7 @@ def test_the_figure_of_a_trial_is_what_asking_gives(examples):
 
 
 def test_a_given_anchor_is_kept(examples):
-    tuned = tune(examples, FitSettings(anchor=7.0), lambda _: None)
+    tuned = tune(examples, FitSettings(regularization=7.0), lambda _: None)
     assert {trial.anchor for trial in tuned.curve} == {7.0}
 
 

@@ -6,19 +6,18 @@ students). The number of heads changes nothing that is measured here: see `qaser
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from qaserve.common.progress import Advance
-from qaserve.core.routing import Floats, voting_shares
+from qaserve.core.routing import Floats
 from qaserve.core.splits import phrasing_split
 from qaserve.core.student import StudentSpec
 from qaserve.schemas.ingest import Interval
+from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.schemas.record import Record
 from train.datasets import Source
 from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
@@ -173,22 +172,13 @@ def _recipe(spec: StudentSpec, loss: str) -> Recipe:
 # Who teaches
 
 
-@dataclass(frozen=True)
-class CentredTeacher:
-    """The proposal's x → Σ_k w_k(x) · x W_k, with centred W and question routing in which all questions vote."""
-
-    fold: Fold
-
-    def __call__(self, rows: NDArray[np.floating]) -> Floats:
-        """(m, D) unit rows → (m, D) projected rows, not normalised."""
-        shares = voting_shares(rows @ self.fold.train.questions.T, REFERENCE_TEMPERATURE)
-        return self.fold.through_centred(shares @ np.eye(self.fold.count)[self.fold.labels], rows)
-
-
 def _teacher(name: TeacherName, fold: Fold) -> Teacher:
+    """The product's routing and anchored W, or the proposal's: centred W, and all questions vote."""
+    params, bank = START.search, fold.bank(START.regularization)
     if name == "proposal":
-        return CentredTeacher(fold)
-    return RoutedTeacher(fold.train.questions, fold.labels, fold.bank(START.anchor), START.temperature, START.hits)
+        params = SearchParams(temperature=REFERENCE_TEMPERATURE, hits=MAX_HITS)
+        return RoutedTeacher(fold.train.questions, fold.labels, fold.pipeline(params, fold.reference_bank))
+    return RoutedTeacher(fold.train.questions, fold.labels, fold.pipeline(params, bank))
 
 
 # Measuring
@@ -229,7 +219,7 @@ class _Notes:
 
     def begin(self, fold: Fold) -> None:
         """Note the sizes of a split."""
-        bank = fold.bank(START.anchor)
+        bank = fold.bank(START.regularization)
         dense = fold.count * fold.train.questions.shape[1] ** 2
         self.sizes.append((len(fold.queries), fold.count, dense, bank.basis.size + bank.cores.size))
         self.tally.begin(fold.queries.intents)

@@ -16,6 +16,7 @@ from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.core.routing import Floats
 from qaserve.core.splits import check_families, phrasing_split
 from qaserve.encoders.sentence_transformer import SentenceEncoder
+from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train import finetuning
@@ -159,9 +160,9 @@ def one_seed(
     tally.begin(queries.intents)
     _ask(fold, (RAW, RAW_WORDS, DEFAULT), tally)
     advance(1)
-    tuning, choosing = timed(lambda: tune(train, FitSettings(anchor=None, seed=seed), lambda _: None))
+    tuning, choosing = timed(lambda: tune(train, FitSettings(regularization=None, seed=seed), lambda _: None))
     if tuning is not None:
-        _add(fold, TUNED, fold.project(tuning.chosen), tuning.chosen.lexical_weight, tally)
+        _add(fold, TUNED, fold.project(tuning.chosen).vectors, tuning.chosen.search.lexical_weight, tally)
     advance(1)
     tuned = fine_tuned(train, queries, model, seed, epochs, cache, advance)
     _ask(_fitted(tuned.train, tuned.queries, seed), (FINE_TUNED, FINE_TUNED_WORDS, FINE_TUNED_PRODUCT), tally)
@@ -198,7 +199,7 @@ def summary(
 def _fitted(train: Examples, queries: Examples, seed: int) -> Fold:
     """A fold with everything fitted that a build of its training side has."""
     fold = make_fold(train, queries, seed)
-    fold.bank(START.anchor)
+    fold.bank(START.regularization)
     Lexicon.fit([str(row) for row in range(len(train))], map(pair_text, train.pairs))
     return fold
 
@@ -221,12 +222,16 @@ def _ask(fold: Fold, methods: tuple[str, str, str], tally: Tally) -> None:
     """Search the answers, search them with words, and ask the product."""
     raw, words, product = methods
     _add(fold, raw, fold.queries.questions, 0.0, tally)
-    _add(fold, words, fold.queries.questions, START.lexical_weight, tally)
-    _add(fold, product, fold.project(START), START.lexical_weight, tally)
+    _add(fold, words, fold.queries.questions, START.search.lexical_weight, tally)
+    _add(fold, product, fold.project(START).vectors, START.search.lexical_weight, tally)
 
 
 def _add(fold: Fold, method: str, projected: Floats, lexical_weight: float, tally: Tally) -> None:
-    figures = evaluate(fold.scores(projected, lexical_weight), fold.candidates.intents, fold.queries.intents)
+    figures = evaluate(
+        fold.scores(projected, SearchParams(lexical_weight=lexical_weight)),
+        fold.candidates.intents,
+        fold.queries.intents,
+    )
     cosines = {} if lexical_weight else {COSINE: row_cosines(projected, fold.queries.answers)}
     tally.add(method, figures | cosines)
 

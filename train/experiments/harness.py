@@ -120,8 +120,8 @@ class Difference(Record):
 def evaluate(scores: Floats, intents: Sequence[str], relevant: Sequence[str]) -> dict[str, Floats]:
     """Figures of every query by `ir-measures`, each intent listed once, by its best answer.
 
-    Of equal scores the relevant intent's is listed first, as `qaserve.core.metrics.intent_ranks` counts; `ir-measures` would
-    order them by name.
+    Of equal scores the relevant intent's is listed first, as `qaserve.core.metrics.intent_ranks` counts; `ir-measures`
+    would order them by name.
 
     Args:
         scores: (m, c) score of every candidate for every query, higher is better; one of -inf is not listed.

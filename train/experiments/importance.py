@@ -25,6 +25,7 @@ from qaserve.core.splits import phrasing_split
 from qaserve.core.student import StudentSpec
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.schemas.ingest import Interval
+from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from train.datasets import Source
 from train.distillation.configs import SLOTS_RECIPE, Recipe
@@ -165,10 +166,10 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         queries=sum(map(len, boundary)),
         boundary=int(sum(map(np.count_nonzero, boundary))),
         clusters=float(np.mean(clusters)),
-        anchor=START.anchor,
-        temperature=START.temperature,
-        hits=START.hits,
-        lexical_weight=START.lexical_weight,
+        anchor=START.regularization,
+        temperature=START.search.temperature,
+        hits=START.search.hits,
+        lexical_weight=START.search.lexical_weight,
         student=_student(examples).name,
         epochs=recipe.epochs,
         left_out=left_out,
@@ -189,7 +190,7 @@ def steps(seeds: Sequence[int], quick: bool) -> int:
 
 def boundary_questions(fold: Fold) -> NDArray[np.bool_]:
     """(m,) which of the questions asked are in the quarter with the highest entropy of their (uniform) routing."""
-    weights = fold.by_questions(START.temperature, START.hits)
+    weights = fold.weights(START.search)
     entropies = np.array([normalized_entropy(row) for row in weights])
     return np.asarray(entropies >= np.quantile(entropies, 1 - BOUNDARY_SHARE))
 
@@ -233,7 +234,9 @@ def _texts(model: SentenceEncoder | None, examples: Examples, quick: bool, advan
 
 def _importances(fold: Fold, texts: Mapping[str, Floats], seed: int) -> dict[str, Floats]:
     """(n,) importance of every training pair, by name, uniform first; without those that lack a measure of the text."""
-    routing = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, START.temperature, START.hits)
+    routing = leave_one_out_weights(
+        fold.train.questions, fold.labels, fold.count, START.search.temperature, START.search.hits
+    )
     names = [name for name in PRIORS if set(texts_needed(name)) <= texts.keys()]
     weights = {name: normalized(uncertainty(name, routing, fold.labels, texts)) for name in names}
     return weights | {CONTROL: np.random.default_rng(seed).permutation(weights[ENTROPY])}
@@ -268,7 +271,7 @@ def _measure(
     fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seed: int, tally: Tally, advance: Advance
 ) -> None:
     for name, values in weights.items():
-        tally.add(method("prior", name), _figures(fold, fold.project(START, values)))
+        tally.add(method("prior", name), _figures(fold, fold.project(START, values).vectors))
         advance(1)
         tally.add(method("distillation", name), _distilled(fold, values, recipe, seed))
         advance(1)
@@ -277,7 +280,7 @@ def _measure(
 def _distilled(fold: Fold, weights: Floats, recipe: Recipe, seed: int) -> dict[str, Floats]:
     """The teacher weighs all alike; only the loss does not."""
     train = fold.train.questions
-    teacher = RoutedTeacher(train, fold.labels, fold.bank(START.anchor), START.temperature, START.hits)
+    teacher = RoutedTeacher(train, fold.labels, fold.pipeline(START.search, fold.bank(START.regularization)))
     made = distill(train, teacher, _student(fold.train), recipe, importance=weights, seed=seed, device="cpu")
     projected = made.student.project(fold.queries.questions)
     return _figures(fold, projected) | {TO_TEACHER: row_cosines(projected, unit_rows(teacher(fold.queries.questions)))}
@@ -289,11 +292,11 @@ def _student(examples: Examples) -> StudentSpec:
 
 def _figures(fold: Fold, projected: Floats) -> dict[str, Floats]:
     def reciprocal(lexical_weight: float) -> Floats:
-        scores = fold.scores(projected, lexical_weight)
+        scores = fold.scores(projected, SearchParams(lexical_weight=lexical_weight))
         return evaluate(scores, fold.candidates.intents, fold.queries.intents)[MRR]
 
     return {
-        MRR: reciprocal(START.lexical_weight),
+        MRR: reciprocal(START.search.lexical_weight),
         MRR_WITHOUT_WORDS: reciprocal(0.0),
         TO_ANSWER: row_cosines(projected, fold.queries.answers),
     }

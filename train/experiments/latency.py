@@ -48,7 +48,7 @@ def run(engine: Engine, encoder: Encoder, questions: Sequence[str], advance: Adv
     encode: list[float] = []
     search: list[float] = []
     for question in questions:
-        asked.append(engine.ask(AskRequest(question=question)).trace.timings_ms)
+        asked.append(engine.ask(AskRequest(question=question)).timings_ms)
         with _timed(encode):
             (vector,) = encoder.encode_questions([question])
         with _timed(search):

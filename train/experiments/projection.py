@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from qaserve.common.progress import Advance
 from qaserve.core.clustering import cluster_answers, cluster_count
-from qaserve.core.projection import Bank, project_by_pairs
-from qaserve.core.routing import Floats
+from qaserve.core.projection import ProjectionBank, project_by_pairs
+from qaserve.core.routing import Floats, softmax
 from qaserve.schemas.record import Record
 from train.datasets import Source
 from train.experiments.harness import COLOURS, GREY, Experiment, Plot, Report, Run, Table
@@ -117,9 +117,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         dimension=dimension,
         pairs=len(examples),
         asked=min(QUESTIONS, len(examples)),
-        anchor=START.anchor,
-        temperature=START.temperature,
-        hits=START.hits,
+        anchor=START.regularization,
+        temperature=START.search.temperature,
+        hits=START.search.hits,
         dense_pairs_bytes=len(examples) * dimension**2 * 4,
         measurements=measurements,
     )
@@ -145,7 +145,7 @@ def _measure(examples: Examples, seed: int, quick: bool, advance: Advance) -> Me
     bank, low_rank_seconds = _fit_low_rank(fold)
     advance(1)
     dense = _fit_dense(fold, bank, _dense_parts(quick), advance)
-    weights = fold.by_questions(START.temperature, START.hits)
+    weights = fold.weights(START.search)
     times = _ask(fold, bank, dense.matrices, weights)
     advance(1)
     return Measurement(
@@ -181,12 +181,12 @@ def _members(fold: Fold, cluster: int) -> tuple[Floats, Floats]:
 # Fitting
 
 
-def _fit_low_rank(fold: Fold) -> tuple[Bank, float]:
+def _fit_low_rank(fold: Fold) -> tuple[ProjectionBank, float]:
     """The bank, and the median of the seconds of several fits."""
     times = []
     for _ in range(FIT_REPEATS):
         started = time.perf_counter()
-        bank = fit_bank(fold.train.questions, fold.train.answers, fold.labels, fold.count, START.anchor)
+        bank = fit_bank(fold.train.questions, fold.train.answers, fold.labels, fold.count, START.regularization)
         times.append(time.perf_counter() - started)
     return bank, median(times)
 
@@ -201,7 +201,7 @@ class DenseFit(NamedTuple):
     stored_difference: float
 
 
-def _fit_dense(fold: Fold, bank: Bank, parts: int, advance: Advance) -> DenseFit:
+def _fit_dense(fold: Fold, bank: ProjectionBank, parts: int, advance: Advance) -> DenseFit:
     """Dense W of every cluster; only the fit is timed, not the comparison with the low-rank form."""
     dimension = fold.train.questions.shape[1]
     matrices = np.empty((fold.count, dimension, dimension), dtype=np.float32)
@@ -214,7 +214,7 @@ def _fit_dense(fold: Fold, bank: Bank, parts: int, advance: Advance) -> DenseFit
             matrix = _dense(questions, answers)
             seconds += time.perf_counter() - started
             matrices[cluster] = matrix
-            low_rank = anchored(questions, answers, START.anchor)
+            low_rank = anchored(questions, answers, START.regularization)
             difference = max(difference, float(np.abs(matrix - low_rank.dense()).max()))
             stored = max(stored, float(np.abs(matrix - bank[cluster].dense()).max()))
         advance(1)
@@ -223,23 +223,23 @@ def _fit_dense(fold: Fold, bank: Bank, parts: int, advance: Advance) -> DenseFit
 
 def _dense(questions: Floats, answers: Floats) -> Floats:
     """(D, D) anchored W by an SVD of D × D."""
-    return polar(questions.T @ answers + START.anchor * np.eye(questions.shape[1]))
+    return polar(questions.T @ answers + START.regularization * np.eye(questions.shape[1]))
 
 
 # Asking
 
 
-def _ask(fold: Fold, bank: Bank, matrices: NDArray[np.float32], weights: Floats) -> dict[Form, float]:
+def _ask(fold: Fold, bank: ProjectionBank, matrices: NDArray[np.float32], weights: Floats) -> dict[Form, float]:
     """Median milliseconds; every query takes all forms in turn, so that a busy machine slows all of them."""
     times: dict[Form, list[float]] = {"dense": [], "low rank": [], "per pair": []}
-    all_shares = fold.shares(START.temperature, START.hits)
-    for query, shares, row in zip(fold.queries.questions, all_shares, weights, strict=True):
-        used = np.flatnonzero(shares)
+    neighbors = fold.neighbors(START.search.hits)
+    all_shares = softmax(neighbors.similarities, START.search.temperature, neighbors.priors)
+    for query, used, shares, row in zip(fold.queries.questions, neighbors.rows, all_shares, weights, strict=True):
         hits = fold.train.take(used)
         single = query.astype(np.float32)
         times["dense"].append(_milliseconds(_through_dense, single, matrices, row))
         times["low rank"].append(_milliseconds(bank.project, query, row))
-        times["per pair"].append(_milliseconds(project_by_pairs, query, hits.questions, hits.answers, shares[used]))
+        times["per pair"].append(_milliseconds(project_by_pairs, query, hits.questions, hits.answers, shares))
     return {form: median(found) for form, found in times.items()}
 
 

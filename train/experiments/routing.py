@@ -8,18 +8,18 @@ minute a split at D 768, the tuned hyperparameters and txtai are measured on phr
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from qaserve.builds.manifest import Hyperparameters
+from qaserve.builds.manifest import Trial
 from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
-from qaserve.core.routing import Floats
+from qaserve.core.routing import Floats, softmax
 from qaserve.core.splits import Split, check_families, intent_split, phrasing_split, random_split
 from qaserve.schemas.ingest import Interval
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.baselines import reciprocal_rank_fusion, txtai_scores
@@ -83,12 +83,12 @@ REFERENCE_QUESTION = f"reference W, question τ={REFERENCE_TEMPERATURE}"
 REFERENCE_QUESTION2 = f"reference W, question2 τ={REFERENCE_TEMPERATURE}"
 CENTROID = f"anchored W, centroid τ={REFERENCE_TEMPERATURE}"
 QUESTION_REFERENCE_TEMPERATURE = f"anchored W, question τ={REFERENCE_TEMPERATURE}"
-QUESTION = f"anchored W, question τ={START.temperature:g}"
-QUESTION_HITS = f"{QUESTION}, {START.hits} hits"
-QUESTION2 = f"anchored W, question2 τ={START.temperature:g}"
-BEST_QUESTION = f"anchored W, best question of each cluster τ={START.temperature:g}"
+QUESTION = f"anchored W, question τ={START.search.temperature:g}"
+QUESTION_HITS = f"{QUESTION}, {START.search.hits} hits"
+QUESTION2 = f"anchored W, question2 τ={START.search.temperature:g}"
+BEST_QUESTION = f"anchored W, best question of each cluster τ={START.search.temperature:g}"
 PER_PAIR_REFERENCE = f"per-pair W, τ={REFERENCE_TEMPERATURE}"
-PER_PAIR = f"per-pair W, τ={START.temperature:g}, {START.hits} hits"
+PER_PAIR = f"per-pair W, τ={START.search.temperature:g}, {START.search.hits} hits"
 DEFAULT = "the product, default hyperparameters"
 TUNED = "the product, hyperparameters tuned on the training side"
 TXTAI = "txtai over answers"
@@ -114,7 +114,7 @@ RIVALS = (
 
 def with_words(weight: float) -> str:
     """Name of the product's default routing and projection with words of weight β."""
-    return DEFAULT if weight == START.lexical_weight else f"{QUESTION_HITS}, words β={weight:g}"
+    return DEFAULT if weight == START.search.lexical_weight else f"{QUESTION_HITS}, words β={weight:g}"
 
 
 WORDS = {with_words(weight) for weight in LEXICAL_WEIGHTS} - {DEFAULT}
@@ -175,19 +175,28 @@ HYPOTHESES = (
 )
 
 Method = Callable[[Fold], Floats]
-T, HITS, FINAL = START.temperature, START.hits, SearchParams().final_temperature
-REFERENCE_T, TOP = REFERENCE_TEMPERATURE, REFERENCE_CENTROIDS
+T, HITS, FINAL = START.search.temperature, START.search.hits, START.search.final_temperature
+REFERENCE_T, TOP, ALL = REFERENCE_TEMPERATURE, REFERENCE_CENTROIDS, MAX_HITS
 
 
-def _anchored(fold: Fold, weights: Floats) -> Floats:
-    return fold.bank(START.anchor).project_rows(fold.queries.questions, weights)
+def _through(*, reference: bool = False, **params: Any) -> Method:
+    """Projection with these parameters, through anchored W or the proposal's."""
+
+    def method(fold: Fold) -> Floats:
+        bank = fold.reference_bank if reference else fold.bank(START.regularization)
+        return fold.through(SearchParams(**params), bank).vectors
+
+    return method
 
 
-def _best_questions(fold: Fold, temperature: float) -> Floats:
-    """(m, K) cluster weights where only the best question of a cluster votes for it."""
-    shares = fold.shares(temperature, None)
-    best = np.stack([shares[:, fold.labels == cluster].max(axis=1) for cluster in range(fold.count)], axis=1)
-    return np.asarray(best / best.sum(axis=1, keepdims=True))
+def _through_best_questions(fold: Fold) -> Floats:
+    """Only the best question of a cluster votes for it."""
+    neighbors = fold.neighbors(ALL)
+    shares = softmax(neighbors.similarities, T, neighbors.priors)
+    best = np.zeros((len(shares), fold.count))
+    np.maximum.at(best, (np.arange(len(shares))[:, None], neighbors.clusters), shares)
+    weights = best / best.sum(axis=1, keepdims=True)
+    return fold.bank(START.regularization).project_rows(fold.queries.questions, weights)
 
 
 SCORINGS: dict[str, Method] = {
@@ -197,14 +206,14 @@ SCORINGS: dict[str, Method] = {
 """What is compared without projecting the query: (m, c) scores of the candidates."""
 METHODS: dict[str, Method] = {
     RAW: lambda fold: fold.queries.questions,
-    CENTROID: lambda fold: _anchored(fold, fold.by_centroids(REFERENCE_T, TOP)),
-    QUESTION_REFERENCE_TEMPERATURE: lambda fold: _anchored(fold, fold.by_questions(REFERENCE_T, None)),
-    QUESTION: lambda fold: _anchored(fold, fold.by_questions(T, None)),
-    QUESTION_HITS: lambda fold: _anchored(fold, fold.by_questions(T, HITS)),
-    QUESTION2: lambda fold: _anchored(fold, fold.by_questions(T, None, FINAL)),
-    BEST_QUESTION: lambda fold: _anchored(fold, _best_questions(fold, T)),
-    PER_PAIR_REFERENCE: lambda fold: fold.through_pairs(fold.shares(REFERENCE_T, None)),
-    PER_PAIR: lambda fold: fold.through_pairs(fold.shares(T, HITS)),
+    CENTROID: _through(routing="centroid", temperature=REFERENCE_T, centroids=TOP),
+    QUESTION_REFERENCE_TEMPERATURE: _through(temperature=REFERENCE_T, hits=ALL),
+    QUESTION: _through(temperature=T, hits=ALL),
+    QUESTION_HITS: _through(temperature=T, hits=HITS),
+    QUESTION2: _through(routing="question2", temperature=T, hits=ALL, final_temperature=FINAL),
+    BEST_QUESTION: _through_best_questions,
+    PER_PAIR_REFERENCE: _through(projection="pair", temperature=REFERENCE_T, hits=ALL),
+    PER_PAIR: _through(projection="pair", temperature=T, hits=HITS),
 }
 """What is compared by how it projects the queries: (m, D).
 
@@ -212,9 +221,11 @@ Where no number of hits is named all questions vote; centroid routing blends the
 `question2` is question routing with its final softmax.
 """
 REFERENCE_METHODS: dict[str, Method] = {
-    REFERENCE_CENTROID: lambda fold: fold.through_centred(fold.by_centroids(REFERENCE_T, TOP)),
-    REFERENCE_QUESTION: lambda fold: fold.through_centred(fold.by_questions(REFERENCE_T, None)),
-    REFERENCE_QUESTION2: lambda fold: fold.through_centred(fold.by_questions(REFERENCE_T, None, REFERENCE_T)),
+    REFERENCE_CENTROID: _through(reference=True, routing="centroid", temperature=REFERENCE_T, centroids=TOP),
+    REFERENCE_QUESTION: _through(reference=True, temperature=REFERENCE_T, hits=ALL),
+    REFERENCE_QUESTION2: _through(
+        reference=True, routing="question2", temperature=REFERENCE_T, hits=ALL, final_temperature=REFERENCE_T
+    ),
 }
 """The proposal's."""
 ALONE = ("the reference W", "the tuned hyperparameters", "txtai")
@@ -258,7 +269,7 @@ class RoutingRun(Run):
     seeds: tuple[int, ...]
     splits: tuple[SplitResults, ...]
     words: tuple[WordsPoint, ...]
-    chosen: tuple[Hyperparameters, ...] = Field(description="Tuned on the training side of each phrasing split.")
+    chosen: tuple[Trial, ...] = Field(description="Tuned on the training side of each phrasing split.")
     product: str = Field(description="The method that stands for the product in `against`.")
     against: tuple[Difference, ...] = Field(description="The product less what else there is, on phrasing.")
     hypotheses: tuple[Tested, ...]
@@ -339,7 +350,7 @@ class _Found(NamedTuple):
     tallies: dict[SplitName, Tally]
     sizes: dict[SplitName, list[tuple[int, int, int]]]
     """Queries, candidates and clusters of each seed."""
-    chosen: list[Hyperparameters]
+    chosen: list[Trial]
     left_out: dict[str, None]
 
 
@@ -356,7 +367,7 @@ def _everywhere(fold: Fold, tally: Tally, advance: Advance) -> None:
         advance(1)
     projected = METHODS[QUESTION_HITS](fold)
     for weight in LEXICAL_WEIGHTS:
-        _add(fold, with_words(weight), fold.scores(projected, weight), tally)
+        _add(fold, with_words(weight), fold.scores(projected, SearchParams(lexical_weight=weight)), tally)
         advance(1)
 
 
@@ -370,11 +381,11 @@ def _phrasing_alone(
     else:
         found.left_out["the reference W, dense: a quick run has no time for them at this dimension"] = None
     advance(1)
-    tuning = tune(fold.train, FitSettings(anchor=None, seed=seed), lambda _: None)
+    tuning = tune(fold.train, FitSettings(regularization=None, seed=seed), lambda _: None)
     if tuning is None:
         found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
     else:
-        _add(fold, TUNED, fold.scores(fold.project(tuning.chosen), tuning.chosen.lexical_weight), tally)
+        _add(fold, TUNED, fold.scores(fold.project(tuning.chosen).vectors, tuning.chosen.search), tally)
         found.chosen.append(tuning.chosen)
     advance(1)
     try:
@@ -466,14 +477,20 @@ def tables(run: RoutingRun) -> Iterator[Table]:
             enumerate(run.chosen),
             {
                 "split": lambda row: row[0],
-                "λ": lambda row: f"{row[1].anchor:g}",
-                "τ": lambda row: f"{row[1].temperature:g}",
-                "N": lambda row: row[1].hits,
-                "τ'": lambda row: NONE if row[1].final_temperature is None else f"{row[1].final_temperature:g}",
-                "β": lambda row: f"{row[1].lexical_weight:g}",
+                "λ": lambda row: f"{row[1].regularization:g}",
+                "τ": lambda row: f"{row[1].search.temperature:g}",
+                "N": lambda row: row[1].search.hits,
+                "τ'": lambda row: (
+                    f"{row[1].search.final_temperature:g}" if row[1].search.routing == "question2" else NONE
+                ),
+                "β": lambda row: f"{row[1].search.lexical_weight:g}",
                 "MRR there": lambda row: f"{row[1].mrr:.3f}",
             },
         )
+
+
+def _final_temperature(trial: Trial) -> str:
+    return f"{trial.search.final_temperature:g}" if trial.search.routing == "question2" else NONE
 
 
 OUTCOMES = {

@@ -148,7 +148,7 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         write_corpus(folder / "more.jsonl", pairs + NEW_PAIRS, fit.seed)
         added = ingest.run([folder / "more.jsonl"])
         engine = Engine(store, encoder, folder / "models", CORPUS)
-        asked = [engine.ask(AskRequest(question=text)).trace.timings_ms for text in _questions(path)]
+        asked = [engine.ask(AskRequest(question=text)).timings_ms for text in _questions(path)]
     return ScaleReport(
         pairs=first.pairs,
         dimension=dimension,

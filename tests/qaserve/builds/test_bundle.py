@@ -12,7 +12,7 @@ from qaserve.builds.bundle import Model
 from qaserve.builds.manifest import Manifest, entry_for
 from qaserve.common.errors import BundleError, StoreWriteError
 from qaserve.core.lexical import Lexicon
-from qaserve.core.projection import Bank
+from qaserve.core.projection import ProjectionBank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.params import SearchParams
 from train.procrustes import anchored
@@ -24,7 +24,7 @@ D, K, BUILD = 6, 3, "0123456789ab"
 def written(tmp_path, rng):
     rows = rng.normal(size=(2, K, 4, D))
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
-    bank = Bank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
+    bank = ProjectionBank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
     means = rng.normal(size=(K, D)).astype(np.float32)
     lexicon = Lexicon.fit([str(uuid.UUID(int=n)) for n in range(2)], ["one word", "two words"])
     model = Model(bank, means, -means, lexicon)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qaserve.core.pipeline import Neighbors, Pipeline, nearest_neighbors
-from qaserve.core.projection import Bank as ProjectionBank
-from qaserve.core.scoring import Intents, combine
+from qaserve.core.projection import ProjectionBank
+from qaserve.core.scoring import combine
 from qaserve.schemas.params import SearchParams
 
 D, CLUSTERS, KNOWN, ASKED = 12, 7, 40, 5
@@ -152,7 +152,7 @@ def test_without_projection_a_question_stays(world):
 @pytest.mark.parametrize("projection", ["cluster", "pair"])
 def test_a_question_that_nobody_votes_for_stays(world, projection):
     nobody = Neighbors(
-        np.empty((1, 0)), np.empty((1, 0), np.intp), None, np.empty((1, 0), np.intp), (np.empty((0, D)),) * 2
+        np.empty((1, 0)), np.empty((1, 0), np.intp), np.empty((1, 0), np.intp), None, (np.empty((0, D)),) * 2
     )
     bank = ProjectionBank(np.empty((0, D), np.float32), np.empty(0, np.float32), np.zeros(CLUSTERS, np.int64))
     for routing in ("question", "question2"):
@@ -191,11 +191,3 @@ def test_scores_are_the_sum_of_their_parts():
     for nothing in (combine(cosines, words, 0.0), combine(cosines, None, 0.25)):
         assert (nothing.total == cosines).all()
         assert not nothing.words.any()
-
-
-def test_an_intent_is_ranked_by_its_best_pair():
-    intents = Intents(["a", "b", "a", "c"])
-    scores = np.array([[0.1, 0.5, 0.7, 0.6], [0.9, 0.5, 0.2, 0.9]])
-    assert intents.best(scores).tolist() == [[0.7, 0.5, 0.6], [0.9, 0.5, 0.9]]
-    assert intents.ranks(scores, ["b", "c"]).tolist() == [3, 1]
-    assert np.isinf(intents.ranks(scores[:1], ["unknown"])).all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qaserve.core.projection import Bank, Rotation, project_by_pairs
+from qaserve.core.projection import LowRankProjection, ProjectionBank, project_by_pairs
 
 
 def unit(rng, *shape):
@@ -69,13 +69,13 @@ def test_lengths_of_stored_vectors_do_not_matter(rng):
 def test_nobody_to_vote_leaves_the_question_alone(rng):
     x = unit(rng, 7)
     np.testing.assert_array_equal(project_by_pairs(x, np.empty((0, 7)), np.empty((0, 7)), []), x)
-    bank = Bank.pack([Rotation(np.eye(7)[:, :2], np.zeros((2, 2)))], 7)
+    bank = ProjectionBank.pack([LowRankProjection(np.eye(7)[:, :2], np.zeros((2, 2)))], 7)
     np.testing.assert_array_equal(bank.project(x, [0.0]), x)
 
 
 def test_packing_keeps_every_rotation(rng):
-    parts = [Rotation(np.linalg.qr(rng.normal(size=(9, r)))[0], rng.normal(size=(r, r))) for r in (3, 0, 5)]
-    bank = Bank.pack(parts, 9)
+    parts = [LowRankProjection(np.linalg.qr(rng.normal(size=(9, r)))[0], rng.normal(size=(r, r))) for r in (3, 0, 5)]
+    bank = ProjectionBank.pack(parts, 9)
     for cluster, part in enumerate(parts):
         np.testing.assert_allclose(bank[cluster].dense(), part.dense(), atol=1e-5)
     assert bank.dense_nbytes == 3 * 9 * 9 * 4
@@ -84,4 +84,4 @@ def test_packing_keeps_every_rotation(rng):
 
 def test_arrays_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="do not fit together"):
-        Bank(np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.array([2]))
+        ProjectionBank(np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.array([2]))
