@@ -5,7 +5,7 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.core.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
 from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
-from qaserve.search.ranking import Words, rank_intents
+from qaserve.search.ranking import LexicalQuery, rank_intents
 from qaserve.settings import FitSettings, ReadSettings
 from train import calibration as fitting
 from train.calibration import (
@@ -150,7 +150,7 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(
         vote = route_by_questions(
             [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.search.temperature
         )
-        words = Words(START.search.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
+        words = LexicalQuery(START.search.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
         ranked = rank_intents(memory, "things", build, model.bank.project(query, vote.weights), 5, words)
         ((stored, vector),) = memory.retrieve("things", build, [ranked[0].hit.id]).values()
         expected = evidence(

@@ -7,7 +7,7 @@ from ingest.compare import point_ids
 from qaserve.core.lexical import Lexicon
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.search.ranking import FIRST_LOOK, Words, rank_intents
+from qaserve.search.ranking import FIRST_LOOK, LexicalQuery, rank_intents
 from qaserve.store.points import PairVectors
 from qaserve.store.qdrant import CollectionInfo, now
 
@@ -67,7 +67,7 @@ def test_it_is_what_scoring_every_pair_gives(filled, rng, weight, top_k):
         for point, score in zip(points, scores, strict=True):
             best[point.stored.pair.cluster_id] = max(best.get(point.stored.pair.cluster_id, -2), score)
         expected = sorted(best.values(), reverse=True)[:top_k]
-        found = rank_intents(store, "things", BUILD, query, top_k, Words(weight, lexicon, relative))
+        found = rank_intents(store, "things", BUILD, query, top_k, LexicalQuery(weight, lexicon, relative))
         np.testing.assert_allclose([one.score for one in found], expected, atol=1e-6)
         assert len({one.hit.cluster_id for one in found}) == len(found)
         for one in found:

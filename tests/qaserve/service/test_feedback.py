@@ -14,7 +14,7 @@ from qaserve.api import create_app
 from qaserve.client.http import Client
 from qaserve.common.errors import NotFoundError, StoreWriteError, UsageError
 from qaserve.schemas.ask import AskRequest
-from qaserve.schemas.feedback import AskedWith, Feedback, FeedbackRequest
+from qaserve.schemas.feedback import AnswerContext, Feedback, FeedbackRequest
 from qaserve.service.feedback import FeedbackLog, the_log
 from qaserve.settings import ReadSettings, ServerSettings
 
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from qaserve.service.feedback import FeedbackLog
 from qaserve.records import AskRequest
-from qaserve.replies import AskedWith, Feedback, FeedbackRequest
+from qaserve.replies import AnswerContext, Feedback, FeedbackRequest
 
 log, name, number = FeedbackLog(Path(sys.argv[1]), "things"), sys.argv[2], 0
 while True:
@@ -270,7 +270,7 @@ def test_the_client_says_and_lists(engine, log, serve_app):
     with Client(serve_app(create_app(engine, ServerSettings(), log=log))) as client:
         result = client.ask(AskRequest(question=QUESTION))
         given = FeedbackRequest(
-            question=QUESTION, pair=result.answers[0].id, helpful=True, build=result.build, trace=AskedWith(rank=1)
+            question=QUESTION, pair=result.answers[0].id, helpful=True, build=result.build, trace=AnswerContext(rank=1)
         )
         kept = client.say(given)
         page = client.feedback(limit=1)
