@@ -3,7 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +23,8 @@ from qaserve.schemas.params import (
 )
 
 PREFIX = "QASERVE_"
+RENAMED = {"QASERVE_ANCHOR": "QASERVE_REGULARIZATION"}
+"""Variables of earlier versions."""
 
 
 class _Section(BaseSettings):
@@ -123,6 +125,14 @@ class SearchSettings(SearchParams, _Section):
     model_config = _Section.model_config
 
 
+class ClientOptions(TypedDict):
+    """What a client of the API is made with."""
+
+    url: str
+    key: str | None
+    timeout: float
+
+
 class ServerSettings(_Section):
     """Addresses of the API and of the page."""
 
@@ -187,6 +197,13 @@ class ServerSettings(_Section):
         return _local_url(self.host, self.port)
 
     @property
+    def client(self) -> "ClientOptions":
+        """How to reach QASERVE_API_URL, or else the API on this machine, with the key that may do more."""
+        key = self.write_key or self.api_key
+        secret = None if key is None else key.get_secret_value()
+        return ClientOptions(url=self.api_url or self.local_api_url, key=secret, timeout=self.api_timeout)
+
+    @property
     def local_page_url(self) -> str:
         """Address of a page started with these settings, seen from this machine."""
         return _local_url(self.ui_host, self.ui_port)
@@ -239,6 +256,9 @@ class Settings:
 
     def __init__(self) -> None:
         """Read every section from the environment."""
+        for old, new in RENAMED.items():
+            if os.environ.get(old):
+                raise SettingsError(f"{old} is set, and is called {new} now", hint=f"Set {new} instead of {old}.")
         try:
             self.store = StoreSettings()
             self.encoder = EncoderSettings()

@@ -16,7 +16,7 @@ KEPT_SECONDS = 600
 @st.cache_resource
 def client() -> Client:
     """The one client of this process."""
-    return Client.from_settings(get_settings().server)
+    return Client(**get_settings().server.client)
 
 
 @st.cache_data(ttl=3, show_spinner=False)

@@ -38,7 +38,7 @@ def routes(folder: Path) -> APIRouter:
 def _read_all(folder: Path) -> tuple[dict[str, "Measured"], list[str]]:
     """Reports by name, and for each file that is none a sentence without its folder."""
     from train.experiments import reports  # noqa: PLC0415 - serving needs no training package until somebody looks
-    from train.registry import EXPERIMENTS  # noqa: PLC0415
+    from train.experiments.registry import EXPERIMENTS  # noqa: PLC0415
 
     found, unreadable = {}, []
     for name, listed in EXPERIMENTS.items():

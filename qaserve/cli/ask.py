@@ -115,7 +115,7 @@ def _answer(request: AskRequest, settings: Settings) -> AskResult:
     if settings.server.api_url is not None:
         from qaserve.client.http import Client
 
-        with Client.from_settings(settings.server) as client:
+        with Client(**settings.server.client) as client:
             return client.ask(request)
     with open_store(settings.store, "qaserve ask") as store:
         corpus = corpus_to_ask(settings, store)

@@ -18,16 +18,16 @@ from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
 from qaserve.common.errors import EncoderError, UsageError
 from qaserve.common.progress import Bars
 from qaserve.settings import Settings, get_settings
-from train.registry import EXPERIMENTS
+from train.experiments.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
     from qaserve.encoders.sentence_transformer import SentenceEncoder
     from qaserve.schemas.record import Record
-    from train.datasets import Source
+    from train.experiments.datasets import Source
     from train.experiments.harness import Table
     from train.experiments.load import LoadReport
+    from train.experiments.registry import ExperimentModule
     from train.experiments.reports import Measured
-    from train.registry import ExperimentModule
 
 NAME_WIDTH = 24
 """Of the first column of a table on a narrow terminal."""
@@ -238,7 +238,7 @@ def _measure(options: Options) -> None:
     """Run an experiment for every encoder, and show, print and write what came out."""
     _check(options)
     from train.experiments import reports
-    from train.result_cache import ResultCache
+    from train.experiments.result_cache import ResultCache
 
     module = EXPERIMENTS[options.name].load()
     if options.folder is not None:
@@ -284,7 +284,7 @@ def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Rec
 
 def _sources(settings: Settings, options: Options) -> "list[Source]":
     from qaserve.store.qdrant import open_store
-    from train.datasets import from_build, from_files
+    from train.experiments.datasets import from_build, from_files
 
     if options.corpus is not None:
         return [

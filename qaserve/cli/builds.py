@@ -91,7 +91,7 @@ def _listed(settings: Settings) -> "list[BuildInfo]":
     from qaserve.store.qdrant import open_store
 
     if settings.server.api_url is not None:
-        with Client.from_settings(settings.server) as client:
+        with Client(**settings.server.client) as client:
             return list(client.builds().builds)
     with open_store(settings.store, "qaserve builds list") as store:
         corpora = [settings.store.corpus] if settings.store.corpus else store.corpora()
@@ -105,7 +105,7 @@ def _activate(settings: Settings, build: str) -> str:
     from qaserve.store.qdrant import open_store
 
     if settings.server.api_url is not None:
-        with Client.from_settings(settings.server) as client:
+        with Client(**settings.server.client) as client:
             return client.activate(build).corpus
     with open_store(settings.store, "qaserve builds activate") as store:
         corpus = corpus_to_ask(settings, store)

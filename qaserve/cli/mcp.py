@@ -53,7 +53,7 @@ def mcp(
     writable = write or settings.server.mcp_write
     with ExitStack() as stack:
         if settings.server.api_url is not None:
-            client = stack.enter_context(Client.from_settings(settings.server))
+            client = stack.enter_context(Client(**settings.server.client))
             server = create_server(client, partial(over_api, client) if writable else None)
         else:
             local = stack.enter_context(DataFolder(settings))

@@ -21,7 +21,6 @@ from qaserve.common.errors import TABLE, QaserveError, ServiceError
 from qaserve.common.text import shorten
 from qaserve.schemas.record import Record
 from qaserve.schemas.service import ErrorReply
-from qaserve.settings import ServerSettings
 
 T = TypeVar("T", bound=Record)
 P = ParamSpec("P")
@@ -54,13 +53,6 @@ class _Api:
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
         }
-
-    @classmethod
-    def from_settings(cls, settings: ServerSettings) -> Self:
-        """A client of QASERVE_API_URL, or else of the API on this machine, with the key that may do more."""
-        key = settings.write_key or settings.api_key
-        secret = None if key is None else key.get_secret_value()
-        return cls(settings.api_url or settings.local_api_url, key=secret, timeout=settings.api_timeout)
 
     def _talk(self, call: Call[T]) -> Generator[float, Outcome, T]:
         """A call from first to last: yields how many seconds to wait before sending it, and is told what came back."""

@@ -108,7 +108,7 @@ def test_the_page_finds_the_api_and_is_let_in(settings_of):
     address = urlsplit(page.api_url)
     assert (address.hostname, address.port) == ("api", api.port)
     assert {"api", "127.0.0.1"} <= api.host_names
-    assert Client.from_settings(page).url == "http://api:8000"
+    assert Client(**page.client).url == "http://api:8000"
 
 
 def test_the_api_finds_the_first_node_with_its_key(compose, settings_of):

@@ -43,7 +43,7 @@ def those_within(loaded, packages):
         ),
         (
             "qaserve.api.app",
-            {*HEAVY, "train.experiments", "train.importance", "train.finetuning", "sklearn"},
+            {*HEAVY, "train.experiments", "train.importance", "train.experiments.encoder_finetuning", "sklearn"},
         ),
         ("qaserve.core.pipeline", {*HEAVY, "qaserve.store", "sklearn", "qdrant_client"}),
         ("qaserve.cli", {*HEAVY, "ingest", "train", "qaserve.store", "sklearn", "scipy", "qdrant_client", "fastapi"}),

@@ -45,7 +45,7 @@ from train.calibration import (
     out_of_fold,
     threshold_at,
 )
-from train.datasets import Source
+from train.experiments.datasets import Source
 from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, part_of, style, table
 from train.folds import Examples, Fold, make_fold
 from train.tuning import START

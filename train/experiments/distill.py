@@ -19,11 +19,11 @@ from qaserve.core.student import StudentSpec
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.schemas.record import Record
-from train.datasets import Source
 from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
 from train.distillation.data import Teacher
 from train.distillation.teachers import RoutedTeacher
 from train.distillation.training import Distilled, distill
+from train.experiments.datasets import Source
 from train.experiments.harness import (
     COLOURS,
     COSINE,

@@ -19,8 +19,8 @@ from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
-from train import finetuning
-from train.datasets import Source
+from train.experiments import encoder_finetuning
+from train.experiments.datasets import Source
 from train.experiments.harness import (
     COSINE,
     Difference,
@@ -42,9 +42,9 @@ from train.experiments.harness import (
     signed,
     table,
 )
+from train.experiments.result_cache import ResultCache
 from train.experiments.routing import DEFAULT, RAW, TUNED
 from train.folds import Examples, Fold, make_fold
-from train.result_cache import ResultCache
 from train.tuning import START, tune
 
 QUICK_PAIRS = 24
@@ -132,7 +132,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
             hint="Set QASERVE_ENCODER to the encoder that made the vectors.",
         )
     examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
-    epochs = QUICK_EPOCHS if quick else finetuning.EPOCHS
+    epochs = QUICK_EPOCHS if quick else encoder_finetuning.EPOCHS
     check_families(examples.pairs)
     tally = Tally()
     trained = [one_seed(examples, source.model, seed, epochs, tally, source.cache, advance) for seed in seeds]
@@ -286,7 +286,7 @@ def fine_tuned(
     texts = [texts_of(side, model) for side in sides]
     key = list(_depends_on(model, seed, epochs, texts))
     found = None if cache is None else cache.load(key)
-    parts = Parts(advance, finetuning.steps(len(train), epochs=epochs))
+    parts = Parts(advance, encoder_finetuning.steps(len(train), epochs=epochs))
     if found is None:
         (vectors, training), took = timed(lambda: _train(model, seed, epochs, texts, parts))
         if cache is not None:
@@ -321,7 +321,7 @@ def _train(
     with model.borrowed() as loaded:
         folder = loaded.folder
     questions, answers = texts[0]
-    tuned = finetuning.fine_tune(folder, questions, answers, epochs=epochs, seed=seed, advance=advance)
+    tuned = encoder_finetuning.fine_tune(folder, questions, answers, epochs=epochs, seed=seed, advance=advance)
     encoded, encoding = timed(lambda: tuned.encode(answers))
     vectors: dict[str, NDArray[np.generic]] = {
         "0.questions": tuned.encode(questions),
@@ -339,7 +339,9 @@ def _depends_on(
     """All that the tuned vectors depend on."""
     yield model.identity.model_dump_json()
     yield from (f"{package} {metadata.version(package)}" for package in PACKAGES)
-    yield json.dumps([seed, epochs, finetuning.BATCH, finetuning.LEARNING_RATE, finetuning.WARM_UP])
+    yield json.dumps(
+        [seed, epochs, encoder_finetuning.BATCH, encoder_finetuning.LEARNING_RATE, encoder_finetuning.WARM_UP]
+    )
     yield json.dumps(texts)
 
 

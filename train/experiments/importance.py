@@ -27,10 +27,10 @@ from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
-from train.datasets import Source
 from train.distillation.configs import SLOTS_RECIPE, Recipe
 from train.distillation.teachers import RoutedTeacher
 from train.distillation.training import distill
+from train.experiments.datasets import Source
 from train.experiments.harness import (
     MRR,
     NONE,

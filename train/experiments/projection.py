@@ -21,7 +21,7 @@ from qaserve.core.clustering import cluster_answers, cluster_count
 from qaserve.core.projection import ProjectionBank, project_by_pairs
 from qaserve.core.routing import Floats, softmax
 from qaserve.schemas.record import Record
-from train.datasets import Source
+from train.experiments.datasets import Source
 from train.experiments.harness import COLOURS, GREY, Experiment, Plot, Report, Run, Table
 from train.folds import Examples, Fold
 from train.procrustes import anchored, fit_bank, polar

@@ -9,8 +9,8 @@ from qaserve.common.errors import UsageError
 from qaserve.common.files import written_beside
 from train.experiments import reports
 from train.experiments.harness import Table
+from train.experiments.registry import EXPERIMENTS
 from train.experiments.reports import Measured, Provenance
-from train.registry import EXPERIMENTS
 
 INTRODUCTION = """# Results
 

@@ -22,8 +22,8 @@ from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
-from train.baselines import reciprocal_rank_fusion, txtai_scores
-from train.datasets import Source
+from train.experiments.baselines import reciprocal_rank_fusion, txtai_scores
+from train.experiments.datasets import Source
 from train.experiments.harness import (
     COSINE,
     MRR,

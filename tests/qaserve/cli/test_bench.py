@@ -10,9 +10,9 @@ from qaserve.common.errors import EncoderError
 from qaserve.settings import ReadSettings, get_settings
 from train.experiments import projection as projection_experiment
 from train.experiments.projection import EXPERIMENT
+from train.experiments.registry import EXPERIMENTS
 from train.experiments.reports import read
 from train.experiments.results import page
-from train.registry import EXPERIMENTS
 
 THINGS = [f"thing{number}" for number in range(12)]
 

@@ -197,7 +197,7 @@ def test_the_key_is_sent(talk, engine, serve_app):
     ],
 )
 def test_a_client_of_the_settings(kind, settings, url, key):
-    client = kind.from_settings(ServerSettings(**settings, api_timeout=7))
+    client = kind(**ServerSettings(**settings, api_timeout=7).client)
     assert client.url == url
     assert client._http.headers.get("Authorization") == (key and f"Bearer {key}")
     assert client._http.timeout.read == 7

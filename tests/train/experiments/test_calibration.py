@@ -5,7 +5,6 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import CorpusError
 from qaserve.core.splits import phrasing_split
 from qaserve.settings import FitSettings, ReadSettings
-from train.datasets import Source
 from train.experiments import calibration as experiment
 from train.experiments.calibration import (
     ANSWERED,
@@ -24,6 +23,7 @@ from train.experiments.calibration import (
     sides_of,
     steps,
 )
+from train.experiments.datasets import Source
 from train.experiments.harness import Report
 from train.folds import Examples
 

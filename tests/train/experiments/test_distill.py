@@ -7,8 +7,8 @@ from qaserve.core.metrics import mean_cosine
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
-from train.datasets import Source
 from train.experiments import distill as distill_experiment
+from train.experiments.datasets import Source
 from train.experiments.distill import EXPERIMENT, CentredTeacher, DistillRun, StudentResult, TeacherResult, run, steps
 from train.experiments.harness import Report
 from train.folds import Examples, make_fold

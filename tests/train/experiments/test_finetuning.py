@@ -9,12 +9,12 @@ from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
 from train import finetuning
-from train.datasets import Source
 from train.experiments import finetuning as experiment
+from train.experiments.datasets import Source
 from train.experiments.finetuning import EXPERIMENT, FinetuningRun, run, steps
 from train.experiments.harness import Difference, Report
+from train.experiments.result_cache import ResultCache
 from train.folds import Examples
-from train.result_cache import ResultCache
 
 THINGS = [f"thing{number}" for number in range(7)]
 

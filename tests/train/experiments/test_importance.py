@@ -7,7 +7,7 @@ from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from qaserve.settings import ReadSettings
-from train.datasets import Source
+from train.experiments.datasets import Source
 from train.experiments.harness import MRR, Report
 from train.experiments.importance import (
     CONTROL,

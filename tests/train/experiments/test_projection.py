@@ -3,8 +3,8 @@ import pytest
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.settings import ReadSettings
-from train.datasets import Source, from_files
 from train.experiments import projection as projection_experiment
+from train.experiments.datasets import Source, from_files
 from train.experiments.harness import Report
 from train.experiments.projection import (
     EXPERIMENT,

@@ -8,8 +8,8 @@ from qaserve.common.errors import UsageError
 from train.experiments import reports, results
 from train.experiments.harness import Report
 from train.experiments.projection import EXPERIMENT, Cost, Measurement, ProjectionRun
+from train.experiments.registry import EXPERIMENTS
 from train.experiments.reports import Document, Measured, provenance
-from train.registry import EXPERIMENTS
 
 ROOT = Path(__file__).parents[3]
 MAX_PICTURE_BYTES = 60_000

@@ -8,8 +8,8 @@ from qaserve.common.errors import CorpusError
 from qaserve.core.splits import Split, intent_split
 from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
-from train.datasets import Source, from_files
 from train.experiments import routing as experiment
+from train.experiments.datasets import Source, from_files
 from train.experiments.harness import Difference, Report, Tally, evaluate
 from train.experiments.routing import (
     DEFAULT,

@@ -16,7 +16,7 @@ from train.folds import Examples
 
 if TYPE_CHECKING:
     from qaserve.encoders.sentence_transformer import SentenceEncoder
-    from train.result_cache import ResultCache
+    from train.experiments.result_cache import ResultCache
 
 MIN_PAIRS = 30
 UNIT_TOLERANCE = 1e-3

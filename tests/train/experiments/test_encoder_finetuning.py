@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qaserve.common.errors import EncoderError, UsageError
-from train.finetuning import fine_tune, steps
+from train.experiments.encoder_finetuning import fine_tune, steps
 
 WORDS = [f"w{number}" for number in range(20)]
 QUESTIONS = [f"ask {word}" for word in WORDS]

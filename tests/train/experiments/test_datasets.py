@@ -3,7 +3,7 @@ import pytest
 
 from qaserve.common.errors import CorpusError, NotFoundError
 from qaserve.settings import ReadSettings
-from train.datasets import from_build, from_files
+from train.experiments.datasets import from_build, from_files
 
 THINGS = [f"thing{number}" for number in range(9)]
 COUNT = 36

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from qaserve.common.progress import Advance
-    from train.datasets import Source
+    from train.experiments.datasets import Source
     from train.experiments.harness import Experiment, Run
 
 

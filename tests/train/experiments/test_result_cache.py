@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from qaserve.common.errors import StoreWriteError
-from train.result_cache import ResultCache
+from train.experiments.result_cache import ResultCache
 
 KEY = ("minilm", "seed 0")
 ARRAYS = {"rows": np.arange(6, dtype=np.float32).reshape(2, 3), "turned": np.arange(6.0).reshape(2, 3).T}

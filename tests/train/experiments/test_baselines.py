@@ -9,7 +9,7 @@ from qaserve.common.errors import UsageError
 from qaserve.core.metrics import summarize
 from qaserve.core.splits import phrasing_split
 from qaserve.settings import ReadSettings
-from train.baselines import reciprocal_rank_fusion, txtai_scores
+from train.experiments.baselines import reciprocal_rank_fusion, txtai_scores
 from train.folds import Examples, make_fold
 
 DOCUMENTS = ["the cat sleeps on a red mat", "a dog barks at the cat", "bread needs flour and water"]
