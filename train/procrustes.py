@@ -37,16 +37,16 @@ def polar(matrix: ArrayLike) -> Floats:
     return np.asarray(left @ right)
 
 
-def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> LowRankProjection:
+def anchored(questions: ArrayLike, answers: ArrayLike, regularization: float) -> LowRankProjection:
     """Anchored W in its exact low-rank form.
 
-    A pair with a = q leaves W at the identity. A pair with a = -q pulls straight against the anchor: alone in its
+    A pair with a = q leaves W at the identity. A pair with a = -q pulls straight against the identity: alone in its
     cluster it makes W reflect q for λ < 1 and leaves it alone for λ ≥ 1; it never turns anything else.
 
     Args:
         questions: (n, D) S, unit rows; n may be 0.
         answers: (n, D) T, unit rows.
-        anchor: λ > 0. As λ → ∞, W → I.
+        regularization: λ > 0. As λ → ∞, W → I.
 
     Returns:
         The rotation, float64, of rank r ≤ min(2n, D).
@@ -59,8 +59,8 @@ def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> LowRank
         raise ValueError(f"questions {q.shape} and answers {a.shape} must be two arrays (n, D) of one shape")
     if not (np.isfinite(q).all() and np.isfinite(a).all()):
         raise ValueError("a vector is not finite")
-    if not (np.isfinite(anchor) and anchor > 0):
-        raise ValueError(f"anchor λ is {anchor}; it must be finite and above 0")
+    if not (np.isfinite(regularization) and regularization > 0):
+        raise ValueError(f"regularization λ is {regularization}; it must be finite and above 0")
     if len(q) > max(MANY_ROWS, q.shape[1]):
         basis, inner = np.eye(q.shape[1]), _product(q, a)
     else:
@@ -68,7 +68,7 @@ def anchored(questions: ArrayLike, answers: ArrayLike, anchor: float) -> LowRank
         basis = _row_space(np.concatenate([s, t]))
         inner = (s @ basis).T @ (t @ basis)
     identity = np.eye(basis.shape[1])
-    return LowRankProjection(basis, polar(inner + anchor * identity) - identity)
+    return LowRankProjection(basis, polar(inner + regularization * identity) - identity)
 
 
 def _product(s: NDArray[np.floating], t: NDArray[np.floating]) -> Floats:
@@ -91,7 +91,7 @@ def fit_bank(
     answers: NDArray[np.floating],
     labels: NDArray[np.integer],
     count: int,
-    anchor: float,
+    regularization: float,
     on_cluster: Callable[[int], None] | None = None,
 ) -> ProjectionBank:
     """Anchored W of every cluster.
@@ -101,14 +101,14 @@ def fit_bank(
         answers: (n, D) unit rows.
         labels: (n,) cluster of each pair, 0 … count-1; a cluster without pairs gets the identity.
         count: K.
-        anchor: λ.
+        regularization: λ.
         on_cluster: Called with 1 after each cluster, for a progress bar.
     """
 
     def rotations() -> Iterator[LowRankProjection]:
         for cluster in range(count):
             members = np.flatnonzero(labels == cluster)
-            yield anchored(questions[members], answers[members], anchor)
+            yield anchored(questions[members], answers[members], regularization)
             if on_cluster is not None:
                 on_cluster(1)
 

@@ -54,7 +54,7 @@ def live_of(corpus, clusters, encoder, fit):
     )  # fmt: skip
     described = describe_clusters(list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names)
     manifest = bundles.Manifest(
-        build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs), anchor=1.0,
+        build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs), regularization=1.0,
         rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
         defaults=SearchParams(), clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip

@@ -121,8 +121,8 @@ def test_nothing_changed_is_foretold_without_encoding(store, encoder, corpus, wr
 
 def test_other_settings_alone_are_foretold(corpus, write_rows, many):
     corpus().run([write_rows(many)])
-    planned = corpus(anchor=3.0).run([write_rows(many)], dry_run=True)
-    assert dumped(planned) == dumped(corpus(anchor=3.0).run([write_rows(many)]))
+    planned = corpus(regularization=3.0).run([write_rows(many)], dry_run=True)
+    assert dumped(planned) == dumped(corpus(regularization=3.0).run([write_rows(many)]))
     assert (planned.numbers.live.anchor, planned.numbers.new.anchor) != (3.0, 3.0)
     assert planned.numbers.new.anchor == 3.0
 

@@ -151,7 +151,7 @@ def test_a_broken_live_bundle_cannot_be_compared_with(ingest, write_rows, many, 
 
 def test_a_fit_passes_the_gate_too(memory, encoder, make_builder, ingest, write_rows, many):
     before = ingest([write_rows(many)])
-    builder = make_builder(memory, encoder, anchor=3.0)
+    builder = make_builder(memory, encoder, regularization=3.0)
     asked = [GoldenQuestion(question="a good recipe for thing1", pair_id="thing1_q0")]
     manifest = refit(builder, golden=encode_golden(asked, encoder))
     assert manifest.build != before.build

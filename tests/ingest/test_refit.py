@@ -37,7 +37,7 @@ def test_a_fit_makes_a_new_build_of_the_same_pairs_and_encodes_nothing(
     report = make_ingest(store, encoder).run([write_rows(rows())])
     before = {row.stored.id for row in store.scroll("things", report.build)}
     encoder.encoded.clear()
-    manifest = refit(make_builder(store, encoder, anchor=3.0))
+    manifest = refit(make_builder(store, encoder, regularization=3.0))
     assert encoder.encoded == []
     assert manifest.build != report.build
     assert manifest.hyperparameters.regularization == 3.0
@@ -59,7 +59,7 @@ def test_an_interrupted_fit_leaves_the_live_build(memory, encoder, make_builder,
 
     monkeypatch.setattr(bundles, "write", crash)
     with pytest.raises(StoreWriteError, match="full"):
-        refit(make_builder(memory, encoder, anchor=3.0))
+        refit(make_builder(memory, encoder, regularization=3.0))
     assert memory.live("things") == ingested.build
     assert [info.build for info in memory.builds("things")] == [ingested.build]
 

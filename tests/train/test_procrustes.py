@@ -87,7 +87,7 @@ def test_bad_input_is_refused(rng):
         anchored(s, unit(rng, 3, 4), 1.0)
     with pytest.raises(ValueError, match="not finite"):
         anchored(np.full((1, 4), np.nan), s[:1], 1.0)
-    with pytest.raises(ValueError, match="anchor λ is 0"):
+    with pytest.raises(ValueError, match="regularization λ is 0"):
         anchored(s, s, 0.0)
 
 

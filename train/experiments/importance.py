@@ -108,7 +108,7 @@ class ImportanceRun(Run):
     queries: int = Field(description="Questions asked, all seeds together.")
     boundary: int = Field(description="How many of them are boundary questions.")
     clusters: float
-    anchor: float
+    regularization: float
     temperature: float
     hits: int
     lexical_weight: float
@@ -166,7 +166,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         queries=sum(map(len, boundary)),
         boundary=int(sum(map(np.count_nonzero, boundary))),
         clusters=float(np.mean(clusters)),
-        anchor=START.regularization,
+        regularization=START.regularization,
         temperature=START.search.temperature,
         hits=START.search.hits,
         lexical_weight=START.search.lexical_weight,

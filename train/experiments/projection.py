@@ -71,7 +71,7 @@ class ProjectionRun(Run):
     dimension: int
     pairs: int
     asked: int
-    anchor: float
+    regularization: float
     temperature: float
     hits: int
     dense_pairs_bytes: int = Field(description="That per-pair W would take as dense float32 matrices.")
@@ -117,7 +117,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         dimension=dimension,
         pairs=len(examples),
         asked=min(QUESTIONS, len(examples)),
-        anchor=START.regularization,
+        regularization=START.regularization,
         temperature=START.search.temperature,
         hits=START.search.hits,
         dense_pairs_bytes=len(examples) * dimension**2 * 4,
@@ -262,7 +262,7 @@ def _through_dense(query: NDArray[np.float32], matrices: NDArray[np.float32], we
 def tables(run: ProjectionRun) -> list[Table]:
     """What each form costs."""
     clusters = run.middle(lambda one: one.clusters)
-    title = f"{run.encoder}: D {run.dimension}, {run.pairs:,} pairs, {clusters:g} clusters, λ {run.anchor:g}"
+    title = f"{run.encoder}: D {run.dimension}, {run.pairs:,} pairs, {clusters:g} clusters, λ {run.regularization:g}"
     return [Table(title, ("form of W", "time to fit", "memory beyond the pairs", "a question"), tuple(_rows(run)))]
 
 

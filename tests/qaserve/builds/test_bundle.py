@@ -35,7 +35,7 @@ def written(tmp_path, rng):
         corpus_hash="0" * 64,
         encoder=EncoderIdentity(id="fake", revision="1", dimension=D),
         pairs=12,
-        anchor=1.0,
+        regularization=1.0,
         rank_form="participation",
         max_clusters=9,
         seed=0,

@@ -36,7 +36,7 @@ def projection(*, quick=False, encoder="mini|lm", fit_seconds=8.0):
         dimension=64,
         pairs=100,
         asked=100,
-        anchor=1.0,
+        regularization=1.0,
         temperature=0.05,
         hits=32,
         dense_pairs_bytes=1_638_400,
