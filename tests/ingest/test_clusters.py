@@ -13,7 +13,7 @@ from ingest.names import describe_clusters
 from qaserve.builds import bundle as bundles
 from qaserve.schemas.ingest import Drift
 from qaserve.schemas.pairs import Pair
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from qaserve.store.qdrant import CollectionInfo
 
@@ -54,9 +54,9 @@ def live_of(corpus, clusters, encoder, fit):
     )  # fmt: skip
     described = describe_clusters(list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names)
     manifest = bundles.Manifest(
-        build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs), regularization=1.0,
-        rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
-        defaults=SearchParams(), clustering=clusters.made, clusters=described, files={},
+        build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs),
+        hyperparameters=Hyperparameters(), precision=0.75, rank_form=fit.rank_form, max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
+        clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
     return LiveBuild(info, manifest, corpus, clusters.labels)
 

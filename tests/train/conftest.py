@@ -2,10 +2,26 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
+from ingest.readers import Located, find_files, read_files
 from qaserve.encoders.sentence_transformer import SentenceEncoder
-from qaserve.settings import EncoderSettings
+from qaserve.settings import EncoderSettings, ReadSettings
+from train.folds import Examples
+
+
+@pytest.fixture
+def encoded(encoder):
+    """The pairs of a file with the vectors of the fake encoder."""
+
+    def of(path):
+        pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
+        questions = encoder.encode_questions([pair.question for pair in pairs])
+        answers = encoder.encode_answers([pair.answer for pair in pairs])
+        return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+
+    return of
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ KINDS, ITEMS = 10, 6
 
 
 @pytest.fixture
-def make_examples(rows, encoder, write_rows):
+def make_examples(rows, encoded, write_rows):
     """Ten topics of six things each; every thing is an intent with four phrasings, answered as told."""
 
     def make(answer):
@@ -37,11 +37,7 @@ def make_examples(rows, encoder, write_rows):
         made = rows(things)
         for number, row in enumerate(made):
             row["answer"] = answer(row["topics"][1], number)
-        path = write_rows(made)
-        pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-        questions = encoder.encode_questions([pair.question for pair in pairs])
-        answers = encoder.encode_answers([pair.answer for pair in pairs])
-        return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+        return encoded(write_rows(made))
 
     return make
 
@@ -114,7 +110,7 @@ def test_a_neighbour_as_near_as_a_sibling_answers(examples):
 
 
 def test_asking_a_large_fold_is_bounded(examples, monkeypatch):
-    monkeypatch.setattr(fitting, "MAX_ASKED", 7)
+    monkeypatch.setattr(fitting, "MAX_QUERIES", 7)
     cases = collect(examples, START, FitSettings(), lambda _: None)
     assert np.count_nonzero(cases.answered) == 7 * fitting.SPLITS
     assert 0 < np.count_nonzero(~cases.answered) <= 7 * fitting.REGIONS

@@ -1,25 +1,20 @@
 import numpy as np
 import pytest
 
-from ingest.readers import Located, find_files, read_files
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import SearchParams
-from qaserve.settings import FitSettings, ReadSettings
+from qaserve.settings import FitSettings
 from train import tuning
-from train.folds import Examples, make_fold
+from train.folds import make_fold
 from train.tuning import defaults_of, ranks_of, tune
 
 COUNT = 40
 
 
 @pytest.fixture
-def examples(rows, encoder, write_rows):
+def examples(rows, encoded, write_rows):
     """Enough phrasings to choose by."""
-    path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(COUNT)]))
-    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs])
-    answers = encoder.encode_answers([pair.answer for pair in pairs])
-    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+    return encoded(write_rows(rows([f"thing{number} part{number % 7}" for number in range(COUNT)])))
 
 
 def test_what_is_chosen_was_tried_and_is_no_worse_than_the_start(examples):

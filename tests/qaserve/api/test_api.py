@@ -33,16 +33,16 @@ def client(engine, serve_app):
 
 
 def test_ask_answers_what_the_engine_answers(http, engine, monkeypatch):
-    given, answer = [], engine.answer
-    monkeypatch.setattr(engine, "answer", lambda *parts: given.append(answer(*parts)) or given[-1])
+    given, search = [], engine.search
+    monkeypatch.setattr(engine, "search", lambda *parts: given.append(search(*parts)) or given[-1])
     body = http.post("/v1/ask", json={"question": QUESTION, "top_k": 3}).json()
-    assert body == given[0].model_dump(mode="json")
+    assert body == given[0].result.model_dump(mode="json")
     assert len(body["answers"]) == 3
 
 
 def test_the_document_has_the_names_of_the_contract(http):
     body = http.post("/v1/ask", json={"question": QUESTION}).json()
-    assert {"question", "build", "answers", "confidence", "trace"} <= set(body)
+    assert {"question", "build", "answers", "confidence", "trace", "timings_ms"} <= set(body)
     answer = body["answers"][0]
     names = """rank score parts raw_rank pair_id cluster_id cluster question answer related_skills related_docs topics
         tags source_file"""
@@ -50,11 +50,11 @@ def test_the_document_has_the_names_of_the_contract(http):
     assert set(answer["parts"]) == {"projected", "lexical"}
     assert set(body["confidence"]) == {"value", "abstained", "reason"}
     trace = body["trace"]
-    names = "routing projection temperature entropy hits clusters projected_similarity timings_ms"
+    names = "params entropy hits clusters projected_similarity"
     assert set(names.split()) <= set(trace)
     assert {"pair_id", "question", "similarity", "prior", "probability", "cluster"} <= set(trace["hits"][0])
     assert {"cluster", "name", "weight", "hits"} <= set(trace["clusters"][0])
-    assert set(trace["timings_ms"]) == {"encode", "route", "project", "search", "total"}
+    assert set(body["timings_ms"]) == {"encode", "route", "project", "search", "total"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_is_not_there_is_a_404_in_the_same_shape(http):
 
 
 def test_a_bug_shows_nothing_of_its_insides(http, engine, monkeypatch):
-    monkeypatch.setattr(engine, "answer", lambda *_: 1 / 0)
+    monkeypatch.setattr(engine, "search", lambda *_: 1 / 0)
     reply = http.post("/v1/ask", json={"question": "x"})
     assert reply.status_code == 500
     assert reply.json()["error"] == {
@@ -126,7 +126,7 @@ def test_folders_of_the_machine_are_not_told(engine, monkeypatch):
     def broken(*_):
         raise BundleError("a file is missing from /secret/place/models/x", hint="see /secret/place/models")
 
-    monkeypatch.setattr(engine, "answer", broken)
+    monkeypatch.setattr(engine, "search", broken)
     app = create_app(engine, ServerSettings(), hidden=("/secret/place/models",))
     with TestClient(app) as http:
         reply = http.post("/v1/ask", json={"question": "x"})
@@ -184,7 +184,7 @@ def test_every_error_reaches_a_caller_as_itself(client, http, engine, monkeypatc
     def fail(*_):
         raise kind("it happened", hint="do this")
 
-    monkeypatch.setattr(engine, "answer", fail)
+    monkeypatch.setattr(engine, "search", fail)
     assert http.post("/v1/ask", json={"question": "x"}).status_code == TABLE[kind].status
     with pytest.raises(QaserveError, match="it happened") as raised:
         client.ask(AskRequest(question="x"))

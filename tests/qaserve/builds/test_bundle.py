@@ -14,7 +14,7 @@ from qaserve.common.errors import BundleError, StoreWriteError
 from qaserve.core.lexical import Lexicon
 from qaserve.core.projection import ProjectionBank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import Hyperparameters
 from train.procrustes import anchored
 
 D, K, BUILD = 6, 3, "0123456789ab"
@@ -35,12 +35,12 @@ def written(tmp_path, rng):
         corpus_hash="0" * 64,
         encoder=EncoderIdentity(id="fake", revision="1", dimension=D),
         pairs=12,
-        regularization=1.0,
+        hyperparameters=Hyperparameters(),
+        precision=0.75,
         rank_form="participation",
         max_clusters=9,
         seed=0,
         effective_rank=3.1,
-        defaults=SearchParams(),
         clusters=[ClusterInfo(cluster=k, name=f"c{k}", terms=(), skills=(), size=4) for k in range(K)],
         files={name: entry_for(data) for name, data in files.items()},
     )
@@ -106,7 +106,7 @@ def test_every_single_flipped_bit_is_noticed(written, rng, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 4}, "format: Input should be 1, 2 or 3"),
+        ({"format": 4}, "format: Input should be 4"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),
@@ -184,15 +184,3 @@ def test_the_hash_in_the_manifest_is_of_the_file(written):
         assert manifest.files[name].sha256 == hashlib.sha256(data).hexdigest()
     raw = (folder / "things" / BUILD / bundles.MANIFEST).read_bytes()
     assert bundles.read(folder, "things", BUILD).manifest_hash == hashlib.sha256(raw).hexdigest()
-
-
-def test_a_bundle_of_format_1_has_no_words(written):
-    folder, manifest, _, _ = written
-    path = folder / "things" / BUILD / bundles.MANIFEST
-    old = json.loads(path.read_text())
-    del old["tuning"], old["defaults"]["lexical_weight"], old["files"][bundles.LEXICON]
-    path.write_text(json.dumps(old | {"format": 1}))
-    found = bundles.read(folder, "things", BUILD)
-    assert found.model.lexicon is None
-    assert found.manifest.tuning is None
-    assert found.manifest.hyperparameters.regularization == manifest.hyperparameters.regularization

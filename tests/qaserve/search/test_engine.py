@@ -187,9 +187,12 @@ def test_raw_ranks_are_those_of_a_search_without_projection(engine):
     assert raw.trace.projected_similarity == pytest.approx(1)
 
 
-def test_without_explanation_the_raw_search_is_left_out(engine):
+def test_without_explanation_there_is_no_trace(engine):
     result = engine.ask(AskRequest(question=QUESTION, explain=False))
-    assert result.explained.raw_answers == ()
+    assert result.trace is None
+    with pytest.raises(ValueError, match="asked without `explain`"):
+        _ = result.explained
+    assert result.confidence == engine.ask(AskRequest(question=QUESTION)).confidence
     assert {answer.raw_rank for answer in result.answers} == {None}
 
 
@@ -247,7 +250,7 @@ def test_another_encoder_than_the_builds_is_refused(memory, engine, make_encoder
 def test_a_bundle_of_another_writing_is_refused(engine, tmp_path):
     live = engine.load()
     path = bundles.folder_of(tmp_path / "models", "things", live.info.build) / bundles.MANIFEST
-    path.write_text(path.read_text().replace('"anchor": 1.0', '"anchor": 2.0').replace('"anchor":1.0', '"anchor":2.0'))
+    path.write_text(path.read_text().replace('"regularization": 1.0', '"regularization": 2.0'))
     fresh = Engine(engine.store, engine.encoder, tmp_path / "models", "things")
     with pytest.raises(BundleError, match="its collection was written with"):
         fresh.load()

@@ -9,6 +9,11 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.search.explore import Explorer
 
 
+def search(engine, request):
+    query = engine.prepare(request)
+    return engine.search(query, engine.encoder.encode_questions([query.question])[0], 0.0)
+
+
 @pytest.fixture
 def explorer(engine):
     return Explorer(engine)
@@ -62,16 +67,14 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     seen = []
     real = engine.store.nearest_answers
     monkeypatch.setattr(engine.store, "nearest_answers", lambda *args: seen.append(args[2]) or real(*args))
-    turned = []
-    from qaserve.search import explore
-
-    compute = explore._turned
-    monkeypatch.setattr(explore, "_turned", lambda *args: turned.append(compute(*args)) or turned[-1])
-    placed = explorer.place(engine.ask(AskRequest(question="how to make bread", **options)))
+    query = engine.prepare(AskRequest(question="how to make bread", **options))
+    vector = engine.encoder.encode_questions([query.question])[0]
+    outcome = engine.search(query, vector, 0.0)
+    placed = explorer.place(outcome)
     assert placed.result.answers
     assert len(placed.hits) == len(placed.result.explained.hits)
     assert len(placed.answers) == len(placed.result.answers)
-    assert np.allclose(turned[0], seen[0], atol=1e-6)
+    assert np.allclose(outcome.found.projected.vectors[0], seen[0], atol=1e-6)
     assert (placed.question == placed.turned) == (options.get("projection") == "none")
 
 
@@ -138,4 +141,4 @@ def test_a_build_of_one_pair_can_be_looked_at(memory, encoder, make_ingest, writ
     assert explorer.map().total == 1
     assert explorer.quality().clusters[0].size == 1
     assert explorer.cluster(0).neighbours == ()
-    assert explorer.place(engine.ask(AskRequest(question="Why?"))).answers
+    assert explorer.place(search(engine, AskRequest(question="Why?"))).answers

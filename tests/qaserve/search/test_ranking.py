@@ -71,14 +71,14 @@ def test_it_is_what_scoring_every_pair_gives(filled, rng, weight, top_k):
         np.testing.assert_allclose([one.score for one in found], expected, atol=1e-6)
         assert len({one.hit.cluster_id for one in found}) == len(found)
         for one in found:
-            assert one.score - one.lexical == pytest.approx((1 - weight) * one.hit.similarity, abs=1e-9)
+            assert one.answer == pytest.approx((1 - weight) * one.hit.similarity, abs=1e-9)
 
 
 def test_more_intents_than_there_are(filled, rng):
     store, points = filled
     found = rank_intents(store, "things", BUILD, rng.normal(size=D), 10_000, None)
     assert len(found) == len({point.stored.pair.cluster_id for point in points})
-    assert all(one.lexical == 0 and one.score == one.hit.similarity for one in found)
+    assert all(one.words == 0 and one.score == one.hit.similarity for one in found)
 
 
 def test_only_the_named_points_are_searched(filled, rng):

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import CorpusError
 from qaserve.core.splits import phrasing_split
-from qaserve.settings import FitSettings, ReadSettings
+from qaserve.settings import FitSettings
 from train.experiments import calibration as experiment
 from train.experiments.calibration import (
     ANSWERED,
@@ -30,21 +29,14 @@ from train.folds import Examples
 KINDS, ITEMS = 10, 8
 
 
-def encoded(encoder, path):
-    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs])
-    answers = encoder.encode_answers([pair.answer for pair in pairs])
-    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
-
-
 @pytest.fixture
-def examples(rows, encoder, write_rows):
+def examples(rows, encoded, write_rows):
     """Ten topics of eight things each; two things of a topic share a skill."""
     made = rows([f"topic{kind} matter{kind} item{kind}x{item}" for kind in range(KINDS) for item in range(ITEMS)])
     for number, row in enumerate(made):
         row["answer"] = f"{row['topics'][1]} note{number % 4}"
         row["related_skills"] = [f"skill{number // 8}.md"]
-    return encoded(encoder, write_rows(made))
+    return encoded(write_rows(made))
 
 
 @pytest.fixture
@@ -159,8 +151,8 @@ def test_without_an_encoder_another_corpus_is_left_out(examples):
     assert any("were not asked: the encoder was not at hand" in one for one in said)
 
 
-def test_the_sample_is_not_another_corpus_to_itself(encoder):
-    sample = encoded(encoder, experiment.SAMPLE)
+def test_the_sample_is_not_another_corpus_to_itself(encoder, encoded):
+    sample = encoded(experiment.SAMPLE)
     found = run(Source("fake", sample, encoder), seeds=[0], quick=False, advance=lambda _: None)
     assert found.kind(FOREIGN) is None
     assert "the corpus holds questions of the one" in found.without

@@ -15,16 +15,9 @@ from train.folds import Examples, make_fold
 from train.tuning import START
 
 
-def examples_of(path, encoder):
-    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs])
-    answers = encoder.encode_answers([pair.answer for pair in pairs])
-    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
-
-
 @pytest.fixture
-def examples(rows, encoder, write_rows):
-    return examples_of(write_rows(rows([f"thing{number} part{number % 7}" for number in range(20)])), encoder)
+def examples(rows, encoded, write_rows):
+    return encoded(write_rows(rows([f"thing{number} part{number % 7}" for number in range(20)])))
 
 
 def fold_of(examples, seed):

@@ -38,11 +38,10 @@ def tally():
 
 
 def test_ir_measures_and_the_fast_ranks_agree(rng):
-    """With ties, answers that are not listed, and relevant intents that no answer has."""
+    """With ties, and relevant intents that no answer has."""
     intents = [f"intent {number}" for number in rng.integers(0, 30, 90)]
     relevant = [f"intent {number}" for number in rng.integers(0, 33, 200)]
     scores = rng.integers(0, 12, (200, 90)) / 7 + rng.integers(0, 2, (200, 90)) * 1e-12
-    scores[:, 5] = -np.inf
     found = evaluate(scores, intents, relevant)
     ranks = intent_ranks(scores, intents, relevant)
     assert np.isinf(ranks).any()

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 
-from ingest.readers import Located, find_files, read_files
 from qaserve.core.routing import normalized_entropy, route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
-from qaserve.settings import ReadSettings
 from train.experiments.datasets import Source
 from train.experiments.harness import MRR, Report
 from train.experiments.importance import (
@@ -24,18 +22,14 @@ from train.experiments.importance import (
     run,
     steps,
 )
-from train.folds import Examples, make_fold
+from train.folds import make_fold
 from train.importance.measures import PRIORS, ROUTING_MEASURES
 from train.tuning import START, ranks_of
 
 
 @pytest.fixture
-def examples(rows, encoder, write_rows):
-    path = write_rows(rows([f"thing{number} part{number % 5}" for number in range(30)]))
-    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs]).astype(np.float64)
-    answers = encoder.encode_answers([pair.answer for pair in pairs]).astype(np.float64)
-    return Examples(pairs, questions, answers)
+def examples(rows, encoded, write_rows):
+    return encoded(write_rows(rows([f"thing{number} part{number % 5}" for number in range(30)])))
 
 
 def measure(source, seeds, quick):
@@ -147,7 +141,7 @@ def made(gains, over_entropy=0.0):
         queries=9,
         boundary=3,
         clusters=2,
-        regularization=1,
+        anchor=1,
         temperature=0.05,
         hits=32,
         lexical_weight=0.1,

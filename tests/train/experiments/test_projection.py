@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from ingest.readers import Located, find_files, read_files
 from qaserve.settings import ReadSettings
 from train.experiments import projection as projection_experiment
 from train.experiments.datasets import Source, from_files
@@ -12,17 +11,12 @@ from train.experiments.projection import (
     run,
     steps,
 )
-from train.folds import Examples
 from train.procrustes import fit_bank
 
 
 @pytest.fixture
-def source(rows, encoder, write_rows):
-    path = write_rows(rows([f"thing{number} part{number % 5}" for number in range(15)]))
-    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs]).astype(np.float64)
-    answers = encoder.encode_answers([pair.answer for pair in pairs]).astype(np.float64)
-    return Source("fake", Examples(pairs, questions, answers))
+def source(rows, encoded, write_rows):
+    return Source("fake", encoded(write_rows(rows([f"thing{number} part{number % 5}" for number in range(15)]))))
 
 
 def measure(source, *, quick=False, seeds=(0,)):

@@ -3,7 +3,6 @@ import sys
 import numpy as np
 import pytest
 
-from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import CorpusError
 from qaserve.core.splits import Split, intent_split
 from qaserve.schemas.ingest import Interval
@@ -39,12 +38,8 @@ THINGS = [f"thing{number} part{number % 7}" for number in range(40)]
 
 
 @pytest.fixture
-def examples(rows, encoder, write_rows):
-    items = read_files(find_files([write_rows(rows(THINGS))]), ReadSettings())
-    pairs = [item.pair for item in items if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs])
-    answers = encoder.encode_answers([pair.answer for pair in pairs])
-    return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+def examples(rows, encoded, write_rows):
+    return encoded(write_rows(rows(THINGS)))
 
 
 def measure(source, *, quick=False, seeds=(0,)):

@@ -1,23 +1,17 @@
 import numpy as np
 import pytest
 
-from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import UsageError
 from qaserve.core.routing import leave_one_out_weights
-from qaserve.settings import ReadSettings
-from train.folds import Examples, make_fold
+from train.folds import make_fold
 from train.importance import measures as importance_module
 from train.importance.measures import PRIORS, ROUTING_MEASURES, importance, normalized, uncertainty
 from train.importance.uncertainty import dropout_spread, embedding_norms, token_entropy
 
 
 @pytest.fixture
-def fold(rows, encoder, write_rows):
-    path = write_rows(rows([f"thing{number} part{number % 5}" for number in range(12)]))
-    pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
-    questions = encoder.encode_questions([pair.question for pair in pairs]).astype(np.float64)
-    answers = encoder.encode_answers([pair.answer for pair in pairs]).astype(np.float64)
-    examples = Examples(pairs, questions, answers)
+def fold(rows, encoded, write_rows):
+    examples = encoded(write_rows(rows([f"thing{number} part{number % 5}" for number in range(12)])))
     return make_fold(examples, examples, 0)
 
 
