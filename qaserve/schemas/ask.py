@@ -36,7 +36,7 @@ class Filters(Record):
 class AskRequest(SearchParams):
     """A question and how to answer it. Parameters that are not given come from the settings, or else the build."""
 
-    question: str
+    question: str = Field(examples=["How do I add a new pair?"])
     top_k: Annotated[int, NotBoolean, Field(ge=1, le=MAX_TOP_K)] = 5
     filters: Filters = Filters()
     explain: bool = Field(

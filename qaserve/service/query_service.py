@@ -100,12 +100,12 @@ class QueryService:
             )
         for request in requests:
             for name, value, most in (
-                ("characters in the question", len(request.question), limits.max_asked_chars),
-                ("answers (top_k)", request.top_k, limits.max_top_k),
-                ("voting questions (hits)", request.hits, limits.max_hits),
+                ("question: characters", len(request.question), limits.max_asked_chars),
+                ("top_k", request.top_k, limits.max_top_k),
+                ("hits", request.given.get("hits", 0), limits.max_hits),
             ):
                 if value > most:
-                    raise UsageError(f"{value:,} {name}; this service takes at most {most:,}", hint="Ask for fewer.")
+                    raise UsageError(f"{name}: {value:,}; this service takes at most {most:,}", hint="Ask for fewer.")
 
     @contextmanager
     def _places(self, count: int) -> Iterator[None]:

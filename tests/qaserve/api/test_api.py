@@ -62,7 +62,7 @@ def test_the_document_has_the_names_of_the_contract(http):
     [
         ({}, "question: Field required"),
         ({"question": ""}, "the question is empty"),
-        ({"question": "x" * 100_000}, "100,000 characters"),
+        ({"question": "x" * 100_000}, "characters: 100,000; this service takes at most 4,000"),
         ({"question": "a\u0000b"}, r"U\+0000"),
         ({"question": 7}, r"question: .*string.*got 7"),
         ({"question": "x", "top_k": 0}, r"top_k: .*greater than or equal to 1 \(got 0\)"),
@@ -196,5 +196,5 @@ def test_openapi_describes_requests_errors_and_an_example(http):
     document = http.get("/openapi.json").json()
     ask = document["paths"]["/v1/ask"]["post"]
     assert ask["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorReply")
-    assert document["components"]["schemas"]["AskRequest"]["examples"]
+    assert document["components"]["schemas"]["AskRequest"]["properties"]["question"]["examples"]
     assert "/v1/clusters/{number}" in document["paths"]

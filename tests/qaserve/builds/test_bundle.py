@@ -106,7 +106,7 @@ def test_every_single_flipped_bit_is_noticed(written, rng, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 4}, "format: Input should be 4"),
+        ({"format": 3}, "format: Input should be 4"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),
@@ -130,8 +130,8 @@ def test_a_manifest_that_is_no_json_is_refused(written):
 
 def test_tensors_of_other_shapes_are_refused_with_both(written):
     folder, manifest, model, _ = written
-    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers, None))
-    lying = manifest.model_copy(update={"files": {bundles.TENSORS: entry_for(other[bundles.TENSORS])}})
+    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers, model.lexicon))
+    lying = manifest.model_copy(update={"files": {name: entry_for(data) for name, data in other.items()}})
     bundles.write(folder, lying, other)
     with pytest.raises(BundleError, match=rf"mean_questions is \(2, {D}\).*K, D = \({K}, {D}\)"):
         bundles.read(folder, "things", BUILD)

@@ -196,7 +196,7 @@ def test_feedback_is_kept_and_listed(http, log):
     (kept,) = log.page().feedback
     assert kept.id == reply.json()["id"]
     assert (kept.question, kept.helpful, kept.comment) == (QUESTION, True, "yes")
-    assert kept.trace.params.temperature == 0.05
+    assert kept.trace.temperature == 0.05
     assert kept.cluster_id == "make_bread"
     second = http.post("/v1/feedback", json=asked(http, pair="wine_q1", helpful=False)).json()["id"]
     page = http.get("/v1/feedback?limit=1").json()
@@ -222,7 +222,7 @@ def test_feedback_is_kept_and_listed(http, log):
         ({"comment": "\ud800"}, 422, ""),
         ({"comment": "x" * 2001}, 422, "comment: "),
         ({"helpful": "perhaps"}, 422, "helpful: "),
-        ({"trace": {"temperature": -1}}, 422, "trace.params.temperature: "),
+        ({"trace": {"temperature": -1}}, 422, "trace.temperature: "),
         ({"trace": {"colour": "red"}}, 422, "trace.colour: "),
         ({"colour": "red"}, 422, "colour: Extra inputs"),
     ],
