@@ -7,7 +7,7 @@ COPY qaserve qaserve
 COPY ingest ingest
 COPY train train
 COPY ui ui
-RUN pip install --no-cache-dir --constraint constraints.txt --editable . \
+RUN pip install --no-cache-dir --constraint constraints.txt --editable '.[all]' \
     && useradd --create-home --uid 1000 qaserve \
     && mkdir -p /app/data /app/models && chown -R qaserve /app/data /app/models
 USER qaserve

@@ -9,7 +9,7 @@ help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 
 # Set up once, and again whenever a pin or a dependency changes: to run it, and with what tests and experiments need.
-$(VENV)/ready: WHAT := .
+$(VENV)/ready: WHAT := .[all]
 $(VENV)/ready-dev: WHAT := .[dev]
 $(VENV)/ready $(VENV)/ready-dev: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 1; }

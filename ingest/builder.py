@@ -175,7 +175,7 @@ class Builder:
 
     def cluster(self, corpus: Corpus, live: LiveBuild | None, *, anew: bool = False) -> Clusters:
         """The clusters of a build to be: those of the live one where they fit, unless `anew`."""
-        comparable = live is not None and live.info.encoder == self.encoder
+        comparable = live is not None and live.info.encoder.comparable(self.encoder)
         with self.stage("cluster", "Clustering (answers)", None) as advance:
             clusters = make_clusters(corpus, live, self.fit, comparable=comparable, anew=anew)
             advance(len(corpus.pairs))

@@ -14,7 +14,7 @@ from ingest.spool import Vectors
 from qaserve.common.progress import Advance
 from qaserve.common.text import short_digest
 from qaserve.core.chunked import slices
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 from qaserve.schemas.pairs import Pair
 
 Part = Literal["question", "answer"]

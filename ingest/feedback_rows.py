@@ -12,7 +12,7 @@ from ingest.corpus import ExtraRows, LiveBuild, points_of
 from ingest.judgements import Judgement, KnownPairs
 from qaserve.builds.manifest import FittedFeedback
 from qaserve.common.text import fold
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from qaserve.common.errors import CorpusError
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.record import Record
 

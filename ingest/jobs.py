@@ -13,12 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ingest.pipeline import Ingest
 from qaserve.common.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
 from qaserve.common.files import written_beside
 from qaserve.common.progress import Advance, Reporter
@@ -27,12 +26,15 @@ from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage
 from qaserve.schemas.service import ErrorDetail
 from qaserve.store.qdrant import now
 
+if TYPE_CHECKING:
+    from ingest.pipeline import Ingest
+
 FOLDER = "jobs"
 KEPT = 100
 """How many jobs that have ended are remembered."""
 RETRY_SECONDS = 30.0
 """When it is worth asking again for a place."""
-MakeIngest = Callable[[Reporter], Ingest]
+MakeIngest = Callable[[Reporter], "Ingest"]
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from qaserve.builds.catalog import orphans, remove_orphans
 from qaserve.builds.manifest import UNIFORM
 from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.common.failpoints import reach
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 from qaserve.schemas.ingest import LISTED, IngestReport
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings

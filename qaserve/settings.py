@@ -17,6 +17,7 @@ from qaserve.schemas.params import (
     NAME_RULE,
     CorpusName,
     DriftMode,
+    EncoderBackend,
     HttpUrl,
     RankForm,
     SearchParams,
@@ -77,6 +78,9 @@ class EncoderSettings(_Section):
     """Which model turns text into vectors."""
 
     encoder: str = Field("minilm", min_length=1, description="minilm, mpnet, nomic, a model id, or a model folder.")
+    encoder_backend: EncoderBackend = Field(
+        "onnx", description="onnx (exported once; starts fast) or torch (as sentence-transformers runs it)."
+    )
     encoder_batch: int = Field(
         8,
         ge=1,

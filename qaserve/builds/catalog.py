@@ -6,7 +6,7 @@ from typing import Any
 
 from qaserve.builds import bundle as bundles
 from qaserve.common.errors import EncoderMismatchError, NotFoundError, UsageError
-from qaserve.schemas.builds import BuildInfo, EncoderIdentity
+from qaserve.schemas.builds import LEAST_AGREEMENT, BuildInfo, EncoderIdentity
 from qaserve.store.locks import corpus_lock
 from qaserve.store.qdrant import CollectionInfo, Store
 
@@ -22,8 +22,18 @@ def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
 
 
 def check_encoder(info: CollectionInfo, encoder: EncoderIdentity) -> None:
-    """Raise EncoderMismatchError, with both named, where a build was made with another encoder than the one set."""
-    if info.encoder != encoder:
+    """Raise EncoderMismatchError, with both named, where a build's vectors are not comparable with the encoder's.
+
+    They are when both are of one model and one backend, or of two backends that agree on the fixed texts.
+    """
+    if not info.encoder.comparable(encoder):
+        bound = info.encoder.cosine_bound(encoder)
+        if bound > -1:
+            raise EncoderMismatchError(
+                f"build {info.build} of corpus {info.corpus!r} was made with {info.encoder}; the setting is {encoder}. "
+                f"The cosine of the two backends may be as low as {bound:.5f}; {LEAST_AGREEMENT} is needed",
+                hint=f"Set QASERVE_ENCODER_BACKEND={info.encoder.backend}, or run `qaserve ingest --re-encode`.",
+            )
         raise EncoderMismatchError(
             f"build {info.build} of corpus {info.corpus!r} was made with {info.encoder}; the setting is {encoder}",
             hint=f"Set QASERVE_ENCODER to that of {info.encoder.id}, or ingest under another "

@@ -11,7 +11,7 @@ import sys
 from rich.text import Text
 from threadpoolctl import threadpool_limits
 
-from qaserve.cli import ask, bench, builds, corpus, doctor, feedback, golden, mcp, move, scale, service
+from qaserve.cli import ask, bench, builds, corpus, doctor, encoder, feedback, golden, mcp, move, scale, service
 from qaserve.cli.base import app, err
 from qaserve.common.errors import QaserveError
 
@@ -22,6 +22,7 @@ __all__ = [
     "builds",
     "corpus",
     "doctor",
+    "encoder",
     "feedback",
     "golden",
     "main",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+EXTRAS = dict.fromkeys(("onnx", "onnxscript", "scipy", "sentence_transformers", "sklearn", "torch"), "train")
+"""Packages that only an extra brings, with the extra."""
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
@@ -48,6 +51,13 @@ def main() -> None:
         if error.hint:
             err.print(Text.assemble(("try:   ", "bold"), error.hint))
         sys.exit(kind.exit_code)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        err.print(Text.assemble(("error: ", "bold red"), f"{error.name} is not installed"))
+        err.print(Text.assemble(("try:   ", "bold"), f"pip install 'qaserve[{extra}]'"))
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(INTERRUPTED)

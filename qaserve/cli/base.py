@@ -14,6 +14,7 @@ from qaserve.settings import Settings
 
 if TYPE_CHECKING:
     from qaserve.encoders.sentence_transformer import SentenceEncoder
+    from qaserve.encoders.serving import ServingEncoder
     from qaserve.store.qdrant import Store
 
 app = typer.Typer(
@@ -59,8 +60,16 @@ def say_data_folder(settings: Settings) -> None:
         err.print(Text(f"QASERVE_API_URL is set, but this works on {where}, not over the API."))
 
 
-def make_encoder(settings: Settings) -> "SentenceEncoder":
-    """The encoder of the settings; its weights are read when they are first needed."""
+def make_encoder(settings: Settings) -> "ServingEncoder":
+    """The encoder of the settings; it is opened, and exported if need be, when it is first needed."""
+    from qaserve.common.progress import Bars
+    from qaserve.encoders.serving import ServingEncoder
+
+    return ServingEncoder(settings.encoder, settings.store.data_dir / "encoders", Bars(err))
+
+
+def make_torch_encoder(settings: Settings) -> "SentenceEncoder":
+    """The same model in torch, for what reads more of it than vectors."""
     from qaserve.encoders.sentence_transformer import SentenceEncoder
 
     return SentenceEncoder(settings.encoder, str(settings.store.data_dir / "encoders"))

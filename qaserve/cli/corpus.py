@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qaserve.cli.base import Json, app, corpus_to_ask, corpus_to_fill, err, make_encoder, out, say_data_folder
+from qaserve.cli.base import (
+    Json,
+    app,
+    corpus_to_ask,
+    corpus_to_fill,
+    err,
+    make_encoder,
+    make_torch_encoder,
+    out,
+    say_data_folder,
+)
 from qaserve.common.progress import Bars
 from qaserve.settings import Settings, get_settings
 
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
     from ingest.builder import Builder
     from ingest.pipeline import Ingest
     from qaserve.common.progress import Reporter
-    from qaserve.encoders.sentence_transformer import Encoder
+    from qaserve.encoders.base import Encoder
     from qaserve.schemas.builds import EncoderIdentity
     from qaserve.schemas.ingest import IngestReport
     from qaserve.store.qdrant import Store
@@ -223,7 +233,7 @@ def fit(
         extra = None if feedback is None else Extra(judged.judgements, encoder)
         golden = encode_golden(read_golden(golden_file(settings.store.data_dir, builder.corpus)), encoder)
         with builder.alone("fit"):
-            manifest = refit(builder, prior, encoder, extra, golden=golden, force=force)
+            manifest = refit(builder, prior, make_torch_encoder(settings), extra, golden=golden, force=force)
     if as_json:
         print(manifest.model_dump_json(indent=2, exclude={"clusters", "files"}))
     else:
@@ -238,7 +248,7 @@ def distill(
     ),
     importance: Annotated[str, typer.Option(metavar="NAME", help="How the pairs are weighed in the loss.")] = "uniform",
     onnx: Annotated[
-        Path | None, typer.Option(help="Write the student as ONNX too, and compare it (extra `onnx`).")
+        Path | None, typer.Option(help="Write the student as ONNX too, and compare it (extra `train`).")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -254,10 +264,10 @@ def distill(
         check_installed()
     say_data_folder(settings)
     with open_store(settings.store, "qaserve distill") as store:
-        encoder = make_encoder(settings)
-        builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
+        builder = make_builder(settings, store, corpus_to_ask(settings, store), make_encoder(settings).identity)
+        model = make_torch_encoder(settings)
         with builder.alone("distill"):
-            report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, encoder)
+            report = add_student(builder, architecture, settings.store.data_dir / "distillation", importance, model)
     difference = None if onnx is None else export_onnx(Student.from_bytes(report.student.spec, report.weights), onnx)
     if as_json:
         exported = {} if onnx is None else {"onnx": {"file": str(onnx), "largest_difference": difference}}

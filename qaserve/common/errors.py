@@ -15,7 +15,8 @@ QaserveError
 ├── CorpusError             input from which no pair can be read
 ├── FetchError              the public corpus could not be downloaded and verified
 ├── EncoderError            an encoder that is missing, altered or gives unusable vectors
-│   └── EncoderMismatchError  vectors in the store came from another encoder
+│   ├── EncoderMismatchError  vectors in the store came from another encoder
+│   └── ExportError         a model that has no ONNX form with the same vectors
 ├── BundleError             a trained model on disk that is missing, corrupt or of another build
 ├── StoreError              Qdrant cannot be used
 │   ├── StoreLockedError    another process owns the embedded folder
@@ -108,6 +109,10 @@ class EncoderMismatchError(EncoderError):
     """The vectors in the store came from another encoder than the one set."""
 
 
+class ExportError(EncoderError):
+    """A model that has no ONNX form, or one whose vectors differ from torch's."""
+
+
 class BundleError(QaserveError):
     """A trained model on disk that is missing, corrupt or belongs to another build."""
 
@@ -161,6 +166,7 @@ TABLE: dict[type[QaserveError], ErrorKind] = {
     FetchError: ErrorKind("fetch_failed", 502, 1),
     EncoderError: ErrorKind("encoder_unavailable", 503, 1),
     EncoderMismatchError: ErrorKind("encoder_mismatch", 409, 1),
+    ExportError: ErrorKind("encoder_not_exported", 503, 1),
     BundleError: ErrorKind("bundle_unusable", 503, 1),
     StoreError: ErrorKind("store_failed", 503, 1),
     StoreLockedError: ErrorKind("store_locked", 503, 1),

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from qaserve.core.chunked import gram
 from qaserve.schemas.params import RankForm
@@ -90,6 +89,8 @@ def kmeans_labels(
         start: (K, D) means to start from; without them, the best of several starts by k-means++.
     """
     starts: dict[str, Any] = {"n_init": KMEANS_STARTS} if start is None else {"init": start, "n_init": 1}
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415 - slow to import; an API does without
+
     if len(answers) > MANY:
         kmeans = MiniBatchKMeans(count, batch_size=BATCH, random_state=seed, **starts)
     else:

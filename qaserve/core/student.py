@@ -11,6 +11,7 @@ slots: x + softmax(s · x Kᵀ) V with M learned keys K and values V, both (M, D
 compressed memory of the known questions, M rows instead of n, which is the shape of what question routing itself does.
 """
 
+import math
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Literal, Self
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 FIRST_SCALE = 20.0
 """Slots: s before training, 1/τ at the default temperature of routing, 0.05."""
 TRAINING_DROPOUT = 0.1
+
+
+NORM_EPSILON = 1e-5
+Rows = NDArray[np.float32]
 
 
 class StudentSpec(Record):
@@ -80,12 +85,17 @@ class StudentSpec(Record):
 
 
 class Student:
-    """A student that answers. Safe to share between threads: a forward pass changes nothing."""
+    """A student that answers, in NumPy. Safe to share between threads: a forward pass changes nothing."""
 
-    def __init__(self, spec: StudentSpec, module: "Module") -> None:
-        """Take a module made by `make_module`; from here on it runs without dropout."""
+    def __init__(self, spec: StudentSpec, tensors: dict[str, NDArray[np.float32]]) -> None:
+        """Take the weights of a module made by `make_module`, by their names there."""
         self.spec = spec
-        self.module = module.eval()
+        self.tensors = tensors
+
+    @classmethod
+    def of(cls, spec: StudentSpec, module: "Module") -> "Student":
+        """The student that a torch module is."""
+        return cls.from_bytes(spec, weights_of(module))
 
     @classmethod
     def from_bytes(cls, spec: StudentSpec, data: bytes) -> "Student":
@@ -95,21 +105,26 @@ class Student:
             BundleError: The bytes are not safetensors, a tensor is missing or unknown, or one has another shape or type
                 or a value that is not finite.
         """
-        import torch  # noqa: PLC0415
-
-        with torch.device("meta"):  # shapes only: nothing is drawn at random to be overwritten
-            module = _build(spec, None, 0.0)
         try:
             tensors = load_tensors(data)
         except SafetensorError as error:
             raise _unusable(spec, f"the bytes are not safetensors: {error}") from error
-        _check(spec, {name: (tuple(value.shape)) for name, value in module.state_dict().items()}, tensors)
-        module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()}, assign=True)
-        return cls(spec, module)
+        _check(spec, shapes_of(spec), tensors)
+        return cls(spec, tensors)
 
     def to_bytes(self) -> bytes:
         """The weights as safetensors, float32; equal weights give equal bytes."""
-        return weights_of(self.module)
+        return save_tensors({name: np.ascontiguousarray(self.tensors[name]) for name in sorted(self.tensors)})
+
+    def to_module(self) -> "Module":
+        """The same student in torch, in eval mode."""
+        import torch  # noqa: PLC0415
+
+        with torch.device("meta"):  # shapes only: nothing is drawn at random to be overwritten
+            module = _build(self.spec, None, 0.0)
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in self.tensors.items()}
+        module.load_state_dict(tensors, assign=True)
+        return module.eval()
 
     def project(self, x: ArrayLike) -> NDArray[np.float64]:
         """Stand in for routing and projection.
@@ -123,15 +138,71 @@ class Student:
         Raises:
             ValueError: x has another dimension than the student.
         """
-        import torch  # noqa: PLC0415
-
         rows = np.asarray(x, dtype=np.float32)
         if rows.ndim not in {1, 2} or rows.shape[-1] != self.spec.dimension:
             raise ValueError(f"x is {rows.shape}; the student takes (D,) or (m, D) with D {self.spec.dimension}")
-        batch = torch.from_numpy(np.array(rows.reshape(-1, self.spec.dimension)))
-        with torch.inference_mode():
-            moved = self.module(batch)
-        return np.asarray(moved.numpy(), dtype=np.float64).reshape(rows.shape)
+        batch = rows.reshape(-1, self.spec.dimension)
+        moved = self._slots(batch) if self.spec.form == "slots" else self._transformer(batch)
+        return moved.astype(np.float64).reshape(rows.shape)
+
+    def _slots(self, x: Rows) -> Rows:
+        logits = np.exp(self.tensors["log_scale"]) * (x @ self.tensors["keys"].T)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(x + shares / shares.sum(axis=1, keepdims=True) @ self.tensors["values"])
+
+    def _transformer(self, x: Rows) -> Rows:
+        """Layers as of torch's `TransformerEncoderLayer`, norms last: h = norm1(h + attention(h)), norm2(h + feed(h)).
+
+        Attention over a single position is a linear map: out(value(h)).
+        """
+        d, hidden = self.spec.dimension, self._linear("enter", x)
+        for layer in (f"layers.{number}" for number in range(self.spec.layers)):
+            entry = self.tensors[f"{layer}.self_attn.in_proj_weight"], self.tensors[f"{layer}.self_attn.in_proj_bias"]
+            value = hidden @ entry[0][2 * d :].T + entry[1][2 * d :]
+            hidden = self._norm(f"{layer}.norm1", hidden + self._linear(f"{layer}.self_attn.out_proj", value))
+            fed = self._linear(f"{layer}.linear2", _gelu(self._linear(f"{layer}.linear1", hidden)))
+            hidden = self._norm(f"{layer}.norm2", hidden + fed)
+        moved = self._linear("leave", hidden)
+        return x + moved if self.spec.residual else moved
+
+    def _linear(self, name: str, x: Rows) -> Rows:
+        return np.asarray(x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"])
+
+    def _norm(self, name: str, x: Rows) -> Rows:
+        centred = x - x.mean(axis=1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + np.float32(NORM_EPSILON))
+        return np.asarray(scaled * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"])
+
+
+def _gelu(x: Rows) -> Rows:
+    """GELU, x Φ(x), with erf after Abramowitz and Stegun, 7.1.26: its error is below 1.5e-7, that of float32."""
+    z = np.abs(x) / np.float32(math.sqrt(2))
+    t = 1 / (1 + np.float32(0.3275911) * z)
+    series = np.zeros_like(t)
+    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = (series + np.float32(factor)) * t
+    erf = np.copysign(1 - series * np.exp(-(z**2)), x)
+    return np.asarray(x * (1 + erf) / 2)
+
+
+def shapes_of(spec: StudentSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, by its name in the torch module."""
+    d = spec.dimension
+    if spec.form == "slots":
+        return {"keys": (spec.slots, d), "values": (spec.slots, d), "log_scale": (1,)}
+    layer = {
+        "self_attn.in_proj_weight": (3 * d, d),
+        "self_attn.in_proj_bias": (3 * d,),
+        "self_attn.out_proj.weight": (d, d),
+        "self_attn.out_proj.bias": (d,),
+        "linear1.weight": (2 * d, d),
+        "linear1.bias": (2 * d,),
+        "linear2.weight": (d, 2 * d),
+        "linear2.bias": (d,),
+        **{f"{norm}.{part}": (d,) for norm in ("norm1", "norm2") for part in ("weight", "bias")},
+    }
+    ends = {"enter.weight": (d, d), "enter.bias": (d,), "leave.weight": (d, d), "leave.bias": (d,)}
+    return ends | {f"layers.{number}.{name}": shape for number in range(spec.layers) for name, shape in layer.items()}
 
 
 def make_module(

@@ -1,16 +1,15 @@
-"""Encoders: text in, unit vectors out. torch is imported only when a model really runs."""
+"""A sentence-transformers model in torch: to export, to train, and to serve what cannot be exported."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qaserve.common.errors import EncoderError
 from qaserve.common.fair_lock import Turns
 from qaserve.common.text import shorten
+from qaserve.encoders.base import FEW_TEXTS, OnBatch, Vectors, batches, cores, unit_rows
 from qaserve.encoders.sources import ModelSource, locate, source_for
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.settings import EncoderSettings
@@ -18,28 +17,8 @@ from qaserve.settings import EncoderSettings
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Vectors = NDArray[np.float32]
-OnBatch = Callable[[int], None]
-
-FEW_TEXTS = 4
-"""So few are encoded by one thread. That costs a little on an idle machine (two cores: 24 ms instead of 18) and saves
-much on a busy one (35 ms instead of 500), where the threads of one short forward pass wait for each other's turn."""
 SOME_TEXTS = 64
-"""So few by half of the cores: they are questions, and while they are encoded others are searched for."""
-
-
-class Encoder(Protocol):
-    """What the engine and the build need of an encoder."""
-
-    @property
-    def identity(self) -> EncoderIdentity:
-        """What the vectors depend on."""
-
-    def encode_questions(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vectors:
-        """(n, D) float32 unit rows, in the order of the texts. `on_batch` is told the size of each batch done."""
-
-    def encode_answers(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vectors:
-        """The same for answers, which some models encode with another prompt."""
+"""Up to this many texts are encoded on half of the cores: they are questions, and others are searched for meanwhile."""
 
 
 class LoadedModel(NamedTuple):
@@ -61,12 +40,12 @@ class SentenceEncoder:
             settings: Which encoder.
             cache_dir: Folder for models that must be unpacked before use.
         """
-        self._source: ModelSource = source_for(settings.encoder)
+        self.source: ModelSource = source_for(settings.encoder)
         self._batch = settings.encoder_batch
         self._cache_dir = cache_dir
         self._model: SentenceTransformer | None = None
         self._folder = ""
-        self._identity: EncoderIdentity | None = self._source.identity
+        self._identity: EncoderIdentity | None = self.source.identity
         self._turns = Turns()
 
     @property
@@ -101,18 +80,15 @@ class SentenceEncoder:
 
     def encode_questions(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vectors:
         """(n, D) float32 unit rows."""
-        return self._encode(texts, self._source.question_prompt, on_batch)
+        return self._encode(texts, self.source.question_prompt, on_batch)
 
     def encode_answers(self, texts: Sequence[str], on_batch: OnBatch | None = None) -> Vectors:
         """(n, D) float32 unit rows."""
-        return self._encode(texts, self._source.answer_prompt, on_batch)
+        return self._encode(texts, self.source.answer_prompt, on_batch)
 
     def _encode(self, texts: Sequence[str], prompt: str, on_batch: OnBatch | None) -> Vectors:
         out = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
-        # Longest first: batches of like length waste no padding, and the largest fails first if memory is short.
-        order = np.argsort([-len(text) for text in texts], kind="stable")
-        for start in range(0, len(texts), self._batch):
-            chosen = order[start : start + self._batch]
+        for chosen in batches([len(text) for text in texts], self._batch):
             batch = [texts[i] for i in chosen]
             with self._turns:  # fast tokenizers refuse to be used by two threads at once
                 model = self._ready()
@@ -127,35 +103,28 @@ class SentenceEncoder:
             batch, batch_size=len(batch), prompt=prompt or None, show_progress_bar=False, convert_to_numpy=True
         )
         vectors = np.asarray(raw, dtype=np.float32)[:, : self.identity.dimension]
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
-        if bad.size:
-            raise EncoderError(
-                f"encoder {self._source.name} gave no usable vector for {shorten(batch[int(bad[0])], 80)!r}",
-                hint="Check the model's files; another encoder can be set with QASERVE_ENCODER.",
-            )
-        return np.asarray(vectors / lengths, dtype=np.float32)
+        return unit_rows(vectors, self.source.name, batch)
 
     def _ready(self) -> "SentenceTransformer":
         if self._model is None:
-            folder, revision = locate(self._source, self._cache_dir)
-            model = load_model(self._source.name, folder)
-            if self._source.max_tokens is not None:
-                model.max_seq_length = self._source.max_tokens
+            folder, revision = locate(self.source, self._cache_dir)
+            model = load_model(self.source.name, folder)
+            if self.source.max_tokens is not None:
+                model.max_seq_length = self.source.max_tokens
             _answer_only()
-            dimension = self._source.dimension or int(model.get_embedding_dimension() or 0)
+            dimension = self.source.dimension or int(model.get_embedding_dimension() or 0)
             native = int(model.get_embedding_dimension() or 0)
             if native < dimension:
                 raise EncoderError(
-                    f"encoder {self._source.name} gives {native} dimensions where {dimension} are expected",
+                    f"encoder {self.source.name} gives {native} dimensions where {dimension} are expected",
                     hint="The model's files are of another model; reinstall them.",
                 )
             self._identity = EncoderIdentity(
-                id=self._source.name,
+                id=self.source.name,
                 revision=revision,
                 dimension=dimension,
-                question_prompt=self._source.question_prompt,
-                answer_prompt=self._source.answer_prompt,
+                question_prompt=self.source.question_prompt,
+                answer_prompt=self.source.answer_prompt,
             )
             self._model, self._folder = model, folder
         return self._model
@@ -164,14 +133,14 @@ class SentenceEncoder:
 def _threads_for(texts: int) -> int | None:
     if texts <= FEW_TEXTS:
         return 1
-    return max(1, (os.cpu_count() or 1) // 2) if texts <= SOME_TEXTS else None
+    return max(1, cores() // 2) if texts <= SOME_TEXTS else None
 
 
 def _use_threads(count: int | None) -> None:
     """Let torch use this many threads from here on; None means one per core."""
     import torch  # noqa: PLC0415
 
-    torch.set_num_threads(count or os.cpu_count() or 1)
+    torch.set_num_threads(count or cores())
 
 
 def _answer_only() -> None:

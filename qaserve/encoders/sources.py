@@ -37,6 +37,11 @@ class ModelSource:
     max_tokens: int | None = None
 
     @property
+    def pinned_revision(self) -> str | None:
+        """The revision, unless it is a branch, which may stand for another commit tomorrow."""
+        return self.sha256 or (None if self.revision == "main" else self.revision)
+
+    @property
     def identity(self) -> EncoderIdentity | None:
         """The identity where it is known without reading the files."""
         revision = self.sha256 or self.revision

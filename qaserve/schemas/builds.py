@@ -1,13 +1,20 @@
 """Builds, their encoders and their clusters."""
 
+import math
+from typing import Literal
+
 from pydantic import Field
 
 from qaserve.schemas.pairs import StoredPair
+from qaserve.schemas.params import EncoderBackend
 from qaserve.schemas.record import Record
+
+LEAST_AGREEMENT = 0.9999
+"""Vectors of two backends of one model are comparable when the cosine of the same text is at least this."""
 
 
 class EncoderIdentity(Record):
-    """Everything about an encoder that its vectors depend on. Vectors of unequal identities are not comparable."""
+    """Everything about an encoder that its vectors depend on."""
 
     id: str
     revision: str = Field(description="SHA-256 of the weights, or a commit of the model hub.")
@@ -15,10 +22,32 @@ class EncoderIdentity(Record):
     question_prompt: str = ""
     answer_prompt: str = ""
     normalized: bool = True
+    # Builds of version 0.1 do not say their backend: it was torch, in float32.
+    backend: EncoderBackend = "torch"
+    precision: Literal["float32"] = "float32"
+    agreement: float = Field(
+        1.0, ge=-1, le=1, description="Lowest cosine to torch in float32 on the fixed texts, rounded down."
+    )
 
     def __str__(self) -> str:
         """Short form for messages."""
-        return f"{self.id} (D {self.dimension}, revision {self.revision[:12]})"
+        return f"{self.id} (D {self.dimension}, revision {self.revision[:12]}, {self.backend} {self.precision})"
+
+    def cosine_bound(self, other: "EncoderIdentity") -> float:
+        """A lower bound of the cosine between the two encoders' vectors of a fixed text; -1 for different models.
+
+        Each vector is at most an angle arccos(agreement) away from torch's; two are at most the sum of both apart.
+        """
+        same = {"backend": other.backend, "precision": other.precision, "agreement": other.agreement}
+        if self.model_copy(update=same) != other:
+            return -1.0
+        if (self.backend, self.precision) == (other.backend, other.precision):
+            return 1.0
+        return math.cos(min(math.pi, math.acos(self.agreement) + math.acos(other.agreement)))
+
+    def comparable(self, other: "EncoderIdentity") -> bool:
+        """Whether a question encoded by one may be asked of vectors made by the other."""
+        return self.cosine_bound(other) >= LEAST_AGREEMENT
 
 
 class ClusterInfo(Record):

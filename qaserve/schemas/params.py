@@ -16,6 +16,8 @@ ProjectionName = Literal["cluster", "pair", "student", "none"]
 
 RankForm = Literal["participation", "entropy"]
 
+EncoderBackend = Literal["onnx", "torch"]
+
 DriftMode = Literal["recluster", "recommend"]
 
 CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]

@@ -16,7 +16,7 @@ from qaserve.builds.catalog import activate, check_encoder, list_builds
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.core.calibration import NEAREST
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 from qaserve.schemas.ask import AskRequest, AskResult, Timings
 from qaserve.schemas.builds import BuildInfo, ClusterDetail
 from qaserve.schemas.pairs import PairsFound, StoredPair

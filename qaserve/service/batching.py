@@ -8,7 +8,7 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 from qaserve.service.metrics import Metrics
 
 

@@ -10,7 +10,7 @@ from qaserve import __version__
 from qaserve.builds import bundle as bundles
 from qaserve.builds.catalog import list_builds
 from qaserve.common.errors import QaserveError, StoreLockedError
-from qaserve.encoders import sources as weights
+from qaserve.encoders import sources
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.record import Record
 from qaserve.settings import Settings, unknown_variables
@@ -91,8 +91,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 def _encoder(settings: Settings) -> Iterator[Finding]:
     name = settings.encoder.encoder
     try:
-        source = weights.source_for(name)
-        weights.check_installed(source, str(settings.store.data_dir / "encoders"))
+        source = sources.source_for(name)
+        sources.check_installed(source, str(settings.store.data_dir / "encoders"))
     except QaserveError as error:
         yield _problem("encoder", error)
         return
@@ -137,7 +137,7 @@ def _live_build(settings: Settings, build: BuildInfo, *, embedded: bool) -> Find
     text = f"{build.corpus}@{build.build}: {build.pairs:,} pairs, {build.clusters} clusters, encoder {build.encoder}"
     try:
         bundles.read(settings.store.models_dir, build.corpus, build.build)
-        encoder = weights.source_for(settings.encoder.encoder).name
+        encoder = sources.source_for(settings.encoder.encoder).name
     except QaserveError as error:
         return _problem("build", error)
     state: State = "ok"

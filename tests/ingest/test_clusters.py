@@ -56,7 +56,8 @@ def live_of(corpus, clusters, encoder, fit):
     manifest = bundles.Manifest(
         build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs),
         hyperparameters=Hyperparameters(), precision=0.75, rank_form=fit.rank_form,
-        max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0, clustering=clusters.made, clusters=described, files={},
+        max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
+        clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
     return LiveBuild(info, manifest, corpus, clusters.labels)
 

@@ -50,7 +50,7 @@ def check_installed() -> None:
         for needed in ("onnx", "onnxruntime", "onnxscript"):
             importlib.import_module(needed)
     except ImportError as error:
-        raise UsageError(f"{error.name} is not installed", hint="pip install 'qaserve[onnx]'") from error
+        raise UsageError(f"{error.name} is not installed", hint="pip install 'qaserve[train]'") from error
 
 
 def _difference(student: Student, path: Path) -> float:
@@ -72,7 +72,7 @@ def _export(student: Student, path: Path) -> None:
     with torch.enable_grad(), warnings.catch_warnings(), _quiet("torch.onnx._internal.exporter._registration"):
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # torch's own
         torch.onnx.export(
-            student.module,
+            student.to_module(),
             (example,),
             path,
             input_names=["question"],

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from statistics import median
 
 from qaserve.common.progress import Advance
-from qaserve.encoders.sentence_transformer import Encoder
+from qaserve.encoders.base import Encoder
 from qaserve.schemas.ask import AskRequest, Timings
 from qaserve.schemas.record import Record
 from qaserve.search.engine import Engine

@@ -21,7 +21,7 @@ def unit(rng, *shape):
 
 def random_student(rng, spec):
     """A student whose every weight is random, also those that start at zero."""
-    tensors = load(Student(spec, make_module(spec, 0)).to_bytes())
+    tensors = load(Student.of(spec, make_module(spec, 0)).to_bytes())
     drawn = {name: rng.normal(scale=0.3, size=value.shape).astype(np.float32) for name, value in tensors.items()}
     return Student.from_bytes(spec, save(drawn))
 
@@ -62,14 +62,14 @@ def test_a_spec_that_cannot_be_is_refused(fields, message):
 @pytest.mark.parametrize("spec", [SMALL, SLOTS], ids=lambda spec: spec.name)
 def test_an_untrained_residual_student_is_the_identity(rng, spec):
     rows = unit(rng, 7, 24)
-    moved = Student(spec, make_module(spec, 3)).project(rows)
+    moved = Student.of(spec, make_module(spec, 3)).project(rows)
     np.testing.assert_array_equal(moved, rows.astype(np.float32))
     assert moved.dtype == np.float64
 
 
 def test_an_untrained_plain_student_is_not(rng):
     rows = unit(rng, 7, 24)
-    assert np.abs(Student(PLAIN, make_module(PLAIN, 3)).project(rows) - rows).max() > 0.01
+    assert np.abs(Student.of(PLAIN, make_module(PLAIN, 3)).project(rows) - rows).max() > 0.01
 
 
 def test_the_number_of_heads_does_not_matter(rng):
@@ -90,12 +90,22 @@ def test_slots_are_their_formula(rng):
 
 def test_slots_start_at_the_given_keys_and_the_scale_of_routing(rng):
     keys = unit(rng, 3, 24)
-    tensors = load(Student(SLOTS, make_module(SLOTS, 0, keys)).to_bytes())
+    tensors = load(Student.of(SLOTS, make_module(SLOTS, 0, keys)).to_bytes())
     np.testing.assert_allclose(tensors["keys"][:3], keys, atol=1e-7)
     np.testing.assert_allclose(np.linalg.norm(tensors["keys"], axis=1), 1, atol=1e-6)
     assert np.exp(tensors["log_scale"]) == pytest.approx(1 / 0.05)
     with pytest.raises(ValueError, match=r"keys are \(6, 24\); slots 5 takes at most \(5, 24\)"):
         make_module(SLOTS, 0, unit(rng, 6, 24))
+
+
+@FORMS
+def test_numpy_gives_what_torch_gives(rng, spec):
+    import torch
+
+    student, rows = random_student(rng, spec), unit(rng, 9, 24).astype(np.float32)
+    with torch.inference_mode():
+        expected = student.to_module()(torch.from_numpy(rows)).numpy()
+    np.testing.assert_allclose(student.project(rows), expected, atol=1e-5)
 
 
 @FORMS
@@ -119,7 +129,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_callers_random_state_alone
     import torch
 
     before = torch.get_rng_state()
-    first, second, other = (Student(PLAIN, make_module(PLAIN, seed)).to_bytes() for seed in (1, 1, 2))
+    first, second, other = (Student.of(PLAIN, make_module(PLAIN, seed)).to_bytes() for seed in (1, 1, 2))
     assert first == second != other
     assert torch.equal(before, torch.get_rng_state())
 
@@ -143,7 +153,7 @@ def test_threads_share_a_student(rng):
 
 @pytest.mark.parametrize("shape", [(23,), (2, 23), (1, 2, 24), ()])
 def test_another_dimension_is_refused(shape):
-    student = Student(SLOTS, make_module(SLOTS, 0))
+    student = Student.of(SLOTS, make_module(SLOTS, 0))
     with pytest.raises(ValueError, match=r"the student takes \(D,\) or \(m, D\) with D 24"):
         student.project(np.zeros(shape))
 
@@ -179,7 +189,7 @@ def spoil_value(tensors):
     ],
 )
 def test_weights_of_another_student_are_refused(spoil, message):
-    tensors = load(Student(SMALL, make_module(SMALL, 0)).to_bytes())
+    tensors = load(Student.of(SMALL, make_module(SMALL, 0)).to_bytes())
     spoil(tensors)
     with pytest.raises(BundleError, match=rf"do not fit the student 4x2 residual \(D 24\): {message}") as caught:
         Student.from_bytes(SMALL, save(tensors))

