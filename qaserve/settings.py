@@ -41,6 +41,9 @@ class StoreSettings(_Section):
     models_dir: Path = Field(Path("models"), description="Folder of the trained bundles, one per build.")
     qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
     qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")
+    qdrant_read_api_key: SecretStr | None = Field(
+        None, description="Key for that server that may only read; an API that takes no changes uses it."
+    )
     qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until an attempt at that server is given up.")
     qdrant_attempts: int = Field(4, ge=1, le=20, description="How often a read or an upsert is tried there.")
     qdrant_budget: float = Field(15.0, gt=0, le=600, description="Seconds for all attempts together.")
@@ -57,10 +60,11 @@ class StoreSettings(_Section):
 
     @model_validator(mode="after")
     def _key_needs_server(self) -> Self:
-        if self.qdrant_api_key is not None and self.qdrant_url is None:
-            raise ValueError(
-                "QASERVE_QDRANT_API_KEY is set but QASERVE_QDRANT_URL is not: the embedded Qdrant has no key"
-            )
+        for name in ("qdrant_api_key", "qdrant_read_api_key"):
+            if getattr(self, name) is not None and self.qdrant_url is None:
+                raise ValueError(
+                    f"QASERVE_{name.upper()} is set but QASERVE_QDRANT_URL is not: the embedded Qdrant has no key"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,513 @@
+"""Qdrant Edge: Qdrant's own engine in this process. A build is a folder, and a shard of Edge lies in it.
+
+    data/<corpus>/<build>/build.json   the seal: metadata, count, hashes of content and files
+    data/<corpus>/<build>/shard/       what Edge writes
+    data/<corpus>/live                 id of the live build
+    data/<corpus>/.<build>.unfinished  a build until it is sealed
+    data/<corpus>/.<build>.deleted     a build that is being deleted
+
+A shard is written without a write-ahead log: what is not flushed is lost, and nothing of it is live yet. Without the
+log, any number of processes open a shard at once. They map its files, which stay readable until they are closed, also
+after they were deleted. Edge does not notice a flipped byte; `verify` does.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+from pydantic import ValidationError
+
+from qaserve.common.errors import BuildNotFoundError, StoreError, StoreWriteError, UsageError
+from qaserve.common.failpoints import reach
+from qaserve.schemas.record import Record
+
+from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
+from .errors import damaged, map_errors, not_found
+from .points import ContentHash, Intake, from_hits, from_record, words_of
+from .words import Sparse, WordEncoder
+
+PACKAGE = "qdrant-edge-py"
+VERSION = packages.version(PACKAGE)
+PAGE = 256
+BLOCK = 1 << 18
+FREE_BYTES = 64 << 20
+"""Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
+MANIFEST, SHARD, LIVE = "build.json", "shard", "live"
+REWRITTEN = frozenset({"edge_config.json", "segment.json"})
+"""Edge writes these files anew whenever it opens a shard, with their keys in another order."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LEFTOVER = re.compile(r"\.(?P<build>[A-Za-z0-9].*)\.(unfinished|deleted)")
+OLD_FOLDER = "qdrant"
+"""Where version 0.1 kept its builds, in the data folder."""
+
+
+class FileSeal(Record):
+    """A file of a sealed build."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(Record):
+    """What `build.json` holds."""
+
+    metadata: BuildMetadata
+    seal: Seal
+    files: dict[str, FileSeal]
+
+    def to_bytes(self) -> bytes:
+        """With a hash over itself."""
+        content = self.model_dump(mode="json")
+        return json.dumps({"content": content, "sha256": _digest(content)}, indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Raises ValueError where it is not as it was written."""
+        document = json.loads(data)
+        if not isinstance(document, dict) or document.get("sha256") != _digest(document.get("content")):
+            raise ValueError("its hash is another")
+        return cls.model_validate(document["content"])
+
+
+class EdgeBuild(Build):
+    """A sealed build, its files mapped."""
+
+    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str) -> None:
+        """Wrap an open shard. It is closed when nothing refers to it any more."""
+        self.metadata, self.seal = manifest.metadata, manifest.seal
+        self.encoder = WordEncoder(manifest.metadata.bm25)
+        self._shard, self._where = shard, where
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """See `Build`."""
+        with map_errors(self._where):
+            return [from_hits(self._shard.query(_request(search))) if search.can_find else [] for search in searches]
+
+    def retrieve(self, ids: Collection[str], vectors: Sequence[str] = ()) -> dict[str, Point]:
+        """See `Build`."""
+        with map_errors(self._where):
+            records = self._shard.retrieve(list(ids), with_payload=True, with_vector=list(vectors))
+        return {str(record.id): from_record(record) for record in records}
+
+    def scroll(self, where: Where = EVERYWHERE, vectors: Sequence[str] | None = None) -> Iterator[Point]:
+        """See `Build`."""
+        wanted = self.metadata.layout.vectors if vectors is None else vectors
+        for records in _pages(self._shard, self._where, where, list(wanted)):
+            yield from (from_record(record) for record in records)
+
+    def count(self, where: Where = EVERYWHERE) -> int:
+        """See `Build`."""
+        with map_errors(self._where):
+            return self._shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
+
+    def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """See `Build`."""
+        with map_errors(self._where):
+            found = self._shard.facet(edge.FacetRequest(field, limit=limit, exact=True)).hits
+        return [(str(hit.value), hit.count) for hit in found]
+
+    def content_hash(self) -> str:
+        """See `Build`."""
+        return _content_hash(self._shard, self._where).hexdigest()
+
+
+class EdgeWriter(Writer):
+    """A build in a folder with a dot before its name, which it loses when it is sealed."""
+
+    def __init__(self, metadata: BuildMetadata, folder: Path, target: Path, *, resume: bool) -> None:
+        """Begin in `folder`, or go on there; sealing renames it to `target`."""
+        self._metadata, self._folder, self._target = metadata, folder, target
+        self._intake = Intake(metadata)
+        self.last: str | None = None
+        with map_errors(str(folder)):
+            if resume and (folder / SHARD).is_dir():
+                self._shard = edge.EdgeShard.load(str(folder / SHARD))
+                self._intake.content = _content_hash(self._shard, str(folder))
+                self.last = self._intake.content.last
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                (folder / SHARD).mkdir(parents=True)
+                self._shard = edge.EdgeShard.create(str(folder / SHARD), _config(metadata))
+                for name in metadata.layout.keywords:
+                    self._shard.update(_index(name, edge.PayloadSchemaType.Keyword))
+                for name in metadata.layout.integers:
+                    self._shard.update(_index(name, edge.PayloadSchemaType.Integer))
+        reach("collection created")
+
+    def append(self, points: Iterable[Point]) -> Iterator[int]:
+        """See `Writer`."""
+        page: list[edge.Point] = []
+        for point in points:
+            words = self._intake.take(point)
+            vectors: dict[str, Any] = {**point.vectors, WORDS: edge.SparseVector(*words)}
+            page.append(edge.Point(point.id, vectors, point.payload))
+            if len(page) == PAGE:
+                yield self._upsert(page)
+                page = []
+        if page:
+            yield self._upsert(page)
+
+    def _upsert(self, page: list[edge.Point]) -> int:
+        with map_errors(str(self._folder)):
+            free = shutil.disk_usage(self._folder).free
+            if free < FREE_BYTES:
+                raise StoreWriteError(
+                    f"{self._folder} cannot be written: {free >> 20} MiB are free, {FREE_BYTES >> 20} MiB are needed",
+                    hint="Free some space. The live build is untouched.",
+                )
+            self._shard.update(edge.UpdateOperation.upsert_points(page))
+        reach("page written")
+        return len(page)
+
+    def seal(self) -> Seal:
+        """See `Writer`."""
+        with map_errors(str(self._folder)):
+            self._shard.flush()
+            self._shard.close()
+            # Opening a fresh shard folds its journals in; after that, reading changes no file.
+            self._shard = edge.EdgeShard.load(str(self._folder / SHARD))
+            stored = self._shard.count(edge.CountRequest(exact=True))
+            self._shard.close()
+            seal = self._intake.sealed(stored, f"{PACKAGE} {VERSION}")
+            files = {str(path.relative_to(self._folder).as_posix()): _sealed(path) for path in _files(self._folder)}
+            manifest = Manifest(metadata=self._metadata, seal=seal, files=files)
+            (self._folder / MANIFEST).write_bytes(manifest.to_bytes())
+            _sync(self._folder)
+            reach("collection written")
+            replaced = None
+            if self._target.exists():  # it was damaged, and is given back what it lost
+                replaced = self._target.with_name(f".{self._target.name}.deleted")
+                shutil.rmtree(replaced, ignore_errors=True)
+                self._target.rename(replaced)
+            self._folder.rename(self._target)
+            _sync_folder(self._target.parent)
+            if replaced is not None:
+                shutil.rmtree(replaced, ignore_errors=True)
+        return seal
+
+    def discard(self) -> None:
+        """See `Writer`."""
+        with suppress(Exception):  # it may be closed already
+            self._shard.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class EdgeStore(Store):
+    """Builds in a data folder."""
+
+    embedded = True
+
+    def __init__(self, data_dir: Path) -> None:
+        """Name the folder; it is made when something is written."""
+        self._data, self.where = data_dir, str(data_dir)
+
+    def how_to_start(self) -> str:
+        """See `Store`."""
+        if not (self._data / OLD_FOLDER / "meta.json").is_file():
+            return super().how_to_start()
+        return (
+            f"{self._data / OLD_FOLDER} holds builds of qaserve 0.1, which this version cannot read: "
+            "`qaserve ingest FILE` with the files they were made of brings them over. Then delete that folder."
+        )
+
+    # Live builds
+
+    def live_builds(self) -> dict[str, str]:
+        """See `Store`. The files are read each time: that costs no more than looking whether they changed."""
+        found = {}
+        with map_errors(self.where):
+            for folder in self._corpora():
+                with suppress(FileNotFoundError):
+                    found[folder.name] = (folder / LIVE).read_text(encoding="utf-8").strip()
+        return found
+
+    def live(self, corpus: str) -> BuildRef:
+        """See `Store`."""
+        with map_errors(self.where), suppress(FileNotFoundError):
+            return BuildRef(corpus, (self._corpus(corpus) / LIVE).read_text(encoding="utf-8").strip())
+        return super().live(corpus)
+
+    def set_live(self, ref: BuildRef) -> None:
+        """See `Store`."""
+        self._manifest(ref)
+        folder = self._corpus(ref.corpus)
+        reach("swap due")
+        with map_errors(str(folder)):
+            fresh = folder / f".{LIVE}.unfinished"
+            fresh.write_text(f"{ref.build}\n", encoding="utf-8")
+            _sync_file(fresh)
+            fresh.replace(folder / LIVE)
+            _sync_folder(folder)
+        reach("swapped")
+
+    # Builds
+
+    def corpora(self) -> list[str]:
+        """See `Store`."""
+        with map_errors(self.where):
+            return [folder.name for folder in self._corpora() if self.names(folder.name)]
+
+    def names(self, corpus: str) -> list[str]:
+        """See `Store`."""
+        with map_errors(self.where):
+            found = self._corpus(corpus).glob(f"*/{MANIFEST}")
+            return sorted(path.parent.name for path in found if NAME.fullmatch(path.parent.name))
+
+    def builds(self, corpus: str) -> list[BuildMetadata]:
+        """See `Store`."""
+        found = []
+        for name in self.names(corpus):
+            with suppress(StoreError, BuildNotFoundError):
+                found.append(self.metadata(BuildRef(corpus, name)))
+        return sorted(found, key=lambda one: one.created, reverse=True)
+
+    def metadata(self, ref: BuildRef) -> BuildMetadata:
+        """See `Store`."""
+        return self._manifest(ref).metadata
+
+    def create(self, metadata: BuildMetadata, *, resume: bool = False) -> EdgeWriter:
+        """See `Store`."""
+        folder = self._folder(metadata.ref)
+        if folder.exists() and not (folder / MANIFEST).is_file():
+            raise StoreError(
+                f"{folder} is not a build of qaserve", hint="Move it away, or choose another QASERVE_DATA_DIR."
+            )
+        return EdgeWriter(metadata, folder.with_name(f".{folder.name}.unfinished"), folder, resume=resume)
+
+    def open(self, ref: BuildRef) -> EdgeBuild:
+        """See `Store`. The sizes of all files are compared: reading behind the end of one would end the process."""
+        manifest = self._manifest(ref)
+        try:
+            return self._open(ref, manifest)
+        except StoreError:
+            self._manifest(ref)  # raises BuildNotFoundError where the build was deleted meanwhile
+            raise
+
+    def _open(self, ref: BuildRef, manifest: Manifest) -> EdgeBuild:
+        folder, place = self._folder(ref), f"build {ref} in {self.where}"
+        written, now = manifest.seal.engine, f"{PACKAGE} {VERSION}"
+        if written.rpartition(".")[0] != now.rpartition(".")[0]:
+            raise StoreError(
+                f"build {ref} was written by {written}; {now} is installed",
+                hint=f"Install {written.replace(' ', '==')}, or ingest the files of the build again.",
+            )
+        with map_errors(place):
+            for name, sealed in manifest.files.items():
+                path = folder / name
+                if not path.is_file():
+                    raise damaged(ref, f"{path} is missing")
+                if path.name not in REWRITTEN and path.stat().st_size != sealed.size:
+                    raise damaged(ref, f"{path} has {path.stat().st_size:,} bytes; it was sealed with {sealed.size:,}")
+            shard = edge.EdgeShard.load(str(folder / SHARD))
+            points = shard.count(edge.CountRequest(exact=True))
+        if points != manifest.seal.points:
+            raise damaged(ref, f"{folder} holds {points:,} points; it was sealed with {manifest.seal.points:,}")
+        return EdgeBuild(manifest, shard, place)
+
+    def verify(self, ref: BuildRef) -> Seal:
+        """See `Store`."""
+        folder, manifest = self._folder(ref), self._manifest(ref)
+        for name, sealed in manifest.files.items():
+            with map_errors(str(folder / name)):
+                if _sealed(folder / name) != sealed:
+                    raise damaged(ref, f"{folder / name} has changed since it was sealed")
+        if self.open(ref).content_hash() != manifest.seal.content_hash:
+            raise damaged(ref, f"{folder} does not hold what was written to it")
+        return manifest.seal
+
+    def delete(self, ref: BuildRef) -> None:
+        """See `Store`."""
+        folder = self._folder(ref)
+        if self.live_builds().get(ref.corpus) == ref.build:
+            raise UsageError(f"build {ref} is live", hint="Make another build live first: `qaserve builds activate`.")
+        if not (folder / MANIFEST).is_file():
+            raise not_found(ref, self.where)
+        with map_errors(str(folder)):
+            leftover = folder.with_name(f".{folder.name}.deleted")
+            folder.rename(leftover)
+            _sync_folder(folder.parent)
+            shutil.rmtree(leftover)
+        reach("collection removed")
+
+    def unfinished(self, corpus: str) -> list[str]:
+        """See `Store`."""
+        return sorted({found["build"] for _, found in self._leftovers(corpus)})
+
+    def remove_unfinished(self, corpus: str) -> list[str]:
+        """See `Store`."""
+        removed = self.unfinished(corpus)
+        for path, _ in self._leftovers(corpus):
+            with map_errors(str(path)):
+                shutil.rmtree(path)
+        return removed
+
+    def _leftovers(self, corpus: str) -> list[tuple[Path, re.Match[str]]]:
+        with map_errors(self.where):
+            found = [(path, LEFTOVER.fullmatch(path.name)) for path in self._corpus(corpus).glob(".*") if path.is_dir()]
+        return [(path, match) for path, match in found if match is not None]
+
+    # Folders
+
+    def _corpora(self) -> list[Path]:
+        with suppress(FileNotFoundError):
+            return sorted(folder for folder in self._data.iterdir() if folder.is_dir() and NAME.fullmatch(folder.name))
+        return []
+
+    def _corpus(self, corpus: str) -> Path:
+        if not NAME.fullmatch(corpus):
+            raise BuildNotFoundError(f"no corpus {corpus!r} in {self.where}", hint="`qaserve builds list` shows them.")
+        return self._data / corpus
+
+    def _folder(self, ref: BuildRef) -> Path:
+        if not NAME.fullmatch(ref.build):
+            raise not_found(ref, self.where)
+        return self._corpus(ref.corpus) / ref.build
+
+    def _manifest(self, ref: BuildRef) -> Manifest:
+        path = self._folder(ref) / MANIFEST
+        with map_errors(str(path)):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError as error:
+                raise not_found(ref, self.where) from error
+        try:
+            manifest = Manifest.from_bytes(data)
+        except (ValueError, ValidationError) as error:
+            raise damaged(ref, f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        if manifest.metadata.ref != ref:
+            raise StoreError(
+                f"{path.parent} holds build {manifest.metadata.ref}",
+                hint="The folder was renamed or copied: give it its own name again.",
+            )
+        return manifest
+
+
+def _request(search: Search) -> edge.QueryRequest:
+    vector = edge.SparseVector(*search.query) if isinstance(search.query, Sparse) else search.query.tolist()
+    return edge.QueryRequest(
+        limit=search.limit,
+        query=edge.Query.Nearest(vector, using=search.using),
+        filter=_filter(search.where, search.among),
+        with_payload=list(search.fields) or False,
+        with_vector=list(search.vectors) or False,
+    )
+
+
+def _filter(where: Where, among: Collection[str] | None = None) -> edge.Filter | None:
+    conditions: list[Any] = []
+    for field, values in where.items():
+        wanted: Any = list(values)
+        conditions.append(edge.FieldCondition(field, match=edge.MatchAny(wanted)))
+    if among is not None:
+        conditions.append(edge.HasIdCondition(set(among)))
+    return edge.Filter(must=conditions) if conditions else None
+
+
+def _pages(shard: edge.EdgeShard, place: str, where: Where, vectors: list[str] | bool) -> Iterator[list[edge.Record]]:
+    offset = None
+    while True:
+        with map_errors(place):
+            records, offset = shard.scroll(
+                edge.ScrollRequest(
+                    offset=offset, limit=PAGE, filter=_filter(where), with_payload=True, with_vector=vectors
+                )
+            )
+        yield records
+        if offset is None:
+            return
+
+
+def _content_hash(shard: edge.EdgeShard, place: str) -> ContentHash:
+    content = ContentHash()
+    for records in _pages(shard, place, EVERYWHERE, vectors=True):
+        for record in records:
+            content.add(from_record(record), words_of(record))
+    return content
+
+
+def _config(metadata: BuildMetadata) -> edge.EdgeConfig:
+    """Unit vectors are compared by their dot product, which is their cosine: so they are stored bit for bit.
+
+    Cold: a vector comes into memory when it is first compared; else opening reads 32 MiB for each vector name.
+    """
+    vector = edge.EdgeVectorParams(size=metadata.encoder.dimension, distance=edge.Distance.Dot, memory=edge.Memory.Cold)
+    return edge.EdgeConfig(
+        vectors=dict.fromkeys(metadata.layout.vectors, vector),
+        sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        wal_enabled=False,
+    )
+
+
+def _index(field: str, kind: edge.PayloadSchemaType) -> edge.UpdateOperation:
+    return edge.UpdateOperation.create_field_index(field, kind)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / SHARD).rglob("*") if path.is_file())
+
+
+def _sealed(path: Path) -> FileSeal:
+    """The seal of a file. Edge's files are mostly holes: blocks of zeros are passed over, which makes hashing fast."""
+    if path.name in REWRITTEN:
+        data = path.read_bytes()
+        with suppress(ValueError):
+            data = json.dumps(json.loads(data), sort_keys=True).encode()
+        return FileSeal(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb", buffering=0) as file:
+        number = 0
+        while number * BLOCK < size:
+            number = _next_data(file.fileno(), number, size)
+            file.seek(number * BLOCK)
+            block = file.read(BLOCK)
+            if block.strip(b"\0"):
+                digest.update(b"%d " % number + block)
+            number += 1
+    return FileSeal(size=size, sha256=digest.hexdigest())
+
+
+def _next_data(handle: int, number: int, size: int) -> int:
+    """The first block, from this one on, that may hold something; where the system does not tell, the block itself."""
+    if not hasattr(os, "SEEK_DATA"):
+        return number
+    try:
+        return os.lseek(handle, number * BLOCK, os.SEEK_DATA) // BLOCK
+    except OSError:  # a hole up to the end
+        return -(-size // BLOCK)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Put every file and folder below, and the folder itself, on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            _sync_folder(path)
+        else:
+            _sync_file(path)
+    _sync_folder(folder)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "nt":  # its folders cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
