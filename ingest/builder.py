@@ -2,7 +2,7 @@
 
 A build's id is a hash of its manifest, which holds the hash of everything else in it. The order of writing makes a
 crash harmless at any point: collection, then bundle, then one alias change. Until that last step the live build
-answers; what an interrupted run leaves behind is never live, and the next run removes it.
+answers; what an interrupted run leaves behind is marked and never live, and the next run removes it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from ingest.names import describe_clusters
 from ingest.spool import Lookup, Rows, Vectors, scratch_folder
 from qaserve.builds import bundle as bundles
 from qaserve.builds.bundle import Model
-from qaserve.builds.catalog import check_encoder, is_complete
+from qaserve.builds.catalog import check_encoder, is_complete, mark_unfinished, unfinished, unmark
 from qaserve.builds.manifest import FORMAT, UNIFORM, Manifest, entry_for, manifest_bytes
 from qaserve.common.errors import BundleError, QaserveError
 from qaserve.common.failpoints import reach
@@ -96,9 +96,17 @@ class Builder:
     # What there is
 
     def live(self, *, any_encoder: bool = False) -> LiveBuild | None:
-        """The live build with all its points; None where the corpus has none. Arguments and errors as of `read`."""
+        """The live build with all its points; None where the corpus has none. Arguments and errors as of `read`.
+
+        Raises:
+            NotFoundError: There are finished builds and none is live: a new one would lose their pairs.
+        """
         build = self.store.live_builds().get(self.corpus)
-        return None if build is None else self.read(build, any_encoder=any_encoder)
+        if build is None:
+            if {info.build for info in self.store.builds(self.corpus)} - unfinished(self.models_dir, self.corpus):
+                self.store.live(self.corpus)  # the alias is lost: says which builds there are
+            return None
+        return self.read(build, any_encoder=any_encoder)
 
     def read(self, build: str, *, any_encoder: bool = False) -> LiveBuild:
         """A build with all its points.
@@ -284,6 +292,7 @@ class Builder:
             else:
                 self._create(info, draft, advance)
                 self.store.activate(info.corpus, info.build)
+                unmark(self.models_dir, info.corpus, info.build)
         return manifest
 
     def _after_all_others(self, time: str) -> str:
@@ -298,12 +307,17 @@ class Builder:
         earlier = known.get(info.build)
         if earlier is not None and is_complete(self.store, self.models_dir, earlier):
             return
+        if earlier is not None:  # it lost a part
+            self._fill(info, draft, advance)
+            return
+        mark_unfinished(self.models_dir, info.corpus, info.build)
         try:
             self.store.create(info)
             self._fill(info, draft, advance)
         except BaseException:
             with suppress(QaserveError):
                 self.store.delete(info.corpus, info.build)
+                unmark(self.models_dir, info.corpus, info.build)
             raise
 
     def _fill(self, info: CollectionInfo, draft: Draft, advance: Advance) -> None:

@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from qaserve.builds import bundle as bundles
-from qaserve.common.errors import EncoderMismatchError, NotFoundError, UsageError
+from qaserve.common.errors import EncoderMismatchError, NotFoundError, StoreError, UsageError
+from qaserve.common.files import writing
 from qaserve.schemas.builds import LEAST_AGREEMENT, BuildInfo, EncoderIdentity
-from qaserve.store.locks import corpus_lock
+from qaserve.store.locks import LOCKED, corpus_lock
 from qaserve.store.qdrant import CollectionInfo, Store
+
+UNFINISHED = ".unfinished"
+"""Ends the name of a mark: an empty file, beside the lock, of a build that is being written or deleted."""
 
 
 def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
@@ -19,6 +23,18 @@ def is_complete(store: Store, models_dir: Path, info: CollectionInfo) -> bool:
     except OSError:
         return False
     return found == info.bundle_hash and store.count(info.corpus, info.build) == info.pairs
+
+
+def check_count(store: Store, info: CollectionInfo) -> None:
+    """Raise StoreError where a build's collection does not hold as many pairs as were written."""
+    found = store.count(info.corpus, info.build)
+    if found != info.pairs:
+        raise StoreError(
+            f"build {info.build} of corpus {info.corpus!r} is damaged: {found:,} of its {info.pairs:,} pairs are in "
+            f"{store.where}",
+            hint="`qaserve ingest` with the same files puts back what is missing; "
+            "`qaserve builds activate` goes back to another build.",
+        )
 
 
 def check_encoder(info: CollectionInfo, encoder: EncoderIdentity) -> None:
@@ -90,7 +106,7 @@ def activate(store: Store, models_dir: Path, corpus: str, build: str, wait: floa
             raise UsageError(
                 f"build {build} is not complete: {store.count(corpus, build)} of {info.pairs} pairs are in its "
                 "collection",
-                hint="It is left over from an interrupted ingest; ingest the files again.",
+                hint="`qaserve ingest` with the same files completes it.",
             )
         store.activate(corpus, build)
 
@@ -98,45 +114,79 @@ def activate(store: Store, models_dir: Path, corpus: str, build: str, wait: floa
 def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 0.0) -> list[str]:
     """Delete all but the live build and the `keep` newest others; returns the builds deleted.
 
+    Files of builds that the embedded Qdrant does not list are deleted too.
+
     Raises:
         NotFoundError: There is no such corpus.
         StoreLockedError: Somebody else still changes its builds, after so many seconds of waiting.
     """
-    if not store.builds(corpus):
+    if not store.builds(corpus) and not store.unlisted(corpus):
         raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")
     with corpus_lock(models_dir, corpus, f"prune of corpus {corpus}", wait):
         others = [info for info in list_builds(store, models_dir, corpus) if not info.live]
-        gone = [info.build for info in others[keep:]]
+        gone = [*(info.build for info in others[keep:]), *store.unlisted(corpus)]
         for build in gone:
             _delete(store, models_dir, corpus, build)
         bundles.remove_leftovers(models_dir, corpus)
     return gone
 
 
-def orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
-    """What an interrupted ingest left behind: builds that are not live and lack pairs or their bundle.
+def mark_unfinished(models_dir: Path, corpus: str, build: str) -> None:
+    """Mark a build that is about to be written or deleted: only what is marked is ever tidied away.
 
-    A bundle without a collection is none: it may belong to another Qdrant that shares the models folder. There is none
-    while the live build has no bundle either: the folder of bundles is then most likely the wrong one.
+    Raises:
+        StoreWriteError: The disk is full or read-only.
     """
-    live = store.live_builds().get(corpus)
-    if live is not None and not (bundles.folder_of(models_dir, corpus, live) / bundles.MANIFEST).is_file():
-        return []
-    return [
-        info.build for info in store.builds(corpus) if info.build != live and not is_complete(store, models_dir, info)
+    mark = _mark(models_dir, corpus, build)
+    with writing(f"{mark} cannot be written", "Free some space or set QASERVE_MODELS_DIR to a writable folder."):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
+def unmark(models_dir: Path, corpus: str, build: str) -> None:
+    """Take the mark of a build away: it is whole, or gone."""
+    with writing(f"{_mark(models_dir, corpus, build)} cannot be deleted", "Make the folder writable."):
+        _mark(models_dir, corpus, build).unlink(missing_ok=True)
+
+
+def unfinished(models_dir: Path, corpus: str) -> set[str]:
+    """Builds that are marked as being written or deleted."""
+    return {mark.stem for mark in (models_dir / corpus / LOCKED).glob(f"*{UNFINISHED}")}
+
+
+def _mark(models_dir: Path, corpus: str, build: str) -> Path:
+    return models_dir / corpus / LOCKED / f"{build}{UNFINISHED}"
+
+
+def orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
+    """What an interrupted ingest or prune left behind: builds that are marked, not live, and not complete.
+
+    A build that lacks something without a mark was damaged: it is kept, and `qaserve doctor` tells of it.
+    """
+    marked, live = unfinished(models_dir, corpus), store.live_builds().get(corpus)
+    listed = [
+        info.build
+        for info in (store.builds(corpus) if marked else [])
+        if info.build in marked and info.build != live and not is_complete(store, models_dir, info)
     ]
+    return listed + [build for build in store.unlisted(corpus) if build in marked]
 
 
 def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
-    """Delete the orphans of interrupted ingests; gives which they were."""
+    """Delete the orphans of interrupted ingests and prunes; gives which they were."""
     found = orphans(store, models_dir, corpus)
     for build in found:
         _delete(store, models_dir, corpus, build)
+    if corpus in store.live_builds():  # else the mark tells a first ingest that was interrupted from a lost alias
+        for build in unfinished(models_dir, corpus):
+            unmark(models_dir, corpus, build)
     bundles.remove_leftovers(models_dir, corpus)
     return found
 
 
 def _delete(store: Store, models_dir: Path, corpus: str, build: str) -> None:
-    # Bundle first: a crash in between leaves an incomplete build, which the next ingest removes.
+    # Marked first: the next ingest finishes what a crash interrupts.
+    mark_unfinished(models_dir, corpus, build)
     bundles.remove(models_dir, corpus, build)
     store.delete(corpus, build)
+    unmark(models_dir, corpus, build)

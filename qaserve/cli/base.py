@@ -79,7 +79,7 @@ def corpus_to_ask(settings: Settings, store: "Store") -> str:
     """The corpus of the settings, else the only one there is besides the sample."""
     if settings.store.corpus is not None:
         return settings.store.corpus
-    live = sorted(store.live_builds())
+    live = sorted(store.live_builds()) or store.corpora()  # a corpus that lost its live build is still one
     there = [corpus for corpus in live if corpus != SAMPLE_CORPUS] or live  # the sample only fills an empty place
     if len(there) > 1:
         raise UsageError(f"there are several corpora: {', '.join(there)}", hint=f"Say which: QASERVE_CORPUS={there[0]}")

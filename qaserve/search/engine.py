@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import activate, check_encoder, list_builds
+from qaserve.builds.catalog import activate, check_count, check_encoder, list_builds
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.core.calibration import NEAREST
@@ -76,6 +76,7 @@ class Engine:
             NotFoundError: The corpus has no live build.
             BundleError: Its bundle is missing or corrupt.
             EncoderMismatchError: It was made with another encoder.
+            StoreError: Pairs are missing from it.
         """
         build = self.store.live(self.corpus)
         with self._lock:
@@ -98,6 +99,7 @@ class Engine:
                 f"bundle {build} has hash {found[:12]}…, its collection was written with {info.bundle_hash[:12]}…",
                 hint="`qaserve ingest` with the same files makes it again.",
             )
+        check_count(self.store, info)
         return OpenBuild(info, bundle)
 
     def ask(self, request: AskRequest) -> AskResult:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from qaserve import __version__
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import list_builds
-from qaserve.common.errors import QaserveError, StoreLockedError
+from qaserve.builds.catalog import check_count, list_builds, unfinished
+from qaserve.common.errors import NotFoundError, QaserveError, StoreLockedError
 from qaserve.encoders import sources
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.record import Record
@@ -116,27 +116,61 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _corpora(settings: Settings, store: Store) -> Iterator[Finding]:
-    if not store.live_builds():
+    corpora = store.corpora()
+    if store.read_only:
+        yield Finding(
+            area="Qdrant", state="warning", text=f"{store.where} cannot be written: asking works, changing does not",
+            hint="Make the folder writable or free some space.",
+        )  # fmt: skip
+    if not corpora:
         yield Finding(
             area="corpus", state="warning", text="none yet", hint="`make run` or `qaserve ingest FILE` makes one."
         )
-    for corpus in store.corpora():
-        for build in list_builds(store, settings.store.models_dir, corpus):
-            if build.live:
-                yield _live_build(settings, build, embedded=store.embedded)
-            elif not build.complete:
-                yield Finding(
-                    area="build",
-                    state="warning",
-                    text=f"{corpus}@{build.build} was never finished",
-                    hint="The next ingest into this corpus removes it.",
-                )
+    for corpus in corpora:
+        yield from _corpus(settings, store, corpus)
 
 
-def _live_build(settings: Settings, build: BuildInfo, *, embedded: bool) -> Finding:
+def _corpus(settings: Settings, store: Store, corpus: str) -> Iterator[Finding]:
+    try:
+        store.live(corpus)
+    except NotFoundError as error:
+        yield _problem("corpus", error)
+    unknown = store.unlisted(corpus)
+    if unknown:
+        yield Finding(
+            area="build",
+            state="warning",
+            text=f"{corpus}: {store.where} has folders of builds that it does not list: {', '.join(unknown)}",
+            hint="Ingesting the files of such a build makes it live again; `qaserve builds prune` deletes them.",
+        )
+    marked = unfinished(settings.store.models_dir, corpus)
+    for build in list_builds(store, settings.store.models_dir, corpus):
+        if build.live:
+            yield _live_build(settings, store, build)
+        elif not build.complete:
+            yield _incomplete(store, settings, build, interrupted=build.build in marked)
+
+
+def _incomplete(store: Store, settings: Settings, build: BuildInfo, *, interrupted: bool) -> Finding:
+    name = f"{build.corpus}@{build.build}"
+    if interrupted:
+        hint = "The next ingest into this corpus removes it."
+        return Finding(area="build", state="warning", text=f"{name} was never finished", hint=hint)
+    try:
+        check_count(store, store.info(build.corpus, build.build))
+        bundles.read(settings.store.models_dir, build.corpus, build.build)
+        text = f"{name}: its bundle is not the one that it was written with"
+    except QaserveError as error:
+        text = error.message
+    hint = "It is kept. Ingesting the same files completes it; `qaserve builds prune` may delete it."
+    return Finding(area="build", state="warning", text=text, hint=hint)
+
+
+def _live_build(settings: Settings, store: Store, build: BuildInfo) -> Finding:
     text = f"{build.corpus}@{build.build}: {build.pairs:,} pairs, {build.clusters} clusters, encoder {build.encoder}"
     try:
         bundles.read(settings.store.models_dir, build.corpus, build.build)
+        check_count(store, store.info(build.corpus, build.build))
         encoder = sources.source_for(settings.encoder.encoder).name
     except QaserveError as error:
         return _problem("build", error)
@@ -145,9 +179,9 @@ def _live_build(settings: Settings, build: BuildInfo, *, embedded: bool) -> Find
     if build.encoder != encoder:
         state, hint = "problem", f"QASERVE_ENCODER is {encoder}: set it to that of {build.encoder}."
     elif not build.complete:
-        state, text = "problem", f"{text}; pairs are missing"
-        hint = "Ingest the files again: what is missing is put back."
-    elif embedded and build.pairs > EMBEDDED_LIMIT:
+        state, text = "problem", f"{text}; its bundle is not the one that it was written with"
+        hint = "Ingest the same files again: the bundle is put back."
+    elif store.embedded and build.pairs > EMBEDDED_LIMIT:
         state, hint = "warning", "So many are slow in the embedded Qdrant: set QASERVE_QDRANT_URL to a server."
     return Finding(area="build", state=state, text=text, hint=hint)
 

@@ -30,6 +30,8 @@ LOCK = "lock"
 HOLDER = "holder.json"
 LOCKED = ".lock"
 """Folder beside the bundles of a corpus in which its lock lies; no build is called so."""
+UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
+"""What a disk says that is full, read-only or not ours. Reading may work all the same."""
 REFUSED = frozenset({401, 403})
 GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
 """How embedded Qdrant and a server say that a collection is not there."""
@@ -48,7 +50,8 @@ class Holder:
         except Timeout as error:
             waited = f", also after {wait:g} seconds" if wait else ""
             raise StoreLockedError(f"{folder} is in use by {self._who()}{waited}", hint=hint) from error
-        self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
+        with suppress(OSError):  # a full disk: the lock holds without its note
+            self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
 
     def _who(self) -> str:
         try:

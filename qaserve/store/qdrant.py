@@ -4,6 +4,7 @@ A build of a corpus is the collection `<corpus>@<build>`; the alias `<corpus>` p
 pair with two named vectors, `question` and `answer`, cosine, so every score is a cosine: higher is nearer.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import StoredPair
 from qaserve.schemas.record import Record
 from qaserve.settings import StoreSettings
-from qaserve.store.embedded import connect_embedded, journal
+from qaserve.store.embedded import connect_embedded, journal, unlisted
 from qaserve.store.locks import Holder, translated
 from qaserve.store.points import (
     ANSWER,
@@ -76,7 +77,13 @@ class Store:
     """Builds in Qdrant, embedded in a folder, in memory, or on a server. Safe to share between threads."""
 
     def __init__(
-        self, client: QdrantClient, *, where: str, holder: Holder | None = None, server: StoreSettings | None = None
+        self,
+        client: QdrantClient,
+        *,
+        where: str,
+        holder: Holder | None = None,
+        server: StoreSettings | None = None,
+        read_only: bool = False,
     ) -> None:
         """Wrap a client; `open_store` and `memory_store` are the usual ways in.
 
@@ -85,10 +92,12 @@ class Store:
             where: What to call it in messages.
             holder: The right to its folder, let go when the store is closed.
             server: Settings of the server; None: it is embedded.
+            read_only: Its folder cannot be written: every change is refused.
         """
         self._client = client
         self._holder = holder
         self._server = server
+        self.read_only = read_only
         self.where = where
         self.embedded = server is None
         # Embedded Qdrant is not thread-safe: a read during a write fails. One lock guards it; a server needs none.
@@ -124,11 +133,22 @@ class Store:
         """The live build of a corpus. Raises NotFoundError when there is none."""
         builds = self.live_builds()
         if corpus not in builds:
+            self._check_no_builds(corpus)
             there = f"There are: {', '.join(sorted(builds))}." if builds else "There is none yet."
             raise NotFoundError(
                 f"no corpus {corpus!r} in {self.where}", hint=f"{there} `qaserve ingest FILE` makes one."
             )
         return builds[corpus]
+
+    def _check_no_builds(self, corpus: str) -> None:
+        """Say which builds there are of a corpus without a live one."""
+        there = self.builds(corpus)
+        if there:
+            listed = ", ".join(f"{info.build} ({info.pairs:,} pairs, {info.created[:16]})" for info in there)
+            raise NotFoundError(
+                f"corpus {corpus!r} has no live build; {self.where} has these, newest first: {listed}",
+                hint=f"`qaserve builds activate {there[0].build}` makes the newest live.",
+            )
 
     def corpora(self) -> list[str]:
         """Every corpus that has a collection, live or not."""
@@ -176,6 +196,7 @@ class Store:
 
     def create(self, info: CollectionInfo) -> None:
         """Make an empty collection for a build, replacing an unfinished one of the same build."""
+        self._check_writable()
         name, dimension = collection_name(info.corpus, info.build), info.encoder.dimension
         on_disk = True if self._server is not None and self._server.qdrant_on_disk else None
         vector = models.VectorParams(size=dimension, distance=models.Distance.COSINE, on_disk=on_disk)
@@ -194,6 +215,7 @@ class Store:
 
     def write(self, corpus: str, build: str, points: Iterable[PairVectors]) -> Iterator[int]:
         """Write points in batches of so many points and bytes; yields the size of each batch, for a progress bar."""
+        self._check_writable()
         name, size = collection_name(corpus, build), 0
         page: list[models.PointStruct] = []
         with self._lock, translated(self.where):
@@ -224,6 +246,7 @@ class Store:
         Raises:
             StoreError: The server does not get it indexed within QASERVE_QDRANT_GREEN seconds.
         """
+        self._check_writable()
         name = collection_name(corpus, build)
         if self._server is not None:
             with translated(self.where):
@@ -249,16 +272,34 @@ class Store:
         Raises:
             StoreWriteError: Its files cannot be deleted.
         """
+        self._check_writable()
         name = collection_name(corpus, build)
         with self._lock, translated(self.where):
             self._client.delete_collection(name)
         files = None if self._holder is None else Path(self.where) / "collection" / name
-        if files is not None and files.exists():  # embedded Qdrant says nothing of it
-            raise StoreWriteError(
-                f"{files} cannot be deleted: it still holds the text of build {build}",
-                hint="Make the folder writable; the next start deletes it.",
-            )
+        if files is not None:  # embedded Qdrant ignores errors, and deletes nothing that its list does not know
+            shutil.rmtree(files, ignore_errors=True)
+            if files.exists():
+                raise StoreWriteError(
+                    f"{files} cannot be deleted: it still holds the text of build {build}",
+                    hint="Make the folder writable; `qaserve builds prune` deletes it.",
+                )
         reach("collection removed")
+
+    def unlisted(self, corpus: str) -> list[str]:
+        """Builds of a corpus whose files are in the folder of the embedded Qdrant and that it does not list."""
+        if self._holder is None:
+            return []
+        with translated(self.where):
+            names = [name.partition("@") for name in unlisted(Path(self.where))]
+        return [build for found, _, build in names if found == corpus]
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise StoreWriteError(
+                f"{self.where} cannot be written: it was opened to be read only",
+                hint="Make the folder writable or free some space, and start again. Asking works meanwhile.",
+            )
 
     # Pairs
 
@@ -396,7 +437,7 @@ def open_store(settings: StoreSettings, purpose: str) -> Store:
         return Store(connect_server(settings), where=settings.qdrant_url, server=settings)
     folder = settings.data_dir / "qdrant"
     client, holder = connect_embedded(folder, purpose, settings.lock_wait)
-    return Store(client, where=str(folder), holder=holder)
+    return Store(client, where=str(folder), holder=holder, read_only=holder is None)
 
 
 def memory_store() -> Store:

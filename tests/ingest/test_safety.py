@@ -14,7 +14,7 @@ from conftest import FakeEncoder
 
 from ingest.builder import Builder
 from ingest.selection import Selection
-from qaserve.builds.catalog import activate, prune
+from qaserve.builds.catalog import activate, mark_unfinished, prune, unfinished
 from qaserve.common.errors import NotFoundError, StoreLockedError
 from qaserve.common.failpoints import armed
 from qaserve.schemas.ask import AskRequest
@@ -219,7 +219,7 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
         assert store.info("things", store.live("things")).pairs == 8
 
 
-def test_an_interrupted_deletion_is_finished_at_the_next_start(tmp_path, encoder, make_ingest, write_rows, rows):
+def test_a_folder_of_a_build_that_is_not_listed_is_kept_until_prune(tmp_path, encoder, make_ingest, write_rows, rows):
     data = tmp_path / "data"
     with open_store(StoreSettings(data_dir=data), "test") as store:
         make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
@@ -227,8 +227,27 @@ def test_an_interrupted_deletion_is_finished_at_the_next_start(tmp_path, encoder
     left.mkdir()
     (left / "storage.sqlite").write_text(MARKER)
     with open_store(StoreSettings(data_dir=data), "test") as store:
+        assert make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).cleaned == ()
+        assert store.unlisted("things") == ["0123456789ab"]
+        assert files_with(MARKER, data) == [left / "storage.sqlite"]
+        assert prune(store, tmp_path / "models", "things", keep=3) == ["0123456789ab"]
         assert files_with(MARKER, data) == []
-        assert store.count("things", store.live("things")) == 4
+        assert store.count("things", store.live("things")) == 8
+
+
+def test_an_interrupted_deletion_is_finished_by_the_next_ingest(tmp_path, encoder, make_ingest, write_rows, rows):
+    data, models = tmp_path / "data", tmp_path / "models"
+    with open_store(StoreSettings(data_dir=data), "test") as store:
+        make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
+    left = data / "qdrant" / "collection" / "things@0123456789ab"
+    left.mkdir()
+    (left / "storage.sqlite").write_text(MARKER)
+    mark_unfinished(models, "things", "0123456789ab")
+    with open_store(StoreSettings(data_dir=data), "test") as store:
+        report = make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
+    assert report.cleaned == ("0123456789ab",)
+    assert files_with(MARKER, data) == []
+    assert unfinished(models, "things") == set()
 
 
 # Readers see one build
