@@ -61,7 +61,7 @@ def create_app(
         description="Search over question/answer pairs that explains itself.",
         lifespan=lambda _: _running(desk, mcp, jobs),
     )
-    asking, limited = [Depends(access.read), Depends(allowance)], [Depends(allowance)]
+    known = [Depends(access.read), Depends(allowance)]  # in this order: a key that is refused gets no share of its own
     app.include_router(health.routes(engine, desk, metrics, access))
     for router in (
         ask.routes(desk, log_questions=settings.log_questions),
@@ -69,12 +69,12 @@ def create_app(
         builds.routes(engine, access),
         reports.routes(settings.reports_dir),
     ):
-        app.include_router(router, dependencies=asking, responses=REPLIES)
+        app.include_router(router, dependencies=known, responses=REPLIES)
     if log is not None:
-        app.include_router(feedback.routes(engine, log, access), dependencies=limited, responses=REPLIES)
+        app.include_router(feedback.routes(engine, log, access), dependencies=known, responses=REPLIES)
     if jobs is not None:
         uploads = job_routes.routes(jobs, access, limits.max_upload_bytes, hidden)
-        app.include_router(uploads, dependencies=limited, responses=REPLIES)
+        app.include_router(uploads, dependencies=known, responses=REPLIES)
     if mcp is not None:
         app.routes.append(mcp.route)
     handle_errors(app, hidden)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ingest.jobs import Jobs
 from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.errors import without
-from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, kind_of, receive_form, receive_lines
+from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, media_type, receive_form, receive_lines
 from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.common.text import shorten
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobId, JobList
@@ -92,18 +92,13 @@ def routes(jobs: Jobs, access: ApiKeyAuth, most: int, hidden: tuple[str, ...]) -
 
 async def _receive(request: Request, folder: Path, said: UploadOptions, most: int) -> tuple[Path, IngestOptions]:
     """Write what was sent into the folder. Raises TooLargeError, UsageError."""
-    kind = kind_of(request)
+    kind = media_type(request.headers)
     options = said.model_dump(exclude={"name"})
     if kind == FORM:
         file, fields = await receive_form(request, folder, most)
         return file, _validated(IngestOptions, options | fields)
     if kind in LINES:
         return await receive_lines(request, folder, said.name or UNNAMED, most), IngestOptions(**options)
-    if kind != "application/json":
-        raise UsageError(
-            f"a body of type {shorten(kind, 80)!r} cannot be read",
-            hint=f"Send {FORM} with a file, {LINES[0]}, or application/json with `pairs`.",
-        )
     body = b"".join([chunk async for chunk in bounded(request, most)])
     file = folder / f"{JSON_NAME}.jsonl"
     return file, await run_in_threadpool(_written, body, file, options)

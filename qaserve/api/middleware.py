@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qaserve.api.errors import reply
+from qaserve.api.uploads import FORM, LINES, media_type
 from qaserve.service.metrics import Metrics
 from qaserve.settings import ServerSettings
 
@@ -30,11 +31,13 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"", "same-origin", "none"})
 """Values of Sec-Fetch-Site of a request that no other site caused; programs send none."""
+BODY_TYPES = frozenset({"application/json", FORM, *LINES})
+"""text/plain and URL-encoded forms are not among them: a browser sends those for any page, without asking first."""
 HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:@/\[\]]+))(?::\d{1,5})?")
 
 
 class RequestMiddleware:
-    """Refuses requests for another host, changes from another origin and bodies over the limit.
+    """Refuses requests for another host, changes from another origin, and bodies of other types or over the limit.
 
     It also adds headers, and counts and logs every request.
     """
@@ -64,6 +67,8 @@ class RequestMiddleware:
                 await _refuse_host(headers.get("host", ""))(scope, receive, send_out)
             elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
                 await _refuse_origin(headers)(scope, receive, send_out)
+            elif scope["method"] not in SAFE_METHODS and not _readable(headers):
+                await _refuse_type(headers)(scope, receive, send_out)
             else:
                 await self._app(scope, receive if scope["path"] == UPLOADS else self._bounded(receive), send_out)
         finally:
@@ -72,6 +77,8 @@ class RequestMiddleware:
     def _may_change(self, headers: Headers) -> bool:
         """Whether no page of another origin sent this: a browser lets any page send a simple POST."""
         origin = headers.get("origin")
+        if "*" in self._origins:
+            return True
         if origin is None:
             return headers.get("sec-fetch-site", "") in OWN_SITES
         return origin in self._origins or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
@@ -104,6 +111,13 @@ def _name_of(host: str) -> str:
     return "" if parts is None else parts["address"] or parts["name"]
 
 
+def _readable(headers: Headers) -> bool:
+    """Whether the body, if there is one, has a type that is taken."""
+    kind = media_type(headers)
+    has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    return kind in BODY_TYPES or not (kind or has_body)
+
+
 def _refuse_host(host: str) -> ASGIApp:
     return reply(
         421,
@@ -120,6 +134,15 @@ def _refuse_origin(headers: Headers) -> ASGIApp:
         "foreign_origin",
         f"a page of another origin sent this request ({origin[:100]!r})",
         "Name its origin in QASERVE_CORS_ORIGINS if its pages may call this API.",
+    )
+
+
+def _refuse_type(headers: Headers) -> ASGIApp:
+    return reply(
+        415,
+        "unsupported_type",
+        f"a body of type {media_type(headers)[:100]!r} is not taken",
+        f"Send application/json, {LINES[0]}, or {FORM} with a file.",
     )
 
 

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from qaserve.common.errors import BusyError, TooLargeError, UsageError
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 UNNAMED = "upload"
 FORM = "multipart/form-data"
-LINES = ("application/x-ndjson", "application/jsonl", "application/octet-stream", "text/plain")
+LINES = (
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+)
 AS_FORM = "Send it as curl -F file=@pairs.jsonl does."
 MAX_FIELDS = 8
 FIELD_BYTES = 1_024
@@ -28,9 +36,9 @@ NAME_CHARS = 100
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def kind_of(request: Request) -> str:
+def media_type(headers: Headers) -> str:
     """The media type of a body, without its parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def bounded(request: Request, most: int) -> AsyncIterator[bytes]:

@@ -376,6 +376,8 @@ def test_other_hosts_and_pages_of_other_origins_are_refused(engine, serve_app):
     assert httpx.post(url, json=PING, headers=HEADERS).status_code == 200
     assert httpx.post(url, json=PING, headers=HEADERS | {"Host": "evil.example"}).status_code == 421
     assert httpx.post(url, json=PING, headers=HEADERS | {"Origin": "http://evil.example"}).status_code == 403
+    plain = HEADERS | {"Content-Type": "text/plain"}
+    assert httpx.post(url, content=json.dumps(PING), headers=plain).status_code == 415
 
 
 def test_a_body_beyond_bounds_is_refused(engine, serve_app):
@@ -432,6 +434,7 @@ def test_over_stdio_from_an_empty_folder_to_an_answer(command, rows):
         assert (await call(client, "list_clusters"))["clusters"]
         assert (await call(client, "corpus_status"))["live"]["encoder"] == "minilm"
         assert "less than or equal to 20" in await refusal(client, "search_skills", question="x", top_k=99)
+        assert "not a boolean" in await refusal(client, "search_skills", question="x", top_k=True)
 
     converse(command("--write"), fill)
     converse(command(), read)
