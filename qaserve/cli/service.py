@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from rich.markup import escape
 
@@ -176,6 +175,8 @@ class _Child:
 
     def wait_for(self, url: str) -> None:
         """Wait until it answers."""
+        import httpx
+
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             self.check()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.cli.base import app
+from qaserve.cli import load_all
 from qaserve.cli.service import SAMPLE
 from qaserve.common.text import fold
 from qaserve.settings import ReadSettings, Settings, setting_names
@@ -29,6 +29,7 @@ def read(name):
 
 
 def commands():
+    app = load_all()
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     names = {command.name or command.callback.__name__ for command in app.registered_commands} | set(groups)
     return names, {
@@ -85,14 +86,20 @@ def test_the_sample_teaches_the_product():
     assert all(len(variants) >= 2 for variants in phrasings)
 
 
-def test_constraints_pin_every_package_exactly():
-    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
-    assert "torch==2.13.0" in lines
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+", line) for line in lines)
-    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
+def test_constraints_pin_every_package_exactly_with_hashes():
+    pins = re.split(r"\n(?=[^ #\n])", re.sub(r"^#.*\n|^\n", "", read("constraints.txt"), flags=re.MULTILINE).strip())
+    hashed = r"([A-Za-z0-9._-]+)==[A-Za-z0-9._+!-]+(?: ;[^\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+"
+    matches = [re.fullmatch(hashed, pin) for pin in pins]
+    assert all(matches), [pin for pin, match in zip(pins, matches, strict=True) if not match]
+    pinned = {match[1].lower().replace("_", "-") for match in matches} | {"torch"}
+    assert len(pinned) == len(pins) + 1
+    assert "TORCH := torch==2.13.0\n" in read("Makefile")
+    assert " torch==2.13.0 " in read("Dockerfile")
     import tomllib
 
-    project = tomllib.loads(read("pyproject.toml"))["project"]
+    document = tomllib.loads(read("pyproject.toml"))
+    project, build = document["project"], document["build-system"]["requires"]
+    assert all(f"\n{requirement} \\\n" in read("constraints.txt") for requirement in build)
     needed = [
         *project["dependencies"],
         *(name for extra in project["optional-dependencies"].values() for name in extra),

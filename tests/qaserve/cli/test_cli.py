@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from qaserve import __version__
-from qaserve.cli.base import app, corpus_named_after
+from qaserve.cli import COMMANDS, load_all
+from qaserve.cli.base import corpus_named_after
 from qaserve.schemas.ask import AskResult
 from qaserve.store.locks import corpus_lock
 
@@ -396,7 +397,12 @@ def test_every_command_has_help_with_an_example():
         else:
             yield path
 
-    paths = list(walk(typer.main.get_command(app), []))
+    app = load_all()
+    root = typer.main.get_command(app)
+    assert {name: (sub.help or "").split("\n\n")[0].replace("\n", " ") for name, sub in root.commands.items()} == {
+        name: listed.about for name, listed in COMMANDS.items()
+    }
+    paths = list(walk(root, []))
     assert {path[0] for path in paths} >= {"fetch", "ingest", "ask", "bench", "builds", "serve", "ui", "up", "doctor"}
     for path in paths:
         result = CliRunner().invoke(app, [*path, "--help"])
@@ -411,12 +417,60 @@ def test_the_command_runs_as_a_program():
     assert done.stdout.strip() == f"qaserve {__version__}"
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        (["--help"], "pydantic numpy httpx mcp qaserve.settings"),
+        (["--version"], "pydantic numpy httpx mcp qaserve.settings"),
+        (["unknown"], "numpy httpx mcp qaserve.settings"),
+        *(([name, "--help"], "numpy scipy torch qdrant_client httpx mcp fastapi streamlit bm25s") for name in COMMANDS),
+    ],
+)
+def test_help_imports_only_what_the_command_needs(arguments, never):
     script = (
-        "import sys\nimport qaserve.cli\nprint([m for m in ('torch', 'sklearn', 'transformers') if m in sys.modules])"
+        "import sys\nfrom qaserve.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        f"print('LOADED', *(name for name in {never.split()} if name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def program(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "qaserve", *arguments], text=True, check=False, timeout=120, **options)
+
+
+@pytest.mark.parametrize("command", [["ingest"], ["up"], ["fit", "--feedback"], ["bench", "golden"]])
+def test_a_path_that_is_too_long_is_an_error_and_no_traceback(run, monkeypatch, tmp_path, command):
+    code, _, err = run(*command, "a" * 5_000)
+    assert code == 1
+    assert "File name too long" in " ".join(err.split())
+    assert "try:" in err
+
+
+def test_a_data_folder_whose_name_is_too_long_is_an_error_and_no_traceback(run, monkeypatch):
+    monkeypatch.setenv("QASERVE_DATA_DIR", "a" * 5_000)
+    code, _, err = run("builds", "list", "--json")
+    assert code == 1
+    assert "ile name too long" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--json"], ["doctor"]])
+def test_output_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path, arguments):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = program(*arguments, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device\ntry:   Free some space on that disk.\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "", "1"])
+def test_any_terminal_width_will_do(tmp_path, columns):
+    for arguments in (["--help"], ["ask", "--help"], ["doctor"]):
+        done = program(*arguments, capture_output=True, cwd=tmp_path, env=os.environ | {"COLUMNS": columns})
+        assert "Traceback" not in done.stderr
+        assert columns == "1" or "q" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -536,9 +590,38 @@ def test_a_filter_is_given_as_field_and_value(run, write_rows, rows):
     assert "does not match the filters" in run("ask", "good bread", "--filter", "topics=wine", "--explain")[1]
 
 
+def test_filters_mean_the_same_in_ask_and_remove(run, loaded):
+    """Either value within a field, every field between fields."""
+    either = ["--filter", "topics=wine", "--filter", "topics=steel"]
+    both = [*either, "--filter", "source_file=things_qa.jsonl"]
+    for filters in (either, both):
+        code, out, _ = run("remove", *filters, "--dry-run", "--json")
+        assert code == 0
+        assert {one["pair_id"][:4] for one in json.loads(out)["changes"]["removed"]} == {"wine", "stee"}
+        answers = json.loads(run("ask", "good bread", *filters, "--top-k", "20", "--json")[1])["answers"]
+        assert {answer["cluster_id"] for answer in answers} == {"make_wine", "make_steel"}
+    for command in ("ask", "remove"):
+        told = " ".join(run(command, "--help")[1].replace("│", " ").split())
+        assert "Several values of one field: any of them. Several fields: all of them." in told
+
+
+def test_a_dry_run_of_remove_lists_every_pair_that_would_go(run, loaded):
+    code, out, _ = run("remove", "--filter", "topics=wine", "--filter", "topics=steel", "--dry-run")
+    assert code == 0
+    for name in (f"{metal}_q{number}" for metal in ("wine", "steel") for number in range(4)):
+        assert f"- {name} " in out
+    assert "and 3 more" not in out
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("wine", "'wine' is not FIELD=VALUE"), ("colour=red", "a field of topics, tags"), ("cluster=x", "--filter 'x'")],
+    [
+        ("wine", "'wine' is not FIELD=VALUE"),
+        ("topics=", "'topics=' is not FIELD=VALUE"),
+        ("=wine", "'=wine' is not FIELD=VALUE"),
+        ("colour=red", "a field of topics, tags"),
+        ("cluster=x", "--filter 'x'"),
+    ],
 )
 def test_a_filter_that_cannot_be_meant_is_refused(run, given, message):
     code, _, err = run("ask", "good bread", "--filter", given)
