@@ -32,9 +32,10 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 test: $(VENV)/ready-dev  ## Run every test
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/ready-dev  ## Check style
+lint: $(VENV)/ready-dev  ## Check style and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
 
 types: $(VENV)/ready-dev  ## Check types
 	@$(BIN)/mypy

@@ -89,27 +89,30 @@ def _run() -> int | str | None:
         _app(sys.argv[1:])()
     except SystemExit as stop:
         return stop.code
-    except QaserveError as error:
+    except (QaserveError, ModuleNotFoundError, OSError, KeyboardInterrupt) as error:
+        return _tell(error)
+    return 0
+
+
+def _tell(error: BaseException) -> int:
+    """Say what went wrong and what to do; gives the exit code. An error that is a bug of ours is raised again."""
+    if isinstance(error, QaserveError):
         kind = error.kind
         if "--json" in sys.argv:
             print(json.dumps({"error": {"code": kind.code, "message": error.message, "hint": error.hint}}))
         _say(error.message, error.hint)
         return kind.exit_code
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        _say(f"{error.name} is not installed", f"pip install 'qaserve[{extra}]'")
-        return 1
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         err.print("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe, such as head, went away
-        return 1
-    except OSError as error:
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise error
+        _say(f"{error.name} is not installed", f"pip install 'qaserve[{extra}]'")
+    elif isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # a pipe's reader, such as head, left
         _say_system(error)
-        return 1
-    return 0
+    return 1
 
 
 def _flush(code: int | str | None) -> int | str | None:
