@@ -40,7 +40,7 @@ def draw_planned(report: IngestReport) -> None:
 
 def _counts(report: IngestReport) -> None:
     if not (report.added or report.updated or report.removed):
-        st.info("Nothing changes: every pair is there already, just so.", icon=":material/done_all:")
+        st.info("No changes.", icon=":material/done_all:")
     clusters = "" if report.clusters is None else f" in {look.counted(report.clusters, 'cluster')}"
     holds = "would hold" if report.dry_run else "holds"
     st.caption(f"The corpus {holds} {look.counted(report.pairs, 'pair')}{clusters}.")

@@ -82,7 +82,7 @@ def asks_only(what: str) -> None:
     """Say that the key of this page is for asking only. `what`: what it is needed for here."""
     with st.container(border=True):
         st.markdown("## :material/lock: This page may ask, but not change anything")
-        st.markdown(f"{what} Whoever runs this page can let it: start it with the key for changing.")
+        st.markdown(f"{what} Restart the page with QASERVE_WRITE_KEY to enable edits.")
         st.caption(
             "That is QASERVE_WRITE_KEY of the API; docker-compose.yml calls it PAGE_KEY. "
             "The page asks nobody for a key, so whoever reaches it may then change things too."

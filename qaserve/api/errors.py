@@ -22,7 +22,7 @@ REPLIES: dict[int | str, dict[str, Any]] = {
         413: "The request has more bytes or questions than are taken.",
         415: "The body has a type that is not taken.",
         421: "The service is not known by the name in the Host header.",
-        422: "The request cannot be meant.",
+        422: "Invalid request.",
         429: "This caller has asked too often; Retry-After says when to come back.",
         503: "The service is busy, or its store, model or encoder cannot be used now.",
         507: "The disk is full, read-only or failing.",

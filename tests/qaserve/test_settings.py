@@ -113,7 +113,7 @@ def test_a_number_out_of_bounds_is_refused_by_name_and_value(monkeypatch, variab
     monkeypatch.setenv(f"QASERVE_{variable}", value)
     with pytest.raises(SettingsError, match=f"^QASERVE_{variable}='{value}': .+") as caught:
         Settings()
-    assert "README" in caught.value.hint
+    assert "docs/settings.md" in caught.value.hint
 
 
 @pytest.mark.parametrize(("variable", "section", "value"), [(v, c[0], x) for v, c in CHOICES.items() for x in c[1]])

@@ -528,7 +528,7 @@ def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, ma
 
 
 def test_a_look_at_what_is_there_already_says_that_nothing_changes(served, rows):
-    assert "Nothing changes: every pair is there already" in look(served, rows())
+    assert "No changes." in look(served, rows())
     assert "Clusters: groups" not in text_of(served)
 
 
