@@ -55,7 +55,12 @@ class StoreSettings(_Section):
     )
     qdrant_on_disk: bool = Field(False, description="Keep vectors and payload on that server's disk, not in memory.")
     qdrant_quantized: bool = Field(False, description="Search there over vectors of bytes; scores stay exact.")
-    lock_wait: float = Field(0.0, ge=0, le=3_600, description="Seconds to wait for a folder or corpus in use.")
+    lock_wait: float = Field(
+        5.0,
+        ge=0,
+        le=3_600,
+        description="Seconds a command or activation waits for a folder or corpus in use; a job waits at least 600.",
+    )
     corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one besides the sample.")
 
     @model_validator(mode="after")
@@ -119,9 +124,7 @@ class FitSettings(_Section):
         lt=1,
         description="Target precision of answers that are not abstained, assuming half of all questions are answerable.",
     )
-    drift: DriftMode = Field(
-        "recluster", description="When the pairs have drifted: recluster, or only recommend it."
-    )
+    drift: DriftMode = Field("recluster", description="When the pairs have drifted: recluster, or only recommend it.")
     gate_tolerance: float = Field(
         0.02, ge=0, le=1, description="Maximum MRR drop before a new build is blocked; `--force` overrides."
     )

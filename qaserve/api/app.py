@@ -73,7 +73,7 @@ def create_app(
     if log is not None:
         app.include_router(feedback.routes(engine, log, access), dependencies=known, responses=REPLIES)
     if jobs is not None:
-        uploads = job_routes.routes(jobs, access, limits.max_upload_bytes, hidden)
+        uploads = job_routes.routes(jobs, access, limits, hidden)
         app.include_router(uploads, dependencies=known, responses=REPLIES)
     if mcp is not None:
         app.routes.append(mcp.route)

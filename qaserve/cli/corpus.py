@@ -300,18 +300,35 @@ def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path
     return make_ingest(settings, store, corpus, make_encoder(settings), Bars(err)).run(paths)
 
 
-def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
-    """What brings pairs into a corpus."""
+def make_ingest(
+    settings: Settings,
+    store: "Store",
+    corpus: str,
+    encoder: "Encoder",
+    reporter: "Reporter",
+    *,
+    min_lock_wait: float = 0.0,
+) -> "Ingest":
+    """What brings pairs into a corpus. `min_lock_wait` as of `make_builder`."""
     from ingest.pipeline import Ingest
 
-    builder = make_builder(settings, store, corpus, encoder.identity, reporter)
+    builder = make_builder(settings, store, corpus, encoder.identity, reporter, min_lock_wait=min_lock_wait)
     return Ingest(builder, encoder, settings.read, settings.store.data_dir)
 
 
 def make_builder(
-    settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity", reporter: "Reporter | None" = None
+    settings: Settings,
+    store: "Store",
+    corpus: str,
+    encoder: "EncoderIdentity",
+    reporter: "Reporter | None" = None,
+    *,
+    min_lock_wait: float = 0.0,
 ) -> "Builder":
-    """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
+    """What makes builds of a corpus; with progress bars, unless it is told whom to tell.
+
+    It waits QASERVE_LOCK_WAIT for another change of the corpus, but at least `min_lock_wait` seconds.
+    """
     from ingest.builder import Builder
 
     return Builder(
@@ -321,7 +338,7 @@ def make_builder(
         corpus,
         fit=settings.fit,
         reporter=reporter or Bars(err),
-        lock_wait=settings.store.lock_wait,
+        lock_wait=max(settings.store.lock_wait, min_lock_wait),
     )
 
 

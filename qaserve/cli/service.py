@@ -44,7 +44,7 @@ def serve() -> None:
     """Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."""
     import uvicorn
 
-    from ingest.jobs import Jobs
+    from ingest.jobs import LOCK_SECONDS, Jobs
     from qaserve.api import create_app
     from qaserve.api.logs import configure
     from qaserve.search.engine import Engine
@@ -57,11 +57,18 @@ def serve() -> None:
     purpose = f"qaserve serve, {settings.server.local_api_url}"
     with open_store(settings.store, purpose) as store:
         encoder = make_encoder(settings)
-        engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.search)
+        engine = Engine(
+            store,
+            encoder,
+            settings.store.models_dir,
+            corpus_to_ask(settings, store),
+            settings.search,
+            lock_wait=settings.store.lock_wait,
+        )
         engine.load()
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         log = FeedbackLog(settings.store.data_dir, engine.corpus)
-        make = partial(make_ingest, settings, store, engine.corpus, encoder)
+        make = partial(make_ingest, settings, store, engine.corpus, encoder, min_lock_wait=LOCK_SECONDS)
         with Jobs(settings.store.data_dir, engine.corpus, make, waiting=settings.limits.waiting_jobs) as jobs:
             uvicorn.run(
                 create_app(engine, settings.server, settings.limits, hidden, log=log, jobs=jobs),

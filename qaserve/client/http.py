@@ -175,6 +175,7 @@ class Client(_Api):
     jobs = _sync(calls.jobs)
     job = _sync(calls.job)
     cancel = _sync(calls.cancel)
+    retry = _sync(calls.retry)
     ready = _sync(calls.ready)
 
 
@@ -236,4 +237,5 @@ class AsyncClient(_Api):
     jobs = _async(calls.jobs)
     job = _async(calls.job)
     cancel = _async(calls.cancel)
+    retry = _async(calls.retry)
     ready = _async(calls.ready)

@@ -35,7 +35,7 @@ class FeedbackRequest(Record):
 
 
 class Feedback(Record):
-    """A judgement as it is kept: one line of the corpus's file."""
+    """A judgement as it is kept."""
 
     id: str
     created: str = Field(description="UTC time in ISO 8601.")
@@ -61,5 +61,5 @@ class FeedbackPage(Record):
 
     corpus: str
     feedback: tuple[Feedback, ...]
-    unreadable: int = Field(description="Lines among these that are no judgements and were left out.")
+    unreadable: int = Field(description="Records among these that cannot be read and were left out.")
     next: int | None = Field(description="What to give as `after` for the next page; null: this is the last.")

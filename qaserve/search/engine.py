@@ -50,7 +50,14 @@ class Engine:
     """Answers questions from the live build of one corpus. Safe to share between threads."""
 
     def __init__(
-        self, store: Store, encoder: Encoder, models_dir: Path, corpus: str, overrides: SearchParams | None = None
+        self,
+        store: Store,
+        encoder: Encoder,
+        models_dir: Path,
+        corpus: str,
+        overrides: SearchParams | None = None,
+        *,
+        lock_wait: float = 0.0,
     ) -> None:
         """Remember the parts; nothing is loaded before `load` or the first question.
 
@@ -60,12 +67,14 @@ class Engine:
             models_dir: Where the bundles are.
             corpus: Which corpus to answer from.
             overrides: Parameters that the operator set for all questions that do not give them.
+            lock_wait: Seconds that an activation waits for another change of the corpus.
         """
         self.store = store
         self.encoder = encoder
         self.corpus = corpus
         self._models_dir = models_dir
         self._overrides = overrides or SearchParams()
+        self._lock_wait = lock_wait
         self._live: OpenBuild | None = None
         self._lock = threading.Lock()
 
@@ -227,11 +236,11 @@ class Engine:
 
         Raises:
             NotFoundError, BundleError, UsageError: As `qaserve.builds.catalog.activate`; the live build is untouched.
-            StoreLockedError: Somebody else changes the builds of the corpus now.
+            StoreLockedError: Another change of the corpus has not ended after `lock_wait` seconds.
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
         check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
-        activate(self.store, self._models_dir, self.corpus, build)
+        activate(self.store, self._models_dir, self.corpus, build, self._lock_wait)
         live = self.load().info.build
         return next(info for info in self.builds() if info.build == live)
 
