@@ -122,7 +122,7 @@ class FitSettings(_Section):
         0.75,
         gt=0,
         lt=1,
-        description="Target precision of answers that are not abstained, assuming half of all questions are answerable.",
+        description="Target precision of answers not abstained, assuming half of all questions are answerable.",
     )
     drift: DriftMode = Field("recluster", description="When the pairs have drifted: recluster, or only recommend it.")
     gate_tolerance: float = Field(

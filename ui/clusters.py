@@ -12,6 +12,8 @@ from ui import cards, data, look
 from ui.markdown import literal
 
 PAGE = 8
+DIGITS = 9
+"""Of a cluster's number in an address; Python refuses to read thousands."""
 TORN_SHOWN = 6
 SORTS = {
     "Largest first": lambda one: -one.size,
@@ -59,7 +61,11 @@ def open_cluster(number: int | None) -> None:
 
 def _opened(build: BuildInfo) -> int | None:
     said = st.query_params.get("open", "")
-    return int(said) if said.isdecimal() and int(said) < build.clusters else None
+    if said.isdecimal() and len(said) <= DIGITS and int(said) < build.clusters:
+        return int(said)
+    if said:
+        look.ignored({"open": [said]})
+    return None
 
 
 # All
@@ -72,7 +78,9 @@ def _all(found: QualityList) -> None:
         "how its questions lead to its answers.",
     )
     with st.grid(2, min_column_width=140):
-        st.metric("Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {found.pairs:,} pairs.")
+        st.metric(
+            "Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {look.counted(found.pairs, 'pair')}."
+        )
         st.metric(
             "Found again",
             f"{found.found:.0%}",
@@ -90,7 +98,7 @@ def _all(found: QualityList) -> None:
     if not shown:
         st.info(f"No cluster is about “{literal(words or '')}”.", icon=":material/search_off:")
         return
-    st.caption(f"{len(shown):,} clusters. Mark a row, or choose a name below, to open one.")
+    st.caption(f"{look.counted(len(shown), 'cluster')}. Mark a row, or choose a name below, to open one.")
     _table(shown)
     chosen = st.selectbox(
         "Open a cluster",
@@ -141,7 +149,9 @@ def _table(shown: list[ClusterQuality]) -> None:
 def _one(view: ClusterView, build: BuildInfo) -> None:
     one = view.quality
     st.button("All clusters", icon=":material/arrow_back:", type="tertiary", on_click=open_cluster, args=(None,))
-    look.title(literal(one.name), f"{one.size} pairs · {', '.join(literal(term) for term in one.terms)}")
+    look.title(
+        literal(one.name), f"{look.counted(one.size, 'pair')} · {', '.join(literal(term) for term in one.terms)}"
+    )
     if one.skills:
         st.markdown(" ".join(f":gray-badge[{literal(cards.plain_name(skill))}]" for skill in one.skills))
     _figures(one)
@@ -194,7 +204,7 @@ def _strayed(view: ClusterView) -> None:
         return
     count = len(view.elsewhere)
     with st.expander(
-        f"{count} question{'s' if count > 1 else ''} would go to another cluster",
+        f"{look.counted(count, 'question')} would go to another cluster",
         icon=":material/alt_route:",
         expanded=True,
     ):
@@ -212,7 +222,7 @@ def _torn(pairs: tuple[BorderPair, ...], key: str) -> None:
             f"- **{literal(one.question)}**  \n{one.own:.0%} of the vote here, {one.rival_weight:.0%} for "
             f"{literal(one.rival_name)} · `{one.pair_id.replace('`', '')}`"
         )
-    with st.expander(f"All {len(pairs)} as a table", icon=":material/table:", key=f"torn {key}"):
+    with st.expander(f"As a table ({len(pairs)})", icon=":material/table:", key=f"torn {key}"):
         _torn_table(pairs)
 
 
@@ -238,7 +248,7 @@ def _torn_table(pairs: tuple[BorderPair, ...]) -> None:
 
 def _pairs(number: int, build: BuildInfo) -> None:
     pairs = data.cluster_pairs(number, build.build).pairs
-    st.markdown(f"## Its {len(pairs)} pairs")
+    st.markdown(f"## Its {look.counted(len(pairs), 'pair')}")
     pages = -(-len(pairs) // PAGE)
     page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
     for stored in pairs[(page - 1) * PAGE : page * PAGE]:

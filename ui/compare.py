@@ -25,10 +25,8 @@ def draw(build: BuildInfo) -> None:
     """Five columns, or four where the build has no student."""
     found = {}
     for way, (_, options) in WAYS.items():
-        request = state.request(options=False, top_k=SHOWN, **options)
-        result = data.ask_student(request, build.build) if way == "Student" else data.ask(request, build.build)
-        if result is not None:
-            found[way] = result
+        if way != "Student" or data.has_student(build.build):
+            found[way] = data.ask(state.request(options=False, top_k=SHOWN, **options), build.build)
     plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
     with st.grid(len(found), min_column_width=160, border=True):
         for way, result in found.items():

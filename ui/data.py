@@ -45,12 +45,14 @@ def ask(request: AskRequest, build: str) -> AskResult:
     return _ask(request.model_dump_json(exclude_none=True), build)
 
 
-def ask_student(request: AskRequest, build: str) -> AskResult | None:
-    """The answer with the student's projection; None where the build has no student."""
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
+def has_student(build: str) -> bool:  # noqa: ARG001 - the build is the cache's key
+    """Whether the live build has a student. The API says so only by refusing a question."""
     try:
-        return ask(request, build)
+        client().ask(AskRequest(question="student", top_k=1, projection="student", explain=False))
     except UsageError:
-        return None
+        return False
+    return True
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")

@@ -2,10 +2,12 @@
 
 Streamlit escapes HTML by itself. What is left to take away is whatever loads from elsewhere (images), and what
 Streamlit adds to Markdown and corpus text does not mean: $formulas$, :colour[directives] and :emoji_codes:. A link says
-where it leads.
+where it leads, and leads to the web or to a mail address. A code fence that starts in the middle of a line is moved to
+a line of its own, for Markdown does not know it there.
 """
 
 import re
+from html import unescape
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,7 +16,16 @@ from markdown_it.common.utils import unescapeAll
 
 MAX_CHARS = 20_000
 
-_PARSER = MarkdownIt("commonmark")
+SCHEMES = frozenset({"http", "https", "mailto"})
+
+
+class _Parser(MarkdownIt):
+    def validateLink(self, url: str) -> bool:  # noqa: ARG002, N802 - the name is the library's
+        """Find every link: which are shown is decided here."""
+        return True
+
+
+_PARSER = _Parser("commonmark")
 _DIRECTIVE = re.compile(r":(?=[\w+-]+(?:\[|:|/))")
 _EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+/-]+\\?:)")
 _JOINER = "\u2060"
@@ -22,7 +33,11 @@ _JOINER = "\u2060"
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
 _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
+_AUTOLINK = re.compile(r"<(?=([A-Za-z][A-Za-z0-9+.-]{1,31}):)")
+_SCHEME = re.compile(r"([^/?#]*?):")
 _LANGUAGE = re.compile(r"^[A-Za-z0-9+#_-]{1,24}")
+_FENCE = re.compile(r"^\s*(?:(?:[-*+>]|\d+[.)])\s+)*(`{3,}|~{3,})")
+_LATE_FENCE = re.compile(r"^(.*\S)[ \t]*(?<!`)(`{3,})([A-Za-z0-9+#_-]*)[ \t]*$")
 
 
 class Block(NamedTuple):
@@ -35,7 +50,7 @@ class Block(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     """Markdown split into safe Markdown and code; a text over the limit is cut, and says so."""
-    cut = text[:MAX_CHARS]
+    cut = _with_fences_on_own_lines(text[:MAX_CHARS])
     lines = cut.splitlines()
     parts: list[Block] = []
     start = 0
@@ -52,6 +67,36 @@ def blocks(text: str) -> list[Block]:
     return parts
 
 
+def _with_fences_on_own_lines(text: str) -> str:
+    """Text in which a code fence after other words, closed on a line of its own, starts on a line of its own too."""
+    lines = text.split("\n")
+    found: list[str] = []
+    closing: str | None = None
+    for number, line in enumerate(lines, 1):
+        late = None
+        if closing is not None:
+            closing = None if _closes(line, closing) else closing
+        elif fence := _FENCE.match(line):
+            closing = fence.group(1)
+        elif (late := _LATE_FENCE.match(line)) and "```" not in late.group(1):
+            closing = late.group(2) if _is_closed(lines[number:], late.group(2)) else None
+        if late and closing is not None:
+            found += [late.group(1), "", late.group(2) + late.group(3)]
+        else:
+            found.append(line)
+    return "\n".join(found)
+
+
+def _is_closed(lines: list[str], fence: str) -> bool:
+    """Whether the next fence in these lines closes one that is open."""
+    return next((_closes(line, fence) for line in lines if _FENCE.match(line)), False)
+
+
+def _closes(line: str, fence: str) -> bool:
+    text = line.strip()
+    return len(text) >= len(fence) and set(text) == {fence[0]}
+
+
 def _add_markdown(parts: list[Block], lines: list[str]) -> None:
     text = "\n".join(lines).strip("\n")
     if text:
@@ -59,22 +104,42 @@ def _add_markdown(parts: list[Block], lines: list[str]) -> None:
 
 
 def safe(text: str) -> str:
-    """Markdown in which an image is a link, a link shows its host, and a heading is no larger than the page's own."""
+    """Markdown in which an image is a link, a link shows its host, and a heading is no larger than the page's own.
+
+    A link of another scheme than `SCHEMES` is no link.
+    """
     text = text.replace("![", "\\!\\[")  # everywhere, even in code: what looks like code to us may not to the browser
     pieces, start = [], 0
     for span in _CODE_SPAN.finditer(text):
         pieces += [_plain(text[start : span.start()]), span.group()]
         start = span.end()
     pieces.append(_plain(text[start:]))
-    return re.sub(r"^#{1,4} ", "##### ", "".join(pieces), flags=re.MULTILINE)
+    made = "".join(pieces)
+    if not all(map(_is_link, _links(made))):  # it looked like code to us only
+        made = _plain(text)
+    return re.sub(r"^#{1,4} ", "##### ", made, flags=re.MULTILINE)
+
+
+def _links(text: str) -> list[str]:
+    children = [child for token in _PARSER.parse(text) for child in token.children or ()]
+    return [str(child.attrGet("href")) for child in children if child.type == "link_open"]
+
+
+def _is_link(destination: str) -> bool:
+    """Whether a destination is relative or of a scheme that may be shown. Browsers skip blanks in it."""
+    scheme = _SCHEME.match("".join(unescape(destination).split()))
+    return scheme is None or scheme.group(1).lower() in SCHEMES
 
 
 def _plain(text: str) -> str:
     text = _DESTINATION.sub(_with_host, _DEFINITION.sub(r"\1\\[", text))  # a link by reference would hide its host
+    text = _AUTOLINK.sub(lambda link: "<" if _is_link(f"{link.group(1)}:") else "\\<", text)
     return _DIRECTIVE.sub(r"\\:", _EMOJI.sub(rf"\1:{_JOINER}", text.replace("$", "\\$")))
 
 
 def _with_host(link: re.Match[str]) -> str:
+    if not _is_link(unescapeAll(link.group(1))):
+        return link.group().replace("](", "]\\(", 1)
     try:
         host = urlsplit(unescapeAll(link.group(1))).hostname
     except ValueError:

@@ -48,6 +48,7 @@ STEPS = (
     ),
 )
 VOTES_SHOWN = 4
+ANSWERS = 20
 
 
 def draw(build: BuildInfo) -> None:
@@ -55,15 +56,17 @@ def draw(build: BuildInfo) -> None:
     state.load("search")
     if not state.get("q"):
         look.title(
-            "Ask, and see why", f"Search {build.pairs:,} answers by meaning. Every answer can say why it was found."
+            "Ask, and see why",
+            f"Search {look.counted(build.pairs, 'answer')} by meaning. Every answer can say why it was found.",
         )
     question = question_box()
     _tools(build)
+    state.save()
+    look.ignored(state.ignored())
     if not question:
         _welcome(build)
     else:
         _found(data.ask(state.request(), build.build))
-    state.save()
 
 
 def question_box() -> str:
@@ -91,7 +94,9 @@ def _tools(build: BuildInfo) -> None:
         changed = any(state.get(name) is not None for name in ("routing", "projection"))
         label = "Options (changed)" if changed else "Options"
         options = st.popover(label, icon=":material/tune:", on_change="rerun", key="options")
-        st.caption(f"{build.pairs:,} question/answer pairs · corpus {literal(build.corpus)}", width="content")
+        st.caption(
+            f"{look.counted(build.pairs, 'question/answer pair')} · corpus {literal(build.corpus)}", width="content"
+        )
     # Only while they are open: a widget that the browser first meets later than it was set shows its own default.
     if filters.open:
         with filters:
@@ -162,7 +167,8 @@ def _options() -> None:
         help="Step 3 of **Why**.",
     )
     state.keep("projection", projection)
-    top_k = st.slider("Answers", 1, 20, key=state.offer("top_k", state.DEFAULT_TOP_K))
+    most = max(ANSWERS, state.get("top_k") or 0)  # an address may ask for more
+    top_k = st.slider("Answers", 1, most, key=state.offer("top_k", state.DEFAULT_TOP_K))
     state.keep("top_k", top_k, state.DEFAULT_TOP_K)
     st.caption("The **Why** page has more of them, and shows what each one changes.")
 
@@ -241,7 +247,12 @@ def _short_reasons(result: AskResult) -> None:
         return
     with st.container(key="phone_reasons", gap="xsmall"):
         vote = result.explained.clusters[0]
-        st.markdown(f"Why? **{look.percent(vote.weight)}** of the vote went to **{literal(vote.name)}**.")
+        share, name = look.percent(vote.weight), literal(vote.name)
+        st.markdown(
+            f"Why? **{share}** of the vote went to **{name}**."
+            if result.explained.hits
+            else f"Why? The nearest cluster is **{name}**, which weighs **{share}**."
+        )
         _way_to_why()
 
 
@@ -263,7 +274,7 @@ def _reasons(result: AskResult) -> None:
         if trace.hits:
             first = trace.hits[0]
             st.markdown(
-                f"**{len(trace.hits)} known questions** like yours voted. The most similar is "
+                f"**{look.counted(len(trace.hits), 'known question')}** like yours voted. The most similar is "
                 f"“{literal(first.question)}” (similarity {first.similarity:.2f})."
             )
         st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")

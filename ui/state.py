@@ -1,16 +1,17 @@
 """What is asked, and how. The address holds it, so that a search can be shared, and it follows from page to page.
 
-The address is read when it says something else than what the page wrote there last: a link was opened, or the browser
-went back. Otherwise what the widgets say is written to it. A change that the browser sent before it heard of the last
-writing still brings the address from before, and is no news.
+The address is read when it differs from what the page wrote there last: a link was opened, or the browser went back.
+Otherwise the values of the widgets are written to it. A widget that is changed before the browser has received the last
+writing sends the earlier address along. That address is ignored: the browser has not confirmed the last writing, and a
+widget has changed. Going back in the browser changes no widget.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import streamlit as st
 
+from qaserve.common.text import control_character
 from qaserve.schemas.ask import AskRequest, Filters
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
@@ -19,7 +20,9 @@ OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", 
 DEFAULT_TOP_K = 5
 MOST_VALUES = 20
 """Of one field, to filter by: more would fill the page."""
-STALE_SECONDS = 3.0
+MOST_CLUSTERS = 1_000_000
+OWN = frozenset({"asked", "written", "ignored", "page", "pages", "confirmed", "widgets"})
+"""Keys of the session that are no widgets."""
 
 
 class _Field(NamedTuple):
@@ -31,8 +34,20 @@ def _yes_or_no(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
+def _text(text: str) -> str:
+    if control_character(text):
+        raise ValueError(text)
+    return text
+
+
+def _cluster(text: str) -> int:
+    if not 0 <= (number := int(text)) < MOST_CLUSTERS:
+        raise ValueError(text)
+    return number
+
+
 _FIELDS = {
-    "q": _Field(str),
+    "q": _Field(_text),
     "top_k": _Field(int),
     "routing": _Field(str),
     "projection": _Field(str),
@@ -41,8 +56,8 @@ _FIELDS = {
     "hits": _Field(int),
     "lexical_weight": _Field(float),
     "priors": _Field(_yes_or_no),
-    **{name: _Field(str, several=True) for name in FILTERS if name != "cluster"},
-    "cluster": _Field(int, several=True),
+    **{name: _Field(_text, several=True) for name in FILTERS if name != "cluster"},
+    "cluster": _Field(_cluster, several=True),
 }
 
 
@@ -52,31 +67,55 @@ def load(page: str) -> None:
     st.session_state["page"] = page
     told = {name: st.query_params.get_all(name) for name in _FIELDS}
     if moved:  # the widgets of another page are gone, and what they said with them
+        ignored().clear()
         for name in _FIELDS:
             st.session_state.pop(widget(name), None)
-    if moved and not any(told.values()):
-        _written().clear()
-        return
-    stale = time.monotonic() - st.session_state.get("written_at", -STALE_SECONDS) < STALE_SECONDS
+        if not any(told.values()):
+            _written().clear()
+            return
+    if all(texts == _written().get(name, []) for name, texts in told.items()):
+        st.session_state["confirmed"] = True
+    elif moved or st.session_state.get("confirmed", True) or not _touched():
+        _take_over(told)
+    if (typed := st.session_state.get(widget("q"))) is not None:  # before anything is drawn that depends on it
+        keep("q", typed.strip())
+
+
+def _take_over(told: dict[str, list[str]]) -> None:
     for name, texts in told.items():
-        if texts != _written().get(name, []) and not (stale and texts == _before().get(name, [])):
-            put(name, _parsed(_FIELDS[name], texts))
+        if texts != _written().get(name, []):
+            put(name, _parsed(name, texts))
             _written()[name] = texts
 
 
 def save() -> None:
-    """Write what is asked to the address."""
+    """Write what is asked to the address. Call it before asking: a question that fails is in the address too."""
     for name, field in _FIELDS.items():
         texts = _texts(get(name))
         if texts != _written().get(name, []):
-            _before()[name] = _written().get(name, [])
-            st.session_state["written_at"] = time.monotonic()
+            st.session_state["confirmed"] = False
         _written()[name] = texts  # first: Streamlit may break off below, if something new is asked already
         if st.query_params.get_all(name) != texts:
             if texts:
                 st.query_params[name] = texts if field.several else texts[0]
             else:
                 del st.query_params[name]
+
+
+def remember_widgets() -> None:
+    """Note the values of all widgets, so that the next run can tell whether one was changed. Call it after drawing."""
+    st.session_state["widgets"] = {str(key): value for key, value in st.session_state.items() if key not in OWN}
+
+
+def _touched() -> bool:
+    before = st.session_state.get("widgets", {})
+    return any(key in before and before[key] != value for key, value in st.session_state.items())
+
+
+def ignored() -> dict[str, list[str]]:
+    """What the address held that could not be used, by name."""
+    found: dict[str, list[str]] = st.session_state.setdefault("ignored", {})
+    return found
 
 
 def get(name: str) -> Any:
@@ -95,6 +134,8 @@ def put(name: str, value: Any) -> None:
 
 def keep(name: str, value: Any, default: Any = None) -> None:
     """Remember what a widget says; its default is not worth an address."""
+    if name == "q" and (value or None) != get("q"):
+        ignored().clear()
     if value in (None, "", [], default):
         _asked().pop(name, None)
     else:
@@ -169,11 +210,6 @@ def _written() -> dict[str, list[str]]:
     return written
 
 
-def _before() -> dict[str, list[str]]:
-    before: dict[str, list[str]] = st.session_state.setdefault("before", {})
-    return before
-
-
 def _texts(value: Any) -> list[str]:
     if value is None:
         return []
@@ -182,10 +218,26 @@ def _texts(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _parsed(field: _Field, texts: list[str]) -> Any:
-    """The value of an address; what cannot be read, for somebody typed it, is as if it were not there."""
+def _parsed(name: str, texts: list[str]) -> Any:
+    """The value of an address. What cannot be read is ignored, and noted in `ignored`."""
+    ignored().pop(name, None)
+    field = _FIELDS[name]
+    values = [value for text in texts if (value := _one(name, text)) is not None]
+    kept = values[: MOST_VALUES if field.several else 1]
+    if len(kept) < len(texts):
+        ignored()[name] = texts
+    return kept if field.several else next(iter(kept), None)
+
+
+def _one(name: str, text: str) -> Any:
+    """One value as the API would take it; None where it would not."""
+    field = _FIELDS[name]
     try:
-        values = [field.read(text) for text in texts]
-    except (ValueError, KeyError):
+        value = field.read(text)
+        if field.several:
+            Filters.model_validate({name: (value,)})
+        elif name != "q":
+            AskRequest.model_validate({"question": "?", name: value})
+    except (ValueError, KeyError):  # pydantic's ValidationError is a ValueError
         return None
-    return values[:MOST_VALUES] if field.several else next(iter(values), None)
+    return value

@@ -15,7 +15,7 @@ WORDS_SHOWN = 4
 KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a known question like yours voted, but its answer is farther than those shown",
-    "routing": "the vote turned your question away from it",
+    "routing": "the turn led your question away from it",
     "words": "as near, but it shares fewer words with your question",
 }
 TURNED_BY = {
@@ -27,6 +27,11 @@ TURNED_BY = {
     "shown for comparison.",
 }
 
+TURNED_BY_CENTRES = (
+    "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns of the "
+    "nearest clusters are blended by their weight."
+)
+
 
 def turn(result: AskResult) -> None:
     """Step 3."""
@@ -35,11 +40,12 @@ def turn(result: AskResult) -> None:
         look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
+    who = "The vote turns" if trace.hits else "The clusters turn"
     look.step(
         3,
-        f"The vote turns your question by {degrees:.0f}° towards answers like these",
+        f"{who} your question by {degrees:.0f}° towards answers like these",
         f"Questions and answers use different words, so a question does not lie where its answer lies. "
-        f"{TURNED_BY[trace.params.projection]}",
+        f"{TURNED_BY[trace.params.projection] if trace.hits else TURNED_BY_CENTRES}",
     )
     first = result.answers[0]
     gain = first.similarity - first.raw_similarity

@@ -63,7 +63,8 @@ def likeness(trace: Trace) -> None:
     )
     rest = trace.hits[HITS_SHOWN:]
     if rest:
-        st.caption(f"{len(rest)} more share the remaining {look.percent(sum(hit.probability for hit in rest))}.")
+        share = look.percent(sum(hit.probability for hit in rest))
+        st.caption(f"The remaining {share} of the vote goes to {look.counted(len(rest), 'more question')}.")
     _hits_table(trace)
 
 
@@ -79,7 +80,7 @@ def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
 def _likeness_words(trace: Trace) -> str:
     first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.params.temperature)
     text = (
-        f"Your question was compared with every known one; the {len(trace.hits)} most similar vote. The first is "
+        f"Your question was compared with every known one; the most similar vote ({len(trace.hits)}). The first is "
         f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
         f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
         f"τ = {trace.params.temperature:g} means."
@@ -109,12 +110,13 @@ def _hits_table(trace: Trace) -> None:
             "votes for": [called.get(hit.cluster, "") for hit in trace.hits],
         }
     )
-    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", prior="%.2f", share=charts.PERCENT)
+    charts.table(frame, f"All votes ({len(trace.hits)})", similarity="%.3f", prior="%.2f", share=charts.PERCENT)
 
 
 def flow(trace: Trace) -> None:
     """Step 2."""
-    look.step(2, "They vote for these clusters of answers", _flow_words(trace))
+    head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are taken"
+    look.step(2, head, _flow_words(trace))
     if trace.hits:
         _flow_chart(trace)
     else:
@@ -133,7 +135,7 @@ def flow(trace: Trace) -> None:
         )
     elif trace.params.routing != "question2":
         frame = frame.drop(columns="vote")
-    charts.table(frame, f"All {len(frame)} clusters", weight=charts.PERCENT, vote=charts.PERCENT, similarity="%.3f")
+    charts.table(frame, f"All clusters ({len(frame)})", weight=charts.PERCENT, vote=charts.PERCENT, similarity="%.3f")
 
 
 def _flow_words(trace: Trace) -> str:
@@ -146,7 +148,7 @@ def _flow_words(trace: Trace) -> str:
     text = (
         "A cluster is a group of answers about the same thing, and every known question votes for the cluster that its "
         f"own answer is in. **{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
-        f"{first.hits} of {len(trace.hits)} questions."
+        f"{first.hits} of {look.counted(len(trace.hits), 'question')}."
     )
     if trace.params.routing == "question2":
         text += (
@@ -163,12 +165,13 @@ def _flow_chart(trace: Trace) -> None:
     left = [(shorten(hit.question, 120), _alike(hit), [hit]) for hit in trace.hits[:HITS_SHOWN]]
     rest = list(trace.hits[HITS_SHOWN:])
     if rest:
-        left.append((f"{len(rest)} more known questions", look.percent(sum(h.probability for h in rest)), rest))
+        left.append(
+            (look.counted(len(rest), "more known question"), look.percent(sum(h.probability for h in rest)), rest)
+        )
     ends: list[tuple[str, str, list[int]]] = [(called[one], _counted(trace, [one]), [one]) for one in shown]
     others = sorted({hit.cluster for hit in trace.hits} - set(shown))
     if others:
-        plural = "s" if len(others) > 1 else ""
-        ends.append((f"{len(others)} more cluster{plural}", _counted(trace, others), others))
+        ends.append((look.counted(len(others), "more cluster"), _counted(trace, others), others))
     sources = _slots([sum(hit.probability for hit in hits) for _, _, hits in left], HIT_SLOT)
     target = {one: number for number, (_, _, clusters) in enumerate(ends) for one in clusters}
     got = [sum(hit.probability for hit in trace.hits if target[hit.cluster] == number) for number in range(len(ends))]
@@ -202,7 +205,7 @@ def _alike(hit: Hit) -> str:
 def _counted(trace: Trace, clusters: list[int]) -> str:
     hits = [hit for hit in trace.hits if hit.cluster in clusters]
     share = look.percent(sum(hit.probability for hit in hits))
-    return f"{share} · {len(hits)} question{'s' if len(hits) != 1 else ''}"
+    return f"{share} · {look.counted(len(hits), 'question')}"
 
 
 def _slots(shares: list[float], least: float) -> list[tuple[float, float, float]]:

@@ -14,16 +14,19 @@ def draw(build: BuildInfo) -> None:
     state.load("why")
     if not state.get("q"):
         look.title("Why did my question get its answers?", "Ask something, and every step to its answers is shown.")
-    if question_box():
+    question = question_box()
+    look.ignored(state.ignored())
+    state.save()
+    if question:
         _story(build)
     else:
         examples(build)
-    state.save()
 
 
 def _story(build: BuildInfo) -> None:
     usual = data.ask(state.request(options=False), build.build)
     whatif.controls(usual, build)
+    state.save()
     result = data.ask(state.request(), build.build)
     st.page_link(
         st.session_state["pages"]["search"],
@@ -51,9 +54,10 @@ def _in_short(result: AskResult) -> None:
         return
     strongest, first = trace.clusters[0], result.answers[0]
     share = look.percent(strongest.weight)
+    voters = look.counted(len(trace.hits), "known question")
     who = (
-        f"The **{len(trace.hits)} known questions** most like yours voted, and **{share}** of the vote went to answers "
-        f"about **{literal(strongest.name)}**."
+        f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about "
+        f"**{literal(strongest.name)}**."
         if trace.hits
         else f"Your question is most like those about **{literal(strongest.name)}**, which weighs **{share}**."
     )

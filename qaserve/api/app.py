@@ -7,6 +7,7 @@ import anyio
 import anyio.to_thread
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
@@ -55,7 +56,7 @@ def create_app(
     if settings.mcp_http:
         mcp = agents.endpoint(agents.ServiceSource(engine, desk), jobs, access, allowance, settings, hidden)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its documentation loads nothing from another host
         title="qaserve",
         version=__version__,
         description="Search over question/answer pairs that explains itself.",

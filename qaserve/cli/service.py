@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,15 +21,19 @@ from qaserve.common.errors import FetchError, ServiceError, SettingsError
 from qaserve.settings import Settings, get_settings
 
 SAMPLE = Path(__file__).parents[1] / "sample" / "sample.jsonl"
-PAGE = Path(__file__).parents[2] / "ui" / "app.py"
+PAGE = Path(__file__).parents[2] / "ui" / "server.py"
 START_SECONDS = 120
 STOP_SECONDS = 10
 POLL_SECONDS = 0.2
+RESTARTS = 3
+RESTART_SECONDS = 600
+"""A child that ends more than `RESTARTS` times within this is not started again."""
 
 UP_HELP = """Load a corpus, start the API and the page, and wait until Ctrl-C.
 
-Without PATH the public corpus is fetched; without a network, the sample that ships with qaserve is used. What is loaded
-already is not loaded again.
+Without PATH the corpus that is there is served. If there is none, the public corpus is fetched; without a network, the
+sample that ships with qaserve is used. What is loaded already is not loaded again. API and page are started again if
+they die, at most 3 times in 10 minutes.
 
 **Examples**
 
@@ -114,8 +118,8 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
             out.print(f"Page  {page}\nAPI   {server.local_api_url}  (its documentation: {server.local_api_url}/docs)")
             out.print("Ctrl-C stops both.")
             while True:
-                api.check()
-                front.check()
+                api.keep_running()
+                front.keep_running()
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         out.print("Stopped.")
@@ -145,11 +149,13 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     from qaserve.store.qdrant import open_store
 
     own, notice = settings.store.corpus, None
-    if path is None and own is not None:
+    if path is None:
         with open_store(settings.store, "qaserve up") as store:
-            if own in store.live_builds():
-                err.print(f"Corpus {own} is there already.")
-                return own, None
+            live = store.live_builds()
+            there = own if own is not None else corpus_to_ask(settings, store) if set(live) - {SAMPLE_CORPUS} else None
+        if there in live:
+            err.print(f"Corpus {there} is there already.")
+            return there, None
     if path is None:
         try:
             path = fetch_corpus(settings)
@@ -168,10 +174,31 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
 
 
 class _Child:
-    """A process that must keep running."""
+    """A process that must keep running, in a group of its own, so that Ctrl-C reaches only us."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        self.name, self.process = name, process
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        self.name, self._command, self._environment = name, command, environment
+        self._ends: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start it."""
+        self.process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def stop(self) -> None:
+        """Stop it, politely first."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def check(self) -> None:
         """Raise ServiceError if it has stopped."""
@@ -179,6 +206,28 @@ class _Child:
             raise ServiceError(
                 f"the {self.name} stopped with exit code {self.process.returncode}", hint="Its message is above."
             )
+
+    def keep_running(self) -> None:
+        """Start it again if it has stopped.
+
+        Raises:
+            ServiceError: It stopped too often.
+        """
+        if self.process.poll() is None:
+            return
+        now = time.monotonic()
+        self._ends = [*(end for end in self._ends if now - end < RESTART_SECONDS), now]
+        if len(self._ends) > RESTARTS:
+            raise ServiceError(
+                f"the {self.name} stopped {len(self._ends)} times within {RESTART_SECONDS // 60} minutes, the last "
+                f"time with exit code {self.process.returncode}",
+                hint="Its message is above.",
+            )
+        err.print(
+            f"[yellow]The {self.name} stopped with exit code {self.process.returncode}. It is started again "
+            f"({len(self._ends)} of at most {RESTARTS} times).[/]"
+        )
+        self.start()
 
     def wait_for(self, url: str) -> None:
         """Wait until it answers."""
@@ -197,20 +246,13 @@ class _Child:
 
 
 @contextmanager
-def _child(name: str, command: list[str], environment: dict[str, str]) -> Iterator[_Child]:
-    """A process in a group of its own, so that Ctrl-C reaches only us; stopped, politely first, on leaving."""
-    process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+def _child(name: str, command: list[str], environment: Mapping[str, str]) -> Iterator[_Child]:
+    """A process that is stopped on leaving."""
+    child = _Child(name, command, environment)
     try:
-        yield _Child(name, process)
+        yield child
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        child.stop()
 
 
 def _free_port(setting: str, host: str, port: int) -> None:

@@ -180,7 +180,7 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs(start, gate, rows, tmp_
     failed = ended(jobs, submit(jobs, ["{broken\n"]))
     assert failed.state == "failed"
     assert failed.error.code == "invalid_corpus"
-    assert "holds not one good line" in failed.error.message
+    assert "holds no pair; line 1" in failed.error.message
     assert failed.error.hint
     assert failed.report is None
     assert ended(jobs, submit(jobs, rows())).state == "done"

@@ -104,9 +104,57 @@ def test_the_address_holds_question_options_and_filters(ask, page, engine):
     assert "for bread" in text_of(page)
 
 
-@pytest.mark.parametrize("address", [{"top_k": "many"}, {"temperature": "hot"}, {"cluster": "x"}])
-def test_an_address_that_somebody_mistyped_asks_without_it(ask, address):
-    assert "Why these answers" in ask("bread", **address)
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"top_k": "many"},
+        {"top_k": "99999"},
+        {"temperature": "nan"},
+        {"hits": "-5"},
+        {"cluster": "x"},
+        {"routing": "psychic"},
+        {"topics": ["x" * 5_000]},
+    ],
+)
+def test_a_value_of_the_address_that_cannot_be_used_is_ignored_and_said(ask, page, address):
+    text = ask("bread", **address)
+    assert "Why these answers" in text
+    (name,) = address
+    assert f"because it cannot be used: {name}".replace("_", "\\_") in text
+    assert name not in page.query_params
+
+
+def test_a_question_of_control_characters_is_ignored(page):
+    page.query_params["q"] = "\0"
+    page.run()
+    assert not page.exception
+    assert "because it cannot be used: q" in text_of(page)
+
+
+def test_an_address_may_ask_for_more_answers_than_the_slider_offers(ask, page):
+    ask("bread", top_k="50")
+    page.session_state["options"] = True
+    page.run()
+    assert not page.exception
+    assert page.slider(key="ask_top_k").value == 50
+
+
+def test_a_question_that_fails_reaches_the_address_and_is_not_offered_again(page):
+    page.run()
+    page.text_input(key="ask_q").set_value("how to make bread").run()
+    long = "bread " * 1_000
+    page.text_input(key="ask_q").set_value(long).run()
+    assert not page.exception
+    assert "characters" in page.error[0].value
+    assert page.query_params["q"] in (long.strip(), [long.strip()])
+    assert "Try again" not in [button.label for button in page.button]
+
+
+def test_the_first_question_takes_the_title_away_at_once(page):
+    page.run()
+    assert any(one.value.startswith("# ") for one in page.markdown)
+    page.text_input(key="ask_q").set_value("how to make bread").run()
+    assert not any(one.value.startswith("# ") for one in page.markdown)
 
 
 def test_a_value_that_the_api_refuses_is_said_with_a_way_out(ask, page):
@@ -122,6 +170,7 @@ def test_a_server_that_is_gone_is_said_and_can_be_tried_again(page, monkeypatch,
     get_settings.cache_clear()
     page.run()
     assert "does not answer" in page.error[0].value
+    assert "Errno" not in page.error[0].value
     assert [button.label for button in page.button] == ["Try again"]
 
 
@@ -189,7 +238,7 @@ def tables_of(page):
 def test_the_story_has_the_figures_of_the_api(why, page, engine, routing):
     text = why("how to make bread", routing=routing)
     trace = engine.ask(AskRequest(question="how to make bread", routing=routing)).trace
-    for words in ("vote for these clusters", "turns your question by", "These answers are nearest"):
+    for words in ("clusters", "your question by", "These answers are nearest"):
         assert words in text
     assert ("These known questions are like yours" in text) == bool(trace.hits)
     clusters = next(table for table in tables_of(page) if "weight" in table)
@@ -225,6 +274,16 @@ def test_ways_side_by_side_and_no_student_where_there_is_none(why, page):
     assert "**Student**" not in text
     assert "this build has no student" in text
     assert list(ranks_of(page))[1:] == list(WAYS)
+
+
+def test_a_build_without_a_student_is_asked_once_whether_it_has_one(why, page, monkeypatch):
+    sent = []
+    real = data.client().send
+    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call.json) or real(call))
+    why("how to make bread")
+    page.text_input(key="ask_q").set_value("how to brew wine").run()
+    assert not page.exception
+    assert len([one for one in sent if one and one.get("projection") == "student"]) == 1
 
 
 def test_the_student_stands_beside_the_others_where_there_is_one(
@@ -301,6 +360,24 @@ def test_the_story_begins_in_short(why, engine):
     assert f"**{vote.weight:.0%}** of the vote" in short
 
 
+def test_with_routing_by_centres_nobody_votes(why, ask, page):
+    text = why("how to make bread", routing="centroid")
+    assert "The nearest clusters are taken" in text
+    assert "The clusters turn your question by" in text
+    for words in ("They vote", "voted for", "The vote turns"):
+        assert words not in text
+    assert "of the vote went to" not in opened(page, "search", q="how to make bread", routing="centroid")
+
+
+def test_one_known_question_is_one(why, page):
+    text = why("how to make bread", hits="1")
+    assert "The **1 known question** most like yours" in text
+    assert "1 questions" not in text
+    text = opened(page, "search", q="how to make bread", hits="1")
+    assert "**1 known question** like yours" in text
+    assert "1 known questions" not in text
+
+
 def test_without_projection_the_story_says_so(why):
     assert "Your question is not turned" in why("wine", projection="none")
 
@@ -341,6 +418,11 @@ def test_a_cluster_shows_its_pairs_and_figures(page, engine):
 
 def test_an_address_of_a_cluster_that_is_not_there_shows_all(page):
     assert "clusters. Mark a row" in opened(page, "clusters", open="99999")
+
+
+@pytest.mark.parametrize("number", ["99999", "9" * 5_000, "-1", "x"])
+def test_a_cluster_that_the_address_names_wrongly_is_said(page, number):
+    assert "because it cannot be used: open" in opened(page, "clusters", open=number)
 
 
 def test_results_without_reports_say_where_they_come_from(page):
@@ -530,6 +612,14 @@ def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, ma
 def test_a_look_at_what_is_there_already_says_that_nothing_changes(served, rows):
     assert "No changes." in look(served, rows())
     assert "Clusters: groups" not in text_of(served)
+
+
+def test_a_file_without_a_good_line_says_what_is_wrong_with_its_lines_and_what_a_line_looks_like(served):
+    said = look(served, [{"question": "no answer"}, {"answer": "no question"}])
+    assert "line 1, field answer" in said.replace("\\", "")
+    assert "line 2, field question" in said.replace("\\", "")
+    assert '{"question": "How do I …?"' in said
+    assert "qaserve ingest" not in said
 
 
 def test_hostile_names_of_clusters_are_shown_as_text(served, engine, make_ingest, encoder, write_rows, rows):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from fastapi import Request
@@ -262,7 +263,18 @@ def test_every_reply_has_an_id_and_headers_for_browsers(serve):
         mine = "0123456789abcdef0123456789abcdef"
         assert http.get("/healthz", headers={"X-Request-ID": mine}).headers["X-Request-ID"] == mine
         assert http.get("/healthz", headers={"X-Request-ID": "a\tb"}).headers["X-Request-ID"] != "a\tb"
-        assert "Content-Security-Policy" not in http.get("/docs").headers
+
+
+def test_the_documentation_loads_only_files_of_the_api(serve):
+    with serve() as http:
+        for path in ("/docs", "/redoc"):
+            page = http.get(path)
+            assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+            files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+            assert files
+            for file in files:
+                assert file.startswith("/"), file
+                assert http.get(file).status_code == 200
 
 
 def test_figures_count_what_happened(serve, engine):

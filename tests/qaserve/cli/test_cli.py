@@ -8,6 +8,7 @@ import pytest
 from qaserve import __version__
 from qaserve.cli import COMMANDS, load_all
 from qaserve.cli.base import corpus_named_after
+from qaserve.common.errors import ServiceError, UsageError
 from qaserve.schemas.ask import AskResult
 from qaserve.store.locks import corpus_lock
 
@@ -367,6 +368,46 @@ def test_up_without_a_network_loads_the_sample_and_says_so(run, no_network, caps
     assert "could not be fetched" in notice
     assert "the bundled sample is used" in capsys.readouterr().err
     assert run("ask", "what is a prior", "--json")[0] == 0
+
+
+def test_up_serves_the_corpus_that_is_there_though_nobody_named_it(run, loaded, no_network):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    assert _load(get_settings(), None) == ("things", None)
+
+
+def test_up_asks_which_of_several_corpora_is_meant(run, loaded, no_network, write_rows, rows, monkeypatch):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    monkeypatch.setenv("QASERVE_CORPUS", "others")
+    get_settings.cache_clear()
+    assert run("ingest", write_rows(rows(), "others_qa.jsonl"))[0] == 0
+    monkeypatch.delenv("QASERVE_CORPUS")
+    get_settings.cache_clear()
+    with pytest.raises(UsageError, match="there are several corpora: others, things"):
+        _load(get_settings(), None)
+
+
+def test_a_child_that_dies_is_started_again_a_few_times(capsys):
+    from qaserve.cli.service import RESTARTS, _child
+
+    with _child("API", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ) as child:
+        for number in range(1, RESTARTS + 1):
+            before = child.process
+            child.keep_running()
+            assert child.process is before, "it runs: nothing to do"
+            before.kill()
+            before.wait()
+            child.keep_running()
+            assert child.process.pid != before.pid
+            said = " ".join(capsys.readouterr().err.split())
+            assert f"The API stopped with exit code -9. It is started again ({number} of at most 3 times)." in said
+        child.process.kill()
+        child.process.wait()
+        with pytest.raises(ServiceError, match="the API stopped 4 times within 10 minutes, the last"):
+            child.keep_running()
 
 
 def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_user(run, loaded, no_network, monkeypatch):
