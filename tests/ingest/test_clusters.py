@@ -256,7 +256,7 @@ def test_many_answers_are_clustered_in_batches_with_and_without_live_clusters_an
             return super().fit(rows)
 
     monkeypatch.setattr(qaserve.core.clustering, "MANY", 10)
-    monkeypatch.setattr(qaserve.core.clustering, "MiniBatchKMeans", Batches)
+    monkeypatch.setattr("sklearn.cluster.MiniBatchKMeans", Batches)
     found, again = (make_clusters(corpus, base, fit, anew=True) for _ in range(2))
     assert made == [("means" if live_or_none else "k-means++", "float32")] * 2
     np.testing.assert_array_equal(found.labels, again.labels)

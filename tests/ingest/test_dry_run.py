@@ -94,8 +94,8 @@ def test_the_first_ingest_is_foretold_too(store, corpus, write_rows, many):
     assert store.builds("things") == []
     done = corpus().run([write_rows(many)])
     assert dumped(planned) == dumped(done)
-    assert (planned.gate, planned.cluster_changes, planned.numbers.live) == (None, None, None)
-    assert planned.numbers.new.defaults.hits > 0
+    assert (planned.gate, planned.cluster_changes, planned.params.live) == (None, None, None)
+    assert planned.params.new.search.hits > 0
 
 
 def test_a_removal_and_a_re_encoding_are_foretold(store, encoder, corpus, make_builder, write_rows, many, tmp_path):
@@ -115,7 +115,7 @@ def test_nothing_changed_is_foretold_without_encoding(store, encoder, corpus, wr
     build = corpus().run([write_rows(many)]).build
     encoder.encoded = []
     planned = corpus().run([write_rows(many)], dry_run=True)
-    assert (planned.build, planned.numbers, planned.gate, encoder.encoded) == (build, None, None, [])
+    assert (planned.build, planned.params, planned.gate, encoder.encoded) == (build, None, None, [])
     assert dumped(planned) == dumped(corpus().run([write_rows(many)]))
 
 
@@ -123,8 +123,8 @@ def test_other_settings_alone_are_foretold(corpus, write_rows, many):
     corpus().run([write_rows(many)])
     planned = corpus(regularization=3.0).run([write_rows(many)], dry_run=True)
     assert dumped(planned) == dumped(corpus(regularization=3.0).run([write_rows(many)]))
-    assert (planned.numbers.live.anchor, planned.numbers.new.anchor) != (3.0, 3.0)
-    assert planned.numbers.new.anchor == 3.0
+    assert (planned.params.live.regularization, planned.params.new.regularization) != (3.0, 3.0)
+    assert planned.params.new.regularization == 3.0
 
 
 def test_drift_and_numbers_chosen_anew_are_foretold(corpus, write_rows, rows):
@@ -133,7 +133,7 @@ def test_drift_and_numbers_chosen_anew_are_foretold(corpus, write_rows, rows):
     planned = corpus().run([others], dry_run=True)
     assert planned.cluster_changes.reclustered
     assert planned.cluster_changes.drift.reasons
-    assert planned.numbers.chosen
+    assert planned.params.tuned
     assert dumped(planned) == dumped(corpus().run([others]))
 
 

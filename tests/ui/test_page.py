@@ -562,7 +562,7 @@ def test_a_look_tells_of_clusters_quality_and_edits_and_changes_nothing(served, 
     assert "Clusters: groups of answers that are alike" in said
     assert "The answers would be grouped anew" in said or "The clusters would stay" in said
     assert "Quality: how well questions find their answers" in said
-    assert any(one.label.startswith("The numbers behind it") for one in served.expander)
+    assert any(one.label.startswith("Parameters: ") for one in served.expander)
     assert engine.load().info.build == build
     button(served, "Bring pairs").click().run()
     said = settled(served)

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 from ingest.pipeline import Ingest
 from qaserve.builds.catalog import list_builds
 from qaserve.builds.copy import move
-from qaserve.cli import app
 from qaserve.common.errors import NotFoundError, StoreError, StoreUnreachableError
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
@@ -135,12 +134,12 @@ def test_the_command_copies_to_a_server_and_back(tmp_path, monkeypatch, rest, en
     with open_store(StoreSettings(data_dir=tmp_path / "data"), "test") as folder:
         build = Ingest(make_builder(folder, encoder), encoder, ReadSettings()).run([write_rows(rows())]).build
     runner = CliRunner()
-    done = runner.invoke(app, ["move", "--to", rest.url, "--json"], catch_exceptions=False)
+    done = runner.invoke(load_all(), ["move", "--to", rest.url, "--json"], catch_exceptions=False)
     report = json.loads(done.stdout)
     assert (report["live"], report["target"], report["builds"][0]["copied"]) == (build, rest.url, 24)
     monkeypatch.setenv("QASERVE_DATA_DIR", str(tmp_path / "elsewhere"))
     get_settings.cache_clear()
-    done = runner.invoke(app, ["move", "--from", rest.url], catch_exceptions=False)
+    done = runner.invoke(load_all(), ["move", "--from", rest.url], catch_exceptions=False)
     assert f"Build {build}: 24 pairs, 24 copied; the copy is equal." in done.stdout
     with open_store(StoreSettings(data_dir=tmp_path / "elsewhere"), "test") as folder:
         assert folder.live("things") == build
@@ -151,7 +150,7 @@ def test_the_command_wants_one_direction(arguments):
     from qaserve.common.errors import UsageError
 
     with pytest.raises(UsageError, match="one of --to and --from"):
-        CliRunner().invoke(app, ["move", *arguments], catch_exceptions=False)
+        CliRunner().invoke(load_all(), ["move", *arguments], catch_exceptions=False)
 
 
 def test_a_key_goes_to_its_own_address_only(monkeypatch):

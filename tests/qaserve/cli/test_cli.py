@@ -109,7 +109,7 @@ def test_a_dry_run_tells_of_changes_clusters_numbers_and_quality(run, write_rows
     path = write_rows(rows(["gold"]), "things_qa.jsonl")
     code, out, err = run("ingest", path, "--dry-run")
     assert code == 0
-    assert out.index("4  would be added") < out.index("Clusters would be ") < out.index("Numbers, ")
+    assert out.index("4  would be added") < out.index("Clusters would be ") < out.index("Parameters, ")
     assert out.index("MRR ") < out.index("Dry run: nothing was changed. Corpus things would be live as build ")
     assert "Hit@3" in out
     assert "Encoding (texts)" in err
