@@ -250,7 +250,7 @@ def _conflicts(report: IngestReport) -> None:
     if not report.repeated_questions:
         return
     count = len(report.repeated_questions)
-    with st.expander(f"{count:,} questions are asked more than once", icon=":material/repeat:"):
+    with st.expander(f"{look.counted(count, 'question')} asked more than once", icon=":material/repeat:"):
         st.caption("They are kept. Where the answers differ, perhaps one of the questions can be put more clearly.")
         for one in report.repeated_questions[:REPEATS_SHOWN]:
             lines = ", ".join(str(row.line) for row in one.rows)

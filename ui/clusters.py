@@ -13,6 +13,8 @@ from ui.markdown import literal
 
 PAGE = 8
 TORN_SHOWN = 6
+MOST_DIGITS = 10
+"""Of the number of a cluster; Python reads no number of more than 4,300."""
 SORTS = {
     "Largest first": lambda one: -one.size,
     "Hardest to find first": lambda one: (one.found, -one.size),
@@ -59,7 +61,8 @@ def open_cluster(number: int | None) -> None:
 
 def _opened(build: BuildInfo) -> int | None:
     said = st.query_params.get("open", "")
-    return int(said) if said.isdecimal() and int(said) < build.clusters else None
+    number = int(said) if said.isdecimal() and len(said) < MOST_DIGITS else build.clusters
+    return number if number < build.clusters else None
 
 
 # All
@@ -90,7 +93,7 @@ def _all(found: QualityList) -> None:
     if not shown:
         st.info(f"No cluster is about “{literal(words or '')}”.", icon=":material/search_off:")
         return
-    st.caption(f"{len(shown):,} clusters. Mark a row, or choose a name below, to open one.")
+    st.caption(f"{look.counted(len(shown), 'cluster')}. Mark a row, or choose a name below, to open one.")
     _table(shown)
     chosen = st.selectbox(
         "Open a cluster",
@@ -141,7 +144,9 @@ def _table(shown: list[ClusterQuality]) -> None:
 def _one(view: ClusterView, build: BuildInfo) -> None:
     one = view.quality
     st.button("All clusters", icon=":material/arrow_back:", type="tertiary", on_click=open_cluster, args=(None,))
-    look.title(literal(one.name), f"{one.size} pairs · {', '.join(literal(term) for term in one.terms)}")
+    look.title(
+        literal(one.name), f"{look.counted(one.size, 'pair')} · {', '.join(literal(term) for term in one.terms)}"
+    )
     if one.skills:
         st.markdown(" ".join(f":gray-badge[{literal(cards.plain_name(skill))}]" for skill in one.skills))
     _figures(one)
@@ -194,7 +199,7 @@ def _strayed(view: ClusterView) -> None:
         return
     count = len(view.elsewhere)
     with st.expander(
-        f"{count} question{'s' if count > 1 else ''} would go to another cluster",
+        f"{look.counted(count, 'question')} would go to another cluster",
         icon=":material/alt_route:",
         expanded=True,
     ):
@@ -238,7 +243,7 @@ def _torn_table(pairs: tuple[BorderPair, ...]) -> None:
 
 def _pairs(number: int, build: BuildInfo) -> None:
     pairs = data.cluster_pairs(number, build.build).pairs
-    st.markdown(f"## Its {len(pairs)} pairs")
+    st.markdown("## Its only pair" if len(pairs) == 1 else f"## Its {len(pairs)} pairs")
     pages = -(-len(pairs) // PAGE)
     page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
     for stored in pairs[(page - 1) * PAGE : page * PAGE]:

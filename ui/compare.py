@@ -23,12 +23,11 @@ SHOWN = 5
 
 def draw(build: BuildInfo) -> None:
     """Five columns, or four where the build has no student."""
-    found = {}
-    for way, (_, options) in WAYS.items():
-        request = state.request(options=False, top_k=SHOWN, **options)
-        result = data.ask_student(request, build.build) if way == "Student" else data.ask(request, build.build)
-        if result is not None:
-            found[way] = result
+    found = {
+        way: data.ask(state.request(options=False, top_k=SHOWN, **options), build.build)
+        for way, (_, options) in WAYS.items()
+        if way != "Student" or build.student
+    }
     plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
     with st.grid(len(found), min_column_width=160, border=True):
         for way, result in found.items():

@@ -3,7 +3,6 @@
 import streamlit as st
 
 from qaserve.client.http import Client
-from qaserve.common.errors import UsageError
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterInfo
 from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
@@ -43,14 +42,6 @@ def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is 
 def ask(request: AskRequest, build: str) -> AskResult:
     """The answer to a request."""
     return _ask(request.model_dump_json(exclude_none=True), build)
-
-
-def ask_student(request: AskRequest, build: str) -> AskResult | None:
-    """The answer with the student's projection; None where the build has no student."""
-    try:
-        return ask(request, build)
-    except UsageError:
-        return None
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")

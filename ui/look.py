@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qaserve.common.errors import QaserveError, ServiceError
+from qaserve.common.errors import QaserveError, ServiceError, UsageError
 from ui import state
 from ui.markdown import literal, safe
 
@@ -71,7 +71,8 @@ def failure(error: QaserveError) -> None:
         )
         st.markdown(safe(error.hint))
         with st.container(horizontal=True):
-            if st.button("Try again", icon=":material/refresh:", type="primary"):
+            # The same question would be refused again.
+            if not isinstance(error, UsageError) and st.button("Try again", icon=":material/refresh:", type="primary"):
                 st.cache_data.clear()
                 st.rerun()
             if not gone and any(state.get(name) is not None for name in state.OPTIONS):

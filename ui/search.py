@@ -48,22 +48,22 @@ STEPS = (
     ),
 )
 VOTES_SHOWN = 4
+MOST_ANSWERS = 20
 
 
 def draw(build: BuildInfo) -> None:
     """Draw the search page."""
-    state.load("search")
-    if not state.get("q"):
-        look.title(
-            "Ask, and see why", f"Search {build.pairs:,} answers by meaning. Every answer can say why it was found."
-        )
-    question = question_box()
-    _tools(build)
-    if not question:
-        _welcome(build)
-    else:
-        _found(data.ask(state.request(), build.build))
-    state.save()
+    with state.in_address("search"):
+        if not state.get("q"):
+            look.title(
+                "Ask, and see why", f"Search {build.pairs:,} answers by meaning. Every answer can say why it was found."
+            )
+        question = question_box()
+        _tools(build)
+        if not question:
+            _welcome(build)
+        else:
+            _found(data.ask(state.request(), build.build))
 
 
 def question_box() -> str:
@@ -162,7 +162,8 @@ def _options() -> None:
         help="Step 3 of **Why**.",
     )
     state.keep("projection", projection)
-    top_k = st.slider("Answers", 1, 20, key=state.offer("top_k", state.DEFAULT_TOP_K))
+    most = max(MOST_ANSWERS, state.get("top_k") or 0)  # an address may ask for more
+    top_k = st.slider("Answers", 1, most, key=state.offer("top_k", state.DEFAULT_TOP_K))
     state.keep("top_k", top_k, state.DEFAULT_TOP_K)
     st.caption("The **Why** page has more of them, and shows what each one changes.")
 
@@ -241,7 +242,10 @@ def _short_reasons(result: AskResult) -> None:
         return
     with st.container(key="phone_reasons", gap="xsmall"):
         vote = result.explained.clusters[0]
-        st.markdown(f"Why? **{look.percent(vote.weight)}** of the vote went to **{literal(vote.name)}**.")
+        share, name = look.percent(vote.weight), literal(vote.name)
+        voted = f"**{share}** of the vote went to **{name}**."
+        near = f"The nearest cluster is **{name}**, with **{share}** of the weight."
+        st.markdown(f"Why? {voted if result.explained.hits else near}")
         _way_to_why()
 
 
@@ -263,10 +267,11 @@ def _reasons(result: AskResult) -> None:
         if trace.hits:
             first = trace.hits[0]
             st.markdown(
-                f"**{len(trace.hits)} known questions** like yours voted. The most similar is "
+                f"**{look.counted(len(trace.hits), 'known question')}** like yours voted. The most similar is "
                 f"“{literal(first.question)}” (similarity {first.similarity:.2f})."
             )
-        st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
+        voters = "It" if len(trace.hits) == 1 else "They"
+        st.markdown(f"{voters} voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
         for vote in trace.clusters[:VOTES_SHOWN]:
             st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
         _way_to_why()

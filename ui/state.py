@@ -6,12 +6,16 @@ writing still brings the address from before, and is no news.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 
+from qaserve.common.errors import QaserveError
+from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.schemas.ask import AskRequest, Filters
+from ui.markdown import literal
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
 OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight", "priors")
@@ -22,28 +26,32 @@ MOST_VALUES = 20
 STALE_SECONDS = 3.0
 
 
-class _Field(NamedTuple):
-    read: Callable[[str], Any]
-    several: bool = False
+_FIELDS = ("q", "top_k", *OPTIONS, *FILTERS)
+IGNORED_SHOWN = 4
+IGNORED_CHARS = 40
 
 
-def _yes_or_no(text: str) -> bool:
-    return {"true": True, "false": False}[text]
+@contextmanager
+def in_address(page: str) -> Iterator[None]:
+    """Read the address, say what was ignored in it, and write it once the page is drawn, even if asking failed.
 
-
-_FIELDS = {
-    "q": _Field(str),
-    "top_k": _Field(int),
-    "routing": _Field(str),
-    "projection": _Field(str),
-    "temperature": _Field(float),
-    "final_temperature": _Field(float),
-    "hits": _Field(int),
-    "lexical_weight": _Field(float),
-    "priors": _Field(_yes_or_no),
-    **{name: _Field(str, several=True) for name in FILTERS if name != "cluster"},
-    "cluster": _Field(int, several=True),
-}
+    Args:
+        page: The one that is drawn; its links carry nothing unless they say so.
+    """
+    load(page)
+    if ignored := _ignored():
+        more = f" and {len(ignored) - IGNORED_SHOWN:,} more" if len(ignored) > IGNORED_SHOWN else ""
+        st.warning(
+            f"Ignored in the address, because it cannot be read: {literal(', '.join(ignored[:IGNORED_SHOWN]))}{more}.",
+            icon=":material/link_off:",
+        )
+        ignored.clear()
+    try:
+        yield
+    except QaserveError:
+        save()  # the question that failed, so that a reload asks it and not the one before
+        raise
+    save()
 
 
 def load(page: str) -> None:
@@ -60,13 +68,13 @@ def load(page: str) -> None:
     stale = time.monotonic() - st.session_state.get("written_at", -STALE_SECONDS) < STALE_SECONDS
     for name, texts in told.items():
         if texts != _written().get(name, []) and not (stale and texts == _before().get(name, [])):
-            put(name, _parsed(_FIELDS[name], texts))
+            put(name, _parsed(name, texts))
             _written()[name] = texts
 
 
 def save() -> None:
     """Write what is asked to the address."""
-    for name, field in _FIELDS.items():
+    for name in _FIELDS:
         texts = _texts(get(name))
         if texts != _written().get(name, []):
             _before()[name] = _written().get(name, [])
@@ -74,7 +82,7 @@ def save() -> None:
         _written()[name] = texts  # first: Streamlit may break off below, if something new is asked already
         if st.query_params.get_all(name) != texts:
             if texts:
-                st.query_params[name] = texts if field.several else texts[0]
+                st.query_params[name] = texts if name in FILTERS else texts[0]
             else:
                 del st.query_params[name]
 
@@ -182,10 +190,36 @@ def _texts(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _parsed(field: _Field, texts: list[str]) -> Any:
-    """The value of an address; what cannot be read, for somebody typed it, is as if it were not there."""
-    try:
-        values = [field.read(text) for text in texts]
-    except (ValueError, KeyError):
+def _ignored() -> list[str]:
+    ignored: list[str] = st.session_state.setdefault("ignored", [])
+    return ignored
+
+
+def _parsed(name: str, texts: list[str]) -> Any:
+    """What an address says of a field. What cannot be read is as if it were not there, and is noted."""
+    if name not in FILTERS:
+        texts = texts[:1]
+    values = list(dict.fromkeys(value for text in texts if (value := _read(name, text)) is not None))
+    if len(values) > MOST_VALUES:
+        _ignored().append(f"{name} beyond the first {MOST_VALUES} of {len(values):,} values")
+    return values[:MOST_VALUES] if name in FILTERS else next(iter(values), None)
+
+
+def _read(name: str, text: str) -> Any:
+    """One value, by the rules of the API; None where it breaks them."""
+    if not text:
         return None
-    return values[:MOST_VALUES] if field.several else next(iter(values), None)
+    try:
+        if has_surrogate(text) or control_character(text):
+            raise ValueError("not text")
+        if name in FILTERS:
+            (value,) = getattr(Filters.model_validate({name: [text]}), name)
+        elif name == "q":
+            value = text
+        else:
+            value = getattr(AskRequest.model_validate({"question": "", name: text}), name)
+    except ValueError:
+        readable = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+        _ignored().append(f"{name}={shorten(readable, IGNORED_CHARS)}")
+        return None
+    return value

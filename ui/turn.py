@@ -15,16 +15,15 @@ WORDS_SHOWN = 4
 KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a known question like yours voted, but its answer is farther than those shown",
-    "routing": "the vote turned your question away from it",
+    "routing": "your question was turned away from it",
     "words": "as near, but it shares fewer words with your question",
 }
 TURNED_BY = {
     "cluster": "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns "
-    "of the clusters voted for are blended by their weight.",
+    "of the clusters in step 2 are blended by their weight.",
     "pair": "Each known question that voted brings its own turn, the one that takes it to its own answer. They are "
     "blended by their share of the vote.",
-    "student": "A small network that was taught what vote and turn do together does it in one step; the vote above is "
-    "shown for comparison.",
+    "student": "A small network that was taught what the vote and the turn do together does it in one step.",
 }
 
 
@@ -35,9 +34,12 @@ def turn(result: AskResult) -> None:
         look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
+    turner = "The vote turns" if trace.hits else "The nearest clusters turn"
+    if trace.params.projection == "student":
+        turner = "A small network turns"
     look.step(
         3,
-        f"The vote turns your question by {degrees:.0f}° towards answers like these",
+        f"{turner} your question by {degrees:.0f}° towards answers like these",
         f"Questions and answers use different words, so a question does not lie where its answer lies. "
         f"{TURNED_BY[trace.params.projection]}",
     )

@@ -63,7 +63,8 @@ def likeness(trace: Trace) -> None:
     )
     rest = trace.hits[HITS_SHOWN:]
     if rest:
-        st.caption(f"{len(rest)} more share the remaining {look.percent(sum(hit.probability for hit in rest))}.")
+        has, left = ("has", "share")[len(rest) > 1], look.percent(sum(hit.probability for hit in rest))
+        st.caption(f"{len(rest)} more {has} the remaining {left}.")
     _hits_table(trace)
 
 
@@ -78,8 +79,9 @@ def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
 
 def _likeness_words(trace: Trace) -> str:
     first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.params.temperature)
+    voters = "the most similar votes" if len(trace.hits) == 1 else f"the {len(trace.hits)} most similar vote"
     text = (
-        f"Your question was compared with every known one; the {len(trace.hits)} most similar vote. The first is "
+        f"Your question was compared with every known one; {voters}. The first is "
         f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
         f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
         f"τ = {trace.params.temperature:g} means."
@@ -114,7 +116,12 @@ def _hits_table(trace: Trace) -> None:
 
 def flow(trace: Trace) -> None:
     """Step 2."""
-    look.step(2, "They vote for these clusters of answers", _flow_words(trace))
+    title = "They vote for these clusters of answers"
+    if not trace.hits:
+        title = "These clusters of answers are nearest"
+    elif len(trace.hits) == 1:
+        title = "It votes for this cluster of answers"
+    look.step(2, title, _flow_words(trace))
     if trace.hits:
         _flow_chart(trace)
     else:
@@ -146,7 +153,7 @@ def _flow_words(trace: Trace) -> str:
     text = (
         "A cluster is a group of answers about the same thing, and every known question votes for the cluster that its "
         f"own answer is in. **{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
-        f"{first.hits} of {len(trace.hits)} questions."
+        f"{first.hits} of {look.counted(len(trace.hits), 'question')}."
     )
     if trace.params.routing == "question2":
         text += (
@@ -163,12 +170,13 @@ def _flow_chart(trace: Trace) -> None:
     left = [(shorten(hit.question, 120), _alike(hit), [hit]) for hit in trace.hits[:HITS_SHOWN]]
     rest = list(trace.hits[HITS_SHOWN:])
     if rest:
-        left.append((f"{len(rest)} more known questions", look.percent(sum(h.probability for h in rest)), rest))
+        left.append(
+            (look.counted(len(rest), "more known question"), look.percent(sum(h.probability for h in rest)), rest)
+        )
     ends: list[tuple[str, str, list[int]]] = [(called[one], _counted(trace, [one]), [one]) for one in shown]
     others = sorted({hit.cluster for hit in trace.hits} - set(shown))
     if others:
-        plural = "s" if len(others) > 1 else ""
-        ends.append((f"{len(others)} more cluster{plural}", _counted(trace, others), others))
+        ends.append((look.counted(len(others), "more cluster"), _counted(trace, others), others))
     sources = _slots([sum(hit.probability for hit in hits) for _, _, hits in left], HIT_SLOT)
     target = {one: number for number, (_, _, clusters) in enumerate(ends) for one in clusters}
     got = [sum(hit.probability for hit in trace.hits if target[hit.cluster] == number) for number in range(len(ends))]

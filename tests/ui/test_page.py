@@ -104,9 +104,76 @@ def test_the_address_holds_question_options_and_filters(ask, page, engine):
     assert "for bread" in text_of(page)
 
 
-@pytest.mark.parametrize("address", [{"top_k": "many"}, {"temperature": "hot"}, {"cluster": "x"}])
-def test_an_address_that_somebody_mistyped_asks_without_it(ask, address):
-    assert "Why these answers" in ask("bread", **address)
+UNREADABLE = [
+    ("top_k", "many"),
+    ("top_k", "99999"),
+    ("top_k", "0"),
+    ("top_k", "9" * 5000),
+    ("temperature", "hot"),
+    ("temperature", "nan"),
+    ("temperature", "-inf"),
+    ("final_temperature", "0"),
+    ("hits", "-5"),
+    ("hits", "1e99"),
+    ("lexical_weight", "2"),
+    ("routing", "nonsense"),
+    ("projection", "$x$ :red[y]"),
+    ("priors", "perhaps"),
+    ("cluster", "x"),
+    ("topics", "a\0b"),
+    ("related_skills", "x" * 301),
+]
+
+
+@pytest.mark.parametrize("place", ["search", "why"])
+@pytest.mark.parametrize(("name", "value"), UNREADABLE)
+def test_what_cannot_be_read_in_an_address_is_ignored_and_said(page, engine, place, name, value):
+    text = opened(page, place, q="how to make bread", **{name: value})
+    result = engine.ask(AskRequest(question="how to make bread"))
+    assert result.answers[0].question in text.replace("\\", "")
+    assert [one.value.startswith("Ignored in the address") for one in page.warning] == [True]
+    assert name.replace("_", "\\_") + "=" in page.warning[0].value
+    assert len(page.warning[0].value) < 200
+    assert name not in page.query_params
+    page.run()
+    assert not page.warning, "it is said once"
+
+
+@pytest.mark.parametrize("question", ["\0", "bread\x1b"])
+def test_a_question_that_is_not_text_is_not_asked(page, question):
+    page.query_params["q"] = question
+    page.run()
+    assert not page.exception
+    assert "Ignored in the address" in page.warning[0].value
+    assert page.text_input(key="ask_q").value == ""
+    assert "q" not in page.query_params
+
+
+def test_all_that_cannot_be_read_is_one_line_and_what_can_be_is_taken(ask, page):
+    many = [f"topic {number}" for number in range(200)]
+    ask("bread", topics=["wine", "wine", *many], top_k="x", hits="y", temperature="z", routing="w", priors="v")
+    (line,) = page.warning
+    assert line.value.endswith("and 2 more\\.") or line.value.endswith("and 2 more.")
+    assert page.query_params["topics"] == ["wine", *many[:19]]
+
+
+def test_more_answers_than_the_slider_offers_can_be_asked_for(page):
+    page.query_params["q"] = "how to make bread"
+    page.query_params["top_k"] = "50"
+    page.session_state["options"] = True
+    page.run()
+    assert not page.exception
+    assert page.slider(key="ask_top_k").value == 50
+
+
+def test_a_question_that_failed_is_in_the_address_and_is_not_offered_again(page):
+    page.run()
+    page.text_input(key="ask_q").set_value("how to make bread").run()
+    long = "bread " * 1000
+    page.text_input(key="ask_q").set_value(long).run()
+    assert "at most 4,000" in page.error[0].value
+    assert page.query_params["q"] == long.strip()
+    assert [one.label for one in page.button if one.label == "Try again"] == []
 
 
 def test_a_value_that_the_api_refuses_is_said_with_a_way_out(ask, page):
@@ -189,8 +256,10 @@ def tables_of(page):
 def test_the_story_has_the_figures_of_the_api(why, page, engine, routing):
     text = why("how to make bread", routing=routing)
     trace = engine.ask(AskRequest(question="how to make bread", routing=routing)).trace
-    for words in ("vote for these clusters", "turns your question by", "These answers are nearest"):
+    for words in ("your question by", "These answers are nearest"):
         assert words in text
+    voted = ("They vote for these clusters of answers", "The vote turns", "of the vote went", "that voted,")
+    assert [words in text for words in voted] == [bool(trace.hits)] * len(voted)
     assert ("These known questions are like yours" in text) == bool(trace.hits)
     clusters = next(table for table in tables_of(page) if "weight" in table)
     assert (clusters["weight"] / 100).tolist() == pytest.approx([vote.weight for vote in trace.clusters], rel=1e-4)
@@ -244,9 +313,35 @@ def test_the_student_stands_beside_the_others_where_there_is_one(
     assert {intent: rank for intent, rank in shown.items() if intent in questions}.items() <= questions.items()
 
 
+def test_a_build_without_a_student_is_not_asked_for_it(why, monkeypatch):
+    asked = []
+    real = data.client().send
+    monkeypatch.setattr(data.client(), "send", lambda call: asked.append(call.body) or real(call))
+    why("how to make bread")
+    assert asked
+    assert not any("student" in str(body) for body in asked)
+
+
+def test_one_is_not_many(page, engine):
+    text = opened(page, "search", q="how to make bread", hits="1") + opened(
+        page, "why", q="how to make bread", hits="1"
+    )
+    assert "**1 known question** like yours" in text
+    assert "The **1 known question** most like" in text
+    for wrong in ("1 known questions", "1 questions", "They vote"):
+        assert wrong not in text
+
+
+def test_nearest_clusters_have_no_voters(ask):
+    text = ask("how to make bread", routing="centroid")
+    assert "The nearest cluster is **" in text
+    assert "of the vote" not in text
+
+
 def test_a_student_is_a_way_to_turn_the_question(why, memory, encoder, make_builder, tmp_path):
     add_student(make_builder(memory, encoder), "slots-8", tmp_path / "training")
-    assert "A small network turned your question" in why("how to make bread", projection="student")
+    text = why("how to make bread", projection="student")
+    assert "A small network turned your question" in text
 
 
 def test_without_a_student_asking_for_it_says_so(why):
@@ -339,8 +434,9 @@ def test_a_cluster_shows_its_pairs_and_figures(page, engine):
     assert "All clusters" in [button.label for button in page.button]
 
 
-def test_an_address_of_a_cluster_that_is_not_there_shows_all(page):
-    assert "clusters. Mark a row" in opened(page, "clusters", open="99999")
+@pytest.mark.parametrize("number", ["99999", "9" * 5000, "-1", "x"])
+def test_an_address_of_a_cluster_that_is_not_there_shows_all(page, number):
+    assert "clusters. Mark a row" in opened(page, "clusters", open=number)
 
 
 def test_results_without_reports_say_where_they_come_from(page):

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from qaserve.common.errors import UsageError
 from ui import state
 
 
@@ -51,3 +52,21 @@ def test_an_address_that_somebody_changed_is_taken_over(address):
     address["q"] = "typed"
     state.load("search")
     assert state.get("q") == "typed"
+
+
+@pytest.mark.parametrize(("name", "value"), [("q", "bread \ud83c"), ("topics", "\udfff"), ("routing", "\ud800")])
+def test_half_a_surrogate_pair_is_ignored_and_said_in_letters_that_can_be_sent(address, name, value):
+    address[name] = value
+    said = []
+    state.st.warning = lambda text, **_: said.append(text)
+    with state.in_address("search"):
+        assert not state.get(name)
+    assert "\N{REPLACEMENT CHARACTER}" in said[0]
+    said[0].encode()
+
+
+def test_a_question_whose_answer_failed_is_in_the_address(address):
+    with pytest.raises(UsageError, match="too long"), state.in_address("search"):
+        state.keep("q", "the question")
+        raise UsageError("too long")
+    assert address.get_all("q") == ["the question"]
