@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 import typer
@@ -19,18 +19,26 @@ from rich.markup import escape
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, make_encoder, out
 from qaserve.cli.corpus import fetch_corpus, make_ingest, run_ingest
 from qaserve.common.errors import FetchError, ServiceError, SettingsError
+from qaserve.schemas.params import LOOPBACK
 from qaserve.settings import Settings, get_settings
 
+if TYPE_CHECKING:
+    from qaserve.store.qdrant import Store
+
 SAMPLE = Path(__file__).parents[1] / "sample" / "sample.jsonl"
-PAGE = Path(__file__).parents[2] / "ui" / "app.py"
+PAGE = Path(__file__).parents[2] / "ui" / "server.py"
 START_SECONDS = 120
 STOP_SECONDS = 10
 POLL_SECONDS = 0.2
+MOST_RESTARTS = 3
+"""Of each process, one after the other; one that ran for `STEADY_SECONDS` may be restarted as often again."""
+STEADY_SECONDS = 600
 
 UP_HELP = """Load a corpus, start the API and the page, and wait until Ctrl-C.
 
-Without PATH the public corpus is fetched; without a network, the sample that ships with qaserve is used. What is loaded
-already is not loaded again.
+Without PATH the corpus that is there is served. Where there is none, the public corpus is fetched; without a network,
+the sample that ships with qaserve is used. What is loaded already is not loaded again. When the API or the page stops
+by itself, it is restarted, at most 3 times.
 
 **Examples**
 
@@ -108,8 +116,8 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
             out.print(f"Page  {page}\nAPI   {server.local_api_url}  (its documentation: {server.local_api_url}/docs)")
             out.print("Ctrl-C stops both.")
             while True:
-                api.check()
-                front.check()
+                api.keep_running()
+                front.keep_running()
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         out.print("Stopped.")
@@ -122,6 +130,8 @@ def page_command(settings: Settings) -> list[str]:
         "server.port": settings.server.ui_port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "server.enableCORS": "true",
+        "server.enableXsrfProtection": "true",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
@@ -129,9 +139,11 @@ def page_command(settings: Settings) -> list[str]:
         "theme.light.primaryColor": "#0f766e",
         "theme.dark.primaryColor": "#2dd4bf",
     }
-    return [
-        sys.executable, "-m", "streamlit", "run", str(PAGE), *(f"--{name}={value}" for name, value in options.items())
-    ]  # fmt: skip
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    if settings.server.ui_host in LOOPBACK or settings.server.allowed_hosts:
+        names = settings.server.host_names | {settings.server.ui_host}  # a name of another's may lead here too
+        flags += [f"--server.allowedHosts={name}" for name in sorted(names)]
+    return [sys.executable, "-m", "streamlit", "run", str(PAGE), *flags]
 
 
 def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
@@ -139,12 +151,13 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     from qaserve.store.qdrant import open_store
 
     own, notice = settings.store.corpus, None
-    if path is None and own is not None:
-        with open_store(settings.store, "qaserve up") as store:
-            if own in store.live_builds():
-                err.print(f"Corpus {own} is there already.")
-                return own, None
     if path is None:
+        with open_store(settings.store, "qaserve up") as store:
+            there = _there(settings, store)
+            if there:
+                corpus = there[0] if len(there) == 1 else corpus_to_ask(settings, store)  # which says: several
+                err.print(f"Corpus {corpus} is there already.")
+                return corpus, None
         try:
             path = fetch_corpus(settings)
         except FetchError as error:
@@ -161,11 +174,65 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     return corpus, notice
 
 
-class _Child:
-    """A process that must keep running."""
+def _there(settings: Settings, store: "Store") -> list[str]:
+    """The corpora that can be served without loading one. The sample is none of them: it only fills an empty place."""
+    from qaserve.builds.catalog import list_builds
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        self.name, self.process = name, process
+    live = set(store.live_builds())
+    if settings.store.corpus is not None:
+        return [settings.store.corpus] if settings.store.corpus in live else []
+    complete = (
+        corpus
+        for corpus in store.corpora()
+        if any(build.complete for build in list_builds(store, settings.store.models_dir, corpus))
+    )  # it lost its live build, which `serve` says; what an interrupted first load left is loaded again
+    return sorted(live - {SAMPLE_CORPUS}) or sorted(set(complete) - {SAMPLE_CORPUS})
+
+
+class _Child:
+    """A process that must keep running, in a group of its own, so that Ctrl-C reaches only us."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        self.name, self.command, self.environment = name, command, environment
+        self.restarts = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            self.command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def keep_running(self) -> None:
+        """Restart it if it has stopped. Raise ServiceError if it was restarted `MOST_RESTARTS` times."""
+        if self.process.poll() is None:
+            return
+        if time.monotonic() - self.started > STEADY_SECONDS:
+            self.restarts = 0
+        if self.restarts == MOST_RESTARTS:
+            raise ServiceError(
+                f"the {self.name} stopped with exit code {self.process.returncode}, after {MOST_RESTARTS} restarts",
+                hint="Its messages are above. Mend the cause, then run `qaserve up` again.",
+            )
+        self.restarts += 1
+        err.print(
+            f"[yellow]The {self.name} stopped with exit code {self.process.returncode}. It is restarted "
+            f"({self.restarts} of {MOST_RESTARTS}).[/]"
+        )
+        self._start()
+
+    def stop(self) -> None:
+        """Stop it, politely first."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def check(self) -> None:
         """Raise ServiceError if it has stopped."""
@@ -190,19 +257,11 @@ class _Child:
 
 @contextmanager
 def _child(name: str, command: list[str], environment: dict[str, str]) -> Iterator[_Child]:
-    """A process in a group of its own, so that Ctrl-C reaches only us; stopped, politely first, on leaving."""
-    process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    child = _Child(name, command, environment)
     try:
-        yield _Child(name, process)
+        yield child
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        child.stop()
 
 
 def _free_port(setting: str, host: str, port: int) -> None:

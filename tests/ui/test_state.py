@@ -66,7 +66,11 @@ def test_half_a_surrogate_pair_is_ignored_and_said_in_letters_that_can_be_sent(a
 
 
 def test_a_question_whose_answer_failed_is_in_the_address(address):
-    with pytest.raises(UsageError, match="too long"), state.in_address("search"):
-        state.keep("q", "the question")
-        raise UsageError("too long")
+    def draw():
+        with state.in_address("search"):
+            state.keep("q", "the question")
+            raise UsageError("too long")
+
+    with pytest.raises(UsageError, match="too long"):
+        draw()
     assert address.get_all("q") == ["the question"]

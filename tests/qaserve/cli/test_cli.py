@@ -7,6 +7,7 @@ import pytest
 
 from qaserve import __version__
 from qaserve.cli.base import app, corpus_named_after
+from qaserve.common.errors import ServiceError, UsageError
 from qaserve.schemas.ask import AskResult
 from qaserve.store.locks import corpus_lock
 
@@ -383,6 +384,45 @@ def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_use
     assert {(build["corpus"], build["sources"][0]) for build in builds} == {
         ("things", "things_qa.jsonl"), ("sample", "sample.jsonl")
     }  # fmt: skip
+
+
+def test_up_serves_what_is_there_before_it_fetches_anything(run, loaded, monkeypatch, write_rows, rows):
+    from qaserve.cli import service
+    from qaserve.settings import get_settings
+
+    def fetch(_):
+        pytest.fail("nothing is fetched where a corpus is there")
+
+    monkeypatch.setattr(service, "fetch_corpus", fetch)
+    monkeypatch.delenv("QASERVE_CORPUS", raising=False)
+    get_settings.cache_clear()
+    assert service._load(get_settings(), None) == ("things", None)
+    monkeypatch.setenv("QASERVE_CORPUS", "more")
+    get_settings.cache_clear()
+    assert run("ingest", write_rows(rows(), "more_qa.jsonl"))[0] == 0
+    monkeypatch.delenv("QASERVE_CORPUS")
+    get_settings.cache_clear()
+    with pytest.raises(UsageError, match="several corpora: more, things"):
+        service._load(get_settings(), None)
+
+
+def test_a_process_of_up_that_stops_is_restarted_a_few_times_and_it_is_said(capsys):
+    from qaserve.cli import service
+
+    with service._child("API", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ.copy()) as child:
+        for number in range(1, service.MOST_RESTARTS + 1):
+            stopped = child.process
+            stopped.kill()
+            stopped.wait()
+            child.keep_running()
+            child.keep_running()  # the new one runs: it stays
+            assert child.process is not stopped
+            assert child.restarts == number
+            assert f"It is restarted ({number} of 3)" in " ".join(capsys.readouterr().err.split())
+        child.process.kill()
+        child.process.wait()
+        with pytest.raises(ServiceError, match="the API stopped with exit code -9, after 3 restarts"):
+            child.keep_running()
 
 
 def test_every_command_has_help_with_an_example():
