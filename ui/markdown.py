@@ -16,6 +16,13 @@ from markdown_it.token import Token
 
 MAX_CHARS = 20_000
 
+
+class _EveryLink(MarkdownIt):
+    def validateLink(self, url: str) -> bool:  # noqa: ARG002, N802 - the name is the library's
+        """Every link is found, so that it can be judged here."""
+        return True
+
+
 _PARSER = MarkdownIt("commonmark")
 _DIRECTIVE = re.compile(r":(?=[\w+-]+(?:\[|:|/))")
 _EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+/-]+\\?:)")
@@ -26,8 +33,7 @@ _DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
 _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
 _LANGUAGE = re.compile(r"^[A-Za-z0-9+#_-]{1,24}")
 _LINKED = frozenset({"", "http", "https", "mailto"})
-_LINKS = MarkdownIt("commonmark")
-_LINKS.validateLink = lambda _: True  # type: ignore[method-assign]  # every link is seen, then judged here
+_LINKS = _EveryLink("commonmark")
 _FENCE = re.compile(r"^[ \t]*(?:(?:[>*+-]|\d+[.)])[ \t]+)*(`{3,})[^`]*$")
 _FENCE_AFTER_TEXT = re.compile(r"^((?:(?!```).)*[^\s`])[ \t]*(`{3,}[A-Za-z0-9+#_-]*)[ \t]*$")
 _FENCE_WITH_TEXT = re.compile(r"^((?:(?!```).)*?)[ \t]*(`{3,})(?:[ \t]+([^`]*))?$")

@@ -83,7 +83,9 @@ def test_the_websocket_opens_for_its_own_page_and_for_what_is_no_browser(page):
     assert status_of_websocket(page, None) == 101
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:9", "http://127.0.0.1", "null", "", "http://["])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://localhost:9", "http://127.0.0.1", "null", "", "http://["]
+)
 def test_the_websocket_is_refused_to_a_page_of_another_origin(page, origin):
     assert status_of_websocket(page, origin) == 403
 
