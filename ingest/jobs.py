@@ -1,11 +1,13 @@
 """Ingests as jobs: one at a time, in the background, with progress; each can be cancelled, and survives a restart.
 
-A job is a small JSON file, written whole. It is `queued`, then `running`, then `done`, `failed` or `cancelled`; one
-that a process left behind when it ended is `interrupted`. What was sent lies in a folder beside it until the job ends.
+A job is a row of an SQLite file. It is `queued`, then `running`, then `done`, `failed` or `cancelled`; one that a
+process left behind when it ended is `interrupted`. The upload is kept until the job is done or cancelled, so that a job
+that failed or was interrupted can run again. The JSON files of version 0.1 are imported once.
 """
 
 import logging
 import shutil
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Self
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from qaserve.common.database import Database
 from qaserve.common.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
-from qaserve.common.files import written_beside
 from qaserve.common.progress import Advance, Reporter
 from qaserve.schemas.ingest import IngestReport, PairChanges
-from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage
+from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage, JobState
 from qaserve.schemas.service import ErrorDetail
 from qaserve.store.qdrant import now
 
@@ -30,8 +32,14 @@ if TYPE_CHECKING:
     from ingest.pipeline import Ingest
 
 FOLDER = "jobs"
+DATABASE = "jobs.db"
 KEPT = 100
 """How many jobs that have ended are remembered."""
+UPLOADS_KEPT = 10
+"""How many uploads of failed and interrupted jobs are kept: those of the newest."""
+LOCK_SECONDS = 600.0
+"""How long a job waits at least for another change of the corpus, such as an activation or a command."""
+RETRIABLE: frozenset[JobState] = frozenset({"failed", "interrupted"})
 RETRY_SECONDS = 30.0
 """When it is worth asking again for a place."""
 MakeIngest = Callable[[Reporter], "Ingest"]
@@ -99,14 +107,16 @@ class Jobs:
 
         Raises:
             StoreLockedError: Another process has them.
+            BusyError, StoreError: As of `Database.write`.
         """
         self.corpus = corpus
         self._folder = data_dir / FOLDER / corpus
-        self._uploads = self._folder / "uploads"
+        self._uploads, self._incoming_folder = self._folder / "uploads", self._folder / "incoming"
         self._make, self._waiting = make, waiting
         self._lock = threading.RLock()
         self._incoming = 0
         self._closing = False
+        self._database = Database(self._folder / DATABASE, (self._create,))
         self._folder.mkdir(parents=True, exist_ok=True)
         self._owner = FileLock(self._folder / "jobs.lock", timeout=0)
         try:
@@ -116,8 +126,13 @@ class Jobs:
                 f"another process runs the jobs of corpus {corpus!r} in {data_dir}",
                 hint="Stop it, or give this one a QASERVE_DATA_DIR of its own.",
             ) from error
-        self._works = {work.job.id: work for work in self._left_behind()}
-        shutil.rmtree(self._uploads, ignore_errors=True)
+        try:
+            self._works = {work.job.id: work for work in self._left_behind()}
+        except BaseException:
+            self._owner.release()
+            raise
+        shutil.rmtree(self._incoming_folder, ignore_errors=True)
+        self._trim_uploads()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
 
     def __enter__(self) -> Self:
@@ -171,16 +186,9 @@ class Jobs:
             BusyError: Too many jobs wait already.
         """
         with self._lock:
-            waiting = self._incoming + sum(work.job.state == "queued" for work in self._works.values())
-            if waiting >= self._waiting:
-                error = BusyError(
-                    f"{waiting} jobs wait already; at most {self._waiting} may",
-                    hint="Send it again when one has ended; GET /v1/jobs shows them.",
-                )
-                error.retry_after = RETRY_SECONDS
-                raise error
+            self._check_queue()
             self._incoming += 1
-        folder = self._uploads / uuid.uuid4().hex
+        folder = self._incoming_folder / uuid.uuid4().hex
         try:
             folder.mkdir(parents=True)
             yield folder
@@ -197,22 +205,37 @@ class Jobs:
             StoreWriteError: The job cannot be written down; nothing is queued.
         """
         with self._lock:
-            if self._closing:
-                raise BusyError("no job is taken any more: the server stops", hint="Send it again when it is back.")
+            self._check_open()
             name = uuid.uuid4().hex
             own = self._upload_of(name) / file.name
             own.parent.mkdir(parents=True)
             job = Job(id=name, corpus=self.corpus, source=file.name, options=options, state="queued", created=now())
-            work = _Work(job, own, on_stage=lambda: self._save(work))
             try:
-                self._save(work)
                 file.replace(own)
+                self._queue(job, own)
             except BaseException:
-                self._forget(name)
+                shutil.rmtree(own.parent, ignore_errors=True)
                 raise
-            self._works[name] = work
-            work.future = self._pool.submit(self._run, work)
             return job
+
+    def retry(self, job: str) -> Job:
+        """Queue a failed or interrupted job again, with the upload and the options that it had.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            ConflictError: It is in another state, or its upload is no longer kept.
+            BusyError: Too many jobs wait already, or this process is about to end.
+            StoreWriteError: The job cannot be written down; nothing is queued.
+        """
+        with self._lock:
+            self._check_open()
+            work = self._find(job)
+            if work.job.state not in RETRIABLE or not work.file.is_file():
+                kept = "its upload is no longer kept" if work.job.state in RETRIABLE else "only failed jobs run again"
+                raise ConflictError(f"job {job} is {work.job.state}: {kept}", hint="Send the pairs again.")
+            self._check_queue()
+            fresh = {"state": "queued", "started": None, "finished": None, "stages": (), "error": None}
+            return self._queue(work.job.model_copy(update=fresh), work.file)
 
     def cancel(self, job: str) -> Job:
         """End a job: at once where it waits, between two batches where it runs. The live build stays as it is.
@@ -232,7 +255,28 @@ class Jobs:
                 self._end(work, state="cancelled")
             return work.job
 
+    def _check_open(self) -> None:
+        if self._closing:
+            raise BusyError("no job is taken any more: the server stops", hint="Send it again when it is back.")
+
+    def _check_queue(self) -> None:
+        waiting = self._incoming + sum(work.job.state == "queued" for work in self._works.values())
+        if waiting >= self._waiting:
+            error = BusyError(
+                f"{waiting} jobs wait already; at most {self._waiting} may",
+                hint="Send it again when one has ended; GET /v1/jobs shows them.",
+            )
+            error.retry_after = RETRY_SECONDS
+            raise error
+
     # The work
+
+    def _queue(self, job: Job, file: Path) -> Job:
+        work = _Work(job, file, on_stage=lambda: self._save(work))
+        self._save(work)
+        self._works[job.id] = work
+        work.future = self._pool.submit(self._run, work)
+        return job
 
     def _run(self, work: _Work) -> None:
         options = work.job.options
@@ -258,14 +302,15 @@ class Jobs:
 
     def _end(self, work: _Work, **changes: Any) -> None:
         """Write down how a job ended. Where even that fails, the next process will find it interrupted."""
-        shutil.rmtree(work.file.parent, ignore_errors=True)
         with self._lock:
             with suppress(QaserveError):
                 self._change(work, **changes, planned=None, finished=now())
             ended = [name for name, other in self._works.items() if other.job.ended]
             for name in ended[: max(0, len(ended) - KEPT)]:
-                del self._works[name]
-                self._forget(name)
+                with suppress(QaserveError):
+                    self._forget(name)
+                    del self._works[name]
+            self._trim_uploads()
 
     def _change(self, work: _Work, **changes: Any) -> None:
         with self._lock:
@@ -275,27 +320,47 @@ class Jobs:
     # On the disk
 
     def _save(self, work: _Work) -> None:
-        with written_beside(self._path_of(work.job.id)) as fresh:
-            fresh.write_text(work.job.model_dump_json(), encoding="utf-8")
+        upsert = "INSERT INTO jobs (id, job) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET job = excluded.job"
+        with self._database.write() as connection:
+            connection.execute(upsert, (work.job.id, work.job.model_dump_json()))
 
     def _forget(self, name: str) -> None:
-        self._path_of(name).unlink(missing_ok=True)
-        shutil.rmtree(self._upload_of(name), ignore_errors=True)
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM jobs WHERE id = ?", (name,))
 
     def _left_behind(self) -> Sequence[_Work]:
-        """What an earlier process wrote down; what it did not end is interrupted. A file of another version is left."""
+        """What an earlier process wrote down; what it did not end is interrupted. What cannot be read is left."""
         found = []
-        for path in self._folder.glob("*.json"):
+        with self._database.write() as connection:  # which creates the file
+            rows = connection.execute("SELECT job FROM jobs ORDER BY number").fetchall()
+        for (text,) in rows:
             with suppress(ValidationError):
-                job = Job.model_validate_json(path.read_bytes())
+                job = Job.model_validate_json(text)
                 work = _Work(job, self._upload_of(job.id) / job.source, on_stage=lambda: None)
                 if not job.ended:
                     self._change(work, state="interrupted", planned=None, finished=now())
                 found.append(work)
-        return sorted(found, key=lambda work: work.job.created)
+        return found
 
-    def _path_of(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+    def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL)"
+        )
+        old = []
+        for path in self._folder.glob("*.json"):
+            with suppress(ValidationError):
+                old.append(Job.model_validate_json(path.read_bytes()))
+        rows = [(job.id, job.model_dump_json()) for job in sorted(old, key=lambda job: job.created)]
+        connection.executemany("INSERT INTO jobs (id, job) VALUES (?, ?)", rows)
+
+    def _trim_uploads(self) -> None:
+        """Delete the uploads that no job needs: those of jobs that ended well, and of the oldest that did not."""
+        jobs = [work.job for work in self._works.values()]
+        retriable = [job.id for job in jobs if job.state in RETRIABLE]
+        needed = {job.id for job in jobs if not job.ended} | set(retriable[-UPLOADS_KEPT:])
+        for folder in self._uploads.glob("*"):
+            if folder.name not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _upload_of(self, name: str) -> Path:
         return self._uploads / name

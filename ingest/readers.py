@@ -34,6 +34,7 @@ LISTS = ("topics", "tags", "related_skills", "related_docs")
 ID_CHARS = 512
 MAX_DEPTH = 64
 STAT_EVERY = 1_000
+BAD_SHOWN = 5
 """Lines between two looks at whether the file is being written."""
 HALF_PAIR = "holds half a surrogate pair, which is not text"
 
@@ -110,21 +111,22 @@ def read_files(
             was yielded before is then to be forgotten.
     """
     for path, name in files:
-        good, first_rejection = 0, None
+        good, bad = 0, list[Rejection]()
         for item in _read_file(path, name, settings, on_lines or (lambda _: None), on_bad_line or (lambda _: None)):
             if isinstance(item, Rejection):
-                first_rejection = first_rejection or item
+                bad = bad if len(bad) == BAD_SHOWN else [*bad, item]
             else:
                 good += 1
             yield item
         if not good:
-            why = "it is empty"
-            if first_rejection is not None:
-                where = f", field {first_rejection.field}" if first_rejection.field else ""
-                why = f"the first bad line is {first_rejection.line}{where}: {first_rejection.reason}"
             raise CorpusError(
-                f"{path} holds not one good line; {why}", hint="`qaserve ingest --help` shows the shapes."
+                f"{path} holds no pair; {'; '.join(map(_said, bad)) or 'it is empty'}",
+                hint="`qaserve ingest --help` shows the shapes.",
             )
+
+
+def _said(bad: Rejection) -> str:
+    return f"line {bad.line}{f', field {bad.field}' if bad.field else ''}: {bad.reason}"
 
 
 def _read_file(

@@ -13,19 +13,11 @@ FILTERS = ("topics", "tags", "related_skills", "related_docs", "cluster_id", "pa
 
 
 class Selection(Record):
-    """What to remove. A pair goes when it meets every kind of condition that is given."""
+    """What to remove. A pair goes when it meets every kind of condition that is given: any value of each."""
 
     ids: tuple[str, ...] = Field((), description="A pair_id, with all of its pairs, or the id of a point; any of them.")
     sources: tuple[str, ...] = Field((), description="source_file of the pairs, or its last part; any of them.")
-    filters: tuple[tuple[str, str], ...] = Field((), description="Field and value; all of them.")
-
-
-def parse_filter(text: str) -> tuple[str, str]:
-    """`field=value` in two. Raises UsageError where it is not that, or there is no such field."""
-    name, equals, value = text.partition("=")
-    if not equals or not value or name not in FILTERS:
-        raise UsageError(f"filter {text!r} is not FIELD=VALUE", hint=f"FIELD is one of {', '.join(FILTERS)}.")
-    return name, value
+    filters: dict[str, tuple[str, ...]] = Field({}, description="Values by field of FILTERS: any of them in each.")
 
 
 def select(pairs: Mapping[str, Pair], selection: Selection) -> set[str]:
@@ -42,8 +34,8 @@ def select(pairs: Mapping[str, Pair], selection: Selection) -> set[str]:
         chosen &= _any_of("id", {one: _by_id(pairs, one) for one in selection.ids})
     if selection.sources:
         chosen &= _any_of("source_file", {one: _by_source(pairs, one) for one in selection.sources})
-    for name, value in selection.filters:
-        chosen &= _any_of(name, {value: {point for point, pair in pairs.items() if _holds(pair, name, value)}})
+    for name, values in selection.filters.items():
+        chosen &= _any_of(name, {value: _by_field(pairs, name, value) for value in values})
     if not chosen:
         raise NotFoundError("no pair meets all of these conditions", hint="Give fewer; --dry-run shows what they meet.")
     if len(chosen) == len(pairs):
@@ -69,6 +61,9 @@ def _by_source(pairs: Mapping[str, Pair], wanted: str) -> set[str]:
     return {point for point, pair in pairs.items() if wanted in {pair.source_file, PurePath(pair.source_file).name}}
 
 
-def _holds(pair: Pair, name: str, value: str) -> bool:
-    found = getattr(pair, name)
-    return value in found if isinstance(found, tuple) else value == found
+def _by_field(pairs: Mapping[str, Pair], name: str, wanted: str) -> set[str]:
+    return {point for point, pair in pairs.items() if _holds(getattr(pair, name), wanted)}
+
+
+def _holds(found: object, wanted: str) -> bool:
+    return wanted in found if isinstance(found, tuple) else wanted == found

@@ -55,7 +55,12 @@ class StoreSettings(_Section):
     )
     qdrant_on_disk: bool = Field(False, description="Keep vectors and payload on that server's disk, not in memory.")
     qdrant_quantized: bool = Field(False, description="Search there over vectors of bytes; scores stay exact.")
-    lock_wait: float = Field(0.0, ge=0, le=3_600, description="Seconds to wait for a folder or corpus in use.")
+    lock_wait: float = Field(
+        5.0,
+        ge=0,
+        le=3_600,
+        description="Seconds a command or activation waits for a folder or corpus in use; a job waits at least 600.",
+    )
     corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one besides the sample.")
 
     @model_validator(mode="after")
@@ -105,25 +110,23 @@ class FitSettings(_Section):
     """How a build's model is made."""
 
     regularization: float | None = Field(
-        None, gt=0, le=1e9, description="λ: how strongly each W is held to the identity. Unset: chosen by trial."
+        None, gt=0, le=1e9, description="λ: how strongly each W is held to the identity. Unset: tuned."
     )
     rank_form: RankForm = Field("participation", description="Effective rank that sets the number of clusters.")
     max_clusters: int = Field(2_000, ge=1, description="Upper bound on the number of clusters.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of K-means and of the trials.")
     tune_pairs: int = Field(
-        20_000, ge=0, description="Beyond so many pairs an ingest keeps the live build's numbers; `qaserve fit` tries."
+        20_000, ge=0, description="Above this size, ingest reuses the live hyperparameters; `qaserve fit` tunes them."
     )
     precision: float = Field(
         0.75,
         gt=0,
         lt=1,
-        description="So many of the questions not abstained on have an answer here, were half of all such.",
+        description="Target precision of answers not abstained, assuming half of all questions are answerable.",
     )
-    drift: DriftMode = Field(
-        "recluster", description="Where pairs no longer lie as they did: recluster, or recommend it only."
-    )
+    drift: DriftMode = Field("recluster", description="When the pairs have drifted: recluster, or only recommend it.")
     gate_tolerance: float = Field(
-        0.02, ge=0, le=1, description="A new build may have so much less MRR than the live one; `--force` overrides."
+        0.02, ge=0, le=1, description="Maximum MRR drop before a new build is blocked; `--force` overrides."
     )
 
 
@@ -246,7 +249,7 @@ class LimitSettings(_Section):
     max_upload_bytes: int = Field(
         64 << 20, ge=1024, description="A larger upload of pairs is refused while it streams."
     )
-    waiting_jobs: int = Field(8, ge=1, le=1000, description="So many ingests may wait besides the one that runs.")
+    waiting_jobs: int = Field(8, ge=1, le=1000, description="Maximum queued ingest jobs.")
 
 
 class Settings:
@@ -287,7 +290,7 @@ def _settings_error(error: ValidationError) -> SettingsError:
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         reason = f"this is not {'an address such as http://127.0.0.1:6333' if 'URL' in name else NAME_RULE}"
-    return SettingsError(f"{name}{value}: {reason}" if name else reason, hint="The README lists every setting.")
+    return SettingsError(f"{name}{value}: {reason}" if name else reason, hint="docs/settings.md lists every setting.")
 
 
 @cache

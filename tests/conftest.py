@@ -74,6 +74,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("QASERVE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("QASERVE_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("QASERVE_LOCK_WAIT", "0")  # a test that meets a lock says how long it waits
     monkeypatch.setenv("QASERVE_ALLOWED_HOSTS", "testserver")  # what TestClient calls its host
     get_settings.cache_clear()
     root = logging.getLogger()

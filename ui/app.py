@@ -8,7 +8,7 @@ import streamlit as st
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.builds import BuildInfo
 from qaserve.settings import get_settings
-from ui import bringing, clusters, data, look, results, search, why
+from ui import bringing, clusters, data, look, results, search, state, why
 from ui.markdown import literal
 
 LOGO = Path(__file__).with_name("logo.svg")
@@ -56,6 +56,8 @@ def _guarded(draw: Callable[[], None]) -> Callable[[], None]:
             draw()
         except QaserveError as error:
             look.failure(error)
+        finally:
+            state.remember_widgets()
 
     return page
 

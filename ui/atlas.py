@@ -65,9 +65,9 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     layers.append(_legend(corpus, named, colour))
     charts.show(layers, HEIGHT, "chart_map", "Map of answers with the question and its way; the table has the places.")
     st.caption(
-        f"Dots: answers, coloured by the clusters of step 2. {'○ known questions that voted, ' if trace.hits else ''}"
-        "◆ the answers shown, ★ your question, and ● at the end of the line: where it was turned to. Near means alike; "
-        "directions mean nothing."
+        "Dots: answers, coloured where their cluster got votes. ○ known questions that voted, ◆ the answers shown, "
+        "★ your question, and ● at the end of the line: where the vote turned it. Near means alike; directions mean "
+        "nothing."
     )
     called = {one.cluster: one.name for one in corpus.clusters}
     frame = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])

@@ -13,7 +13,6 @@ from ui import data, history, jobs, look
 from ui.markdown import literal
 
 FILE, ONE = "Upload a file", "Write one pair"
-SHAPE = '{"question": "How do I …?", "answer": "You …", "topics": ["…"]}'
 MOST_MEGABYTES = 64
 """What the API takes unless it is told otherwise."""
 PAIR_FILE = "one-pair.jsonl"
@@ -59,7 +58,7 @@ def _file() -> None:
         max_upload_size=MOST_MEGABYTES,
         help="One pair in each line, in any of the shapes that `qaserve ingest` reads.",
     )
-    st.caption(f"One pair in each line, such as `{SHAPE}`")
+    st.caption(f"One pair in each line, such as `{jobs.SHAPE}`")
     replace = st.toggle(
         "The corpus shall be exactly this file",
         key="ingest_replace",

@@ -40,7 +40,7 @@ def draw_planned(report: IngestReport) -> None:
 
 def _counts(report: IngestReport) -> None:
     if not (report.added or report.updated or report.removed):
-        st.info("Nothing changes: every pair is there already, just so.", icon=":material/done_all:")
+        st.info("No changes.", icon=":material/done_all:")
     clusters = "" if report.clusters is None else f" in {look.counted(report.clusters, 'cluster')}"
     holds = "would hold" if report.dry_run else "holds"
     st.caption(f"The corpus {holds} {look.counted(report.pairs, 'pair')}{clusters}.")
@@ -52,7 +52,8 @@ def _counts(report: IngestReport) -> None:
             "Conflicts",
             f"{report.conflicts:,}",
             border=True,
-            help=f"Questions that lead to different answers; {report.repeats:,} rows repeat a question. All are kept.",
+            help="Questions that lead to different answers. All are kept. Rows that repeat a question: "
+            f"{report.repeats:,}.",
         )
 
 
@@ -126,21 +127,21 @@ def _quality(report: IngestReport) -> None:
     asked = [
         (one, name)
         for one, name in (
-            (gate.held_out if gate else None, "known questions, kept apart and asked of both builds"),
-            (gate.golden if gate else None, "golden questions, which people said must find a pair"),
+            (gate.held_out if gate else None, ("known question", "kept apart and asked of both builds")),
+            (gate.golden if gate else None, ("golden question", "which people said must find a pair")),
         )
         if one is not None
     ]
     if not asked:
         st.caption("There is nothing to compare with: no build before, or too few questions that both builds know.")
-    for one, name in asked:
-        _compared(one, name, would=report.dry_run)
+    for one, (name, which) in asked:
+        _compared(one, name, which, would=report.dry_run)
     _params(report.params)
 
 
-def _compared(one: Comparison, name: str, *, would: bool) -> None:
+def _compared(one: Comparison, name: str, which: str, *, would: bool) -> None:
     low, high = one.difference.low, one.difference.high
-    st.caption(f"{one.questions:,} {name}")
+    st.caption(f"{look.counted(one.questions, name)}, {which}")
     with st.grid(2, min_column_width=200):
         st.metric(
             "Mean reciprocal rank",
@@ -249,8 +250,8 @@ def _rejected(report: IngestReport) -> None:
 def _conflicts(report: IngestReport) -> None:
     if not report.repeated_questions:
         return
-    count = len(report.repeated_questions)
-    with st.expander(f"{look.counted(count, 'question')} asked more than once", icon=":material/repeat:"):
+    count = look.counted(len(report.repeated_questions), "question")
+    with st.expander(f"Asked more than once: {count}", icon=":material/repeat:"):
         st.caption("They are kept. Where the answers differ, perhaps one of the questions can be put more clearly.")
         for one in report.repeated_questions[:REPEATS_SHOWN]:
             lines = ", ".join(str(row.line) for row in one.rows)

@@ -12,9 +12,9 @@ from ui import cards, data, look
 from ui.markdown import literal
 
 PAGE = 8
+DIGITS = 9
+"""Of a cluster's number in an address; Python refuses to read thousands."""
 TORN_SHOWN = 6
-MOST_DIGITS = 10
-"""Of the number of a cluster; Python reads no number of more than 4,300."""
 SORTS = {
     "Largest first": lambda one: -one.size,
     "Hardest to find first": lambda one: (one.found, -one.size),
@@ -61,8 +61,11 @@ def open_cluster(number: int | None) -> None:
 
 def _opened(build: BuildInfo) -> int | None:
     said = st.query_params.get("open", "")
-    number = int(said) if said.isdecimal() and len(said) < MOST_DIGITS else build.clusters
-    return number if number < build.clusters else None
+    if said.isdecimal() and len(said) <= DIGITS and int(said) < build.clusters:
+        return int(said)
+    if said:
+        look.ignored({"open": [said]})
+    return None
 
 
 # All
@@ -75,7 +78,9 @@ def _all(found: QualityList) -> None:
         "how its questions lead to its answers.",
     )
     with st.grid(2, min_column_width=140):
-        st.metric("Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {found.pairs:,} pairs.")
+        st.metric(
+            "Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {look.counted(found.pairs, 'pair')}."
+        )
         st.metric(
             "Found again",
             f"{found.found:.0%}",
@@ -217,7 +222,7 @@ def _torn(pairs: tuple[BorderPair, ...], key: str) -> None:
             f"- **{literal(one.question)}**  \n{one.own:.0%} of the vote here, {one.rival_weight:.0%} for "
             f"{literal(one.rival_name)} · `{one.pair_id.replace('`', '')}`"
         )
-    with st.expander(f"All {len(pairs)} as a table", icon=":material/table:", key=f"torn {key}"):
+    with st.expander(f"As a table ({len(pairs)})", icon=":material/table:", key=f"torn {key}"):
         _torn_table(pairs)
 
 
@@ -243,7 +248,7 @@ def _torn_table(pairs: tuple[BorderPair, ...]) -> None:
 
 def _pairs(number: int, build: BuildInfo) -> None:
     pairs = data.cluster_pairs(number, build.build).pairs
-    st.markdown("## Its only pair" if len(pairs) == 1 else f"## Its {len(pairs)} pairs")
+    st.markdown(f"## Its {look.counted(len(pairs), 'pair')}")
     pages = -(-len(pairs) // PAGE)
     page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
     for stored in pairs[(page - 1) * PAGE : page * PAGE]:

@@ -30,7 +30,8 @@ def _build(build: BuildInfo) -> None:
         made = pd.Timestamp(build.created).strftime("%d %B %Y, %H:%M UTC")
         sources = ", ".join(literal(source) for source in build.sources[:3]) or "–"
         st.markdown(
-            f"**{made}**{badge}  \n{build.pairs:,} pairs in {build.clusters:,} clusters · from {sources} · "
+            f"**{made}**{badge}  \n{look.counted(build.pairs, 'pair')} in "
+            f"{look.counted(build.clusters, 'cluster')} · from {sources} · "
             f"`{build.build}`"
         )
         if not build.live and build.complete and data.may_change():

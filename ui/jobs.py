@@ -5,13 +5,15 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from qaserve.common.errors import TABLE, QaserveError, QualityError
+from qaserve.common.errors import TABLE, CorpusError, QaserveError, QualityError
 from qaserve.schemas.jobs import Job
 from ui import changes, data, look
 from ui.markdown import literal, safe
 
 SECONDS = 1.0
 WORSE = TABLE[QualityError].code
+NO_PAIR = TABLE[CorpusError].code
+SHAPE = '{"question": "How do I …?", "answer": "You …", "topics": ["…"]}'
 STATES = {
     "queued": ("Waiting for its turn", ":material/hourglass:"),
     "running": ("At work", ":material/progress_activity:"),
@@ -67,7 +69,8 @@ def _ended(job: Job, offer: Callable[[bool], None]) -> None:
     what = "What would change" if job.options.dry_run else "What was done"
     st.markdown(f"## {icon} {words if job.report is None else what}: {literal(job.source)}")
     if job.error is not None:
-        st.error(f"{literal(job.error.message)}\n\n{safe(job.error.hint)}")
+        hint = f"One pair in each line, such as `{SHAPE}`" if job.error.code == NO_PAIR else safe(job.error.hint)
+        st.error(f"{literal(job.error.message)}\n\n{hint}")
     if job.report is not None:
         changes.draw(job.report)
         if job.options.dry_run:

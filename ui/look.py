@@ -2,10 +2,12 @@
 
 import streamlit as st
 
-from qaserve.common.errors import QaserveError, ServiceError, UsageError
+from qaserve.common.errors import AccessError, QaserveError, ServiceError, UsageError
+from qaserve.common.text import shorten
 from ui import state
 from ui.markdown import literal, safe
 
+VALUE_CHARS = 40
 STYLE = """
 <style>
   .block-container { padding-top: 4.4rem; padding-bottom: 4rem; max-width: 78rem; }
@@ -60,9 +62,17 @@ def step(number: int, text: str, below: str) -> None:
     st.markdown(below)
 
 
+def ignored(values: dict[str, list[str]]) -> None:
+    """Say which values of the address cannot be used. `values`: by name."""
+    if values:
+        named = ", ".join(f"{name}={shorten(', '.join(texts), VALUE_CHARS)}" for name, texts in values.items())
+        st.caption(f":material/link_off: Ignored in the address, because it cannot be used: {literal(named)}")
+
+
 def failure(error: QaserveError) -> None:
     """Say what went wrong, and offer a way on."""
     gone = isinstance(error, ServiceError)
+    may_pass = not isinstance(error, UsageError | AccessError)  # else the same again fails again
     with st.container(border=True):
         st.markdown("## The search service does not answer" if gone else "## That did not work")
         st.error(
@@ -71,8 +81,7 @@ def failure(error: QaserveError) -> None:
         )
         st.markdown(safe(error.hint))
         with st.container(horizontal=True):
-            # The same question would be refused again.
-            if not isinstance(error, UsageError) and st.button("Try again", icon=":material/refresh:", type="primary"):
+            if may_pass and st.button("Try again", icon=":material/refresh:", type="primary"):
                 st.cache_data.clear()
                 st.rerun()
             if not gone and any(state.get(name) is not None for name in state.OPTIONS):
@@ -83,7 +92,7 @@ def asks_only(what: str) -> None:
     """Say that the key of this page is for asking only. `what`: what it is needed for here."""
     with st.container(border=True):
         st.markdown("## :material/lock: This page may ask, but not change anything")
-        st.markdown(f"{what} Whoever runs this page can let it: start it with the key for changing.")
+        st.markdown(f"{what} Restart the page with QASERVE_WRITE_KEY to enable edits.")
         st.caption(
             "That is QASERVE_WRITE_KEY of the API; docker-compose.yml calls it PAGE_KEY. "
             "The page asks nobody for a key, so whoever reaches it may then change things too."

@@ -2,28 +2,30 @@
 
 Streamlit escapes HTML by itself. What is left to take away is whatever loads from elsewhere (images), and what
 Streamlit adds to Markdown and corpus text does not mean: $formulas$, :colour[directives] and :emoji_codes:. A link says
-where it leads, and only http, https, mailto and relative addresses are links.
+where it leads, and leads to the web or to a mail address. A code fence that starts in the middle of a line is moved to
+a line of its own, for Markdown does not know it there.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from html import unescape
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import unescapeAll
-from markdown_it.token import Token
 
 MAX_CHARS = 20_000
 
+SCHEMES = frozenset({"http", "https", "mailto"})
 
-class _EveryLink(MarkdownIt):
+
+class _Parser(MarkdownIt):
     def validateLink(self, url: str) -> bool:  # noqa: ARG002, N802 - the name is the library's
-        """Every link is found, so that it can be judged here."""
+        """Find every link: which are shown is decided here."""
         return True
 
 
-_PARSER = MarkdownIt("commonmark")
+_PARSER = _Parser("commonmark")
 _DIRECTIVE = re.compile(r":(?=[\w+-]+(?:\[|:|/))")
 _EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+/-]+\\?:)")
 _JOINER = "\u2060"
@@ -31,12 +33,12 @@ _JOINER = "\u2060"
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
 _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
+_AUTOLINK = re.compile(r"<(?=([A-Za-z][A-Za-z0-9+.-]{1,31}):)")
+_SCHEME = re.compile(r"([^/?#]*?):")
 _LANGUAGE = re.compile(r"^[A-Za-z0-9+#_-]{1,24}")
-_LINKED = frozenset({"", "http", "https", "mailto"})
-_LINKS = _EveryLink("commonmark")
-_FENCE = re.compile(r"^[ \t]*(?:(?:[>*+-]|\d+[.)])[ \t]+)*(`{3,})[^`]*$")
-_FENCE_AFTER_TEXT = re.compile(r"^((?:(?!```).)*[^\s`])[ \t]*(`{3,}[A-Za-z0-9+#_-]*)[ \t]*$")
-_FENCE_WITH_TEXT = re.compile(r"^((?:(?!```).)*?)[ \t]*(`{3,})(?:[ \t]+([^`]*))?$")
+_FENCE = re.compile(r"^\s*(?:(?:[-*+>]|\d+[.)])\s+)*(`{3,}(?=[^`]*$)|~{3,})")
+_FENCE_AND_TEXT = re.compile(r"^((?:(?!```).)*?)[ \t]*(`{3,})(?:[ \t]+([^`]*))?$")
+_LATE_FENCE = re.compile(r"^(.*\S)[ \t]*(?<!`)(`{3,})([A-Za-z0-9+#_-]*)[ \t]*$")
 
 
 class Block(NamedTuple):
@@ -49,7 +51,7 @@ class Block(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     """Markdown split into safe Markdown and code; a text over the limit is cut, and says so."""
-    cut = mend_fences(text[:MAX_CHARS])
+    cut = _with_fences_on_own_lines(text[:MAX_CHARS])
     lines = cut.splitlines()
     parts: list[Block] = []
     start = 0
@@ -66,45 +68,49 @@ def blocks(text: str) -> list[Block]:
     return parts
 
 
-def mend_fences(text: str) -> str:
-    """Code fences that stand in a line of text, each on a line of its own.
+def _with_fences_on_own_lines(text: str) -> str:
+    """Text in which code fences stand on lines of their own.
 
-    Markdown knows a fence only at the start of a line. One that opens after text is none, so its closing fence opens
-    another and the text below is shown as code. A fence is moved only where that makes a pair: a mention of ``` in a
-    sentence stays.
+    An opening fence after other words is moved if it is closed below, a closing fence beside other words if none below
+    closes the code.
     """
-    lines = text.splitlines()
-    mended: list[str] = []
-    fence = ""
-    for number, line in enumerate(lines):
-        alone = _FENCE.match(line)
-        if fence:
-            closes = _closes(line, fence)
-            ends = None if closes or _closed_later(lines[number + 1 :], fence) else _FENCE_WITH_TEXT.match(line)
-            if ends and len(ends[2]) >= len(fence):
-                mended += [part for part in (ends[1], fence, ends[3]) if part]
-            else:
-                mended.append(line)
-            fence = "" if closes or ends else fence
-        elif alone:
-            mended.append(line)
-            fence = alone[1]
-        elif (opens := _FENCE_AFTER_TEXT.match(line)) and _closed_later(lines[number + 1 :], opens[2]):
-            mended += [opens[1], opens[2]]
-            fence = "`" * opens[2].count("`")
-        else:
-            mended.append(line)
-    return "\n".join(mended)
+    lines = text.split("\n")
+    found: list[str] = []
+    fence: str | None = None
+    for number, line in enumerate(lines, 1):
+        parts, fence = _in_text(line, lines[number:]) if fence is None else _in_code(line, lines[number:], fence)
+        found += parts
+    return "\n".join(found)
+
+
+def _in_text(line: str, below: list[str]) -> tuple[list[str], str | None]:
+    """The line, or its parts, and the fence that it opens."""
+    if fence := _FENCE.match(line):
+        return [line], fence.group(1)
+    late = _LATE_FENCE.match(line)
+    if late is None or "```" in late.group(1) or not _is_closed(below, late.group(2)):
+        return [line], None
+    return [late.group(1), "", late.group(2) + late.group(3)], late.group(2)
+
+
+def _in_code(line: str, below: list[str], fence: str) -> tuple[list[str], str | None]:
+    """The line, or its parts, and the fence unless the line closes it."""
+    if _closes(line, fence):
+        return [line], None
+    end = _FENCE_AND_TEXT.match(line)
+    if end is None or not _closes(end.group(2), fence) or _is_closed(below, fence):
+        return [line], fence
+    return [part for part in (end.group(1), fence, end.group(3)) if part], None
+
+
+def _is_closed(lines: list[str], fence: str) -> bool:
+    """Whether the next fence in these lines closes one that is open."""
+    return next((_closes(line, fence) for line in lines if _FENCE.match(line)), False)
 
 
 def _closes(line: str, fence: str) -> bool:
-    bare = line.strip()
-    return len(bare) >= fence.count("`") and set(bare) == {"`"}
-
-
-def _closed_later(lines: list[str], fence: str) -> bool:
-    """Whether the next line that looks like a fence closes this one."""
-    return _closes(next((line for line in lines if _FENCE.match(line)), ""), fence)
+    text = line.strip()
+    return len(text) >= len(fence) and set(text) == {fence[0]}
 
 
 def _add_markdown(parts: list[Block], lines: list[str]) -> None:
@@ -114,45 +120,46 @@ def _add_markdown(parts: list[Block], lines: list[str]) -> None:
 
 
 def safe(text: str) -> str:
-    """Markdown in which an image is a link, a link shows its host, and a heading is no larger than the page's own."""
+    """Markdown in which an image is a link, a link shows its host, and a heading is no larger than the page's own.
+
+    A link of another scheme than `SCHEMES` is no link.
+    """
     text = text.replace("![", "\\!\\[")  # everywhere, even in code: what looks like code to us may not to the browser
     pieces, start = [], 0
     for span in _CODE_SPAN.finditer(text):
         pieces += [_plain(text[start : span.start()]), span.group()]
         start = span.end()
     pieces.append(_plain(text[start:]))
-    shown = re.sub(r"^#{1,4} ", "##### ", "".join(pieces), flags=re.MULTILINE)
-    if all(_linked(target) for target in _targets(_LINKS.parse(shown))):
-        return shown
-    return shown.replace("](", "\\](").replace("<", "\\<")
+    made = "".join(pieces)
+    if not all(map(_is_link, _links(made))):  # it looked like code to us only, or its destination holds blanks
+        made = _plain(text).replace("](", "]\\(")
+    return re.sub(r"^#{1,4} ", "##### ", made, flags=re.MULTILINE)
 
 
-def _targets(tokens: Sequence[Token]) -> Iterator[str]:
-    """Where the links lead, as a browser would read it."""
-    for token in tokens:
-        if token.type == "link_open":
-            yield str(token.attrs["href"])
-        yield from _targets(token.children or ())
+def _links(text: str) -> list[str]:
+    children = [child for token in _PARSER.parse(text) for child in token.children or ()]
+    return [str(child.attrGet("href")) for child in children if child.type == "link_open"]
 
 
-def _linked(target: str) -> bool:
-    """Whether an address may be a link."""
-    try:
-        return urlsplit(re.sub(r"%(?:0[\dA-F]|1[\dA-F]|20)|[\0-\x20]", "", target)).scheme in _LINKED
-    except ValueError:
-        return False
+def _is_link(destination: str) -> bool:
+    """Whether a destination is relative or of a scheme that may be shown. Browsers skip blanks in it."""
+    scheme = _SCHEME.match("".join(unquote(unescape(destination)).split()))
+    return scheme is None or scheme.group(1).lower() in SCHEMES
 
 
 def _plain(text: str) -> str:
     text = _DESTINATION.sub(_with_host, _DEFINITION.sub(r"\1\\[", text))  # a link by reference would hide its host
+    text = _AUTOLINK.sub(lambda link: "<" if _is_link(f"{link.group(1)}:") else "\\<", text)
     return _DIRECTIVE.sub(r"\\:", _EMOJI.sub(rf"\1:{_JOINER}", text.replace("$", "\\$")))
 
 
 def _with_host(link: re.Match[str]) -> str:
-    target = unescapeAll(link.group(1))
-    if not _linked(target):
-        return f"\\{link.group()}"
-    host = urlsplit(target).hostname
+    if not _is_link(unescapeAll(link.group(1))):
+        return link.group().replace("](", "]\\(", 1)
+    try:
+        host = urlsplit(unescapeAll(link.group(1))).hostname
+    except ValueError:
+        host = "?"
     return f" ({literal(host)}){link.group()}" if host else link.group()
 
 

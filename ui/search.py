@@ -48,22 +48,25 @@ STEPS = (
     ),
 )
 VOTES_SHOWN = 4
-MOST_ANSWERS = 20
+ANSWERS = 20
 
 
 def draw(build: BuildInfo) -> None:
     """Draw the search page."""
-    with state.in_address("search"):
-        if not state.get("q"):
-            look.title(
-                "Ask, and see why", f"Search {build.pairs:,} answers by meaning. Every answer can say why it was found."
-            )
-        question = question_box()
-        _tools(build)
-        if not question:
-            _welcome(build)
-        else:
-            _found(data.ask(state.request(), build.build))
+    state.load("search")
+    if not state.get("q"):
+        look.title(
+            "Ask, and see why",
+            f"Search {look.counted(build.pairs, 'answer')} by meaning. Every answer can say why it was found.",
+        )
+    question = question_box()
+    _tools(build)
+    state.save()
+    look.ignored(state.ignored())
+    if not question:
+        _welcome(build)
+    else:
+        _found(data.ask(state.request(), build.build))
 
 
 def question_box() -> str:
@@ -91,7 +94,9 @@ def _tools(build: BuildInfo) -> None:
         changed = any(state.get(name) is not None for name in ("routing", "projection"))
         label = "Options (changed)" if changed else "Options"
         options = st.popover(label, icon=":material/tune:", on_change="rerun", key="options")
-        st.caption(f"{build.pairs:,} question/answer pairs · corpus {literal(build.corpus)}", width="content")
+        st.caption(
+            f"{look.counted(build.pairs, 'question/answer pair')} · corpus {literal(build.corpus)}", width="content"
+        )
     # Only while they are open: a widget that the browser first meets later than it was set shows its own default.
     if filters.open:
         with filters:
@@ -162,7 +167,7 @@ def _options() -> None:
         help="Step 3 of **Why**.",
     )
     state.keep("projection", projection)
-    most = max(MOST_ANSWERS, state.get("top_k") or 0)  # an address may ask for more
+    most = max(ANSWERS, state.get("top_k") or 0)  # an address may ask for more
     top_k = st.slider("Answers", 1, most, key=state.offer("top_k", state.DEFAULT_TOP_K))
     state.keep("top_k", top_k, state.DEFAULT_TOP_K)
     st.caption("The **Why** page has more of them, and shows what each one changes.")
@@ -243,9 +248,11 @@ def _short_reasons(result: AskResult) -> None:
     with st.container(key="phone_reasons", gap="xsmall"):
         vote = result.explained.clusters[0]
         share, name = look.percent(vote.weight), literal(vote.name)
-        voted = f"**{share}** of the vote went to **{name}**."
-        near = f"The nearest cluster is **{name}**, with **{share}** of the weight."
-        st.markdown(f"Why? {voted if result.explained.hits else near}")
+        st.markdown(
+            f"Why? **{share}** of the vote went to **{name}**."
+            if result.explained.hits
+            else f"Why? The nearest cluster is **{name}**, which weighs **{share}**."
+        )
         _way_to_why()
 
 
@@ -270,8 +277,7 @@ def _reasons(result: AskResult) -> None:
                 f"**{look.counted(len(trace.hits), 'known question')}** like yours voted. The most similar is "
                 f"“{literal(first.question)}” (similarity {first.similarity:.2f})."
             )
-        voters = "It" if len(trace.hits) == 1 else "They"
-        st.markdown(f"{voters} voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
+        st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
         for vote in trace.clusters[:VOTES_SHOWN]:
             st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
         _way_to_why()

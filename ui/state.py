@@ -1,21 +1,18 @@
 """What is asked, and how. The address holds it, so that a search can be shared, and it follows from page to page.
 
-The address is read when it says something else than what the page wrote there last: a link was opened, or the browser
-went back. Otherwise what the widgets say is written to it. A change that the browser sent before it heard of the last
-writing still brings the address from before, and is no news.
+The address is read when it differs from what the page wrote there last: a link was opened, or the browser went back.
+Otherwise the values of the widgets are written to it. A widget that is changed before the browser has received the last
+writing sends the earlier address along. That address is ignored: the browser has not confirmed the last writing, and a
+widget has changed. Going back in the browser changes no widget.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import streamlit as st
 
-from qaserve.common.errors import QaserveError
-from qaserve.common.text import control_character, has_surrogate, shorten
+from qaserve.common.text import control_character
 from qaserve.schemas.ask import AskRequest, Filters
-from ui.markdown import literal
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
 OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight", "priors")
@@ -23,35 +20,45 @@ OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", 
 DEFAULT_TOP_K = 5
 MOST_VALUES = 20
 """Of one field, to filter by: more would fill the page."""
-STALE_SECONDS = 3.0
+MOST_CLUSTERS = 1_000_000
+OWN = frozenset({"asked", "written", "ignored", "page", "pages", "confirmed", "widgets"})
+"""Keys of the session that are no widgets."""
 
 
-_FIELDS = ("q", "top_k", *OPTIONS, *FILTERS)
-IGNORED_SHOWN = 4
-IGNORED_CHARS = 40
+class _Field(NamedTuple):
+    read: Callable[[str], Any]
+    several: bool = False
 
 
-@contextmanager
-def in_address(page: str) -> Iterator[None]:
-    """Read the address, say what was ignored in it, and write it once the page is drawn, even if asking failed.
+def _yes_or_no(text: str) -> bool:
+    return {"true": True, "false": False}[text]
 
-    Args:
-        page: The one that is drawn; its links carry nothing unless they say so.
-    """
-    load(page)
-    if ignored := _ignored():
-        more = f" and {len(ignored) - IGNORED_SHOWN:,} more" if len(ignored) > IGNORED_SHOWN else ""
-        st.warning(
-            f"Ignored in the address, because it cannot be read: {literal(', '.join(ignored[:IGNORED_SHOWN]))}{more}.",
-            icon=":material/link_off:",
-        )
-        ignored.clear()
-    try:
-        yield
-    except QaserveError:
-        save()  # the question that failed, so that a reload asks it and not the one before
-        raise
-    save()
+
+def _text(text: str) -> str:
+    if control_character(text):
+        raise ValueError(text)
+    return text
+
+
+def _cluster(text: str) -> int:
+    if not 0 <= (number := int(text)) < MOST_CLUSTERS:
+        raise ValueError(text)
+    return number
+
+
+_FIELDS = {
+    "q": _Field(_text),
+    "top_k": _Field(int),
+    "routing": _Field(str),
+    "projection": _Field(str),
+    "temperature": _Field(float),
+    "final_temperature": _Field(float),
+    "hits": _Field(int),
+    "lexical_weight": _Field(float),
+    "priors": _Field(_yes_or_no),
+    **{name: _Field(_text, several=True) for name in FILTERS if name != "cluster"},
+    "cluster": _Field(_cluster, several=True),
+}
 
 
 def load(page: str) -> None:
@@ -60,31 +67,55 @@ def load(page: str) -> None:
     st.session_state["page"] = page
     told = {name: st.query_params.get_all(name) for name in _FIELDS}
     if moved:  # the widgets of another page are gone, and what they said with them
+        ignored().clear()
         for name in _FIELDS:
             st.session_state.pop(widget(name), None)
-    if moved and not any(told.values()):
-        _written().clear()
-        return
-    stale = time.monotonic() - st.session_state.get("written_at", -STALE_SECONDS) < STALE_SECONDS
+        if not any(told.values()):
+            _written().clear()
+            return
+    if all(texts == _written().get(name, []) for name, texts in told.items()):
+        st.session_state["confirmed"] = True
+    elif moved or st.session_state.get("confirmed", True) or not _touched():
+        _take_over(told)
+    if (typed := st.session_state.get(widget("q"))) is not None:  # before anything is drawn that depends on it
+        keep("q", typed.strip())
+
+
+def _take_over(told: dict[str, list[str]]) -> None:
     for name, texts in told.items():
-        if texts != _written().get(name, []) and not (stale and texts == _before().get(name, [])):
+        if texts != _written().get(name, []):
             put(name, _parsed(name, texts))
             _written()[name] = texts
 
 
 def save() -> None:
-    """Write what is asked to the address."""
-    for name in _FIELDS:
+    """Write what is asked to the address. Call it before asking: a question that fails is in the address too."""
+    for name, field in _FIELDS.items():
         texts = _texts(get(name))
         if texts != _written().get(name, []):
-            _before()[name] = _written().get(name, [])
-            st.session_state["written_at"] = time.monotonic()
+            st.session_state["confirmed"] = False
         _written()[name] = texts  # first: Streamlit may break off below, if something new is asked already
         if st.query_params.get_all(name) != texts:
             if texts:
-                st.query_params[name] = texts if name in FILTERS else texts[0]
+                st.query_params[name] = texts if field.several else texts[0]
             else:
                 del st.query_params[name]
+
+
+def remember_widgets() -> None:
+    """Note the values of all widgets, so that the next run can tell whether one was changed. Call it after drawing."""
+    st.session_state["widgets"] = {str(key): value for key, value in st.session_state.items() if key not in OWN}
+
+
+def _touched() -> bool:
+    before = st.session_state.get("widgets", {})
+    return any(key in before and before[key] != value for key, value in st.session_state.items())
+
+
+def ignored() -> dict[str, list[str]]:
+    """What the address held that could not be used, by name."""
+    found: dict[str, list[str]] = st.session_state.setdefault("ignored", {})
+    return found
 
 
 def get(name: str) -> Any:
@@ -103,6 +134,8 @@ def put(name: str, value: Any) -> None:
 
 def keep(name: str, value: Any, default: Any = None) -> None:
     """Remember what a widget says; its default is not worth an address."""
+    if name == "q" and (value or None) != get("q"):
+        ignored().clear()
     if value in (None, "", [], default):
         _asked().pop(name, None)
     else:
@@ -177,11 +210,6 @@ def _written() -> dict[str, list[str]]:
     return written
 
 
-def _before() -> dict[str, list[str]]:
-    before: dict[str, list[str]] = st.session_state.setdefault("before", {})
-    return before
-
-
 def _texts(value: Any) -> list[str]:
     if value is None:
         return []
@@ -190,36 +218,27 @@ def _texts(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _ignored() -> list[str]:
-    ignored: list[str] = st.session_state.setdefault("ignored", [])
-    return ignored
-
-
 def _parsed(name: str, texts: list[str]) -> Any:
-    """What an address says of a field. What cannot be read is as if it were not there, and is noted."""
-    if name not in FILTERS:
-        texts = texts[:1]
-    values = list(dict.fromkeys(value for text in texts if (value := _read(name, text)) is not None))
-    if len(values) > MOST_VALUES:
-        _ignored().append(f"{name} beyond the first {MOST_VALUES} of {len(values):,} values")
-    return values[:MOST_VALUES] if name in FILTERS else next(iter(values), None)
+    """The value of an address. What cannot be read is ignored, and noted in `ignored`."""
+    ignored().pop(name, None)
+    field = _FIELDS[name]
+    texts = list(dict.fromkeys(texts))
+    values = [value for text in texts if (value := _one(name, text)) is not None]
+    kept = values[: MOST_VALUES if field.several else 1]
+    if len(kept) < len(texts):
+        ignored()[name] = texts
+    return kept if field.several else next(iter(kept), None)
 
 
-def _read(name: str, text: str) -> Any:
-    """One value, by the rules of the API; None where it breaks them."""
-    if not text:
-        return None
+def _one(name: str, text: str) -> Any:
+    """One value as the API would take it; None where it would not."""
+    field = _FIELDS[name]
     try:
-        if has_surrogate(text) or control_character(text):
-            raise ValueError("not text")
-        if name in FILTERS:
-            (value,) = getattr(Filters.model_validate({name: [text]}), name)
-        elif name == "q":
-            value = text
-        else:
-            value = getattr(AskRequest.model_validate({"question": "", name: text}), name)
-    except ValueError:
-        readable = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
-        _ignored().append(f"{name}={shorten(readable, IGNORED_CHARS)}")
+        value = field.read(text)
+        if field.several:
+            Filters.model_validate({name: (value,)})
+        elif name != "q":
+            AskRequest.model_validate({"question": "?", name: value})
+    except (ValueError, KeyError):  # pydantic's ValidationError is a ValueError
         return None
     return value

@@ -15,16 +15,21 @@ WORDS_SHOWN = 4
 KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a known question like yours voted, but its answer is farther than those shown",
-    "routing": "your question was turned away from it",
+    "routing": "the turn led your question away from it",
     "words": "as near, but it shares fewer words with your question",
 }
 TURNED_BY = {
     "cluster": "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns "
-    "of the clusters in step 2 are blended by their weight.",
+    "of the clusters voted for are blended by their weight.",
     "pair": "Each known question that voted brings its own turn, the one that takes it to its own answer. They are "
     "blended by their share of the vote.",
-    "student": "A small network that was taught what the vote and the turn do together does it in one step.",
+    "student": "A small network that was taught what vote and turn do together does it in one step.",
 }
+
+TURNED_BY_CENTRES = (
+    "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns of the "
+    "nearest clusters are blended by their weight."
+)
 
 
 def turn(result: AskResult) -> None:
@@ -34,14 +39,15 @@ def turn(result: AskResult) -> None:
         look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
-    turner = "The vote turns" if trace.hits else "The nearest clusters turn"
+    who, by = "The vote turns", TURNED_BY[trace.params.projection]
     if trace.params.projection == "student":
-        turner = "A small network turns"
+        who = "A small network turns"
+    elif not trace.hits:
+        who, by = "The clusters turn", TURNED_BY_CENTRES
     look.step(
         3,
-        f"{turner} your question by {degrees:.0f}° towards answers like these",
-        f"Questions and answers use different words, so a question does not lie where its answer lies. "
-        f"{TURNED_BY[trace.params.projection]}",
+        f"{who} your question by {degrees:.0f}° towards answers like these",
+        f"Questions and answers use different words, so a question does not lie where its answer lies. {by}",
     )
     first = result.answers[0]
     gain = first.similarity - first.raw_similarity

@@ -63,8 +63,8 @@ def likeness(trace: Trace) -> None:
     )
     rest = trace.hits[HITS_SHOWN:]
     if rest:
-        has, left = ("has", "share")[len(rest) > 1], look.percent(sum(hit.probability for hit in rest))
-        st.caption(f"{len(rest)} more {has} the remaining {left}.")
+        share = look.percent(sum(hit.probability for hit in rest))
+        st.caption(f"The remaining {share} of the vote goes to {look.counted(len(rest), 'more question')}.")
     _hits_table(trace)
 
 
@@ -79,9 +79,8 @@ def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
 
 def _likeness_words(trace: Trace) -> str:
     first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.params.temperature)
-    voters = "the most similar votes" if len(trace.hits) == 1 else f"the {len(trace.hits)} most similar vote"
     text = (
-        f"Your question was compared with every known one; {voters}. The first is "
+        f"Your question was compared with every known one; the most similar vote ({len(trace.hits)}). The first is "
         f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
         f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
         f"τ = {trace.params.temperature:g} means."
@@ -111,17 +110,13 @@ def _hits_table(trace: Trace) -> None:
             "votes for": [called.get(hit.cluster, "") for hit in trace.hits],
         }
     )
-    charts.table(frame, f"All {len(trace.hits)} votes", similarity="%.3f", prior="%.2f", share=charts.PERCENT)
+    charts.table(frame, f"All votes ({len(trace.hits)})", similarity="%.3f", prior="%.2f", share=charts.PERCENT)
 
 
 def flow(trace: Trace) -> None:
     """Step 2."""
-    title = "They vote for these clusters of answers"
-    if not trace.hits:
-        title = "These clusters of answers are nearest"
-    elif len(trace.hits) == 1:
-        title = "It votes for this cluster of answers"
-    look.step(2, title, _flow_words(trace))
+    head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are taken"
+    look.step(2, head, _flow_words(trace))
     if trace.hits:
         _flow_chart(trace)
     else:
@@ -140,7 +135,7 @@ def flow(trace: Trace) -> None:
         )
     elif trace.params.routing != "question2":
         frame = frame.drop(columns="vote")
-    charts.table(frame, f"All {len(frame)} clusters", weight=charts.PERCENT, vote=charts.PERCENT, similarity="%.3f")
+    charts.table(frame, f"All clusters ({len(frame)})", weight=charts.PERCENT, vote=charts.PERCENT, similarity="%.3f")
 
 
 def _flow_words(trace: Trace) -> str:
@@ -210,7 +205,7 @@ def _alike(hit: Hit) -> str:
 def _counted(trace: Trace, clusters: list[int]) -> str:
     hits = [hit for hit in trace.hits if hit.cluster in clusters]
     share = look.percent(sum(hit.probability for hit in hits))
-    return f"{share} · {len(hits)} question{'s' if len(hits) != 1 else ''}"
+    return f"{share} · {look.counted(len(hits), 'question')}"
 
 
 def _slots(shares: list[float], least: float) -> list[tuple[float, float, float]]:

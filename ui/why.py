@@ -11,18 +11,22 @@ from ui.search import examples, question_box
 
 def draw(build: BuildInfo) -> None:
     """Draw the page of reasons."""
-    with state.in_address("why"):
-        if not state.get("q"):
-            look.title("Why did my question get its answers?", "Ask something, and every step to its answers is shown.")
-        if question_box():
-            _story(build)
-        else:
-            examples(build)
+    state.load("why")
+    if not state.get("q"):
+        look.title("Why did my question get its answers?", "Ask something, and every step to its answers is shown.")
+    question = question_box()
+    look.ignored(state.ignored())
+    state.save()
+    if question:
+        _story(build)
+    else:
+        examples(build)
 
 
 def _story(build: BuildInfo) -> None:
     usual = data.ask(state.request(options=False), build.build)
     whatif.controls(usual, build)
+    state.save()
     result = data.ask(state.request(), build.build)
     st.page_link(
         st.session_state["pages"]["search"],
@@ -48,15 +52,15 @@ def _in_short(result: AskResult) -> None:
     trace = result.explained
     if not result.answers:
         return
-    first, who = result.answers[0], ""
-    if trace.clusters:  # a student answers without them
-        name, share = literal(trace.clusters[0].name), look.percent(trace.clusters[0].weight)
-        voters = look.counted(len(trace.hits), "known question")
-        who = f"Your question is most like those about **{name}**, which weighs **{share}**."
-        if trace.hits:
-            who = (
-                f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about **{name}**."
-            )
+    strongest, first = trace.clusters[0], result.answers[0]
+    share = look.percent(strongest.weight)
+    voters = look.counted(len(trace.hits), "known question")
+    who = (
+        f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about "
+        f"**{literal(strongest.name)}**."
+        if trace.hits
+        else f"Your question is most like those about **{literal(strongest.name)}**, which weighs **{share}**."
+    )
     moved = {
         "none": "Your question was compared with the answers as it is.",
         "student": "A small network turned your question towards answers like these.",

@@ -7,6 +7,7 @@ import anyio
 import anyio.to_thread
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
@@ -55,13 +56,13 @@ def create_app(
     if settings.mcp_http:
         mcp = agents.endpoint(agents.ServiceSource(engine, desk), jobs, access, allowance, settings, hidden)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its documentation loads nothing from another host
         title="qaserve",
         version=__version__,
         description="Search over question/answer pairs that explains itself.",
         lifespan=lambda _: _running(desk, mcp, jobs),
     )
-    asking, limited = [Depends(access.read), Depends(allowance)], [Depends(allowance)]
+    known = [Depends(access.read), Depends(allowance)]  # in this order: a key that is refused gets no share of its own
     app.include_router(health.routes(engine, desk, metrics, access))
     for router in (
         ask.routes(desk, log_questions=settings.log_questions),
@@ -69,12 +70,12 @@ def create_app(
         builds.routes(engine, access),
         reports.routes(settings.reports_dir),
     ):
-        app.include_router(router, dependencies=asking, responses=REPLIES)
+        app.include_router(router, dependencies=known, responses=REPLIES)
     if log is not None:
-        app.include_router(feedback.routes(engine, log, access), dependencies=limited, responses=REPLIES)
+        app.include_router(feedback.routes(engine, log, access), dependencies=known, responses=REPLIES)
     if jobs is not None:
-        uploads = job_routes.routes(jobs, access, limits.max_upload_bytes, hidden)
-        app.include_router(uploads, dependencies=limited, responses=REPLIES)
+        uploads = job_routes.routes(jobs, access, limits, hidden)
+        app.include_router(uploads, dependencies=known, responses=REPLIES)
     if mcp is not None:
         app.routes.append(mcp.route)
     handle_errors(app, hidden)

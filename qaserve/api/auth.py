@@ -30,10 +30,12 @@ class ApiKeyAuth:
         self._refusals = MovingWindowRateLimiter(MemoryStorage())
 
     async def read(self, request: Request, given: Given) -> None:
-        """Raise AccessError unless the caller may ask."""
+        """Raise AccessError unless the caller may ask, LimitError after too many wrong keys."""
+        if self._read is None:
+            return
         self._check_refusals(request)
-        if self._read is not None and not any(_same(given, key) for key in (self._read, self._write)):
-            raise self._refusal(request)
+        if not any(_same(given, key) for key in (self._read, self._write)):
+            raise self._refusal(request, given)
 
     def may_write(self, given: Given) -> bool:
         """Whether the caller may change something."""
@@ -41,31 +43,26 @@ class ApiKeyAuth:
         return key is None or _same(given, key)
 
     async def write(self, request: Request, given: Given) -> None:
-        """Raise AccessError unless the caller may change something, ForbiddenError where it may only ask."""
-        if self._write is None:
-            await self.read(request, given)
-            return
-        self._check_refusals(request)
-        if not _same(given, self._write):
-            if _same(given, self._read):
-                raise ForbiddenError(
-                    "this key may ask, but change nothing", hint="Use the key that QASERVE_WRITE_KEY is set to."
-                )
-            raise self._refusal(request)
+        """Raise as `read` unless the caller may change something, ForbiddenError where it may only ask."""
+        await self.read(request, given)
+        if not self.may_write(given):
+            raise ForbiddenError(
+                "this key may ask, but change nothing", hint="Use the key that QASERVE_WRITE_KEY is set to."
+            )
 
     def _check_refusals(self, request: Request) -> None:
         """Raise LimitError, before any key is looked at, where this address has sent too many wrong keys."""
         if not self._refusals.test(MAX_REFUSALS, _address(request)):
-            reset = self._refusals.get_window_stats(MAX_REFUSALS, _address(request)).reset_time
             error = LimitError(
-                f"more than {MAX_REFUSALS.amount} wrong keys in a minute came from this address",
+                f"{MAX_REFUSALS.amount} wrong keys came from this address within a minute",
                 hint="Wait, and send the key that the API was started with.",
             )
-            error.retry_after = max(1.0, reset - time.time())
+            error.retry_after = _until_reset(self._refusals, MAX_REFUSALS, _address(request))
             raise error
 
-    def _refusal(self, request: Request) -> AccessError:
-        self._refusals.hit(MAX_REFUSALS, _address(request))
+    def _refusal(self, request: Request, given: HTTPAuthorizationCredentials | None) -> AccessError:
+        if given is not None:  # a request without a key guesses nothing
+            self._refusals.hit(MAX_REFUSALS, _address(request))
         return AccessError(
             "the key is missing or wrong",
             hint="Set QASERVE_API_KEY; other programs send the header Authorization: Bearer KEY.",
@@ -90,7 +87,7 @@ class RateLimiter:
                 f"more than {self._limit.amount:,} requests in a minute",
                 hint="Wait, or raise QASERVE_REQUESTS_PER_MINUTE.",
             )
-            error.retry_after = max(1.0, self._counted.get_window_stats(self._limit, caller).reset_time - time.time())
+            error.retry_after = _until_reset(self._counted, self._limit, caller)
             raise error
 
 
@@ -101,3 +98,8 @@ def _same(given: HTTPAuthorizationCredentials | None, key: SecretStr | None) -> 
 
 def _address(request: Request) -> str:
     return request.client.host if request.client else ""
+
+
+def _until_reset(counted: MovingWindowRateLimiter, limit: RateLimitItemPerMinute, caller: str) -> float:
+    """Seconds until a caller has a request left."""
+    return max(1.0, counted.get_window_stats(limit, caller).reset_time - time.time())

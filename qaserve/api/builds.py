@@ -1,5 +1,7 @@
 """Builds: which there are, and which is live."""
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Depends
 
 from qaserve.api.auth import ApiKeyAuth, Given
@@ -7,10 +9,15 @@ from qaserve.schemas.builds import BuildInfo, BuildList
 from qaserve.schemas.params import BuildId
 from qaserve.search.engine import Engine
 
+ACTIVATIONS = 32
+"""How many activations may wait for the corpus at once; more wait for one of these."""
+
 
 def routes(engine: Engine, access: ApiKeyAuth) -> APIRouter:
     """/v1/builds."""
     router = APIRouter(prefix="/v1", tags=["builds"])
+    threads = anyio.CapacityLimiter(ACTIVATIONS)
+    """Apart from the threads that other endpoints need, for activations wait up to QASERVE_LOCK_WAIT."""
 
     @router.get("/builds")
     def builds(given: Given) -> BuildList:
@@ -18,8 +25,8 @@ def routes(engine: Engine, access: ApiKeyAuth) -> APIRouter:
         return BuildList(corpus=engine.corpus, builds=tuple(engine.builds()), may_change=access.may_write(given))
 
     @router.post("/builds/{build}/activate", dependencies=[Depends(access.write)])
-    def activate(build: BuildId) -> BuildInfo:
+    async def activate(build: BuildId) -> BuildInfo:
         """Check a build and make it live; the next question is answered from it. The one that was live stays."""
-        return engine.activate(build)
+        return await anyio.to_thread.run_sync(engine.activate, build, limiter=threads)
 
     return router

@@ -16,12 +16,13 @@ REPLIES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": text}
     for status, text in {
         401: "The key is missing or wrong.",
-        403: "The key may ask, but change nothing.",
+        403: "The key may ask, but change nothing; or a page of another origin sent the request.",
         404: "It is not there.",
         409: "It does not go with what is there or going on now, such as vectors of another encoder.",
         413: "The request has more bytes or questions than are taken.",
+        415: "The body has a type that is not taken.",
         421: "The service is not known by the name in the Host header.",
-        422: "The request cannot be meant.",
+        422: "Invalid request.",
         429: "This caller has asked too often; Retry-After says when to come back.",
         503: "The service is busy, or its store, model or encoder cannot be used now.",
         507: "The disk is full, read-only or failing.",

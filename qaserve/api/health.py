@@ -18,7 +18,7 @@ def routes(engine: Engine, desk: QueryService, metrics: Metrics, access: ApiKeyA
 
     @router.get("/healthz")
     def healthz() -> Health:
-        """The process runs; with the corpus that it serves, and the build that answered last."""
+        """The process runs; with the corpus that it serves, and the build that was read last."""
         return Health(version=__version__, corpus=engine.corpus, build=engine.loaded)
 
     @router.get("/readyz", responses={409: REPLIES[409], 503: REPLIES[503]})

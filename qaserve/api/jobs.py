@@ -6,21 +6,25 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from ingest.jobs import Jobs
 from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.errors import without
-from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, kind_of, receive_form, receive_lines
+from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, media_type, receive_form, receive_lines
 from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.common.files import writing
 from qaserve.common.text import shorten
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobId, JobList
+from qaserve.settings import LimitSettings
 
 T = TypeVar("T", bound=IngestOptions)
 JSON_NAME = "api"
 """What pairs are said to come from that were sent without a file."""
+AS_LINES = f"A JSON body is held in memory. Send more pairs as JSON Lines: {LINES[0]}, or a form with a file."
+NO_SPACE = "Free some space on the disks of QASERVE_DATA_DIR and TMPDIR, or make them writable."
 BODY = {
     "requestBody": {
         "required": True,
@@ -48,13 +52,13 @@ class UploadOptions(IngestOptions):
     name: str | None = None
 
 
-def routes(jobs: Jobs, access: ApiKeyAuth, most: int, hidden: tuple[str, ...]) -> APIRouter:
+def routes(jobs: Jobs, access: ApiKeyAuth, limits: LimitSettings, hidden: tuple[str, ...]) -> APIRouter:
     """/v1/ingest and /v1/jobs.
 
     Args:
         jobs: Does the work.
         access: Who may change something.
-        most: Bytes of an upload.
+        limits: Bytes of an upload, and of a JSON body.
         hidden: Texts that no message may show.
     """
     router = APIRouter(prefix="/v1", tags=["ingest"])
@@ -62,9 +66,10 @@ def routes(jobs: Jobs, access: ApiKeyAuth, most: int, hidden: tuple[str, ...]) -
     @router.post("/ingest", status_code=202, dependencies=[Depends(access.write)], openapi_extra=BODY)
     async def ingest(request: Request, said: Annotated[UploadOptions, Query()]) -> Job:
         """Bring pairs in: a form with a JSON Lines file, the file itself, or a document with `pairs`. Gives a job."""
-        with jobs.receiving() as folder:
-            file, options = await _receive(request, folder, said, most)
-            return await run_in_threadpool(jobs.submit, file, options)
+        with writing("the upload cannot be written", NO_SPACE):
+            async with contextmanager_in_threadpool(jobs.receiving()) as folder:
+                file, options = await _receive(request, folder, said, limits)
+                return await run_in_threadpool(jobs.submit, file, options)
 
     @router.get("/jobs", dependencies=[Depends(access.read)])
     def listed() -> JobList:
@@ -82,6 +87,11 @@ def routes(jobs: Jobs, access: ApiKeyAuth, most: int, hidden: tuple[str, ...]) -
         """Cancel a job: at once where it waits, between two batches where it runs. The live build stays as it is."""
         return _shown(jobs.cancel(job), hidden)
 
+    @router.post("/jobs/{job}/retry", status_code=202, dependencies=[Depends(access.write)])
+    def retry(job: JobId) -> Job:
+        """Run a failed or interrupted job again, with the upload and the options that it had."""
+        return _shown(jobs.retry(job), hidden)
+
     @router.get("/jobs/{job}/rejected", dependencies=[Depends(access.read)], response_class=StreamingResponse)
     def rejected(job: JobId) -> StreamingResponse:
         """The first 1,000 rows that made no pair, each with its line and the reason, as JSON Lines."""
@@ -90,21 +100,19 @@ def routes(jobs: Jobs, access: ApiKeyAuth, most: int, hidden: tuple[str, ...]) -
     return router
 
 
-async def _receive(request: Request, folder: Path, said: UploadOptions, most: int) -> tuple[Path, IngestOptions]:
+async def _receive(
+    request: Request, folder: Path, said: UploadOptions, limits: LimitSettings
+) -> tuple[Path, IngestOptions]:
     """Write what was sent into the folder. Raises TooLargeError, UsageError."""
-    kind = kind_of(request)
+    kind = media_type(request.headers)
     options = said.model_dump(exclude={"name"})
     if kind == FORM:
-        file, fields = await receive_form(request, folder, most)
+        file, fields = await receive_form(request, folder, limits.max_upload_bytes)
         return file, _validated(IngestOptions, options | fields)
     if kind in LINES:
-        return await receive_lines(request, folder, said.name or UNNAMED, most), IngestOptions(**options)
-    if kind != "application/json":
-        raise UsageError(
-            f"a body of type {shorten(kind, 80)!r} cannot be read",
-            hint=f"Send {FORM} with a file, {LINES[0]}, or application/json with `pairs`.",
-        )
-    body = b"".join([chunk async for chunk in bounded(request, most)])
+        file = await receive_lines(request, folder, said.name or UNNAMED, limits.max_upload_bytes)
+        return file, IngestOptions(**options)
+    body = b"".join([chunk async for chunk in bounded(request, limits.max_body_bytes, AS_LINES)])
     file = folder / f"{JSON_NAME}.jsonl"
     return file, await run_in_threadpool(_written, body, file, options)
 

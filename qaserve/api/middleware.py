@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qaserve.api.errors import reply
+from qaserve.api.uploads import FORM, LINES, media_type
 from qaserve.service.metrics import Metrics
 from qaserve.settings import ServerSettings
 
@@ -21,8 +22,12 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 NOTHING_LOADED = "default-src 'none'; frame-ancestors 'none'"
+OWN_FILES = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "worker-src 'self' blob:; frame-ancestors 'none'"
+)
 DOCUMENTATION = ("/docs", "/redoc")
-"""Pages that load scripts: what they may load is left to them."""
+"""Pages that load scripts, all of them from this API."""
 UPLOADS = "/v1/ingest"
 """Counts its bytes itself, against a bound of its own."""
 UNKNOWN_ROUTE, OTHER_METHOD = "unknown", "OTHER"
@@ -30,11 +35,13 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"", "same-origin", "none"})
 """Values of Sec-Fetch-Site of a request that no other site caused; programs send none."""
+BODY_TYPES = frozenset({"application/json", FORM, *LINES})
+"""text/plain and URL-encoded forms are not among them: a browser sends those for any page, without asking first."""
 HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:@/\[\]]+))(?::\d{1,5})?")
 
 
 class RequestMiddleware:
-    """Refuses requests for another host, changes from another origin and bodies over the limit.
+    """Refuses requests for another host, changes from another origin, and bodies of other types or over the limit.
 
     It also adds headers, and counts and logs every request.
     """
@@ -64,6 +71,8 @@ class RequestMiddleware:
                 await _refuse_host(headers.get("host", ""))(scope, receive, send_out)
             elif scope["method"] not in SAFE_METHODS and not self._may_change(headers):
                 await _refuse_origin(headers)(scope, receive, send_out)
+            elif scope["method"] not in SAFE_METHODS and not _readable(headers):
+                await _refuse_type(headers)(scope, receive, send_out)
             else:
                 await self._app(scope, receive if scope["path"] == UPLOADS else self._bounded(receive), send_out)
         finally:
@@ -72,6 +81,8 @@ class RequestMiddleware:
     def _may_change(self, headers: Headers) -> bool:
         """Whether no page of another origin sent this: a browser lets any page send a simple POST."""
         origin = headers.get("origin")
+        if "*" in self._origins:
+            return True
         if origin is None:
             return headers.get("sec-fetch-site", "") in OWN_SITES
         return origin in self._origins or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
@@ -104,6 +115,13 @@ def _name_of(host: str) -> str:
     return "" if parts is None else parts["address"] or parts["name"]
 
 
+def _readable(headers: Headers) -> bool:
+    """Whether the body, if there is one, has a type that is taken."""
+    kind = media_type(headers)
+    has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    return kind in BODY_TYPES or not (kind or has_body)
+
+
 def _refuse_host(host: str) -> ASGIApp:
     return reply(
         421,
@@ -123,9 +141,17 @@ def _refuse_origin(headers: Headers) -> ASGIApp:
     )
 
 
+def _refuse_type(headers: Headers) -> ASGIApp:
+    return reply(
+        415,
+        "unsupported_type",
+        f"a body of type {media_type(headers)[:100]!r} is not taken",
+        f"Send application/json, {LINES[0]}, or {FORM} with a file.",
+    )
+
+
 def _add_headers(message: Message, path: str) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
-    if path not in DOCUMENTATION:
-        headers.setdefault("Content-Security-Policy", NOTHING_LOADED)
+    headers.setdefault("Content-Security-Policy", OWN_FILES if path in DOCUMENTATION else NOTHING_LOADED)

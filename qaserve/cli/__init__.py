@@ -1,77 +1,181 @@
 """The command line: `qaserve COMMAND`.
 
 Human output by default, one JSON document on stdout with --json; progress and logs on stderr. Exit code 0: done,
-1: failed, 2: used wrongly. A command imports only what it needs, so that --help is quick.
+1: failed, 2: used wrongly. The module of a command is imported when that command is given, so that --help is quick.
 """
 
+import errno
 import json
 import os
 import sys
+from importlib import import_module
+from typing import NamedTuple
 
+import typer
 from rich.text import Text
-from threadpoolctl import threadpool_limits
 
-from qaserve.cli import ask, bench, builds, corpus, doctor, encoder, feedback, golden, mcp, move, scale, service
-from qaserve.cli.base import app, err
+from qaserve.cli.base import app, err, out, root_app
 from qaserve.common.errors import QaserveError
+from qaserve.common.text import shorten
 
-__all__ = [
-    "app",
-    "ask",
-    "bench",
-    "builds",
-    "corpus",
-    "doctor",
-    "encoder",
-    "feedback",
-    "golden",
-    "main",
-    "mcp",
-    "move",
-    "scale",
-    "service",
-]
+__all__ = ["COMMANDS", "app", "load_all", "main"]
+
+
+class Listed(NamedTuple):
+    """A command as the list of commands shows it."""
+
+    modules: tuple[str, ...]
+    about: str
+
+
+COMMANDS = {
+    "ask": Listed(("ask",), "Answer a question, and say why."),
+    "bench": Listed(("bench", "golden", "scale"), "Measure, on data that nothing was fitted or tuned on."),
+    "builds": Listed(("builds",), "List the builds of a corpus, compare two, go back to one, delete old ones."),
+    "fetch": Listed(
+        ("corpus",),
+        "Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.",
+    ),
+    "ingest": Listed(("corpus",), "Bring pairs in, and make them live."),
+    "remove": Listed(("corpus",), "Take pairs out, and make the rest live."),
+    "fit": Listed(
+        ("corpus",),
+        "Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.",
+    ),
+    "distill": Listed(
+        ("corpus",), "Teach a student what routing and projection do: one small network that needs no votes."
+    ),
+    "doctor": Listed(
+        ("doctor",),
+        "Tell what is installed, which encoder, Qdrant and build are used, and what is wrong. "
+        "Exit code 1 on a problem.",
+    ),
+    "encoder": Listed(("encoder",), "Export the encoder to ONNX."),
+    "feedback": Listed(("feedback",), "See what was said of answers, and take it elsewhere."),
+    "mcp": Listed(("mcp",), "Serve an agent over the Model Context Protocol, on stdin and stdout."),
+    "move": Listed(("move",), "Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back."),
+    "reference": Listed(("reference",), "Write the reference of settings and commands into docs/."),
+    "serve": Listed(("service",), "Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."),
+    "ui": Listed(
+        ("service",), "Start the page. It talks to QASERVE_API_URL. Example: QASERVE_UI_PORT=8502 qaserve ui."
+    ),
+    "up": Listed(("service",), "Load a corpus, start the API and the page, and wait until Ctrl-C."),
+}
+"""Every command with the modules that make it, and the first line of its help."""
 
 INTERRUPTED = 130
 EXTRAS = dict.fromkeys(("onnx", "onnxscript", "scipy", "sentence_transformers", "sklearn", "torch"), "train")
 """Packages that only an extra brings, with the extra."""
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+COMPLETION = "_QASERVE_COMPLETE"
+DEFAULT_WIDTH = 80
+NAME_CHARS = 80
+HINTS = {
+    errno.ENOSPC: "Free some space on that disk.",
+    errno.ENAMETOOLONG: "Give a shorter path.",
+}
 
 
 def main() -> None:
     """Run the command line; our errors become two lines on stderr (and a document with --json), never a traceback."""
     _one_thread_for_algebra()
+    _some_width()
+    sys.exit(_flush(_run()))
+
+
+def _run() -> int | str | None:
+    """Run the command; gives the exit code."""
     try:
-        app()
-    except QaserveError as error:
+        _app(sys.argv[1:])()
+    except SystemExit as stop:
+        return stop.code
+    except (QaserveError, ModuleNotFoundError, OSError, KeyboardInterrupt) as error:
+        return _tell(error)
+    return 0
+
+
+def _tell(error: BaseException) -> int:
+    """Say what went wrong and what to do; gives the exit code. An error that is a bug of ours is raised again."""
+    if isinstance(error, QaserveError):
         kind = error.kind
         if "--json" in sys.argv:
             print(json.dumps({"error": {"code": kind.code, "message": error.message, "hint": error.hint}}))
-        err.print(Text.assemble(("error: ", "bold red"), error.message))
-        if error.hint:
-            err.print(Text.assemble(("try:   ", "bold"), error.hint))
-        sys.exit(kind.exit_code)
-    except ModuleNotFoundError as error:
+        _say(error.message, error.hint)
+        return kind.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        err.print("interrupted")
+        return INTERRUPTED
+    if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
-            raise
-        err.print(Text.assemble(("error: ", "bold red"), f"{error.name} is not installed"))
-        err.print(Text.assemble(("try:   ", "bold"), f"pip install 'qaserve[{extra}]'"))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe, such as head, went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+            raise error
+        _say(f"{error.name} is not installed", f"pip install 'qaserve[{extra}]'")
+    elif isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # a pipe's reader, such as head, left
+        _say_system(error)
+    return 1
+
+
+def _flush(code: int | str | None) -> int | str | None:
+    """Write what stdout still holds; at exit, nothing could be said of a failure. Gives the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not (code or isinstance(error, BrokenPipeError)):
+            _say_system(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # exiting must not fail on it again
+        return code or 1
+    return code
+
+
+def load_all() -> typer.Typer:
+    """The app with every command."""
+    for listed in COMMANDS.values():
+        _load(listed)
+    return app
+
+
+def _load(listed: Listed) -> None:
+    for module in listed.modules:
+        import_module(f"qaserve.cli.{module}")
+
+
+def _app(arguments: list[str]) -> typer.Typer:
+    """The app with the command that is given; where there is none, an app that only lists them all."""
+    if COMPLETION in os.environ:
+        return load_all()
+    given = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if given in COMMANDS:
+        _load(COMMANDS[given])
+        return app
+    listing = root_app()
+    for name, listed in COMMANDS.items():
+        listing.command(name, help=listed.about)(lambda: None)
+    return listing
+
+
+def _say(message: str, hint: str) -> None:
+    err.print(Text.assemble(("error: ", "bold red"), message))
+    if hint:
+        err.print(Text.assemble(("try:   ", "bold"), hint))
+
+
+def _say_system(error: OSError) -> None:
+    where = f": {shorten(str(error.filename), NAME_CHARS)}" if error.filename is not None else ""
+    _say(f"{error.strerror or error}{where}", HINTS.get(error.errno or 0, "Check the path and its permissions."))
+
+
+def _some_width() -> None:
+    """Ignore a terminal width of 0, which some terminals give: nothing can be laid out in it."""
+    if os.environ.get("COLUMNS", "").strip("0") == "":
+        os.environ.pop("COLUMNS", None)
+    for console in (out, err):
+        console.width = console.width or DEFAULT_WIDTH
 
 
 def _one_thread_for_algebra() -> None:
-    """Let NumPy's linear algebra use one thread, unless the user says how many.
+    """Let NumPy's linear algebra use one thread, unless the user says how many; NumPy is not imported yet.
 
     Our matrices are small: threads that wait for each other made choosing a build's numbers take 76 s instead of 14 on
     a busy machine, and a search 9 ms instead of 3. The encoder has threads of its own.
     """
-    if BLAS_THREADS not in os.environ:
-        os.environ[BLAS_THREADS] = "1"  # for what is loaded later, and for our children
-        threadpool_limits(1, user_api="blas")
+    os.environ.setdefault(BLAS_THREADS, "1")  # for our children too

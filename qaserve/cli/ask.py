@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from qaserve.cli.base import Json, app, corpus_to_ask, err, make_encoder, out
+from qaserve.cli.base import FILTER_RULE, Json, app, corpus_to_ask, err, make_encoder, out, parse_filters
 from qaserve.cli.render_answer import show_answers, show_trace
 from qaserve.common.errors import UsageError
 from qaserve.common.text import shorten
@@ -50,8 +50,7 @@ def ask(
         typer.Option(
             "--filter",
             metavar="FIELD=VALUE",
-            help="Only pairs with this value; topics, tags, related_skills, source_file or cluster. Several values of "
-            "a field: any of them.",
+            help=f"Only pairs with this value of topics, tags, related_skills, source_file or cluster. {FILTER_RULE}",
         ),
     ] = None,
     explain: Annotated[
@@ -69,7 +68,7 @@ def ask(
         hits=hits,
         lexical_weight=lexical_weight,
         priors=priors,
-        filters=_filters(only or []),
+        filters=parse_filters(only or [], Filters.model_fields) or None,
     )
     result = _answer(request, get_settings())
     if as_json:
@@ -78,20 +77,6 @@ def ask(
     show_answers(out, result)
     if explain:
         show_trace(out, result)
-
-
-def _filters(given: list[str]) -> dict[str, list[str]] | None:
-    """Values by field; what they must be is said by `Filters`."""
-    found: dict[str, list[str]] = {}
-    for text in given:
-        field, equals, value = text.partition("=")
-        if not equals or field not in Filters.model_fields:
-            raise UsageError(
-                f"--filter {shorten(text, 80)!r} is not FIELD=VALUE with a field of {', '.join(Filters.model_fields)}",
-                hint="For example: --filter topics=xml",
-            )
-        found.setdefault(field, []).append(value)
-    return found or None
 
 
 def _request(**fields: Any) -> AskRequest:

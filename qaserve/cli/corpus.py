@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qaserve.cli.base import (
+    FILTER_RULE,
     Json,
     app,
     corpus_to_ask,
@@ -15,6 +16,7 @@ from qaserve.cli.base import (
     make_encoder,
     make_torch_encoder,
     out,
+    parse_filters,
     say_data_folder,
 )
 from qaserve.common.progress import Bars
@@ -76,9 +78,10 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
 
 REMOVE_HELP = """Take pairs out, and make the rest live.
 
-A pair goes when it meets every kind of condition that is given; of several `--id` or `--source` any one will do. The
-text is gone from every answer at once, and from disk when the builds that held it are pruned. `--dry-run` says what
-would go, and what would become of clusters and quality.
+A pair goes when it meets every kind of condition that is given. Of several `--id`, several `--source` or several
+`--filter` of one field, any one will do; filters of different fields must all hold, as in `qaserve ask`. The text is
+gone from every answer at once, and from disk when the builds that held it are pruned. `--dry-run` lists every pair that
+would go, and says what would become of clusters and quality.
 
 **Examples**
 
@@ -86,7 +89,7 @@ would go, and what would become of clusters and quality.
 
     qaserve remove --source old-pairs.jsonl
 
-    qaserve remove --filter topics=Parsing --filter tags=markdown --json
+    qaserve remove --filter topics=xml --filter topics=csv --filter tags=markdown --dry-run
 """
 
 FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.
@@ -182,18 +185,24 @@ def remove(
     ] = None,
     sources: Annotated[list[str] | None, typer.Option("--source", metavar="FILE", help="source_file of pairs.")] = None,
     filters: Annotated[
-        list[str] | None, typer.Option("--filter", metavar="FIELD=VALUE", help="topics, tags, related_skills, ….")
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="FIELD=VALUE",
+            help="topics, tags, related_skills, related_docs, cluster_id, pair_id, question_type or source_file. "
+            f"{FILTER_RULE}",
+        ),
     ] = None,
     dry_run: DryRun = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """See REMOVE_HELP."""
-    from ingest.selection import Selection, parse_filter
+    from ingest.selection import FILTERS, Selection
     from qaserve.store.qdrant import open_store
 
     selection = Selection(
-        ids=tuple(ids or ()), sources=tuple(sources or ()), filters=tuple(map(parse_filter, filters or ()))
+        ids=tuple(ids or ()), sources=tuple(sources or ()), filters=parse_filters(filters or [], FILTERS)
     )
     settings = get_settings()
     with open_store(settings.store, "qaserve remove") as store:
@@ -291,18 +300,35 @@ def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path
     return make_ingest(settings, store, corpus, make_encoder(settings), Bars(err)).run(paths)
 
 
-def make_ingest(settings: Settings, store: "Store", corpus: str, encoder: "Encoder", reporter: "Reporter") -> "Ingest":
-    """What brings pairs into a corpus."""
+def make_ingest(
+    settings: Settings,
+    store: "Store",
+    corpus: str,
+    encoder: "Encoder",
+    reporter: "Reporter",
+    *,
+    min_lock_wait: float = 0.0,
+) -> "Ingest":
+    """What brings pairs into a corpus. `min_lock_wait` as of `make_builder`."""
     from ingest.pipeline import Ingest
 
-    builder = make_builder(settings, store, corpus, encoder.identity, reporter)
+    builder = make_builder(settings, store, corpus, encoder.identity, reporter, min_lock_wait=min_lock_wait)
     return Ingest(builder, encoder, settings.read, settings.store.data_dir)
 
 
 def make_builder(
-    settings: Settings, store: "Store", corpus: str, encoder: "EncoderIdentity", reporter: "Reporter | None" = None
+    settings: Settings,
+    store: "Store",
+    corpus: str,
+    encoder: "EncoderIdentity",
+    reporter: "Reporter | None" = None,
+    *,
+    min_lock_wait: float = 0.0,
 ) -> "Builder":
-    """What makes builds of a corpus; with progress bars, unless it is told whom to tell."""
+    """What makes builds of a corpus; with progress bars, unless it is told whom to tell.
+
+    It waits QASERVE_LOCK_WAIT for another change of the corpus, but at least `min_lock_wait` seconds.
+    """
     from ingest.builder import Builder
 
     return Builder(
@@ -312,7 +338,7 @@ def make_builder(
         corpus,
         fit=settings.fit,
         reporter=reporter or Bars(err),
-        lock_wait=settings.store.lock_wait,
+        lock_wait=max(settings.store.lock_wait, min_lock_wait),
     )
 
 

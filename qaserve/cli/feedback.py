@@ -92,12 +92,12 @@ def export(
 
 
 def _all() -> "FeedbackPage":
-    """Everything that was said; lines that are no feedback are told on stderr."""
+    """All feedback; how many records could not be read is printed on stderr."""
     from qaserve.service.feedback import the_log
 
     store = get_settings().store
     log = the_log(store.data_dir, store.corpus)
     page = log.page()
     if page.unreadable:
-        err.print(Text(f"{page.unreadable} lines of {log.path.name} are no feedback and were left out"))
+        err.print(Text(f"{page.unreadable} records of {log.path.name} cannot be read and were left out"))
     return page

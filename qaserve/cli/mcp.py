@@ -83,7 +83,7 @@ class DataFolder:
         self._opened.close()
 
     def engine(self) -> "Engine":
-        """The engine. What keeps it from being there is raised anew at every call, until it is mended."""
+        """The engine. Errors while opening are raised on each call until fixed."""
         from qaserve.search.engine import Engine
 
         with self._lock:

@@ -111,7 +111,9 @@ def _choices(annotation: object) -> tuple[str, ...]:
 
 
 def _commands() -> Iterator[str]:
-    root = typer.main.get_command(app)
+    from qaserve.cli import load_all
+
+    root = typer.main.get_command(load_all())
     yield from (HEADING, "", "# Command line", "")
     yield "Output is for people; `--json` prints one JSON document on stdout. Progress and logs go to stderr."
     yield "Exit code 0: done. 1: failed. 2: used wrongly."
@@ -126,16 +128,16 @@ def _command(path: str, command: Any, context: typer.Context) -> Iterator[str]:
             yield from _command(f"{path} {name}", child, typer.Context(child, info_name=name, parent=context))
         return
     yield from ("", f"## {path}", "", (command.help or "").strip())
-    rows = [row for parameter in command.params if (row := _parameter(parameter, context))]
+    rows = [row for parameter in command.params if (row := _parameter(parameter))]
     if rows:
         yield from ("", "| parameter | default | meaning |", "|---|---|---|", *rows)
 
 
-def _parameter(parameter: Any, context: typer.Context) -> str:
+def _parameter(parameter: Any) -> str:
     if getattr(parameter, "hidden", False) or "--help" in parameter.opts:
         return ""
     names = [*parameter.opts, *parameter.secondary_opts]
-    shown = parameter.make_metavar(context) if parameter.param_type_name == "argument" else " / ".join(names)
+    shown = parameter.name.upper() if parameter.param_type_name == "argument" else " / ".join(names)
     default = parameter.default
     told = "" if default is None or default is False or callable(default) or default == () else f"`{default}`"
     meaning = (getattr(parameter, "help", None) or "").replace("|", "\\|").replace("\n", " ")

@@ -9,14 +9,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ingest.judgements import BadLine, said
-from qaserve.builds.manifest import UNIFORM, Manifest
 from qaserve.common.text import shorten
-from qaserve.schemas.ask import Answer, AskResult, Trace
-from qaserve.schemas.builds import BuildInfo
 
 if TYPE_CHECKING:
+    from ingest.judgements import BadLine
     from ingest.refit import DistillReport
+    from qaserve.builds.manifest import Manifest
+    from qaserve.schemas.ask import Answer, AskResult, Trace
+    from qaserve.schemas.builds import BuildInfo
 
 HITS_SHOWN = 8
 REJECTIONS_SHOWN = 10
@@ -32,7 +32,7 @@ KEPT_OUT = {
 }
 
 
-def show_answers(console: Console, result: AskResult) -> None:
+def show_answers(console: Console, result: "AskResult") -> None:
     """How sure the first answer is, and the answers, best first."""
     confidence = result.confidence
     if confidence.abstained:
@@ -49,7 +49,7 @@ def show_answers(console: Console, result: AskResult) -> None:
         console.print("No answer.")
 
 
-def _about(answer: Answer) -> str:
+def _about(answer: "Answer") -> str:
     moved = (
         "not in the first 50 of a plain search"
         if answer.raw_rank is None
@@ -60,7 +60,7 @@ def _about(answer: Answer) -> str:
     return " · ".join(shorten(part, 60) for part in parts)
 
 
-def show_trace(console: Console, result: AskResult) -> None:
+def show_trace(console: Console, result: "AskResult") -> None:
     """Why: who voted, for which clusters, how far the question moved, and what would have come first without."""
     trace = result.explained
     console.rule("[bold]Why[/bold]", align="left")
@@ -74,7 +74,7 @@ def show_trace(console: Console, result: AskResult) -> None:
     console.print(_footer(result))
 
 
-def _hits(trace: Trace) -> Group:
+def _hits(trace: "Trace") -> Group:
     names = {vote.cluster: vote.name for vote in trace.clusters}
     weighed = any(hit.prior != 1 for hit in trace.hits)
     prior: list[tuple[str, Literal["right"]]] = [("prior", "right")] if weighed else []
@@ -97,7 +97,7 @@ def _hits(trace: Trace) -> Group:
     return Group(Text(title, style="bold"), table, Text(more, style=DIM))
 
 
-def _clusters(trace: Trace) -> Group:
+def _clusters(trace: "Trace") -> Group:
     params = trace.params
     by = "similarity" if params.routing == "centroid" else "hits"
     table = _table(("weight", "right"), ("", "left"), (by, "right"), ("cluster of answers", None))
@@ -128,7 +128,7 @@ def _table(*columns: tuple[str, Literal["left", "right"] | None]) -> Table:
     return table
 
 
-def _movement(trace: Trace, result: AskResult) -> Group:
+def _movement(trace: "Trace", result: "AskResult") -> Group:
     said = {
         "cluster": "The clusters' projections, blended by weight, turn your question",
         "pair": "The projections of the single pairs, blended by probability, turn your question",
@@ -148,14 +148,14 @@ def _movement(trace: Trace, result: AskResult) -> Group:
     return Group(*lines, Text())
 
 
-def _raw(trace: Trace) -> Group:
+def _raw(trace: "Trace") -> Group:
     table = _table(("rank", "right"), ("similarity", "right"), ("answer to", None))
     for answer in trace.raw_answers:
         table.add_row(str(answer.rank), f"{answer.similarity:.3f}", Text(shorten(answer.question, 200)))
     return Group(Text("4. A plain search would have given these first", style="bold"), table, Text())
 
 
-def _excluded(trace: Trace) -> Group:
+def _excluded(trace: "Trace") -> Group:
     table = _table(("before", "right"), ("after", "right"), ("answer to", None), ("kept out because", None))
     for one in trace.excluded:
         table.add_row(
@@ -164,7 +164,7 @@ def _excluded(trace: Trace) -> Group:
     return Group(Text("5. These might have been expected", style="bold"), table, Text())
 
 
-def _footer(result: AskResult) -> Text:
+def _footer(result: "AskResult") -> Text:
     times, trace = result.timings_ms, result.explained
     return Text(
         f"routing {trace.params.routing} · projection {trace.params.projection} · entropy {trace.entropy:.2f} · "
@@ -179,7 +179,7 @@ def _bar(value: float, most: float) -> Text:
     return Text("█" * max(filled, 1), style="green")
 
 
-def show_builds(console: Console, builds: list[BuildInfo]) -> None:
+def show_builds(console: Console, builds: list["BuildInfo"]) -> None:
     """Builds, newest first."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style=DIM)
     for title in ("corpus", "build", "", "created (UTC)", "pairs", "clusters", "MRR", "encoder", "from"):
@@ -213,8 +213,10 @@ def _figure(metrics: Mapping[str, float], name: str) -> str:
     return f"{metrics[name]:.3f}" if name in metrics else "–"
 
 
-def show_fit(console: Console, manifest: Manifest) -> None:
+def show_fit(console: Console, manifest: "Manifest") -> None:
     """The numbers of a build and how they were chosen."""
+    from qaserve.builds.manifest import UNIFORM
+
     numbers, tuning = manifest.hyperparameters.search, manifest.tuning
     console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
     console.print(
@@ -238,8 +240,10 @@ def show_fit(console: Console, manifest: Manifest) -> None:
     )
 
 
-def show_bad_lines(console: Console, bad: Sequence[BadLine]) -> None:
+def show_bad_lines(console: Console, bad: Sequence["BadLine"]) -> None:
     """Lines of a file that are no judgements."""
+    from ingest.judgements import said
+
     for one in bad[:REJECTIONS_SHOWN]:
         console.print(Text(f"no judgement: {said(one)}"))
     if len(bad) > REJECTIONS_SHOWN:

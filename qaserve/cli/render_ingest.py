@@ -2,23 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingest.diff import BuildDiff
 from qaserve.common.text import shorten
-from qaserve.schemas.ingest import (
-    BuildParams,
-    ClusterChanges,
-    Comparison,
-    GateReport,
-    IngestReport,
-    ListedPair,
-    ParamChanges,
-    Regrouping,
-)
+
+if TYPE_CHECKING:
+    from ingest.diff import BuildDiff
+    from qaserve.schemas.ingest import (
+        BuildParams,
+        ClusterChanges,
+        Comparison,
+        GateReport,
+        IngestReport,
+        ListedPair,
+        ParamChanges,
+        Regrouping,
+    )
 
 REJECTIONS_SHOWN = 10
 CONFLICTS_SHOWN = 5
@@ -29,17 +32,19 @@ DIM = "dim"
 WARNING = "yellow"
 
 
-def show_changes(console: Console, report: IngestReport, data_dir: Path) -> None:
+def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> None:
     """What an ingest changes, known before anything is encoded. `data_dir`: where rejected lines are."""
     console.print(_counts(report))
     _show_files(console, report)
-    for title, pairs in (("+", report.changes.added), ("~", report.changes.updated), ("-", report.changes.removed)):
+    for title, pairs in (("+", report.changes.added), ("~", report.changes.updated)):
         _show_pairs(console, title, pairs)
+    gone = report.changes.removed
+    _show_pairs(console, "-", gone, len(gone) if report.dry_run else PAIRS_SHOWN)
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
 
 
-def show_outcome(console: Console, report: IngestReport) -> None:
+def show_outcome(console: Console, report: "IngestReport") -> None:
     """What became, or would become, of clusters and quality, and which build is live."""
     would = report.dry_run
     if report.cleaned:
@@ -61,7 +66,7 @@ def show_outcome(console: Console, report: IngestReport) -> None:
     console.print(Text(f"Dry run: nothing was changed. Corpus {report.corpus} {ending}; it would hold {made}"))
 
 
-def show_diff(console: Console, diff: BuildDiff) -> None:
+def show_diff(console: Console, diff: "BuildDiff") -> None:
     """How two builds differ."""
     console.print(Text(f"From {diff.before.build} to {diff.after.build}, corpus {diff.corpus}", style="bold"))
     for title, pairs in (("+", diff.added), ("~", diff.updated), ("-", diff.removed)):
@@ -81,7 +86,7 @@ def show_diff(console: Console, diff: BuildDiff) -> None:
     console.print(table)
 
 
-def _counts(report: IngestReport) -> Table:
+def _counts(report: "IngestReport") -> Table:
     verb = "would be " if report.dry_run else ""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
@@ -101,7 +106,7 @@ def _counts(report: IngestReport) -> Table:
     return table
 
 
-def _show_files(console: Console, report: IngestReport) -> None:
+def _show_files(console: Console, report: "IngestReport") -> None:
     if len(report.files) < 2:
         return
     for one in report.files[:FILES_SHOWN]:
@@ -111,11 +116,11 @@ def _show_files(console: Console, report: IngestReport) -> None:
     _show_more(console, len(report.files) - FILES_SHOWN, DIM)
 
 
-def _show_pairs(console: Console, sign: str, pairs: Sequence[ListedPair]) -> None:
-    for pair in pairs[:PAIRS_SHOWN]:
+def _show_pairs(console: Console, sign: str, pairs: Sequence["ListedPair"], most: int = PAIRS_SHOWN) -> None:
+    for pair in pairs[:most]:
         where = pair.file if pair.line is None else f"{pair.file}:{pair.line}"
         console.print(Text(f"  {sign} {pair.pair_id} {shorten(pair.question, 70)!r} ({where})", style=DIM))
-    _show_more(console, len(pairs) - PAIRS_SHOWN, DIM)
+    _show_more(console, len(pairs) - most, DIM)
 
 
 def _show_more(console: Console, more: int, style: str) -> None:
@@ -123,7 +128,7 @@ def _show_more(console: Console, more: int, style: str) -> None:
         console.print(Text(f"  and {more:,} more; --json lists all", style=style))
 
 
-def _show_rejections(console: Console, report: IngestReport, data_dir: Path) -> None:
+def _show_rejections(console: Console, report: "IngestReport", data_dir: Path) -> None:
     for rejection in report.rejected[:REJECTIONS_SHOWN]:
         where = f", field {rejection.field}" if rejection.field else ""
         console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style=WARNING))
@@ -134,7 +139,7 @@ def _show_rejections(console: Console, report: IngestReport, data_dir: Path) -> 
         console.print(Text(f"  correct them in {data_dir / report.rejected_file} and ingest it", style=WARNING))
 
 
-def _show_conflicts(console: Console, report: IngestReport) -> None:
+def _show_conflicts(console: Console, report: "IngestReport") -> None:
     conflicts = [question for question in report.repeated_questions if question.answers > 1]
     for question in conflicts[:CONFLICTS_SHOWN]:
         rows = ", ".join(f"{row.file}:{row.line}" for row in question.rows[:3])
@@ -143,7 +148,7 @@ def _show_conflicts(console: Console, report: IngestReport) -> None:
     _show_more(console, len(conflicts) - CONFLICTS_SHOWN, DIM)
 
 
-def _show_clusters(console: Console, changes: ClusterChanges, *, would: bool) -> None:
+def _show_clusters(console: Console, changes: "ClusterChanges", *, would: bool) -> None:
     drift = "; ".join(changes.drift.reasons) if changes.drift is not None else ""
     if changes.recommended:
         console.print(Text(f"The pairs have drifted ({drift}): `qaserve fit` makes the clusters anew.", style=WARNING))
@@ -156,7 +161,7 @@ def _show_clusters(console: Console, changes: ClusterChanges, *, would: bool) ->
     _show_regrouping(console, changes)
 
 
-def _show_params(console: Console, changes: ParamChanges) -> None:
+def _show_params(console: Console, changes: "ParamChanges") -> None:
     source = "tuned on these pairs" if changes.tuned else "those of the live build" if changes.live else "defaults"
     before = {} if changes.live is None else _listed_params(changes.live)
     shown = [
@@ -166,7 +171,7 @@ def _show_params(console: Console, changes: ParamChanges) -> None:
     console.print(Text(f"Parameters, {source}: {', '.join(shown)}"))
 
 
-def _listed_params(params: BuildParams) -> dict[str, str]:
+def _listed_params(params: "BuildParams") -> dict[str, str]:
     search = params.search
     final = {"τ'": f"{search.final_temperature:g}"} if search.routing == "question2" else {}
     threshold = "none" if params.threshold is None else f"{params.threshold:.3f}"
@@ -174,7 +179,7 @@ def _listed_params(params: BuildParams) -> dict[str, str]:
     return {name: f"{value:g}" for name, value in numbers.items()} | final | {"abstains below": threshold}
 
 
-def _show_regrouping(console: Console, changes: Regrouping) -> None:
+def _show_regrouping(console: Console, changes: "Regrouping") -> None:
     if changes.moved:
         console.print(Text(f"  pairs in another cluster: {changes.moved:,}", style=DIM))
     for title, names in (("appeared", changes.appeared), ("vanished", changes.vanished)):
@@ -188,7 +193,7 @@ def _show_regrouping(console: Console, changes: Regrouping) -> None:
         _show_more(console, len(groups) - NAMES_SHOWN, DIM)
 
 
-def _show_gate(console: Console, gate: GateReport, *, would: bool) -> None:
+def _show_gate(console: Console, gate: "GateReport", *, would: bool) -> None:
     for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):
         if one is not None:
             style = None if one.passed else WARNING
@@ -205,7 +210,7 @@ def _show_gate(console: Console, gate: GateReport, *, would: bool) -> None:
         console.print(Text("  --force makes it live all the same", style=WARNING))
 
 
-def _show_worse(console: Console, one: Comparison) -> None:
+def _show_worse(console: Console, one: "Comparison") -> None:
     if one.passed:
         return
     for worse in one.worse[:PAIRS_SHOWN]:
@@ -213,6 +218,6 @@ def _show_worse(console: Console, one: Comparison) -> None:
         console.print(Text(f"  rank {ranks}: {shorten(worse.question, 70)!r} ({worse.pair_id})", style=DIM))
 
 
-def _change(one: Comparison) -> str:
+def _change(one: "Comparison") -> str:
     low, high = one.difference.low, one.difference.high
     return f"{one.live.mrr:.3f} → {one.new.mrr:.3f} ({one.difference.mean:+.3f}, 95% {low:+.3f} … {high:+.3f})"

@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import httpx
 import typer
 from rich.markup import escape
 
@@ -22,23 +21,20 @@ from qaserve.common.errors import FetchError, ServiceError, SettingsError
 from qaserve.schemas.params import LOOPBACK
 from qaserve.settings import Settings, get_settings
 
-if TYPE_CHECKING:
-    from qaserve.store.qdrant import Store
-
 SAMPLE = Path(__file__).parents[1] / "sample" / "sample.jsonl"
 PAGE = Path(__file__).parents[2] / "ui" / "server.py"
 START_SECONDS = 120
 STOP_SECONDS = 10
 POLL_SECONDS = 0.2
-MOST_RESTARTS = 3
-"""Of each process, one after the other; one that ran for `STEADY_SECONDS` may be restarted as often again."""
-STEADY_SECONDS = 600
+RESTARTS = 3
+RESTART_SECONDS = 600
+"""A child that ends more than `RESTARTS` times within this is not started again."""
 
 UP_HELP = """Load a corpus, start the API and the page, and wait until Ctrl-C.
 
-Without PATH the corpus that is there is served. Where there is none, the public corpus is fetched; without a network,
-the sample that ships with qaserve is used. What is loaded already is not loaded again. When the API or the page stops
-by itself, it is restarted, at most 3 times.
+Without PATH the corpus that is there is served. If there is none, the public corpus is fetched; without a network, the
+sample that ships with qaserve is used. What is loaded already is not loaded again. API and page are started again if
+they die, at most 3 times in 10 minutes.
 
 **Examples**
 
@@ -53,7 +49,7 @@ def serve() -> None:
     """Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."""
     import uvicorn
 
-    from ingest.jobs import Jobs
+    from ingest.jobs import LOCK_SECONDS, Jobs
     from qaserve.api import create_app
     from qaserve.api.logs import configure
     from qaserve.search.engine import Engine
@@ -66,11 +62,18 @@ def serve() -> None:
     purpose = f"qaserve serve, {settings.server.local_api_url}"
     with open_store(settings.store, purpose) as store:
         encoder = make_encoder(settings)
-        engine = Engine(store, encoder, settings.store.models_dir, corpus_to_ask(settings, store), settings.search)
+        engine = Engine(
+            store,
+            encoder,
+            settings.store.models_dir,
+            corpus_to_ask(settings, store),
+            settings.search,
+            lock_wait=settings.store.lock_wait,
+        )
         engine.load()
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         log = FeedbackLog(settings.store.data_dir, engine.corpus)
-        make = partial(make_ingest, settings, store, engine.corpus, encoder)
+        make = partial(make_ingest, settings, store, engine.corpus, encoder, min_lock_wait=LOCK_SECONDS)
         with Jobs(settings.store.data_dir, engine.corpus, make, waiting=settings.limits.waiting_jobs) as jobs:
             uvicorn.run(
                 create_app(engine, settings.server, settings.limits, hidden, log=log, jobs=jobs),
@@ -141,7 +144,7 @@ def page_command(settings: Settings) -> list[str]:
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     if settings.server.ui_host in LOOPBACK or settings.server.allowed_hosts:
-        names = settings.server.host_names | {settings.server.ui_host}  # a name of another's may lead here too
+        names = settings.server.host_names | {settings.server.ui_host}  # a stranger's name may lead here too
         flags += [f"--server.allowedHosts={name}" for name in sorted(names)]
     return [sys.executable, "-m", "streamlit", "run", str(PAGE), *flags]
 
@@ -153,11 +156,12 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     own, notice = settings.store.corpus, None
     if path is None:
         with open_store(settings.store, "qaserve up") as store:
-            there = _there(settings, store)
-            if there:
-                corpus = there[0] if len(there) == 1 else corpus_to_ask(settings, store)  # which says: several
-                err.print(f"Corpus {corpus} is there already.")
-                return corpus, None
+            live = store.live_builds()
+            there = own if own is not None else corpus_to_ask(settings, store) if set(live) - {SAMPLE_CORPUS} else None
+        if there in live:
+            err.print(f"Corpus {there} is there already.")
+            return there, None
+    if path is None:
         try:
             path = fetch_corpus(settings)
         except FetchError as error:
@@ -174,56 +178,23 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     return corpus, notice
 
 
-def _there(settings: Settings, store: "Store") -> list[str]:
-    """The corpora that can be served without loading one. The sample is none of them: it only fills an empty place."""
-    from qaserve.builds.catalog import list_builds
-
-    live = set(store.live_builds())
-    if settings.store.corpus is not None:
-        return [settings.store.corpus] if settings.store.corpus in live else []
-    complete = (
-        corpus
-        for corpus in store.corpora()
-        if any(build.complete for build in list_builds(store, settings.store.models_dir, corpus))
-    )  # it lost its live build, which `serve` says; what an interrupted first load left is loaded again
-    return sorted(live - {SAMPLE_CORPUS}) or sorted(set(complete) - {SAMPLE_CORPUS})
-
-
 class _Child:
     """A process that must keep running, in a group of its own, so that Ctrl-C reaches only us."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        self.name, self.command, self.environment = name, command, environment
-        self.restarts = 0
-        self._start()
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        self.name, self._command, self._environment = name, command, environment
+        self._ends: list[float] = []
+        self.start()
 
-    def _start(self) -> None:
-        self.started = time.monotonic()
+    def start(self) -> None:
+        """Start it."""
         self.process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            self.command,
-            env=self.environment,
+            self._command,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-
-    def keep_running(self) -> None:
-        """Restart it if it has stopped. Raise ServiceError if it was restarted `MOST_RESTARTS` times."""
-        if self.process.poll() is None:
-            return
-        if time.monotonic() - self.started > STEADY_SECONDS:
-            self.restarts = 0
-        if self.restarts == MOST_RESTARTS:
-            raise ServiceError(
-                f"the {self.name} stopped with exit code {self.process.returncode}, after {MOST_RESTARTS} restarts",
-                hint="Its messages are above. Mend the cause, then run `qaserve up` again.",
-            )
-        self.restarts += 1
-        err.print(
-            f"[yellow]The {self.name} stopped with exit code {self.process.returncode}. It is restarted "
-            f"({self.restarts} of {MOST_RESTARTS}).[/]"
-        )
-        self._start()
 
     def stop(self) -> None:
         """Stop it, politely first."""
@@ -241,8 +212,32 @@ class _Child:
                 f"the {self.name} stopped with exit code {self.process.returncode}", hint="Its message is above."
             )
 
+    def keep_running(self) -> None:
+        """Start it again if it has stopped.
+
+        Raises:
+            ServiceError: It stopped too often.
+        """
+        if self.process.poll() is None:
+            return
+        now = time.monotonic()
+        self._ends = [*(end for end in self._ends if now - end < RESTART_SECONDS), now]
+        if len(self._ends) > RESTARTS:
+            raise ServiceError(
+                f"the {self.name} stopped {len(self._ends)} times within {RESTART_SECONDS // 60} minutes, the last "
+                f"time with exit code {self.process.returncode}",
+                hint="Its message is above.",
+            )
+        err.print(
+            f"[yellow]The {self.name} stopped with exit code {self.process.returncode}. It is started again "
+            f"({len(self._ends)} of at most {RESTARTS} times).[/]"
+        )
+        self.start()
+
     def wait_for(self, url: str) -> None:
         """Wait until it answers."""
+        import httpx
+
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             self.check()
@@ -256,7 +251,8 @@ class _Child:
 
 
 @contextmanager
-def _child(name: str, command: list[str], environment: dict[str, str]) -> Iterator[_Child]:
+def _child(name: str, command: list[str], environment: Mapping[str, str]) -> Iterator[_Child]:
+    """A process that is stopped on leaving."""
     child = _Child(name, command, environment)
     try:
         yield child

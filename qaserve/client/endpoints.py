@@ -141,6 +141,11 @@ def cancel(identifier: str) -> Call[Job]:
     return Call("DELETE", f"/v1/jobs/{quote(identifier, safe='')}", Job, repeatable=False)
 
 
+def retry(identifier: str) -> Call[Job]:
+    """Run a failed or interrupted job again."""
+    return Call("POST", f"/v1/jobs/{quote(identifier, safe='')}/retry", Job, repeatable=False)
+
+
 def ready() -> Call[Health]:
     """Whether the API can answer questions; raises what keeps it from that."""
     return Call("GET", "/readyz", Health)

@@ -6,6 +6,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Generator
 from functools import wraps
@@ -32,6 +33,8 @@ CONNECT_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 20.0
 """Told to wait longer, a call gives up at once: its caller has better things to do."""
 TRY_AGAIN = frozenset({429, 503})
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
+"""Says nothing to a person that the words after it do not say."""
 
 
 class _Api:
@@ -60,8 +63,9 @@ class _Api:
         while True:
             outcome = yield pause
             if isinstance(outcome, httpx.HTTPError):
+                why = ERRNO.sub("", str(outcome)) or type(outcome).__name__
                 raise ServiceError(
-                    f"the API at {self.url} does not answer: {shorten(str(outcome) or type(outcome).__name__, 160)}",
+                    f"the API at {self.url} does not answer: {shorten(why, 160)}",
                     hint="Start it with `qaserve serve`, or correct QASERVE_API_URL.",
                 ) from outcome
             if outcome.is_success:
@@ -175,6 +179,7 @@ class Client(_Api):
     jobs = _sync(calls.jobs)
     job = _sync(calls.job)
     cancel = _sync(calls.cancel)
+    retry = _sync(calls.retry)
     ready = _sync(calls.ready)
 
 
@@ -236,4 +241,5 @@ class AsyncClient(_Api):
     jobs = _async(calls.jobs)
     job = _async(calls.job)
     cancel = _async(calls.cancel)
+    retry = _async(calls.retry)
     ready = _async(calls.ready)

@@ -1,7 +1,7 @@
 """Every error that qaserve raises on purpose.
 
 QaserveError
-├── UsageError              a question, option or request that cannot be meant
+├── UsageError              an invalid question, option or request
 │   ├── SettingsError       a QASERVE_* variable with a bad value
 │   └── TooLargeError       a request with more bytes or questions than are taken
 ├── AccessError             the API key is missing or wrong
@@ -50,7 +50,7 @@ class QaserveError(Exception):
 
 
 class UsageError(QaserveError):
-    """A question, option or request that cannot be meant."""
+    """An invalid question, option or request."""
 
 
 class SettingsError(UsageError):

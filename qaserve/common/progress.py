@@ -28,7 +28,7 @@ class Bars:
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Enter a stage."""
         columns = (
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<22}", markup=False),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

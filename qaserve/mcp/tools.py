@@ -12,6 +12,7 @@ from qaserve.common.errors import QaserveError
 from qaserve.mcp.results import Added, Clusters, NewPair, Pairs, Routing, Search, Status
 from qaserve.mcp.source import Add, Source
 from qaserve.schemas.ask import AskRequest, AskResult, Filters
+from qaserve.schemas.params import NotBoolean
 from qaserve.search.engine import checked_question
 
 P = ParamSpec("P")
@@ -30,7 +31,7 @@ Question = Annotated[
         description="What you want to know, as a full question in plain words: 'How do I find misplaced mindmaps?'",
     ),
 ]
-TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K, description="How many answers, one per intent.")]
+TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K, description="How many answers, one per intent."), NotBoolean]
 Only = Annotated[
     Filters | None,
     Field(
@@ -59,7 +60,9 @@ class Tools:
     def explain_routing(
         self,
         question: Question,
-        top_hits: Annotated[int, Field(ge=1, le=50, description="How many of the voting questions to show.")] = 8,
+        top_hits: Annotated[
+            int, Field(ge=1, le=50, description="How many of the voting questions to show."), NotBoolean
+        ] = 8,
         filters: Only = None,
     ) -> Routing:
         """Say why a question leads to its answers: which known questions voted, for which clusters, and what that did.
@@ -79,8 +82,8 @@ class Tools:
 
     def list_clusters(
         self,
-        offset: Annotated[int, Field(ge=0, le=100_000, description="How many to pass over.")] = 0,
-        limit: Annotated[int, Field(ge=1, le=200, description="How many to list.")] = 50,
+        offset: Annotated[int, Field(ge=0, le=100_000, description="How many to pass over."), NotBoolean] = 0,
+        limit: Annotated[int, Field(ge=1, le=200, description="How many to list."), NotBoolean] = 50,
     ) -> Clusters:
         """List the clusters of answers, largest first: what this corpus is about, in words."""
         return Clusters.of(self._source.clusters(), offset, limit)

@@ -37,7 +37,7 @@ class AskRequest(SearchParams):
     """A question and how to answer it. Parameters that are not given come from the settings, or else the build."""
 
     question: str = Field(examples=["How do I add a new pair?"])
-    top_k: Annotated[int, NotBoolean, Field(ge=1, le=MAX_TOP_K)] = 5
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K), NotBoolean] = 5
     filters: Filters = Filters()
     explain: bool = Field(
         True, description="False leaves out why: the trace, with its plain search, and the ranks there."

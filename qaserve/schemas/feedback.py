@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from qaserve.schemas.params import BuildId, SearchParams
+from qaserve.schemas.params import BuildId, NotBoolean, SearchParams
 from qaserve.schemas.record import Record
 
 MAX_FEEDBACK_PAGE = 1_000
@@ -19,8 +19,8 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CH
 class AnswerContext(SearchParams):
     """How the judged answer came about: the parameters that it was asked with, and where it stood."""
 
-    rank: Annotated[int, Field(ge=1)] | None = Field(None, description="Where the pair stood in the list.")
-    score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="Its score there.")
+    rank: Annotated[int, Field(ge=1), NotBoolean] | None = Field(None, description="Where the pair stood in the list.")
+    score: Annotated[float, Field(allow_inf_nan=False), NotBoolean] | None = Field(None, description="Its score there.")
 
 
 class FeedbackRequest(Record):
@@ -35,7 +35,7 @@ class FeedbackRequest(Record):
 
 
 class Feedback(Record):
-    """A judgement as it is kept: one line of the corpus's file."""
+    """A judgement as it is kept."""
 
     id: str
     created: str = Field(description="UTC time in ISO 8601.")
@@ -61,5 +61,5 @@ class FeedbackPage(Record):
 
     corpus: str
     feedback: tuple[Feedback, ...]
-    unreadable: int = Field(description="Lines among these that are no judgements and were left out.")
+    unreadable: int = Field(description="Records among these that cannot be read and were left out.")
     next: int | None = Field(description="What to give as `after` for the next page; null: this is the last.")

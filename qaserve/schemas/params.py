@@ -44,13 +44,13 @@ def _no_boolean(value: Any) -> Any:
 
 
 NotBoolean = BeforeValidator(_no_boolean)
-"""JSON's true is not 1."""
+"""JSON's true is not 1. It stands after `Field`: before it, the JSON schema would lose the bounds."""
 
-Temperature = Annotated[float, NotBoolean, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
+Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE), NotBoolean]
 
-Weight = Annotated[float, NotBoolean, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1), NotBoolean]
 
-HitCount = Annotated[int, NotBoolean, Field(ge=1, le=MAX_HITS)]
+HitCount = Annotated[int, Field(ge=1, le=MAX_HITS), NotBoolean]
 
 BuildId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 

@@ -50,7 +50,14 @@ class Engine:
     """Answers questions from the live build of one corpus. Safe to share between threads."""
 
     def __init__(
-        self, store: Store, encoder: Encoder, models_dir: Path, corpus: str, overrides: SearchParams | None = None
+        self,
+        store: Store,
+        encoder: Encoder,
+        models_dir: Path,
+        corpus: str,
+        overrides: SearchParams | None = None,
+        *,
+        lock_wait: float = 0.0,
     ) -> None:
         """Remember the parts; nothing is loaded before `load` or the first question.
 
@@ -60,12 +67,14 @@ class Engine:
             models_dir: Where the bundles are.
             corpus: Which corpus to answer from.
             overrides: Parameters that the operator set for all questions that do not give them.
+            lock_wait: Seconds that an activation waits for another change of the corpus.
         """
         self.store = store
         self.encoder = encoder
         self.corpus = corpus
         self._models_dir = models_dir
         self._overrides = overrides or SearchParams()
+        self._lock_wait = lock_wait
         self._live: OpenBuild | None = None
         self._lock = threading.Lock()
 
@@ -102,6 +111,7 @@ class Engine:
         check_count(self.store, info)
         return OpenBuild(info, bundle)
 
+    @_again_if_pruned
     def ask(self, request: AskRequest) -> AskResult:
         """Answer a question and say why.
 
@@ -111,44 +121,35 @@ class Engine:
         query = self.prepare(request)
         started = time.perf_counter()
         vector = self.encoder.encode_questions([query.question])[0]
-        return self.answer(query, vector, 1e3 * (time.perf_counter() - started))
+        return self.search(query, vector, 1e3 * (time.perf_counter() - started)).result
 
-    @_again_if_pruned
-    def prepare(self, request: AskRequest, live: OpenBuild | None = None) -> Query:
-        """Check a question and resolve its build and parameters, once. Raises as `ask` does, before any work is done.
-
-        Args:
-            request: The question.
-            live: The build to ask; None: the live one of now.
-        """
-        question = checked_question(request.question)
-        build = self.load() if live is None else live
-        return Query(question, request, build, self._params(request, build))
+    def prepare(self, request: AskRequest) -> Query:
+        """Check a question and resolve its build and parameters, once. Raises as `ask`, before any work is done."""
+        return self.prepare_all([request])[0]
 
     @_again_if_pruned
     def prepare_all(self, requests: Sequence[AskRequest]) -> list[Query]:
-        """Check several questions, to be answered from one build. Raises as `prepare`."""
+        """`prepare` for several questions, which are then answered from one build."""
         live = self.load()
-        return [self.prepare(request, live) for request in requests]
+        return [
+            Query(checked_question(request.question), request, live, self._params(request, live))
+            for request in requests
+        ]
 
-    def answer(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> AskResult:
+    def search(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> Outcome:
         """Answer a question that is encoded already, wholly from its build.
 
         Args:
             query: As `prepare` gave it.
             vector: (D,) unit vector of the question.
             encode_ms: Milliseconds that encoding took.
+
+        Returns:
+            The result, with the vectors that led to it.
+
+        Raises:
+            BuildNotFoundError, BundleError: The build has been pruned meanwhile.
         """
-        return self.search(query, vector, encode_ms).result
-
-    def search(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> Outcome:
-        """As `answer`, with the vectors that led to the result."""
-        try:
-            return self._search(query, vector, encode_ms)
-        except (BuildNotFoundError, BundleError):  # pruned meanwhile: once more, from the new live build
-            return self._search(self.prepare(query.request), vector, encode_ms)
-
-    def _search(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> Outcome:
         clock = [time.perf_counter()]
         row, filters, place = vector.astype(np.float64), query.request.filters, (self.corpus, query.build.info.build)
         pipeline, hits = query.build.pipeline(query.params), list[QuestionHit]()
@@ -235,11 +236,11 @@ class Engine:
 
         Raises:
             NotFoundError, BundleError, UsageError: As `qaserve.builds.catalog.activate`; the live build is untouched.
-            StoreLockedError: Somebody else changes the builds of the corpus now.
+            StoreLockedError: Another change of the corpus has not ended after `lock_wait` seconds.
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
         check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
-        activate(self.store, self._models_dir, self.corpus, build)
+        activate(self.store, self._models_dir, self.corpus, build, self._lock_wait)
         live = self.load().info.build
         return next(info for info in self.builds() if info.build == live)
 

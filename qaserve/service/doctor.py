@@ -71,7 +71,7 @@ def _settings() -> Iterator[Finding]:
             area="settings",
             state="warning",
             text=f"nothing reads {', '.join(unknown)}",
-            hint="A typing mistake? The README lists the settings.",
+            hint="A typing mistake? docs/settings.md lists the settings.",
         )
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from qaserve.common.errors import BusyError, TooLargeError, UsageError
+from qaserve.common.errors import BuildNotFoundError, BundleError, BusyError, TooLargeError, UsageError
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.search.engine import Engine
 from qaserve.search.outcome import Outcome, Query
@@ -68,26 +68,30 @@ class QueryService:
     async def search(self, requests: Sequence[AskRequest]) -> list[Outcome]:
         """As `ask`, with the vectors that led to the results."""
         self._check(requests)
-        outcomes: dict[int, Outcome] = {}
-
         with self._places(len(requests)):
             try:
                 with anyio.fail_after(self._limits.request_seconds):
-                    queries = await self._in_thread(lambda: self._engine.prepare_all(requests))
-
-                    async def one(number: int) -> None:
-                        outcomes[number] = await self._one(queries[number])
-
-                    if len(requests) == 1:
-                        await one(0)
-                    else:
-                        await _together(one, len(requests))
+                    try:
+                        return await self._from_one_build(requests)
+                    except (BuildNotFoundError, BundleError):  # pruned meanwhile: all again, from the new live build
+                        return await self._from_one_build(requests)
             except TimeoutError as error:
                 raise BusyError(
                     f"there was no answer within {self._limits.request_seconds:g} seconds",
                     hint="The service is busy or its Qdrant is slow: ask again later, or fewer questions at once.",
                 ) from error
-        return [outcomes[number] for number in range(len(requests))]
+
+    async def _from_one_build(self, requests: Sequence[AskRequest]) -> list[Outcome]:
+        queries = await self._in_thread(lambda: self._engine.prepare_all(requests))
+        if len(queries) == 1:
+            return [await self._one(queries[0])]
+        outcomes: dict[int, Outcome] = {}
+
+        async def one(number: int) -> None:
+            outcomes[number] = await self._one(queries[number])
+
+        await _together(one, len(queries))
+        return [outcomes[number] for number in range(len(queries))]
 
     def _check(self, requests: Sequence[AskRequest]) -> None:
         limits = self._limits

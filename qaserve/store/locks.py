@@ -5,8 +5,9 @@ import json
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ from qaserve.common.errors import (
     StoreUnreachableError,
     StoreWriteError,
 )
+from qaserve.common.progress import Reporter
 from qaserve.common.text import shorten
 
 LOCK = "lock"
@@ -32,6 +34,7 @@ LOCKED = ".lock"
 """Folder beside the bundles of a corpus in which its lock lies; no build is called so."""
 UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 """What a disk says that is full, read-only or not ours. Reading may work all the same."""
+POLL_SECONDS = 0.05
 REFUSED = frozenset({401, 403})
 GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
 """How embedded Qdrant and a server say that a collection is not there."""
@@ -40,18 +43,50 @@ GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
 class Holder:
     """The right to a folder: a kernel lock, freed even by kill -9, and a note on who has it."""
 
-    def __init__(self, folder: Path, purpose: str, wait: float, hint: str) -> None:
-        """Take the folder, within so many seconds, or raise StoreLockedError that says who has it, with this hint."""
+    def __init__(
+        self, folder: Path, purpose: str, wait: float, hint: str, *, name: str = "", reporter: Reporter | None = None
+    ) -> None:
+        """Take the folder.
+
+        Args:
+            folder: Which.
+            purpose: What it is taken for: others who want it are told so.
+            wait: Seconds to wait for it.
+            hint: What to do when it is still in use then.
+            name: What the error calls it; empty: by its path.
+            reporter: Told that this waits, and for whom. What it raises ends the waiting.
+
+        Raises:
+            StoreLockedError: It is in use, and still is after `wait` seconds. The message names the holder.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._note = folder / HOLDER
-        self._lock = FileLock(folder / LOCK, timeout=wait)
+        self._lock = FileLock(folder / LOCK)
         try:
-            self._lock.acquire()
+            self._acquire(wait, reporter)
         except Timeout as error:
             waited = f", also after {wait:g} seconds" if wait else ""
-            raise StoreLockedError(f"{folder} is in use by {self._who()}{waited}", hint=hint) from error
+            raise StoreLockedError(f"{name or folder} is in use by {self._who()}{waited}", hint=hint) from error
         with suppress(OSError):  # a full disk: the lock holds without its note
             self._note.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}), encoding="utf-8")
+
+    def _acquire(self, wait: float, reporter: Reporter | None) -> None:
+        deadline = time.monotonic() + wait
+        with ExitStack() as stack:
+            advance = None
+            while True:
+                try:
+                    self._lock.acquire(blocking=False)
+                except Timeout:
+                    if time.monotonic() >= deadline:
+                        raise
+                else:
+                    return
+                if reporter is not None and advance is None:
+                    advance = stack.enter_context(reporter.stage(f"Waiting for {self._who()}", None))
+                if advance is not None:
+                    advance(0)
+                time.sleep(POLL_SECONDS)
 
     def _who(self) -> str:
         try:
@@ -77,18 +112,20 @@ class Holder:
         self._lock.release()
 
 
-def corpus_lock(models_dir: Path, corpus: str, purpose: str, wait: float) -> Holder:
+def corpus_lock(models_dir: Path, corpus: str, purpose: str, wait: float, reporter: Reporter | None = None) -> Holder:
     """The right to change the builds of a corpus: for one process, and one thread of it, at a time.
 
     It lies beside the bundles, so it holds wherever Qdrant is; machines that share no models folder are not kept apart.
+    Arguments as of `Holder`.
 
     Raises:
-        StoreLockedError: Somebody has it, and still has it after so many seconds.
+        StoreLockedError: It is in use, and still is after `wait` seconds. The message names the holder.
         StoreWriteError: The folder cannot be written to.
     """
     folder = models_dir / corpus / LOCKED
     with translated(str(folder)):
-        return Holder(folder, purpose, wait, "Try again when it has ended; QASERVE_LOCK_WAIT lets a command wait.")
+        hint = "Try again when that has ended, or set QASERVE_LOCK_WAIT to wait longer."
+        return Holder(folder, purpose, wait, hint, name=f"corpus {corpus!r}", reporter=reporter)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from qaserve.api import create_app
-from qaserve.cli.base import app
+from qaserve.cli import load_all
 from qaserve.client.http import Client
 from qaserve.settings import Settings, setting_names
 
@@ -137,7 +137,7 @@ def test_three_nodes_find_each_other(compose):
 
 @pytest.mark.parametrize("name", OURS)
 def test_commands_exist(compose, name):
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    commands = {command.name or command.callback.__name__ for command in load_all().registered_commands}
     assert compose["services"][name]["command"][0] in commands
 
 

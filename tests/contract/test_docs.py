@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.cli.base import app
+from qaserve.cli import load_all
+from qaserve.cli.reference import pages
 from qaserve.cli.service import SAMPLE
 from qaserve.common.text import fold
-from qaserve.settings import ReadSettings, Settings, setting_names
+from qaserve.settings import ReadSettings, setting_names
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
+    "docs/glossary.md",
     "docs/experiments.md",
     "README.md",
     "ARCHITECTURE.md",
@@ -29,6 +31,7 @@ def read(name):
 
 
 def commands():
+    app = load_all()
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     names = {command.name or command.callback.__name__ for command in app.registered_commands} | set(groups)
     return names, {
@@ -37,18 +40,11 @@ def commands():
     }
 
 
-def test_the_table_of_settings_is_the_code():
-    rows = re.findall(r"^\| `(QASERVE_\w+)` \| (.*?) \| (.*?) \|$", read("README.md"), re.MULTILINE)
-    expected = [
-        (
-            f"QASERVE_{name.upper()}",
-            "" if field.default is None or field.default == "" else f"`{field.default}`",
-            field.description,
-        )
-        for section in Settings.SECTIONS
-        for name, field in section.model_fields.items()
-    ]
-    assert rows == expected
+def test_the_reference_pages_are_what_the_code_gives():
+    for name, page in pages().items():
+        assert read(f"docs/{name}") == page, "run `qaserve reference`"
+    settings = set(re.findall(r"^\| `(QASERVE_\w+)` \|", read("docs/settings.md"), re.MULTILINE))
+    assert settings == set(setting_names())
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -67,7 +63,7 @@ def test_files_that_the_readme_links_to_exist():
         assert (ROOT / target).exists(), target
 
 
-def test_architecture_names_every_room():
+def test_architecture_names_every_module():
     text = read("ARCHITECTURE.md")
     for package in ("qaserve", "ingest", "train", "ui"):
         for path in (ROOT / package).glob("*.py"):
@@ -85,14 +81,20 @@ def test_the_sample_teaches_the_product():
     assert all(len(variants) >= 2 for variants in phrasings)
 
 
-def test_constraints_pin_every_package_exactly():
-    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
-    assert "torch==2.13.0" in lines
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+", line) for line in lines)
-    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
+def test_constraints_pin_every_package_exactly_with_hashes():
+    pins = re.split(r"\n(?=[^ #\n])", re.sub(r"^#.*\n|^\n", "", read("constraints.txt"), flags=re.MULTILINE).strip())
+    hashed = r"([A-Za-z0-9._-]+)==[A-Za-z0-9._+!-]+(?: ;[^\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+"
+    matches = [re.fullmatch(hashed, pin) for pin in pins]
+    assert all(matches), [pin for pin, match in zip(pins, matches, strict=True) if not match]
+    pinned = {match[1].lower().replace("_", "-") for match in matches} | {"torch"}
+    assert len(pinned) == len(pins) + 1
+    assert "TORCH := torch==2.13.0\n" in read("Makefile")
+    assert " torch==2.13.0 " in read("Dockerfile")
     import tomllib
 
-    project = tomllib.loads(read("pyproject.toml"))["project"]
+    document = tomllib.loads(read("pyproject.toml"))
+    project, build = document["project"], document["build-system"]["requires"]
+    assert all(f"\n{requirement} \\\n" in read("constraints.txt") for requirement in build)
     needed = [
         *project["dependencies"],
         *(name for extra in project["optional-dependencies"].values() for name in extra),

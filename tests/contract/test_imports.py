@@ -46,7 +46,22 @@ def those_within(loaded, packages):
             {*HEAVY, "train.experiments", "train.importance", "train.experiments.encoder_finetuning", "sklearn"},
         ),
         ("qaserve.core.pipeline", {*HEAVY, "qaserve.store", "sklearn", "qdrant_client"}),
-        ("qaserve.cli", {*HEAVY, "ingest", "train", "qaserve.store", "sklearn", "scipy", "qdrant_client", "fastapi"}),
+        ("qaserve.mcp", {*HEAVY, "train.experiments", "train.importance", "sklearn"}),
+        ("ingest.builder", {*HEAVY, "train.experiments", "train.importance"}),
+        ("ingest.refit", {"train.experiments", "train.importance.uncertainty", "train.importance.mlm_head"}),
+        (
+            "qaserve.cli",
+            {
+                *HEAVY,
+                "ingest",
+                "train.experiments.harness",
+                "qaserve.store",
+                "sklearn",
+                "scipy",
+                "qdrant_client",
+                "fastapi",
+            },
+        ),
     ],
 )
 def test_importing_loads_no_more_than_it_needs(name, forbidden):

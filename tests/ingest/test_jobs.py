@@ -1,6 +1,11 @@
 import json
+import os
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -12,6 +17,7 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.jobs import IngestOptions, Job
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings
+from qaserve.store.locks import corpus_lock
 
 SECONDS = 60
 
@@ -44,12 +50,20 @@ def start(memory, gate, tmp_path):
     """Jobs over a real store and the gated encoder; closed at the end."""
     opened = []
 
-    def make(reporter):
-        builder = Builder(memory, gate.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=reporter)
-        return Ingest(builder, gate, ReadSettings())
+    def start(make=None, waiting=3, lock_wait=0):
+        def ingest(reporter):
+            builder = Builder(
+                memory,
+                gate.identity,
+                tmp_path / "models",
+                "things",
+                fit=FitSettings(),
+                reporter=reporter,
+                lock_wait=lock_wait,
+            )
+            return Ingest(builder, gate, ReadSettings())
 
-    def start(make=make, waiting=3):
-        jobs = Jobs(tmp_path / "data", "things", make, waiting=waiting)
+        jobs = Jobs(tmp_path / "data", "things", make or ingest, waiting=waiting)
         opened.append(jobs)
         return jobs
 
@@ -75,10 +89,12 @@ def ended(jobs, job):
 
 
 def left(tmp_path):
-    """What lies in the jobs' folder, by kind."""
+    """What the jobs' folder holds: how many jobs, and which uploads."""
     folder = tmp_path / "data" / "jobs" / "things"
-    uploads = [path for path in (folder / "uploads").rglob("*") if path.is_file()]
-    return len(list(folder.glob("*.json"))), uploads
+    with closing(sqlite3.connect(folder / "jobs.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM jobs").fetchone()
+    assert list(folder.glob("incoming/*")) == []
+    return count, [path for path in (folder / "uploads").rglob("*") if path.is_file()]
 
 
 def test_a_job_does_what_an_ingest_does(start, gate, memory, encoder, rows, tmp_path):
@@ -164,11 +180,12 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs(start, gate, rows, tmp_
     failed = ended(jobs, submit(jobs, ["{broken\n"]))
     assert failed.state == "failed"
     assert failed.error.code == "invalid_corpus"
-    assert "holds not one good line" in failed.error.message
+    assert "holds no pair; line 1" in failed.error.message
     assert failed.error.hint
     assert failed.report is None
     assert ended(jobs, submit(jobs, rows())).state == "done"
-    assert left(tmp_path) == (2, [])
+    count, (upload,) = left(tmp_path)
+    assert (count, upload.read_text()) == (2, "{broken\n")
 
 
 def test_a_bug_ends_the_job_and_not_the_thread(start, rows, caplog):
@@ -269,31 +286,169 @@ def test_jobs_survive_a_restart(start, gate, rows):
     assert ended(again, submit(again, rows())).report.unchanged == 24
 
 
-def test_what_was_not_finished_at_a_restart_is_interrupted(start, gate, rows, tmp_path):
-    """The files are those that a killed process leaves: a running job, a waiting one, their uploads, half an upload."""
+def made(number, state, **changed):
+    times = {"created": f"2026-01-01T00:00:0{number}"}
+    return Job(
+        id=f"{number:032x}",
+        corpus="things",
+        source="pairs.jsonl",
+        options=IngestOptions(),
+        state=state,
+        **(times | changed),
+    )
+
+
+def test_the_files_of_version_01_are_imported_once(start, gate, rows, tmp_path):
+    """A running job, a waiting one and one that is done, their uploads, half an upload, a file of another version."""
     folder = tmp_path / "data" / "jobs" / "things"
-    for number, state in enumerate(("running", "queued")):
-        job = Job(
-            id=f"{number:032x}",
-            corpus="things",
-            source="pairs.jsonl",
-            options=IngestOptions(),
-            state=state,
-            created=f"2026-01-01T00:00:0{number}",
-        )
+    for number, state in enumerate(("running", "queued", "done")):
+        job = made(number, state)
         (folder / "uploads" / job.id).mkdir(parents=True)
-        (folder / "uploads" / job.id / "pairs.jsonl").write_text("x")
+        (folder / "uploads" / job.id / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
         (folder / f"{job.id}.json").write_text(job.model_dump_json())
     (folder / "uploads" / "half").mkdir()
     (folder / "uploads" / "half" / "pairs.jsonl").write_text("x")
     (folder / ("f" * 32 + ".json")).write_text('{"of": "another version"}')
     gate.open.set()
     jobs = start()
-    found = jobs.listed().jobs
-    assert [(job.id[-1], job.state) for job in found] == [("1", "interrupted"), ("0", "interrupted")]
-    assert all(job.finished for job in found)
-    assert left(tmp_path) == (3, [])
-    assert ended(jobs, submit(jobs, rows())).state == "done"
+    states = [(job.id[-1], job.state) for job in jobs.listed().jobs]
+    assert states == [("2", "done"), ("1", "interrupted"), ("0", "interrupted")]
+    assert all(job.finished for job in jobs.listed().jobs[1:])
+    count, uploads = left(tmp_path)
+    assert (count, sorted(path.parent.name[-1] for path in uploads)) == (3, ["0", "1"])
+    assert ended(jobs, jobs.retry(made(0, "queued").id)).report.added == 24
+    jobs.close()
+    states = [(job.id[-1], job.state) for job in start().listed().jobs]
+    assert states == [("2", "done"), ("1", "interrupted"), ("0", "done")]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ingest.jobs import Jobs
+from qaserve.replies import IngestOptions
+
+def stuck(_):
+    os.kill(os.getpid(), 9)
+
+jobs = Jobs(Path(sys.argv[1]), "things", stuck, waiting=3)
+jobs._pool.submit(sys.stdin.readline)
+for name in ("first", "second"):
+    with jobs.receiving() as folder:
+        (folder / "pairs.jsonl").write_text(sys.argv[2])
+        print(jobs.submit(folder / "pairs.jsonl", IngestOptions(force=True)).id, flush=True)
+with jobs.receiving() as folder:
+    (folder / "half.jsonl").touch()
+    print("receiving", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_an_acknowledged_job_survives_kill_9_with_its_upload(start, gate, rows, tmp_path):
+    text = "".join(json.dumps(row) + "\n" for row in rows())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "data"), text]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        told = [process.stdout.readline().strip() for _ in range(3)]
+        process.stdin.write("\n")  # the first job begins, and kills the process
+        process.stdin.flush()
+        assert process.wait(SECONDS) == -9
+    gate.open.set()
+    jobs = start()
+    assert [(job.id, job.state) for job in reversed(jobs.listed().jobs)] == [(name, "interrupted") for name in told[:2]]
+    assert jobs.get(told[0]).started
+    assert [path.read_text() for path in left(tmp_path)[1]] == [text, text]
+    again = ended(jobs, jobs.retry(told[0]))
+    assert (again.state, again.report.added, again.options.force) == ("done", 24, True)
+
+
+def test_a_failed_job_runs_again_with_its_upload(start, gate, memory, rows, tmp_path):
+    working = threading.Event()
+
+    def make(reporter):
+        if not working.is_set():
+            raise StoreLockedError("corpus 'things' is in use by process 1 (activation in corpus things)")
+        builder = Builder(memory, gate.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=reporter)
+        return Ingest(builder, gate, ReadSettings())
+
+    gate.open.set()
+    jobs = start(make)
+    failed = ended(jobs, submit(jobs, rows(), force=True))
+    assert (failed.state, failed.error.code) == ("failed", "store_locked")
+    working.set()
+    queued = jobs.retry(failed.id)
+    assert (queued.state, queued.error, queued.finished, queued.stages) == ("queued", None, None, ())
+    done = ended(jobs, failed)
+    assert (done.state, done.report.added, done.created) == ("done", 24, failed.created)
+    assert left(tmp_path) == (1, [])
+    with pytest.raises(ConflictError, match=f"job {done.id} is done: only failed jobs run again"):
+        jobs.retry(done.id)
+    with pytest.raises(NotFoundError, match="no job 'nobody'"):
+        jobs.retry("nobody")
+
+
+def test_the_uploads_of_the_oldest_failed_jobs_go(start, monkeypatch, tmp_path):
+    monkeypatch.setattr("ingest.jobs.UPLOADS_KEPT", 2)
+    jobs = start()
+    failed = [ended(jobs, submit(jobs, ["{broken\n"])) for _ in range(3)]
+    count, uploads = left(tmp_path)
+    assert (count, {path.parent.name for path in uploads}) == (3, {job.id for job in failed[1:]})
+    with pytest.raises(ConflictError, match="is failed: its upload is no longer kept"):
+        jobs.retry(failed[0].id)
+
+
+def test_a_retry_takes_a_place_in_the_queue(start, gate, rows):
+    jobs = start(waiting=1)
+    failed = ended(jobs, submit(jobs, ["{broken\n"]))
+    first = submit(jobs, rows())
+    assert gate.reached.wait(SECONDS)
+    second = submit(jobs, rows(["amber"]))
+    with pytest.raises(BusyError, match="1 jobs wait already"):
+        jobs.retry(failed.id)
+    gate.open.set()
+    assert [ended(jobs, job).state for job in (first, second)] == ["done", "done"]
+    assert ended(jobs, jobs.retry(failed.id)).error.code == "invalid_corpus"
+
+
+def waiting_for(jobs, job):
+    """The stage that says whom a job waits for."""
+    deadline = time.monotonic() + SECONDS
+    while not (stages := jobs.get(job.id).stages):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return stages[-1].name
+
+
+def test_a_job_waits_for_an_activation_and_says_so(start, gate, rows, tmp_path):
+    gate.open.set()
+    jobs = start(lock_wait=SECONDS)
+    with corpus_lock(tmp_path / "models", "things", "activation in corpus things", 0):
+        job, cancelled = submit(jobs, rows()), submit(jobs, rows(["amber"]))
+        assert waiting_for(jobs, job) == f"Waiting for process {os.getpid()} (activation in corpus things)"
+        assert jobs.get(job.id).state == "running"
+        jobs.cancel(cancelled.id)
+    assert ended(jobs, job).report.added == 24
+
+
+def test_a_job_that_waits_can_be_cancelled(start, rows, tmp_path):
+    jobs = start(lock_wait=SECONDS)
+    with corpus_lock(tmp_path / "models", "things", "long fit", 0):
+        job = submit(jobs, rows())
+        assert "(long fit)" in waiting_for(jobs, job)
+        jobs.cancel(job.id)
+        assert ended(jobs, job).state == "cancelled"
+    assert left(tmp_path) == (1, [])
+
+
+def test_a_job_that_waited_too_long_names_the_holder_and_keeps_its_upload(start, gate, rows, tmp_path):
+    gate.open.set()
+    jobs = start(lock_wait=0.1)
+    with corpus_lock(tmp_path / "models", "things", "long fit", 0):
+        failed = ended(jobs, submit(jobs, rows()))
+    assert (failed.state, failed.error.code) == ("failed", "store_locked")
+    holder = f"process {os.getpid()} (long fit)"
+    assert failed.error.message == f"corpus 'things' is in use by {holder}, also after 0.1 seconds"
+    assert len(left(tmp_path)[1]) == 1
+    assert ended(jobs, jobs.retry(failed.id)).report.added == 24
 
 
 def test_closing_ends_what_runs_and_leaves_it_interrupted(start, gate, memory, rows, tmp_path):
@@ -307,7 +462,7 @@ def test_closing_ends_what_runs_and_leaves_it_interrupted(start, gate, memory, r
     gate.open.set()
     closing.join(SECONDS)
     assert [jobs.get(job.id).state for job in (running, waiting)] == ["interrupted", "interrupted"]
-    assert left(tmp_path) == (2, [])
+    assert {path.parent.name for path in left(tmp_path)[1]} == {running.id, waiting.id}
     assert memory.corpora() == []
     with pytest.raises(BusyError, match="the server stops"):
         submit(jobs, rows())

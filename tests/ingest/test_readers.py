@@ -385,19 +385,19 @@ def test_text_of_other_scripts_and_separators_is_kept(tmp_path):
 def test_an_empty_file_is_refused(tmp_path, content):
     path = tmp_path / NAME
     path.write_bytes(content)
-    with pytest.raises(CorpusError, match=r"rows\.jsonl holds not one good line; it is empty"):
+    with pytest.raises(CorpusError, match=r"rows\.jsonl holds no pair; it is empty"):
         read(path)
 
 
 def test_a_file_of_bad_lines_is_refused_with_the_first_of_them(tmp_path):
     path = write(tmp_path / NAME, b"", without("answer"), b"not JSON")
-    with pytest.raises(CorpusError, match=r"not one good line; the first bad line is 2, field answer: missing"):
+    with pytest.raises(CorpusError, match=r"holds no pair; line 2, field answer: missing"):
         read(path)
 
 
 def test_a_file_of_lines_that_are_not_json_is_refused_without_a_field(tmp_path):
     path = write(tmp_path / NAME, b"hello", without("answer"))
-    with pytest.raises(CorpusError, match=r"the first bad line is 1: not JSON: .* at column 1"):
+    with pytest.raises(CorpusError, match=r"holds no pair; line 1: not JSON: .* at column 1"):
         read(path)
 
 
@@ -405,7 +405,7 @@ def test_a_bad_file_beside_good_ones_is_refused(tmp_path):
     write(tmp_path / "a.jsonl", GOOD)
     write(tmp_path / "b.jsonl", b"[]")
     write(tmp_path / "c.jsonl", GOOD)
-    with pytest.raises(CorpusError, match=r"b\.jsonl holds not one good line; the first bad line is 1: a JSON object"):
+    with pytest.raises(CorpusError, match=r"b\.jsonl holds no pair; line 1: a JSON object"):
         read(tmp_path)
 
 

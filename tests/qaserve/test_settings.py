@@ -24,17 +24,17 @@ BOUNDS = {
     "MAX_LINE_BYTES": ("read", 1024, None, ["1023", "0", "-1"]),
     "MAX_QUESTION_CHARS": ("read", 1, None, ["0", "-1"]),
     "MAX_ANSWER_CHARS": ("read", 1, None, ["0", "-1"]),
-    "ANCHOR": ("fit", 1e-12, 1e9, ["0", "-1", "1.1e9", "nan", "inf"]),
+    "REGULARIZATION": ("fit", 1e-12, 1e9, ["0", "-1", "1.1e9", "nan", "inf"]),
     "MAX_CLUSTERS": ("fit", 1, None, ["0", "-1"]),
     "SEED": ("fit", 0, 2**32 - 1, ["-1", str(2**32)]),
-    "TEMPERATURE": ("routing", 1e-4, 1e3, ["0", "0.00009", "1000.1", "-1", "nan", "inf"]),
-    "FINAL_TEMPERATURE": ("routing", 1e-4, 1e3, ["0", "0.00009", "1000.1", "-1", "nan", "inf"]),
-    "HITS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
-    "LEXICAL_WEIGHT": ("routing", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
+    "TEMPERATURE": ("search", 1e-4, 1e3, ["0", "0.00009", "1000.1", "-1", "nan", "inf"]),
+    "FINAL_TEMPERATURE": ("search", 1e-4, 1e3, ["0", "0.00009", "1000.1", "-1", "nan", "inf"]),
+    "HITS": ("search", 1, 10_000, ["0", "10001", "-1"]),
+    "LEXICAL_WEIGHT": ("search", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
     "PRECISION": ("fit", 1e-6, 1 - 1e-6, ["0", "1", "-1", "nan"]),
     "GATE_TOLERANCE": ("fit", 0, 1, ["-0.1", "1.1", "nan"]),
     "TUNE_PAIRS": ("fit", 0, 10**12, ["-1", "1.5"]),
-    "CENTROIDS": ("routing", 1, 10_000, ["0", "10001", "-1"]),
+    "CENTROIDS": ("search", 1, 10_000, ["0", "10001", "-1"]),
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
     "UI_PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
     "MAX_BODY_BYTES": ("limits", 1024, None, ["1023", "-1"]),
@@ -53,8 +53,8 @@ BOUNDS = {
 }
 CHOICES = {
     "DRIFT": ("fit", ["recluster", "recommend"]),
-    "ROUTING": ("routing", ["question", "question2", "centroid"]),
-    "PROJECTION": ("routing", ["cluster", "pair", "student", "none"]),
+    "ROUTING": ("search", ["question", "question2", "centroid"]),
+    "PROJECTION": ("search", ["cluster", "pair", "student", "none"]),
     "RANK_FORM": ("fit", ["participation", "entropy"]),
 }
 
@@ -113,7 +113,7 @@ def test_a_number_out_of_bounds_is_refused_by_name_and_value(monkeypatch, variab
     monkeypatch.setenv(f"QASERVE_{variable}", value)
     with pytest.raises(SettingsError, match=f"^QASERVE_{variable}='{value}': .+") as caught:
         Settings()
-    assert "README" in caught.value.hint
+    assert "docs/settings.md" in caught.value.hint
 
 
 @pytest.mark.parametrize(("variable", "section", "value"), [(v, c[0], x) for v, c in CHOICES.items() for x in c[1]])
@@ -251,7 +251,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch):
     for name in setting_names():
         monkeypatch.setenv(name, "")
     settings = Settings()
-    for section in ("store", "encoder", "read", "fit", "routing", "server"):
+    for section in ("store", "encoder", "read", "fit", "search", "server"):
         assert getattr(settings, section) == getattr(defaults, section)
 
 

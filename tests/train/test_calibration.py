@@ -155,7 +155,7 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(
             clusters=[hit.cluster for hit in hits],
             weights=vote.weights,
             scores=[one.score for one in ranked],
-            top=Top(ranked[0].hit.similarity, float(query @ vector), ranked[0].lexical, stored.cluster),
+            top=Top(ranked[0].hit.similarity, float(query @ vector), ranked[0].words, stored.cluster),
         )
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
 

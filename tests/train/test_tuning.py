@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from qaserve.core.splits import phrasing_split
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import Hyperparameters, SearchParams
 from qaserve.settings import FitSettings
 from train import tuning
 from train.folds import make_fold
-from train.tuning import defaults_of, ranks_of, tune
+from train.tuning import hyperparameters_of, ranks_of, tune
 
 COUNT = 40
 
@@ -38,9 +38,9 @@ def test_the_figure_of_a_trial_is_what_asking_gives(examples):
     assert np.mean(found) == pytest.approx(tuned.chosen.mrr, abs=1e-6)
 
 
-def test_a_given_anchor_is_kept(examples):
+def test_a_given_regularization_is_kept(examples):
     tuned = tune(examples, FitSettings(regularization=7.0), lambda _: None)
-    assert {trial.anchor for trial in tuned.curve} == {7.0}
+    assert {trial.regularization for trial in tuned.curve} == {7.0}
 
 
 def test_the_bound_on_clusters_holds_in_the_folds_too(examples, monkeypatch):
@@ -53,23 +53,29 @@ def test_the_bound_on_clusters_holds_in_the_folds_too(examples, monkeypatch):
 def test_too_few_phrasings_leave_the_defaults(examples):
     few = examples.take(np.arange(4 * (tuning.MIN_QUERIES - 1)))
     assert tune(few, FitSettings(), lambda _: None) is None
-    assert defaults_of(None) == SearchParams()
+    assert hyperparameters_of(None, FitSettings()) == Hyperparameters()
+    assert hyperparameters_of(None, FitSettings(regularization=3.0)) == Hyperparameters(regularization=3.0)
 
 
-@pytest.mark.parametrize(("final", "routing"), [(None, "question"), (0.2, "question2")])
-def test_the_choice_becomes_the_builds_default(examples, final, routing):
+def test_what_is_chosen_is_how_the_build_answers(examples):
     tuned = tune(examples, FitSettings(seed=0), lambda _: None)
-    trial = tuned.chosen.model_copy(update={"final_temperature": final, "hits": 16, "lexical_weight": 0.25})
-    defaults = defaults_of(tuned.model_copy(update={"chosen": trial}))
-    assert (defaults.routing, defaults.hits, defaults.lexical_weight) == (routing, 16, 0.25)
-    assert defaults.final_temperature == (final or SearchParams().final_temperature)
+    chosen = hyperparameters_of(tuned, FitSettings(seed=0))
+    assert chosen == Hyperparameters(regularization=tuned.chosen.regularization, search=tuned.chosen.search)
+
+
+def test_a_final_softmax_is_tried_with_its_temperature():
+    *_, finals, _ = tuning._groups(1.0)
+    tried = [change(Hyperparameters()).search for change in finals]
+    assert [(one.routing, one.final_temperature) for one in tried] == [
+        ("question", 0.1), ("question2", 0.05), ("question2", 0.1), ("question2", 0.2)
+    ]  # fmt: skip
 
 
 def test_a_fold_agrees_with_the_engines_parts(examples, rng):
     """The folds' vectorised forms against those that serve one question."""
     split = phrasing_split(examples.pairs, 1)
     fold = make_fold(examples.take(split.train), examples.take(split.test), 1)
-    weights = fold.by_questions(0.05, 16)
+    weights = fold.weights(SearchParams(temperature=0.05, hits=16))
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     moved = fold.bank(1.0).project_rows(fold.queries.questions, weights)
     for row in rng.integers(0, len(fold.queries), 5):
@@ -90,8 +96,8 @@ def test_a_gain_within_its_standard_error_changes_nothing(examples, monkeypatch)
     monkeypatch.setattr(tuning, "FOLDS", 1)
     monkeypatch.setattr(tuning, "ranks_of", by_chance)
     kept = tune(examples, FitSettings(seed=0), lambda _: None)
-    assert kept.chosen.model_copy(update={"mrr": 0.0}) == start
-    monkeypatch.setattr(tuning, "ranks_of", lambda fold, trial: np.full(len(fold.queries), 2 - trial.lexical_weight))
+    assert (kept.chosen.regularization, kept.chosen.search) == (start.regularization, start.search)
+    by_words = lambda fold, trial: np.full(len(fold.queries), 2 - trial.search.lexical_weight)  # noqa: E731
+    monkeypatch.setattr(tuning, "ranks_of", by_words)
     moved = tune(examples, FitSettings(seed=0), lambda _: None)
-    assert moved.chosen.lexical_weight == max(tuning.LEXICAL_WEIGHTS)
-    assert moved.chosen.model_copy(update={"mrr": 0.0, "lexical_weight": start.lexical_weight}) == start
+    assert moved.chosen.search == start.search.override(SearchParams(lexical_weight=max(tuning.LEXICAL_WEIGHTS)))

@@ -1,7 +1,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from ui.markdown import MAX_CHARS, blocks, literal, mend_fences, safe
+from ui.markdown import MAX_CHARS, blocks, literal, safe
 
 FENCED = "Run this:\n\n```bash\necho $HOME ![x](http://evil/x.png)\n```\n\nthen that."
 
@@ -64,6 +64,70 @@ def test_literal_text_shows_as_it_is():
     assert "**bold**" in shown
 
 
+def links(text):
+    parser = MarkdownIt("commonmark")
+    parser.validateLink = lambda _: True
+    children = [child for token in parser.parse(text) for child in token.children or ()]
+    return [child.attrGet("href") for child in children if child.type == "link_open"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "[x](data:text/html,hello)",
+        "[x](<javascript:alert 1>)",
+        "[x](JavaScript:alert)",
+        "[x](java&#115;cript:alert)",
+        "[x](&#9;data:x)",
+        "[x](&#1;javascript:x)",
+        "[x](\n  vbscript:x)",
+        "<data:text/html,hello>",
+        "<javascript:alert>",
+        "\\` [x](data:x) `",
+        "`a\n b` [x](data:x) `c",
+        "- [x](file:///etc/passwd)",
+    ],
+)
+def test_a_link_of_another_scheme_is_no_link(hostile):
+    assert links(hostile)
+    assert links(safe(hostile)) == []
+
+
+@pytest.mark.parametrize("link", ["https://a.b/c", "http://a.b", "mailto:a@b.c", "docs/a.md", "#part:1", "?a=b:c"])
+def test_other_links_stay(link):
+    assert links(safe(f"[x]({link})")) == [link]
+
+
+def test_code_that_looks_like_a_link_stays_as_it_is():
+    assert safe("`[x](data:a)`") == "`[x](data:a)`"
+
+
+def test_a_fence_in_the_middle_of_a_line_is_code_and_what_follows_is_not():
+    text = "Use live regions. Example: ```prolog\nregion(alerts).\n```\nTest it with a *reader*."
+    assert blocks(text) == [
+        ("Use live regions. Example:", None),
+        ("region(alerts).", "prolog"),
+        ("Test it with a *reader*.", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "records (```bash markers):\n- x",
+        "Use ```a``` here.\n\n```\nx\n```",
+        "It starts with ```bash\nand never ends",
+        "X: ```py\n```bash\nb\n```",
+    ],
+)
+def test_a_fence_that_is_part_of_a_sentence_stays_one(text):
+    assert blocks(text)[0].text == safe(text.split("\n```")[0].strip())
+
+
+def test_a_late_fence_inside_of_code_is_code():
+    assert blocks("```\na ```x\nb\n```") == [("a ```x\nb", "")]
+
+
 HOSTILE_SCHEMES = [
     "[x](data:text/html,<script>)",
     "[x](DATA:text/html;base64,PHN2Zz4=)",
@@ -79,7 +143,6 @@ HOSTILE_SCHEMES = [
     "[a [b] `c`](ftp://a/b)",
     "<data:text/html,x>",
     "<javascript:alert(1)>",
-    "[x](http://[bad)",
     "[x][ref]\n\n[ref]: data:text/html,x",
 ]
 
@@ -137,4 +200,7 @@ def test_a_code_fence_in_a_line_of_text_is_mended(text):
     ],
 )
 def test_a_mention_of_a_fence_stays_where_it_is(text):
-    assert mend_fences(text) == text
+    code = MarkdownIt("commonmark").parse(text)
+    assert [one.text for one in blocks(text) if one.language is not None] == [
+        token.content.rstrip("\n") for token in code if token.type == "fence" and token.level == 0
+    ]

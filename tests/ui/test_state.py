@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from qaserve.common.errors import UsageError
 from ui import state
 
 
@@ -54,23 +53,70 @@ def test_an_address_that_somebody_changed_is_taken_over(address):
     assert state.get("q") == "typed"
 
 
-@pytest.mark.parametrize(("name", "value"), [("q", "bread \ud83c"), ("topics", "\udfff"), ("routing", "\ud800")])
-def test_half_a_surrogate_pair_is_ignored_and_said_in_letters_that_can_be_sent(address, name, value):
-    address[name] = value
-    said = []
-    state.st.warning = lambda text, **_: said.append(text)
-    with state.in_address("search"):
-        assert not state.get(name)
-    assert "\N{REPLACEMENT CHARACTER}" in said[0]
-    said[0].encode()
+def drawn(question):
+    """A run of the page in which the box says this."""
+    state.st.session_state[state.widget("q")] = question
+    state.load("search")
+    state.keep("q", state.st.session_state.get(state.widget("q"), state.get("q")))
+    state.save()
+    state.offer("q")
+    state.remember_widgets()
 
 
-def test_a_question_whose_answer_failed_is_in_the_address(address):
-    def draw():
-        with state.in_address("search"):
-            state.keep("q", "the question")
-            raise UsageError("too long")
+def test_going_back_at_once_is_not_lost(address):
+    drawn("the first")
+    state.load("search")  # the browser has received it
+    drawn("the second")
+    address["q"] = "the first"  # the browser went back; no widget changed
+    state.load("search")
+    assert state.get("q") == "the first"
 
-    with pytest.raises(UsageError, match="too long"):
-        draw()
-    assert address.get_all("q") == ["the question"]
+
+def test_an_address_older_than_the_last_writing_is_no_news_while_a_widget_changes(address):
+    drawn("the first")
+    state.load("search")
+    drawn("the second")
+    address["q"] = "the first"  # sent with the next question, before the browser received the second
+    drawn("the third")
+    assert state.get("q") == "the third"
+    assert address.get_all("q") == ["the third"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q", "\0"),
+        ("top_k", "99999"),
+        ("top_k", "0"),
+        ("top_k", "9" * 5_000),
+        ("routing", "psychic"),
+        ("projection", "psychic"),
+        ("temperature", "nan"),
+        ("temperature", "inf"),
+        ("final_temperature", "-1"),
+        ("hits", "-5"),
+        ("lexical_weight", "1.5"),
+        ("priors", "perhaps"),
+        ("cluster", "-1"),
+        ("cluster", "9" * 30),
+        ("topics", "x" * 5_000),
+        ("topics", "a\0b"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_ignored_and_noted(address, name, text):
+    address[name] = text
+    state.load("search")
+    assert not state.get(name)
+    assert state.ignored() == {name: [text]}
+    state.request()
+    state.save()
+    assert address.get_all(name) == []
+    state.keep("q", "another question")
+    assert state.ignored() == {}
+
+
+def test_a_list_that_is_too_long_is_cut_and_noted(address):
+    address["topics"] = [f"topic{number}" for number in range(5_000)]
+    state.load("search")
+    assert len(state.get("topics")) == state.MOST_VALUES
+    assert "topics" in state.ignored()

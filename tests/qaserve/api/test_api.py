@@ -67,6 +67,11 @@ def test_the_document_has_the_names_of_the_contract(http):
         ({"question": 7}, r"question: .*string.*got 7"),
         ({"question": "x", "top_k": 0}, r"top_k: .*greater than or equal to 1 \(got 0\)"),
         ({"question": "x", "top_k": 10**9}, r"top_k: .*less than or equal to 100 \(got 1000000000\)"),
+        ({"question": "x", "top_k": True}, r"top_k: .*not a boolean \(got True\)"),
+        ({"question": "x", "hits": True}, r"hits: .*not a boolean"),
+        ({"question": "x", "temperature": True}, r"temperature: .*not a boolean"),
+        ({"question": "x", "lexical_weight": False}, r"lexical_weight: .*not a boolean"),
+        ({"question": "x", "filters": {"cluster": [True]}}, r"cluster\.0: .*not a boolean"),
         ({"question": "x", "routing": "magic"}, r"routing: .*'question', 'question2' or 'centroid' \(got 'magic'\)"),
         ({"question": "x", "temperature": 0}, r"temperature: .*0.0001"),
         ({"question": "x", "hits": 0}, r"hits: "),
@@ -82,6 +87,13 @@ def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body
     assert error["hint"]
     with pytest.raises(ValueError, match=message):
         raise ValueError(error["message"])
+
+
+def test_the_description_of_the_api_says_the_bounds_of_numbers(http):
+    fields = http.get("/openapi.json").json()["components"]["schemas"]["AskRequest"]["properties"]
+    assert (fields["top_k"]["minimum"], fields["top_k"]["maximum"]) == (1, 100)
+    for name in ("hits", "temperature", "final_temperature", "lexical_weight"):
+        assert {"minimum", "maximum"} <= set(fields[name]["anyOf"][0]), name
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"question": "\\ud800"}'])
@@ -109,14 +121,16 @@ def test_a_bug_shows_nothing_of_its_insides(http, engine, monkeypatch):
 
 
 def test_readiness_follows_the_store(http, engine, monkeypatch):
-    assert http.get("/healthz").json()["status"] == "ok"
-    assert http.get("/readyz").json()["build"] == engine.load().info.build
+    build = engine.load().info.build
+    alive = http.get("/healthz").json()
+    assert (alive["status"], alive["corpus"], alive["build"]) == ("ok", "things", build)
+    assert http.get("/readyz").json()["build"] == build
 
     def gone(*_):
         raise StoreUnreachableError("Qdrant at http://q does not answer")
 
     monkeypatch.setattr(engine.store, "live", gone)
-    assert http.get("/healthz").status_code == 200
+    assert http.get("/healthz").json()["build"] == build, "the store is not asked"
     reply = http.get("/readyz")
     assert reply.status_code == 503
     assert reply.json()["error"]["code"] == "store_unreachable"

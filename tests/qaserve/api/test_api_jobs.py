@@ -1,19 +1,26 @@
 import asyncio
+import itertools
 import json
+import threading
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
 from ingest.builder import Builder
 from ingest.jobs import Jobs
 from ingest.pipeline import Ingest
 from qaserve.api import create_app
-from qaserve.api.uploads import safe_name
+from qaserve.api.builds import ACTIVATIONS
+from qaserve.api.uploads import receive_form, receive_lines, safe_name
 from qaserve.client.http import AsyncClient, Client
-from qaserve.common.errors import ConflictError, StoreWriteError
+from qaserve.common.errors import ConflictError, StoreLockedError, StoreWriteError
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job
+from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
 from qaserve.store.locks import corpus_lock
 
@@ -35,7 +42,13 @@ def jobs(engine, encoder, tmp_path):
 
 @pytest.fixture
 def app(engine, jobs):
-    return create_app(engine, ServerSettings(), LimitSettings(max_upload_bytes=100_000), ("/secret",), jobs=jobs)
+    return create_app(
+        engine,
+        ServerSettings(),
+        LimitSettings(max_upload_bytes=100_000, max_body_bytes=50_000),
+        ("/secret",),
+        jobs=jobs,
+    )
 
 
 @pytest.fixture
@@ -59,7 +72,7 @@ def ended(http, reply):
 
 
 def uploads(tmp_path):
-    return list((tmp_path / "data" / "jobs").rglob("uploads/*/*"))
+    return [path for kind in ("uploads", "incoming") for path in (tmp_path / "data" / "jobs").rglob(f"{kind}/*/*")]
 
 
 @pytest.mark.parametrize("way", ["form", "lines", "document"])
@@ -111,6 +124,11 @@ def test_rejected_rows_can_be_fetched(http, rows, jobs):
     assert all(row["reason"] for row in found)
     failed = ended(http, http.post("/v1/ingest", content=b"{broken\n", headers=LINES))
     assert failed["error"]["code"] == "invalid_corpus"
+    again = ended(http, http.post(f"/v1/jobs/{failed['id']}/retry"))
+    assert (again["id"], again["error"]) == (failed["id"], failed["error"])
+    assert again["started"] > failed["started"]
+    reply = http.post(f"/v1/jobs/{job['id']}/retry")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "conflict")
     reply = http.get(f"/v1/jobs/{failed['id']}/rejected")
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
 
@@ -123,13 +141,79 @@ def test_an_upload_is_counted_as_it_streams(http, jobs, tmp_path):
     reply = http.post("/v1/ingest", content=endless(), headers=LINES)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
     assert "more than 100,000 bytes" in reply.json()["error"]["message"]
-    for options in (
-        {"files": {"file": ("a.jsonl", b" " * 200_000)}},
-        {"json": {"pairs": [{"question": "x" * 200_000}]}},
-    ):
-        assert http.post("/v1/ingest", **options).status_code == 413
+    assert http.post("/v1/ingest", files={"file": ("a.jsonl", b" " * 200_000)}).status_code == 413
     assert jobs.listed().jobs == ()
     assert uploads(tmp_path) == []
+
+
+def test_a_json_body_is_held_to_its_own_bound_and_lines_are_not(http, jobs, rows, tmp_path):
+    many = rows([f"thing{number}" for number in range(60)])
+    reply = http.post("/v1/ingest", json={"pairs": many})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
+    assert "more than 50,000 bytes" in reply.json()["error"]["message"]
+    assert "JSON Lines" in reply.json()["error"]["hint"]
+    assert jobs.listed().jobs == ()
+    assert uploads(tmp_path) == []
+    assert 50_000 < len(lines(many)) < 100_000
+    assert ended(http, http.post("/v1/ingest", content=lines(many), headers=LINES))["report"]["added"] == 240
+
+
+def sent(chunks, content_type):
+    """A request whose body comes in these chunks."""
+
+    async def receive():
+        chunk = next(chunks, None)
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+    headers = [(b"content-type", content_type.encode())]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+
+
+@pytest.mark.parametrize("way", ["form", "lines"])
+def test_an_upload_is_received_in_bounded_memory(tmp_path, way):
+    """32 MiB arrive in chunks of 64 KiB; not a tenth of them is ever held."""
+    chunk, count = b"x" * 2**16, 512
+    if way == "form":
+        parts = itertools.chain([PART.removesuffix(b"{}")], itertools.repeat(chunk, count), [b"\r\n--B--\r\n"])
+        coming = receive_form(sent(parts, FORM["Content-Type"]), tmp_path, 2**26)
+    else:
+        coming = receive_lines(sent(itertools.repeat(chunk, count), LINES["Content-Type"]), tmp_path, "a", 2**26)
+    tracemalloc.start()
+    try:
+        asyncio.run(coming)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "a.jsonl").stat().st_size == 2**25
+    assert peak < 3 * 2**20
+
+
+@pytest.mark.parametrize("path", ["/v1/ingest", "/v1/builds/BUILD/activate"])
+def test_health_is_answered_while_the_disk_or_the_corpus_is_busy(app, serve_app, engine, jobs, rows, tmp_path, path):
+    """Neither a request that waits for the jobs' file nor more activations than there are threads stop the others."""
+    url, build = serve_app(app), engine.load().info.build
+    path, count = path.replace("BUILD", build), 60 if "activate" in path else 3
+    engine._lock_wait = SECONDS
+    arrived = threading.Semaphore(0)
+    receiving, activate = jobs.receiving, engine.activate
+
+    def telling(real):
+        def call(*arguments):
+            arrived.release()
+            return real(*arguments)
+
+        return call
+
+    jobs.receiving, engine.activate = telling(receiving), telling(activate)
+    with ThreadPoolExecutor(count) as pool:
+        with jobs._lock, corpus_lock(tmp_path / "models", "things", "long fit", 0):
+            options = {} if "activate" in path else {"json": {"pairs": rows()}}
+            waiting = [pool.submit(httpx.post, url + path, timeout=SECONDS, **options) for _ in range(count)]
+            for _ in range(min(count, ACTIVATIONS)):
+                assert arrived.acquire(timeout=SECONDS)
+            assert httpx.get(f"{url}/healthz", timeout=SECONDS / 2).status_code == 200
+            assert not any(one.done() for one in waiting)
+        assert {one.result().status_code for one in waiting} == {200 if "activate" in path else 202}
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=B"}
@@ -140,19 +224,25 @@ FIELD = b'--B\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n1\r\n'
 @pytest.mark.parametrize(
     ("headers", "body", "message"),
     [
-        ({"Content-Type": "image/png"}, b"x", "type 'image/png' cannot be read"),
-        ({}, b"x", "type '' cannot be read"),
         (LINES, b"", "the upload is empty"),
         (LINES, b"\x1f\x8b\x08\x00", "packed with gzip"),
-        ({"Content-Type": "multipart/form-data"}, b"x", "names no boundary"),
-        ({"Content-Type": "multipart/form-data; boundary=" + "x" * 999}, b"x", "Boundary length 999"),
+        ({"Content-Type": "multipart/form-data"}, b"x", "Missing boundary"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=" + "x" * 999},
+            b"x",
+            "Invalid multipart data",
+        ),
         (FORM, b"no form", "the form cannot be read"),
-        (FORM, b"", "the form holds no file"),
+        (FORM, b"", "the form ends too early"),
         (FORM, PART, "the form ends too early"),
-        (FORM, PART + b"\r\n" + PART + b"\r\n--B--\r\n", "a second file"),
+        (FORM, PART + b"\r\n" + PART + b"\r\n--B--\r\n", "Too many files. Maximum number of files is 1."),
         (FORM, FIELD % 1 + b"--B--\r\n", "the form holds no file"),
-        (FORM, b"".join(FIELD % number for number in range(20)) + b"--B--\r\n", "more than 8 fields"),
-        (FORM, FIELD % 1 + FIELD.replace(b"1", b"1" * 2_000) % 2 + b"--B--\r\n", "of more than 1,024 bytes"),
+        (
+            FORM,
+            b"".join(FIELD % number for number in range(20)) + b"--B--\r\n",
+            "Too many fields",
+        ),
+        (FORM, FIELD % 1 + FIELD.replace(b"1", b"1" * 2_000) % 2 + b"--B--\r\n", "Part exceeded maximum size of 1KB."),
         (FORM, FIELD % 1 + PART + b"\r\n--B--\r\n", "f1: Extra inputs"),
         ({"Content-Type": "application/json"}, b"{", "the body is not JSON"),
         ({"Content-Type": "application/json"}, b"[" * 50_000, "the body is not JSON"),
@@ -234,6 +324,20 @@ def test_folders_of_the_machine_are_not_told(http, rows, jobs, monkeypatch):
     assert "/secret" not in http.get("/v1/jobs").text
 
 
+def test_where_an_upload_lies_is_not_told(http, tmp_path):
+    job = ended(http, http.post("/v1/ingest?name=mine.jsonl", content=b"{broken\n", headers=LINES))
+    assert "mine.jsonl" in job["error"]["message"]
+    for text in (job["error"]["message"], job["error"]["hint"], http.get("/v1/jobs").text):
+        assert "uploads" not in text
+        assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("kind", ["x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines; charset=utf-8"])
+def test_every_name_of_json_lines_is_taken(http, rows, kind):
+    reply = http.post("/v1/ingest", content=lines(rows(["amber"])), headers={"Content-Type": f"application/{kind}"})
+    assert ended(http, reply)["state"] == "done"
+
+
 def test_writing_needs_the_write_key(engine, jobs, rows):
     settings = ServerSettings(api_key="reader", write_key="writer")
     reader, writer = ({"Authorization": f"Bearer {key}"} for key in ("reader", "writer"))
@@ -242,6 +346,7 @@ def test_writing_needs_the_write_key(engine, jobs, rows):
         for headers, status in (({}, 401), (reader, 403)):
             assert http.post("/v1/ingest", json={"pairs": rows()}, headers=headers).status_code == status
             assert http.delete(f"/v1/jobs/{'0' * 32}", headers=headers).status_code == status
+            assert http.post(f"/v1/jobs/{'0' * 32}/retry", headers=headers).status_code == status
             assert http.post(f"/v1/builds/{build}/activate", headers=headers).status_code == status
         assert http.get("/v1/jobs").status_code == 401
         assert http.get("/v1/jobs", headers=reader).status_code == 200
@@ -295,6 +400,8 @@ def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
         assert engine.load().info.build == first
         with pytest.raises(ConflictError, match="is done already"):
             client.cancel(done.id)
+        with pytest.raises(ConflictError, match="is done: only failed jobs run again"):
+            client.retry(done.id)
 
 
 # Activation
@@ -327,6 +434,33 @@ def test_no_build_is_made_live_while_another_process_changes_them(http, engine, 
         assert "(ingest of corpus things)" in reply.json()["error"]["message"]
         assert engine.load().info.build == second
     assert http.post(f"/v1/builds/{first}/activate").status_code == 200
+
+
+def test_an_activation_waits_for_another_change(engine, make_ingest, encoder, write_rows, rows, tmp_path):
+    first = engine.load().info.build
+    make_ingest(engine.store, encoder).run([write_rows(rows(["amber"]), "amber.jsonl")])
+    patient = Engine(engine.store, encoder, tmp_path / "models", "things", lock_wait=SECONDS)
+    held, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with corpus_lock(tmp_path / "models", "things", "long fit", 0):
+            held.set()
+            leave.wait(SECONDS)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(hold)
+        assert held.wait(SECONDS)
+        waiting = pool.submit(patient.activate, first)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        leave.set()
+        assert waiting.result().build == first
+    impatient = Engine(engine.store, encoder, tmp_path / "models", "things", lock_wait=0.1)
+    with (
+        corpus_lock(tmp_path / "models", "things", "long fit", 0),
+        pytest.raises(StoreLockedError, match=r"corpus 'things' is in use by .*\(long fit\), also after 0\.1 seconds"),
+    ):
+        impatient.activate(first)
 
 
 def test_a_build_that_cannot_answer_is_not_made_live(

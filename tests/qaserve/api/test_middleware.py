@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from fastapi import Request
@@ -12,6 +13,7 @@ from qaserve.api import create_app
 from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.logs import configure
 from qaserve.common.errors import AccessError, ForbiddenError
+from qaserve.service.feedback import FeedbackLog
 from qaserve.settings import LimitSettings, ServerSettings
 
 ASK = {"question": "Which recipe gives the best bread?"}
@@ -104,33 +106,36 @@ def test_no_other_origin_may_call_unless_it_is_named(serve):
 
 CHANGES = [
     ("POST", "/v1/builds/{build}/activate", {}),
-    (
-        "POST",
-        "/v1/ingest?name=x",
-        {"content": b'{"question": "a", "answer": "b"}', "headers": {"Content-Type": "application/x-ndjson"}},
-    ),
+    ("POST", "/v1/ingest?name=x", {"content": b"{}", "headers": {"Content-Type": "application/x-ndjson"}}),
+    ("POST", "/v1/ingest", {"files": {"file": ("x.jsonl", b"{}")}}),
+    ("POST", "/v1/feedback", {"json": {}}),
+    ("POST", "/mcp", {"json": {"jsonrpc": "2.0", "id": 1, "method": "ping"}}),
     ("POST", "/v1/ask", {"json": ASK}),
     ("DELETE", "/v1/jobs/" + "0" * 32, {}),
+    ("INVENTED", "/v1/ask", {}),
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES, ids=[path for _, path, _ in CHANGES])
 @pytest.mark.parametrize(
     "sent",
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "testserver"},
         {"Origin": "http://testserver.evil.example"},
+        {"Origin": "http://testserver@evil.example"},
         {"Origin": "http://testserver:81"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
     ],
+    ids=str,
 )
 def test_a_page_of_another_origin_changes_nothing(serve, method, path, body, sent):
-    with serve() as http:
-        headers = body.get("headers", {}) | sent
-        reply = http.request(method, path, **body | {"headers": headers})
+    with serve(mcp_http=True, mcp_write=True, cors_origins="https://site.example") as http:
+        reply = http.request(method, path, **body | {"headers": body.get("headers", {}) | sent})
     assert reply.status_code == 403
     assert reply.json()["error"]["code"] == "foreign_origin"
 
@@ -145,31 +150,82 @@ def test_a_page_of_another_origin_changes_nothing(serve, method, path, body, sen
         {"Sec-Fetch-Site": "same-origin"},
         {"Sec-Fetch-Site": "none"},
     ],
+    ids=str,
 )
-def test_programs_own_pages_and_named_origins_may_change(serve, sent):
+def test_programs_own_pages_and_named_origins_may_change(serve, engine, sent):
+    path = f"/v1/builds/{engine.load().info.build}/activate"
     with serve(cors_origins="https://site.example") as http:
         assert http.post("/v1/ask", json=ASK, headers=sent).status_code == 200
+        assert http.post(path, headers=sent).status_code == 200
 
 
-def test_wrong_keys_are_limited_by_address_before_any_key_is_looked_at(serve):
-    with serve(api_key="a") as http:
-        wrong = [http.get("/v1/builds", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(31)]
-        assert wrong == [401] * 30 + [429]
-        reply = http.get("/v1/builds", headers={"Authorization": "Bearer a"})
+def test_a_star_names_every_origin(serve):
+    with serve(cors_origins="*") as http:
+        assert http.post("/v1/ask", json=ASK, headers={"Origin": "https://any.example"}).status_code == 200
+
+
+def test_reading_is_open_to_other_origins_that_a_browser_shows_nothing(serve):
+    with serve() as http:
+        reply = http.get("/v1/builds", headers={"Origin": "https://evil.example"})
+        assert reply.status_code == 200
+        assert "access-control-allow-origin" not in reply.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/ask", "/v1/ingest", "/v1/builds/000000000000/activate", "/mcp"])
+@pytest.mark.parametrize(
+    "kind",
+    ["", "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "application/octet-stream"],
+)
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_body_of_another_type_is_refused(serve, path, kind, chunked):
+    body = json.dumps(ASK).encode()
+    with serve(mcp_http=True) as http:
+        reply = http.post(
+            path, content=iter([body]) if chunked else body, headers={"Content-Type": kind} if kind else {}
+        )
+    assert reply.status_code == 415
+    error = reply.json()["error"]
+    assert error["code"] == "unsupported_type"
+    assert f"type {kind.partition(';')[0]!r} is not taken" in error["message"]
+    assert "application/x-ndjson" in error["hint"]
+
+
+@pytest.mark.parametrize("path", ["/v1/builds", "/v1/feedback", "/metrics", "/mcp"])
+def test_wrong_keys_are_limited_by_address_before_any_key_is_looked_at(engine, tmp_path, path):
+    log = FeedbackLog(tmp_path, "things")
+    app = create_app(engine, ServerSettings(api_key="a", write_key="w", mcp_http=True), log=log)
+    elsewhere = TestClient(app, client=("192.0.2.1", 1))
+    with TestClient(app) as http:
+        for _ in range(40):
+            assert http.get(path).status_code == 401, "a request without a key guesses nothing"
+        guesses = [http.get(path, headers={"Authorization": f"Bearer {guess}"}).status_code for guess in range(31)]
+        assert guesses == [401] * 30 + [429]
+        right = {"Authorization": "Bearer w"}
+        reply = http.get(path, headers=right)
         assert reply.status_code == 429
-        assert 1 <= int(reply.headers["Retry-After"]) <= 60
-        assert "wrong keys" in reply.json()["error"]["message"]
+        assert "30 wrong keys came from this address" in reply.json()["error"]["message"]
         assert http.get("/healthz").status_code == 200
+        assert elsewhere.get("/v1/builds", headers=right).status_code == 200
+
+
+def test_a_refused_key_gets_no_share_of_its_own(engine, tmp_path):
+    limits = LimitSettings(requests_per_minute=1)
+    app = create_app(engine, ServerSettings(api_key="a"), limits, log=FeedbackLog(tmp_path, "things"))
+    with TestClient(app) as http:
+        wrong = {"Authorization": "Bearer wrong"}
+        assert [http.get("/v1/feedback", headers=wrong).status_code for _ in range(3)] == [401, 401, 401]
 
 
 def test_methods_and_routes_that_nobody_knows_are_one_each_in_the_figures(serve):
     with serve() as http:
         for number in range(5):
             http.request(f"INVENTED{number}", f"/nowhere/{number}", headers={"Host": f"evil{number}.example"})
+            http.request(f"INVENTED{number}", f"/nowhere/{number}")
         figures = http.get("/metrics").text
+    assert "INVENTED" not in figures
     counted = [line for line in figures.splitlines() if line.startswith("qaserve_requests_total{")]
-    assert len([line for line in counted if "unknown" in line]) == 1
-    assert 'method="OTHER",route="unknown",status="421"} 5.0' in figures
+    assert sorted(line.split("status=")[1] for line in counted) == ['"404"} 5.0', '"421"} 5.0']
+    assert all('method="OTHER",route="unknown"' in line for line in counted)
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -207,7 +263,18 @@ def test_every_reply_has_an_id_and_headers_for_browsers(serve):
         mine = "0123456789abcdef0123456789abcdef"
         assert http.get("/healthz", headers={"X-Request-ID": mine}).headers["X-Request-ID"] == mine
         assert http.get("/healthz", headers={"X-Request-ID": "a\tb"}).headers["X-Request-ID"] != "a\tb"
-        assert "Content-Security-Policy" not in http.get("/docs").headers
+
+
+def test_the_documentation_loads_only_files_of_the_api(serve):
+    with serve() as http:
+        for path in ("/docs", "/redoc"):
+            page = http.get(path)
+            assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+            files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+            assert files
+            for file in files:
+                assert file.startswith("/"), file
+                assert http.get(file).status_code == 200
 
 
 def test_figures_count_what_happened(serve, engine):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.cli.base import app
+from qaserve.cli import load_all
 from qaserve.common.errors import EncoderError
 from qaserve.settings import ReadSettings, get_settings
 from train.experiments import projection as projection_experiment
@@ -35,7 +35,7 @@ def files(write_rows, rows, encoder, tmp_path):
 
 
 def test_every_experiment_is_a_command():
-    (bench,) = [group.typer_instance for group in app.registered_groups if group.name == "bench"]
+    (bench,) = [group.typer_instance for group in load_all().registered_groups if group.name == "bench"]
     names = {command.name or command.callback.__name__ for command in bench.registered_commands}
     assert names == {*EXPERIMENTS, "golden", "latency", "load", "publish", "scale"}
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from qaserve import __version__
-from qaserve.cli.base import app, corpus_named_after
+from qaserve.cli import COMMANDS, load_all
+from qaserve.cli.base import corpus_named_after
 from qaserve.common.errors import ServiceError, UsageError
 from qaserve.schemas.ask import AskResult
 from qaserve.store.locks import corpus_lock
@@ -369,6 +370,46 @@ def test_up_without_a_network_loads_the_sample_and_says_so(run, no_network, caps
     assert run("ask", "what is a prior", "--json")[0] == 0
 
 
+def test_up_serves_the_corpus_that_is_there_though_nobody_named_it(run, loaded, no_network):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    assert _load(get_settings(), None) == ("things", None)
+
+
+def test_up_asks_which_of_several_corpora_is_meant(run, loaded, no_network, write_rows, rows, monkeypatch):
+    from qaserve.cli.service import _load
+    from qaserve.settings import get_settings
+
+    monkeypatch.setenv("QASERVE_CORPUS", "others")
+    get_settings.cache_clear()
+    assert run("ingest", write_rows(rows(), "others_qa.jsonl"))[0] == 0
+    monkeypatch.delenv("QASERVE_CORPUS")
+    get_settings.cache_clear()
+    with pytest.raises(UsageError, match="there are several corpora: others, things"):
+        _load(get_settings(), None)
+
+
+def test_a_child_that_dies_is_started_again_a_few_times(capsys):
+    from qaserve.cli.service import RESTARTS, _child
+
+    with _child("API", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ) as child:
+        for number in range(1, RESTARTS + 1):
+            before = child.process
+            child.keep_running()
+            assert child.process is before, "it runs: nothing to do"
+            before.kill()
+            before.wait()
+            child.keep_running()
+            assert child.process.pid != before.pid
+            said = " ".join(capsys.readouterr().err.split())
+            assert f"The API stopped with exit code -9. It is started again ({number} of at most 3 times)." in said
+        child.process.kill()
+        child.process.wait()
+        with pytest.raises(ServiceError, match="the API stopped 4 times within 10 minutes, the last"):
+            child.keep_running()
+
+
 def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_user(run, loaded, no_network, monkeypatch):
     from qaserve.cli.service import _load
     from qaserve.settings import get_settings
@@ -386,45 +427,6 @@ def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_use
     }  # fmt: skip
 
 
-def test_up_serves_what_is_there_before_it_fetches_anything(run, loaded, monkeypatch, write_rows, rows):
-    from qaserve.cli import service
-    from qaserve.settings import get_settings
-
-    def fetch(_):
-        pytest.fail("nothing is fetched where a corpus is there")
-
-    monkeypatch.setattr(service, "fetch_corpus", fetch)
-    monkeypatch.delenv("QASERVE_CORPUS", raising=False)
-    get_settings.cache_clear()
-    assert service._load(get_settings(), None) == ("things", None)
-    monkeypatch.setenv("QASERVE_CORPUS", "more")
-    get_settings.cache_clear()
-    assert run("ingest", write_rows(rows(), "more_qa.jsonl"))[0] == 0
-    monkeypatch.delenv("QASERVE_CORPUS")
-    get_settings.cache_clear()
-    with pytest.raises(UsageError, match="several corpora: more, things"):
-        service._load(get_settings(), None)
-
-
-def test_a_process_of_up_that_stops_is_restarted_a_few_times_and_it_is_said(capsys):
-    from qaserve.cli import service
-
-    with service._child("API", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ.copy()) as child:
-        for number in range(1, service.MOST_RESTARTS + 1):
-            stopped = child.process
-            stopped.kill()
-            stopped.wait()
-            child.keep_running()
-            child.keep_running()  # the new one runs: it stays
-            assert child.process is not stopped
-            assert child.restarts == number
-            assert f"It is restarted ({number} of 3)" in " ".join(capsys.readouterr().err.split())
-        child.process.kill()
-        child.process.wait()
-        with pytest.raises(ServiceError, match="the API stopped with exit code -9, after 3 restarts"):
-            child.keep_running()
-
-
 def test_every_command_has_help_with_an_example():
     import typer
     from typer.testing import CliRunner
@@ -436,7 +438,12 @@ def test_every_command_has_help_with_an_example():
         else:
             yield path
 
-    paths = list(walk(typer.main.get_command(app), []))
+    app = load_all()
+    root = typer.main.get_command(app)
+    assert {name: (sub.help or "").split("\n\n")[0].replace("\n", " ") for name, sub in root.commands.items()} == {
+        name: listed.about for name, listed in COMMANDS.items()
+    }
+    paths = list(walk(root, []))
     assert {path[0] for path in paths} >= {"fetch", "ingest", "ask", "bench", "builds", "serve", "ui", "up", "doctor"}
     for path in paths:
         result = CliRunner().invoke(app, [*path, "--help"])
@@ -451,12 +458,60 @@ def test_the_command_runs_as_a_program():
     assert done.stdout.strip() == f"qaserve {__version__}"
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        (["--help"], "pydantic numpy httpx mcp qaserve.settings"),
+        (["--version"], "pydantic numpy httpx mcp qaserve.settings"),
+        (["unknown"], "numpy httpx mcp qaserve.settings"),
+        *(([name, "--help"], "numpy scipy torch qdrant_client httpx mcp fastapi streamlit bm25s") for name in COMMANDS),
+    ],
+)
+def test_help_imports_only_what_the_command_needs(arguments, never):
     script = (
-        "import sys\nimport qaserve.cli\nprint([m for m in ('torch', 'sklearn', 'transformers') if m in sys.modules])"
+        "import sys\nfrom qaserve.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        f"print('LOADED', *(name for name in {never.split()} if name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def program(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "qaserve", *arguments], text=True, check=False, timeout=120, **options)
+
+
+@pytest.mark.parametrize("command", [["ingest"], ["up"], ["fit", "--feedback"], ["bench", "golden"]])
+def test_a_path_that_is_too_long_is_an_error_and_no_traceback(run, monkeypatch, tmp_path, command):
+    code, _, err = run(*command, "a" * 5_000)
+    assert code == 1
+    assert "File name too long" in " ".join(err.split())
+    assert "try:" in err
+
+
+def test_a_data_folder_whose_name_is_too_long_is_an_error_and_no_traceback(run, monkeypatch):
+    monkeypatch.setenv("QASERVE_DATA_DIR", "a" * 5_000)
+    code, _, err = run("builds", "list", "--json")
+    assert code == 1
+    assert "ile name too long" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--json"], ["doctor"]])
+def test_output_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path, arguments):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = program(*arguments, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device\ntry:   Free some space on that disk.\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "", "1"])
+def test_any_terminal_width_will_do(tmp_path, columns):
+    for arguments in (["--help"], ["ask", "--help"], ["doctor"]):
+        done = program(*arguments, capture_output=True, cwd=tmp_path, env=os.environ | {"COLUMNS": columns})
+        assert "Traceback" not in done.stderr
+        assert columns == "1" or "q" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -576,9 +631,38 @@ def test_a_filter_is_given_as_field_and_value(run, write_rows, rows):
     assert "does not match the filters" in run("ask", "good bread", "--filter", "topics=wine", "--explain")[1]
 
 
+def test_filters_mean_the_same_in_ask_and_remove(run, loaded):
+    """Either value within a field, every field between fields."""
+    either = ["--filter", "topics=wine", "--filter", "topics=steel"]
+    both = [*either, "--filter", "source_file=things_qa.jsonl"]
+    for filters in (either, both):
+        code, out, _ = run("remove", *filters, "--dry-run", "--json")
+        assert code == 0
+        assert {one["pair_id"][:4] for one in json.loads(out)["changes"]["removed"]} == {"wine", "stee"}
+        answers = json.loads(run("ask", "good bread", *filters, "--top-k", "20", "--json")[1])["answers"]
+        assert {answer["cluster_id"] for answer in answers} == {"make_wine", "make_steel"}
+    for command in ("ask", "remove"):
+        told = " ".join(run(command, "--help")[1].replace("│", " ").split())
+        assert "Several values of one field: any of them. Several fields: all of them." in told
+
+
+def test_a_dry_run_of_remove_lists_every_pair_that_would_go(run, loaded):
+    code, out, _ = run("remove", "--filter", "topics=wine", "--filter", "topics=steel", "--dry-run")
+    assert code == 0
+    for name in (f"{metal}_q{number}" for metal in ("wine", "steel") for number in range(4)):
+        assert f"- {name} " in out
+    assert "and 3 more" not in out
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("wine", "'wine' is not FIELD=VALUE"), ("colour=red", "a field of topics, tags"), ("cluster=x", "--filter 'x'")],
+    [
+        ("wine", "'wine' is not FIELD=VALUE"),
+        ("topics=", "'topics=' is not FIELD=VALUE"),
+        ("=wine", "'=wine' is not FIELD=VALUE"),
+        ("colour=red", "a field of topics, tags"),
+        ("cluster=x", "--filter 'x'"),
+    ],
 )
 def test_a_filter_that_cannot_be_meant_is_refused(run, given, message):
     code, _, err = run("ask", "good bread", "--filter", given)

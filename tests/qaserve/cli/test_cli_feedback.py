@@ -1,4 +1,6 @@
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -48,19 +50,21 @@ def test_nothing_said_is_an_error(run):
     assert "there is no feedback in" in err
 
 
-def test_lines_that_are_no_feedback_are_told(run, said):
-    with said.path.open("a") as file:
-        file.write("{}\n")
+def test_records_that_cannot_be_read_are_told(run, said):
+    with closing(sqlite3.connect(said.path)) as other, other:
+        other.execute("INSERT INTO feedback (record) VALUES ('{}')")
     code, out, err = run("feedback", "list", "--json")
     assert (code, json.loads(out)["unreadable"]) == (0, 1)
-    assert "1 lines of things.jsonl are no feedback" in err
+    assert "1 records of things.db cannot be read" in err
 
 
 def test_what_is_exported_is_measured_and_fitted_on(run, said, tmp_path):
     target = tmp_path / "out" / "said.jsonl"
     code, out, _ = run("feedback", "export", "--out", target, "--json")
     assert (code, json.loads(out)["records"]) == (0, 2)
-    assert target.read_bytes() == said.path.read_bytes()
+    assert [json.loads(line) for line in target.read_text().splitlines()] == [
+        one.model_dump() for one in said.page().feedback
+    ]
     assert run("feedback", "export")[1] == target.read_text()
     assert len(run("feedback", "export", "--helpful")[1].splitlines()) == 1
     code, out, err = run("bench", "golden", target, "--json")

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp_types import PARSE_ERROR
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
@@ -376,6 +378,8 @@ def test_other_hosts_and_pages_of_other_origins_are_refused(engine, serve_app):
     assert httpx.post(url, json=PING, headers=HEADERS).status_code == 200
     assert httpx.post(url, json=PING, headers=HEADERS | {"Host": "evil.example"}).status_code == 421
     assert httpx.post(url, json=PING, headers=HEADERS | {"Origin": "http://evil.example"}).status_code == 403
+    plain = HEADERS | {"Content-Type": "text/plain"}
+    assert httpx.post(url, content=json.dumps(PING), headers=plain).status_code == 415
 
 
 def test_a_body_beyond_bounds_is_refused(engine, serve_app):
@@ -432,6 +436,7 @@ def test_over_stdio_from_an_empty_folder_to_an_answer(command, rows):
         assert (await call(client, "list_clusters"))["clusters"]
         assert (await call(client, "corpus_status"))["live"]["encoder"] == "minilm"
         assert "less than or equal to 20" in await refusal(client, "search_skills", question="x", top_k=99)
+        assert "not a boolean" in await refusal(client, "search_skills", question="x", top_k=True)
 
     converse(command("--write"), fill)
     converse(command(), read)
@@ -461,3 +466,42 @@ def test_over_stdio_beside_an_api(command, engine, serve_app):
         assert "missing or wrong" in (await call(client, "corpus_status"))["problem"]
 
     converse(command(QASERVE_API_URL=url, QASERVE_API_KEY="wrong"), refused)
+
+
+@pytest.mark.parametrize(
+    ("line", "identifier", "reason"),
+    [
+        (r'{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "x\ud800"}}', 7, "hex escape"),
+        (r'{"jsonrpc": "2.0", "id": "a", "method": "ping", "params": {"q": "\udc00"}}', "a", "hex escape"),
+        (r'{"jsonrpc": "2.0", "id": "\ud800", "method": "ping"}', None, "hex escape"),
+        ('{"jsonrpc": "2.0", "id": 8, "method": ', None, "EOF"),
+        ('{"jsonrpc": "2.0", "id": 9}', 9, "required"),
+        ("[1]", None, "should be an object"),
+    ],
+)
+def test_over_stdio_what_cannot_be_read_gets_an_error_back(line, identifier, reason, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-m", "qaserve", "mcp"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        replies = []
+        for sent in (line, json.dumps(PING)):
+            process.stdin.write(f"{sent}\n")
+            process.stdin.flush()
+            replies.append(json.loads(process.stdout.readline()))
+    refused, answered = replies
+    assert (refused["id"], refused["error"]["code"]) == (identifier, PARSE_ERROR)
+    assert reason in refused["error"]["message"]
+    assert answered == {"jsonrpc": "2.0", "id": PING["id"], "result": {}}
+
+
+def test_over_http_half_a_surrogate_pair_gets_an_error_back(engine, serve_app):
+    url = serve_app(create_app(engine, ServerSettings(mcp_http=True)))
+    line = r'{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "x\ud800"}}'
+    reply = httpx.post(f"{url}/mcp", content=line, headers=HEADERS)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == PARSE_ERROR

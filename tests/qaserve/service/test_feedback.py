@@ -1,10 +1,11 @@
 import json
-import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,7 +13,7 @@ from fastapi.testclient import TestClient
 from ingest.judgements import read_judgements
 from qaserve.api import create_app
 from qaserve.client.http import Client
-from qaserve.common.errors import NotFoundError, StoreWriteError, UsageError
+from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.feedback import AnswerContext, Feedback, FeedbackRequest
 from qaserve.service.feedback import FeedbackLog, the_log
@@ -77,51 +78,42 @@ def test_pages_follow_each_other(log):
         found.append([one.id for one in page.feedback])
         after = page.next
     assert found == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
-    with pytest.raises(UsageError, match="after=5 is not where a record of corpus 'things' ends"):
-        log.page(5)
+    with pytest.raises(UsageError, match="after=8 is not the number of a record of corpus 'things'"):
+        log.page(8)
     with pytest.raises(UsageError, match="after=999999 is not"):
         log.page(999_999)
 
 
-def test_half_a_line_is_set_aside_and_the_rest_stays(log):
-    log.append(record("whole"))
-    torn = b'{"id": "torn", "question": "' + b"x" * 10_000  # longer than what is looked at in one go
-    with log.path.open("ab") as file:
-        file.write(torn)
-    assert ids(log) == ["whole"], "what was not acknowledged is not there"
-    log.append(record("later"))
-    assert ids(log) == ["whole", "later"]
-    assert log.path.with_suffix(".torn").read_bytes() == torn + b"\n"
-
-
-def test_a_file_that_is_only_half_a_line_is_mended(log):
-    log.path.parent.mkdir(parents=True)
-    log.path.write_bytes(b'{"id"')
+def test_a_record_that_cannot_be_read_is_counted(log):
     log.append(record("first"))
-    assert ids(log) == ["first"]
-
-
-def test_a_line_that_is_no_feedback_is_counted(log):
-    log.append(record("first"))
-    with log.path.open("ab") as file:
-        file.write(b'{"colour": "red"}\nnot json\n')
+    with closing(sqlite3.connect(log.path)) as other, other:
+        other.execute("INSERT INTO feedback (record) VALUES ('{\"colour\": \"red\"}'), ('not json')")
     log.append(record("last"))
     page = log.page()
     assert ([one.id for one in page.feedback], page.unreadable) == (["first", "last"], 2)
 
 
-def test_nothing_is_kept_of_a_record_that_does_not_reach_the_disk(log, monkeypatch):
-    log.append(record("before"))
+def test_the_file_of_version_01_is_imported_once_and_left(log):
+    old = log.path.with_suffix(".jsonl")
+    old.parent.mkdir(parents=True)
+    lines = [
+        record("first", comment="a\u2028b").model_dump_json(),
+        '{"colour": "red"}',
+        record("second").model_dump_json(),
+    ]
+    written = "\n".join(lines).encode() + b'\n{"id": "half a line, never acknowledged'
+    old.write_bytes(written)
+    page = log.page()
+    assert ([one.id for one in page.feedback], page.unreadable) == (["first", "second"], 1)
+    assert page.feedback[0].comment == "a\u2028b"
+    log.append(record("third"))
+    assert ids(FeedbackLog(log.path.parents[1], "things")) == ["first", "second", "third"]
+    assert old.read_bytes() == written
 
-    def full(_):
-        raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(StoreWriteError, match=r"things\.jsonl: No space left on device"):
-            log.append(record("lost"))
-    log.append(record("after"))
-    assert ids(log) == ["before", "after"]
+def test_reading_creates_nothing(log):
+    assert log.page().feedback == ()
+    assert not log.path.parent.exists()
 
 
 def test_threads_and_logs_of_one_file_do_not_mix_lines(tmp_path):
@@ -174,7 +166,8 @@ def test_the_log_is_found_without_the_store(tmp_path):
     assert the_log(tmp_path, None).corpus == "things"
     with pytest.raises(NotFoundError, match="there is no feedback on corpus 'other'"):
         the_log(tmp_path, "other")
-    FeedbackLog(tmp_path, "other").append(record())
+    (tmp_path / "feedback" / "other.jsonl").write_text(record().model_dump_json() + "\n")  # of version 0.1
+    assert ids(the_log(tmp_path, "other")) == ["one"]
     with pytest.raises(UsageError, match="several corpora: other, things"):
         the_log(tmp_path, None)
 
@@ -261,7 +254,9 @@ def test_reading_and_writing_feedback_need_the_write_key(engine, log):
 def test_what_is_exported_is_a_file_of_judgements(http, log, tmp_path):
     http.post("/v1/feedback", json=asked(http))
     http.post("/v1/feedback", json=asked(http, pair="wine_q1", helpful=False))
-    found = read_judgements(log.path, ReadSettings())
+    exported = tmp_path / "said.jsonl"
+    exported.write_text("".join(one.model_dump_json() + "\n" for one in log.page().feedback))
+    found = read_judgements(exported, ReadSettings())
     assert [(one.question, one.helpful) for one in found.judgements] == [(QUESTION, True), (QUESTION, False)]
     assert found.bad == ()
 

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from qaserve.api import create_app
+from qaserve.builds.catalog import prune
 from qaserve.common.errors import BusyError, EncoderError, TooLargeError, UsageError
 from qaserve.schemas.ask import AskRequest
 from qaserve.service.batching import MicroBatcher
@@ -202,6 +203,39 @@ def test_a_list_is_answered_in_its_order_and_encoded_together(engine, gate):
         assert max(map(len, gate.batches)) > 1
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_list_is_answered_from_one_build_though_another_goes_live(
+    engine, gate, make_ingest, make_encoder, write_rows, rows, pruned
+):
+    first, search, calls = engine.load().info.build, engine.search, []
+
+    def swap():
+        report = make_ingest(engine.store, make_encoder()).run([write_rows(rows(["amber"]))])
+        if pruned:
+            prune(engine.store, engine._models_dir, engine.corpus, 0)
+        return report.build
+
+    def search_then_swap(*parts):
+        outcome = search(*parts)
+        calls.append(outcome.result.build)
+        if len(calls) == 1:
+            calls.append(swap())
+        return outcome
+
+    async def main():
+        gate.open.set()
+        async with desk_of(engine) as desk:
+            desk._workers.total_tokens = 1
+            return await desk.ask([AskRequest(question=f"{thing} recipe please") for thing in ("bread", "wine")])
+
+    engine.search = search_then_swap
+    built = [result.build for result in anyio.run(main)]
+    second = calls[1]
+    assert second != first
+    assert engine.load().info.build == second
+    assert built == ([second] * 2 if pruned else [first] * 2)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ from qaserve.common.errors import CorpusError
 from qaserve.core.metrics import mean_cosine
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
+from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.settings import ReadSettings
 from train.experiments import distill as distill_experiment
 from train.experiments.datasets import Source
-from train.experiments.distill import EXPERIMENT, CentredTeacher, DistillRun, StudentResult, TeacherResult, run, steps
+from train.experiments.distill import EXPERIMENT, DistillRun, StudentResult, TeacherResult, run, steps
 from train.experiments.harness import Report
 from train.folds import Examples, make_fold
+from train.procrustes import centred_reference
 from train.tuning import START
 
 
@@ -52,8 +54,8 @@ def test_a_teacher_s_figures_are_what_asking_gives(examples):
     found = run(Source("fake", examples), seeds=[1], quick=True, advance=lambda _: None)
     fold = fold_of(examples, 1)
     moved = {
-        "proposal": fold.through_centred(fold.by_questions(0.1, None)),
-        "ours": fold.project(START),
+        "proposal": fold.through(SearchParams(temperature=0.1, hits=MAX_HITS), fold.reference_bank).vectors,
+        "ours": fold.project(START).vectors,
     }
     for teacher in found.teachers:
         rows = moved[teacher.name]
@@ -63,8 +65,15 @@ def test_a_teacher_s_figures_are_what_asking_gives(examples):
 
 def test_the_proposal_s_teacher_is_question_routing_through_centred_w(examples):
     fold = fold_of(examples, 0)
-    expected = fold.through_centred(fold.by_questions(0.1, None))
-    np.testing.assert_allclose(CentredTeacher(fold)(fold.queries.questions), expected, atol=1e-12)
+    powers = np.exp(fold.similarities / 0.1)
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    expected = np.zeros_like(fold.queries.questions)
+    for cluster in range(fold.count):
+        members = fold.labels == cluster
+        matrix = centred_reference(fold.train.questions[members], fold.train.answers[members])
+        expected += shares[:, members].sum(axis=1, keepdims=True) * (fold.queries.questions @ matrix)
+    teacher = distill_experiment._teacher("proposal", fold)
+    np.testing.assert_allclose(teacher(fold.queries.questions), expected, atol=1e-9)
 
 
 @pytest.fixture

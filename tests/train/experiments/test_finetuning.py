@@ -8,7 +8,7 @@ from qaserve.common.errors import CorpusError, UsageError
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
-from train import finetuning
+from train.experiments import encoder_finetuning
 from train.experiments import finetuning as experiment
 from train.experiments.datasets import Source
 from train.experiments.finetuning import EXPERIMENT, FinetuningRun, run, steps
@@ -79,7 +79,7 @@ def test_quick_takes_one_seed_one_epoch_and_few_pairs(source):
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
-    train, trained = finetuning.fine_tune, []
+    train, trained = encoder_finetuning.fine_tune, []
 
     def interrupted_once(*arguments, seed, **options):
         trained.append(seed)
@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(source, tmp_path, monkeypat
         return train(*arguments, seed=seed, **options)
 
     parts, whole = tmp_path / "parts", measure(source, seeds=(0, 1))
-    monkeypatch.setattr(finetuning, "fine_tune", interrupted_once)
+    monkeypatch.setattr(encoder_finetuning, "fine_tune", interrupted_once)
     with pytest.raises(KeyboardInterrupt):
         run(source._replace(cache=ResultCache(parts)), seeds=(0, 1), quick=False, advance=lambda _: None)
     cache = ResultCache(parts)
@@ -115,7 +115,7 @@ def test_a_kept_training_is_of_the_same_texts_seed_and_epochs(source, tmp_path, 
     assert tune(seed=1) == 2
     assert tune(epochs=2) == 3
     assert tune(train=queries, queries=train) == 4
-    monkeypatch.setattr(finetuning, "LEARNING_RATE", 1e-3)
+    monkeypatch.setattr(encoder_finetuning, "LEARNING_RATE", 1e-3)
     assert tune() == 5
 
 

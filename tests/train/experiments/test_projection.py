@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from qaserve.schemas.params import SearchParams
 from qaserve.settings import ReadSettings
 from train.experiments import projection as projection_experiment
 from train.experiments.datasets import Source, from_files
@@ -52,7 +53,7 @@ def test_dense_w_move_a_question_as_the_bank_does(source):
     fold = projection_experiment._fold(source.examples, 0, quick=False)
     bank, _ = projection_experiment._fit_low_rank(fold)
     fitted = projection_experiment._fit_dense(fold, bank, 1, lambda _: None)
-    for query, weights in zip(fold.queries.questions, fold.by_questions(0.05, 32), strict=True):
+    for query, weights in zip(fold.queries.questions, fold.weights(SearchParams()), strict=True):
         moved = projection_experiment._through_dense(query.astype(np.float32), fitted.matrices, weights)
         np.testing.assert_allclose(moved, bank.project(query, weights), atol=1e-6)
 

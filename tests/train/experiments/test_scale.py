@@ -62,7 +62,9 @@ def test_many_answers_are_clustered_in_batches_and_as_well(monkeypatch, rng):
 def test_the_command_prints_what_was_measured():
     from typer.testing import CliRunner
 
-    from qaserve.cli import app
+    from qaserve.cli import load_all
+
+    app = load_all()
 
     done = CliRunner().invoke(app, ["bench", "scale", "--pairs", "40", "--dimension", "16", "--json"])
     assert done.exit_code == 0
