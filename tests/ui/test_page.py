@@ -276,16 +276,6 @@ def test_ways_side_by_side_and_no_student_where_there_is_none(why, page):
     assert list(ranks_of(page))[1:] == list(WAYS)
 
 
-def test_a_build_without_a_student_is_asked_once_whether_it_has_one(why, page, monkeypatch):
-    sent = []
-    real = data.client().send
-    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call.json) or real(call))
-    why("how to make bread")
-    page.text_input(key="ask_q").set_value("how to brew wine").run()
-    assert not page.exception
-    assert len([one for one in sent if one and one.get("projection") == "student"]) == 1
-
-
 def test_the_student_stands_beside_the_others_where_there_is_one(
     why, page, engine, memory, encoder, make_builder, tmp_path
 ):
