@@ -164,7 +164,7 @@ class ServerSettings(_Section):
     mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
     mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")
     allowed_hosts: str = Field(
-        "", description="Names, with commas, that callers may know the API by, besides QASERVE_HOST and loopback."
+        "", description="Names, with commas, that callers may know API and page by, besides their hosts and loopback."
     )
     cors_origins: str = Field("", description="Origins, with commas, whose pages a browser may let call the API.")
     log_json: bool = Field(False, description="Log one JSON object a line.")

@@ -25,7 +25,7 @@ def draw(build: BuildInfo) -> None:
     """Five columns, or four where the build has no student."""
     found = {}
     for way, (_, options) in WAYS.items():
-        if way != "Student" or data.has_student(build.build):
+        if way != "Student" or build.student:
             found[way] = data.ask(state.request(options=False, top_k=SHOWN, **options), build.build)
     plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
     with st.grid(len(found), min_column_width=160, border=True):

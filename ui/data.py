@@ -3,7 +3,6 @@
 import streamlit as st
 
 from qaserve.client.http import Client
-from qaserve.common.errors import UsageError
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterInfo
 from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
@@ -43,16 +42,6 @@ def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is 
 def ask(request: AskRequest, build: str) -> AskResult:
     """The answer to a request."""
     return _ask(request.model_dump_json(exclude_none=True), build)
-
-
-@st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
-def has_student(build: str) -> bool:  # noqa: ARG001 - the build is the cache's key
-    """Whether the live build has a student. The API says so only by refusing a question."""
-    try:
-        client().ask(AskRequest(question="student", top_k=1, projection="student", explain=False))
-    except UsageError:
-        return False
-    return True
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")

@@ -4,8 +4,6 @@ By itself Streamlit accepts a websocket from any page of this machine, whatever 
 policy allows inline scripts and `eval`: Streamlit's charts and `st.html` need them. It allows nothing of another host.
 """
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,7 +45,8 @@ class PageGuard:
     def _own(self, headers: Headers) -> bool:
         """Whether a websocket is opened by this page, or by a program, which names no origin."""
         origin = headers.get("origin")
-        return origin is None or urlsplit(origin).netloc == headers.get("host") or origin in self._origins
+        host = headers.get("host", "")
+        return origin is None or origin in {f"http://{host}", f"https://{host}"} | self._origins
 
 
 def _add_headers(message: Message, host: str) -> None:

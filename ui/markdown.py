@@ -9,7 +9,7 @@ a line of its own, for Markdown does not know it there.
 import re
 from html import unescape
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import unescapeAll
@@ -36,7 +36,8 @@ _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
 _AUTOLINK = re.compile(r"<(?=([A-Za-z][A-Za-z0-9+.-]{1,31}):)")
 _SCHEME = re.compile(r"([^/?#]*?):")
 _LANGUAGE = re.compile(r"^[A-Za-z0-9+#_-]{1,24}")
-_FENCE = re.compile(r"^\s*(?:(?:[-*+>]|\d+[.)])\s+)*(`{3,}|~{3,})")
+_FENCE = re.compile(r"^\s*(?:(?:[-*+>]|\d+[.)])\s+)*(`{3,}(?=[^`]*$)|~{3,})")
+_FENCE_AND_TEXT = re.compile(r"^((?:(?!```).)*?)[ \t]*(`{3,})(?:[ \t]+([^`]*))?$")
 _LATE_FENCE = re.compile(r"^(.*\S)[ \t]*(?<!`)(`{3,})([A-Za-z0-9+#_-]*)[ \t]*$")
 
 
@@ -68,23 +69,38 @@ def blocks(text: str) -> list[Block]:
 
 
 def _with_fences_on_own_lines(text: str) -> str:
-    """Text in which a code fence after other words, closed on a line of its own, starts on a line of its own too."""
+    """Text in which code fences stand on lines of their own.
+
+    An opening fence after other words is moved if it is closed below, a closing fence beside other words if none below
+    closes the code.
+    """
     lines = text.split("\n")
     found: list[str] = []
-    closing: str | None = None
+    fence: str | None = None
     for number, line in enumerate(lines, 1):
-        late = None
-        if closing is not None:
-            closing = None if _closes(line, closing) else closing
-        elif fence := _FENCE.match(line):
-            closing = fence.group(1)
-        elif (late := _LATE_FENCE.match(line)) and "```" not in late.group(1):
-            closing = late.group(2) if _is_closed(lines[number:], late.group(2)) else None
-        if late and closing is not None:
-            found += [late.group(1), "", late.group(2) + late.group(3)]
-        else:
-            found.append(line)
+        parts, fence = _in_text(line, lines[number:]) if fence is None else _in_code(line, lines[number:], fence)
+        found += parts
     return "\n".join(found)
+
+
+def _in_text(line: str, below: list[str]) -> tuple[list[str], str | None]:
+    """The line, or its parts, and the fence that it opens."""
+    if fence := _FENCE.match(line):
+        return [line], fence.group(1)
+    late = _LATE_FENCE.match(line)
+    if late is None or "```" in late.group(1) or not _is_closed(below, late.group(2)):
+        return [line], None
+    return [late.group(1), "", late.group(2) + late.group(3)], late.group(2)
+
+
+def _in_code(line: str, below: list[str], fence: str) -> tuple[list[str], str | None]:
+    """The line, or its parts, and the fence unless the line closes it."""
+    if _closes(line, fence):
+        return [line], None
+    end = _FENCE_AND_TEXT.match(line)
+    if end is None or not _closes(end.group(2), fence) or _is_closed(below, fence):
+        return [line], fence
+    return [part for part in (end.group(1), fence, end.group(3)) if part], None
 
 
 def _is_closed(lines: list[str], fence: str) -> bool:
@@ -115,8 +131,8 @@ def safe(text: str) -> str:
         start = span.end()
     pieces.append(_plain(text[start:]))
     made = "".join(pieces)
-    if not all(map(_is_link, _links(made))):  # it looked like code to us only
-        made = _plain(text)
+    if not all(map(_is_link, _links(made))):  # it looked like code to us only, or its destination holds blanks
+        made = _plain(text).replace("](", "]\\(")
     return re.sub(r"^#{1,4} ", "##### ", made, flags=re.MULTILINE)
 
 
@@ -127,7 +143,7 @@ def _links(text: str) -> list[str]:
 
 def _is_link(destination: str) -> bool:
     """Whether a destination is relative or of a scheme that may be shown. Browsers skip blanks in it."""
-    scheme = _SCHEME.match("".join(unescape(destination).split()))
+    scheme = _SCHEME.match("".join(unquote(unescape(destination)).split()))
     return scheme is None or scheme.group(1).lower() in SCHEMES
 
 

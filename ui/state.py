@@ -222,6 +222,7 @@ def _parsed(name: str, texts: list[str]) -> Any:
     """The value of an address. What cannot be read is ignored, and noted in `ignored`."""
     ignored().pop(name, None)
     field = _FIELDS[name]
+    texts = list(dict.fromkeys(texts))
     values = [value for text in texts if (value := _one(name, text)) is not None]
     kept = values[: MOST_VALUES if field.several else 1]
     if len(kept) < len(texts):

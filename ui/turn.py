@@ -23,8 +23,7 @@ TURNED_BY = {
     "of the clusters voted for are blended by their weight.",
     "pair": "Each known question that voted brings its own turn, the one that takes it to its own answer. They are "
     "blended by their share of the vote.",
-    "student": "A small network that was taught what vote and turn do together does it in one step; the vote above is "
-    "shown for comparison.",
+    "student": "A small network that was taught what vote and turn do together does it in one step.",
 }
 
 TURNED_BY_CENTRES = (
@@ -40,12 +39,15 @@ def turn(result: AskResult) -> None:
         look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
-    who = "The vote turns" if trace.hits else "The clusters turn"
+    who, by = "The vote turns", TURNED_BY[trace.params.projection]
+    if trace.params.projection == "student":
+        who = "A small network turns"
+    elif not trace.hits:
+        who, by = "The clusters turn", TURNED_BY_CENTRES
     look.step(
         3,
         f"{who} your question by {degrees:.0f}° towards answers like these",
-        f"Questions and answers use different words, so a question does not lie where its answer lies. "
-        f"{TURNED_BY[trace.params.projection] if trace.hits else TURNED_BY_CENTRES}",
+        f"Questions and answers use different words, so a question does not lie where its answer lies. {by}",
     )
     first = result.answers[0]
     gain = first.similarity - first.raw_similarity

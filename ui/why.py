@@ -50,17 +50,17 @@ def _story(build: BuildInfo) -> None:
 def _in_short(result: AskResult) -> None:
     """The whole story in three sentences."""
     trace = result.explained
-    if not result.answers or not trace.clusters:
+    if not result.answers:
         return
-    strongest, first = trace.clusters[0], result.answers[0]
-    share = look.percent(strongest.weight)
-    voters = look.counted(len(trace.hits), "known question")
-    who = (
-        f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about "
-        f"**{literal(strongest.name)}**."
-        if trace.hits
-        else f"Your question is most like those about **{literal(strongest.name)}**, which weighs **{share}**."
-    )
+    first, who = result.answers[0], ""
+    if trace.clusters:  # a student answers without them
+        name, share = literal(trace.clusters[0].name), look.percent(trace.clusters[0].weight)
+        voters = look.counted(len(trace.hits), "known question")
+        who = f"Your question is most like those about **{name}**, which weighs **{share}**."
+        if trace.hits:
+            who = (
+                f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about **{name}**."
+            )
     moved = {
         "none": "Your question was compared with the answers as it is.",
         "student": "A small network turned your question towards answers like these.",
@@ -75,8 +75,10 @@ def _steps(result: AskResult) -> None:
     trace = result.explained
     if trace.hits:
         vote.likeness(trace)
-    else:
+    elif trace.clusters:
         look.step(1, "Clusters are compared with your question", "No single known question votes with this routing.")
+    else:
+        look.step(1, "A small network reads your question", "No known question votes, so there is no step 2.")
     if trace.clusters:
         vote.flow(trace)
     turn.turn(result)

@@ -79,7 +79,9 @@ def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
 
 def _said_by_manifest(models_dir: Path, info: CollectionInfo) -> dict[str, Any]:
     manifest = bundles.read_manifest(models_dir, info.corpus, info.build)
-    return {} if manifest is None else manifest.model_dump(include={"prior", "metrics"})
+    if manifest is None:
+        return {}
+    return {"prior": manifest.prior, "metrics": manifest.metrics, "student": manifest.student is not None}
 
 
 def activate(store: Store, models_dir: Path, corpus: str, build: str, wait: float = 0.0) -> None:

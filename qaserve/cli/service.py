@@ -18,6 +18,7 @@ from rich.markup import escape
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, make_encoder, out
 from qaserve.cli.corpus import fetch_corpus, make_ingest, run_ingest
 from qaserve.common.errors import FetchError, ServiceError, SettingsError
+from qaserve.schemas.params import LOOPBACK
 from qaserve.settings import Settings, get_settings
 
 SAMPLE = Path(__file__).parents[1] / "sample" / "sample.jsonl"
@@ -132,6 +133,8 @@ def page_command(settings: Settings) -> list[str]:
         "server.port": settings.server.ui_port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "server.enableCORS": "true",
+        "server.enableXsrfProtection": "true",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
@@ -139,9 +142,11 @@ def page_command(settings: Settings) -> list[str]:
         "theme.light.primaryColor": "#0f766e",
         "theme.dark.primaryColor": "#2dd4bf",
     }
-    return [
-        sys.executable, "-m", "streamlit", "run", str(PAGE), *(f"--{name}={value}" for name, value in options.items())
-    ]  # fmt: skip
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    if settings.server.ui_host in LOOPBACK or settings.server.allowed_hosts:
+        names = settings.server.host_names | {settings.server.ui_host}  # a stranger's name may lead here too
+        flags += [f"--server.allowedHosts={name}" for name in sorted(names)]
+    return [sys.executable, "-m", "streamlit", "run", str(PAGE), *flags]
 
 
 def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:

@@ -75,6 +75,7 @@ class BuildInfo(Record):
     prior: str | None = Field(
         None, description="Which importance of the pairs their priors are; uniform: all are 1. Null: unknown."
     )
+    student: bool = Field(False, description="Whether it has a student, so that the projection `student` works.")
     metrics: dict[str, float] = Field(
         default_factory=dict, description="As its manifest has them; none where that is broken."
     )

@@ -126,3 +126,81 @@ def test_a_fence_that_is_part_of_a_sentence_stays_one(text):
 
 def test_a_late_fence_inside_of_code_is_code():
     assert blocks("```\na ```x\nb\n```") == [("a ```x\nb", "")]
+
+
+HOSTILE_SCHEMES = [
+    "[x](data:text/html,<script>)",
+    "[x](DATA:text/html;base64,PHN2Zz4=)",
+    "[x](javascript:alert(1))",
+    "[x](java&#115;cript:alert(1))",
+    "[x](<java\tscript:alert(1)>)",
+    "[x](< javascript:alert(1)>)",
+    "[x](\njavascript:alert(1))",
+    "[x](vbscript:x 'title')",
+    "[x](file:///etc/passwd)",
+    "[x](blob:http://a/b)",
+    "[x](ms-settings:privacy)",
+    "[a [b] `c`](ftp://a/b)",
+    "<data:text/html,x>",
+    "<javascript:alert(1)>",
+    "[x][ref]\n\n[ref]: data:text/html,x",
+]
+
+
+def links_of(text):
+    """Every address that a browser would be given, whatever its scheme."""
+    parser = MarkdownIt("commonmark")
+    parser.validateLink = lambda _: True
+    return [
+        child.attrs["href"]
+        for token in parser.parse(text)
+        for child in token.children or ()
+        if child.type == "link_open"
+    ]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_SCHEMES)
+def test_only_http_https_and_mailto_are_links(hostile):
+    assert links_of(safe(hostile)) == []
+
+
+def test_links_that_are_allowed_stay_links_and_say_where_they_lead():
+    text = "[a](https://a.example/x) [b](HTTP://b.example) [c](mailto:c@d.example) [d](docs/x.md) <https://e.example>"
+    shown = safe(f"{text} and [x](data:text/html,y) stays")
+    assert links_of(shown) == [
+        "https://a.example/x", "HTTP://b.example", "mailto:c@d.example", "docs/x.md", "https://e.example"
+    ]  # fmt: skip
+    assert "(a\\.example)" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Run this: ```bash\necho 1\n```\nThen read on.",
+        "Run this:\n```bash\necho 1 ```\nThen read on.",
+        "Run this:\n```bash\necho 1\n``` Then read on.",
+        "Run this: ````bash\necho 1\n````\nThen read on.",
+    ],
+)
+def test_a_code_fence_in_a_line_of_text_is_mended(text):
+    assert blocks(text) == [("Run this:", None), ("echo 1", "bash"), ("Then read on.", None)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Records marked with ```bash are run.",
+        "**Bash** (```bash markers):\n- one\n\n**Prolog** (```prolog markers):\n- two",
+        "A fence begins with ```\nas here:\n```bash\necho 1\n```",
+        "Use ```x``` or\n```bash\necho 1\n```\nthen.",
+        "````md\nRun this: ```bash\nx\n```\n````",
+        "```sh\ncat <<E\na ``` b\nE\n```\nafter",
+        "- ```bash\n  echo 1\n  ```\n- two",
+        "~~~\na: ```bash\n~~~\nafter",
+    ],
+)
+def test_a_mention_of_a_fence_stays_where_it_is(text):
+    code = MarkdownIt("commonmark").parse(text)
+    assert [one.text for one in blocks(text) if one.language is not None] == [
+        token.content.rstrip("\n") for token in code if token.type == "fence" and token.level == 0
+    ]
