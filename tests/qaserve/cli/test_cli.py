@@ -581,7 +581,8 @@ def test_fit_says_what_it_chose(run, loaded, write_rows, rows):
     assert "held-out questions in 5 folds" in out
     document = json.loads(run("fit", "--json")[1])
     assert document["tuning"]["chosen"] in document["tuning"]["curve"]
-    assert document["defaults"]["lexical_weight"] == document["tuning"]["chosen"]["lexical_weight"]
+    chosen = document["tuning"]["chosen"]
+    assert document["hyperparameters"] == {name: chosen[name] for name in ("regularization", "search")}
 
 
 def test_a_weight_of_words_out_of_range_is_named(run, loaded):
