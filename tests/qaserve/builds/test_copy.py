@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from ingest.pipeline import Ingest
 from qaserve.builds.catalog import list_builds
 from qaserve.builds.copy import move
+from qaserve.cli import load_all
 from qaserve.common.errors import NotFoundError, StoreError, StoreUnreachableError
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
