@@ -50,7 +50,7 @@ COMMANDS = {
         "Tell what is installed, which encoder, Qdrant and build are used, and what is wrong. "
         "Exit code 1 on a problem.",
     ),
-    "encoder": Listed(("encoder",), "Export the encoder to ONNX."),
+    "encoder": Listed(("encoder",), "The model that turns text into vectors."),
     "feedback": Listed(("feedback",), "See what was said of answers, and take it elsewhere."),
     "mcp": Listed(("mcp",), "Serve an agent over the Model Context Protocol, on stdin and stdout."),
     "move": Listed(("move",), "Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back."),

@@ -46,8 +46,8 @@ def test_a_judged_question_turns_the_w_of_its_pairs_cluster_and_nothing_else(mem
     assert before.manifest.feedback is None
     again = {row.stored.id: row for row in memory.scroll("things", after.manifest.build)}
     assert again.keys() == points.keys(), "it is no pair"
-    for point in points:  # Qdrant normalises what it stores, which can change the last bit
-        np.testing.assert_allclose(again[point].question, points[point].question, atol=1e-6)
+    for point, row in points.items():  # Qdrant normalises what it stores, which can change the last bit
+        np.testing.assert_allclose(again[point].question, row.question, atol=1e-6)
     np.testing.assert_allclose(after.model.mean_questions, before.model.mean_questions, atol=1e-6)
 
 

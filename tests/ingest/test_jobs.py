@@ -326,7 +326,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from ingest.jobs import Jobs
-from qaserve.replies import IngestOptions
+from qaserve.schemas.jobs import IngestOptions
 
 def stuck(_):
     os.kill(os.getpid(), 9)

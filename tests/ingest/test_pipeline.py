@@ -135,7 +135,7 @@ def test_a_file_without_a_good_line_changes_nothing(store, encoder, make_ingest,
     make_ingest(store, encoder).run([write_rows(rows())])
     before = snapshot(store)
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    with pytest.raises(CorpusError, match="not one good line"):
+    with pytest.raises(CorpusError, match="holds no pair; line 1: unknown shape"):
         make_ingest(store, encoder).run([tmp_path / "bad.jsonl", write_rows(rows(["steel"]), "more.jsonl")])
     assert snapshot(store) == before
 
@@ -306,7 +306,7 @@ def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
     first = make_ingest(memory, encoder).run([write_rows(many)])
     manifest = bundles.read(tmp_path / "models", "things", first.build).manifest
     assert manifest.tuning is not None
-    assert manifest.hyperparameters.regularization == manifest.tuning.chosen.anchor
+    assert manifest.hyperparameters.regularization == manifest.tuning.chosen.regularization
     again = make_ingest(memory, encoder).run([write_rows(many)])
     assert again.build == first.build, "the same again changes nothing"
     more = write_rows(rows(["amber"]), "more.jsonl")
@@ -460,7 +460,7 @@ def test_numbers_are_kept_with_the_clusters_and_chosen_anew_with_them(
     assert not kept.cluster_changes.reclustered
     assert "choose" not in kept.stages
     old, new = (bundles.read(models, "things", report.build).manifest for report in (first, kept))
-    assert (new.anchor, new.defaults, new.calibration) == (old.anchor, old.defaults, old.calibration)
+    assert (new.hyperparameters, new.calibration) == (old.hyperparameters, old.calibration)
     assert new.clustering.changed == 1
     anew = make_ingest(memory, encoder).run([write_rows(rows([f"other{n}" for n in range(16)]), "other.jsonl")])
     assert anew.cluster_changes.reclustered

@@ -85,7 +85,7 @@ def test_of_very_many_rejections_the_report_lists_the_first_and_the_file_holds_a
 def test_a_file_without_a_good_line_keeps_nothing(ingest, kept, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text("{broken\n")
-    with pytest.raises(CorpusError, match="not one good line"):
+    with pytest.raises(CorpusError, match="holds no pair; line 1: not JSON"):
         ingest([path])
     assert kept() == []
 

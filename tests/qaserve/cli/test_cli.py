@@ -190,7 +190,7 @@ def test_priors_are_shown_where_there_are_any_and_can_be_left_out(run, loaded):
     traces = [
         json.loads(run(*asked, *option, "--json")[1])["trace"] for option in ((), ("--priors",), ("--no-priors",))
     ]
-    assert [trace["priors"] for trace in traces] == [True, True, False]
+    assert [trace["params"]["priors"] for trace in traces] == [True, True, False]
     shares = [[hit["probability"] for hit in trace["hits"]] for trace in traces]
     assert shares[0] == pytest.approx(shares[1])
     assert shares[0] != pytest.approx(shares[2])
@@ -604,7 +604,7 @@ def test_distill_teaches_a_student_that_ask_can_use(run, loaded, tmp_path):
     assert document["student"]["spec"]["slots"] == 4
     assert "weights" not in document
     result = json.loads(run("ask", "bread", "--projection", "student", "--json")[1])
-    assert (result["build"], result["trace"]["projection"]) == (document["build"], "student")
+    assert (result["build"], result["trace"]["params"]["projection"]) == (document["build"], "student")
     code, out, _ = run("distill", "--architecture", "slots-8")
     assert code == 0
     assert "slots 8" in out

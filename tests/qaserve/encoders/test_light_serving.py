@@ -13,7 +13,7 @@ import sys
 from qaserve.settings import get_settings
 from qaserve.cli.base import make_encoder
 from qaserve.search.engine import Engine
-from qaserve.records import AskRequest
+from qaserve.schemas.ask import AskRequest
 from qaserve.store.qdrant import open_store
 settings = get_settings()
 store = open_store(settings.store, "test").__enter__()

@@ -24,8 +24,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from qaserve.service.feedback import FeedbackLog
-from qaserve.records import AskRequest
-from qaserve.replies import AnswerContext, Feedback, FeedbackRequest
+from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.feedback import AnswerContext, Feedback, FeedbackRequest
 
 log, name, number = FeedbackLog(Path(sys.argv[1]), "things"), sys.argv[2], 0
 while True:
