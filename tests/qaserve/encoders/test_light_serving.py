@@ -17,7 +17,7 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.store.qdrant import open_store
 settings = get_settings()
 store = open_store(settings.store, "test").__enter__()
-engine = Engine(store, make_encoder(settings), settings.store.models_dir, "pairs", settings.routing)
+engine = Engine(store, make_encoder(settings), settings.store.models_dir, "pairs", settings.search)
 """
 ENDS = {
     "ask": """

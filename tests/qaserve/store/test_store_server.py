@@ -184,7 +184,9 @@ def test_vectors_of_another_size_are_named_with_both(rest, connect):
         vectors_config={"question": other, "answer": other},
         metadata={"qaserve": info().model_dump(mode="json")},
     )
-    with pytest.raises(StoreError, match=r"holds question vectors of D 5; its encoder fake \(D 8, revision 1\)"):
+    with pytest.raises(
+        StoreError, match=r"holds question vectors of D 5; its encoder fake \(D 8, revision 1, torch float32\)"
+    ):
         connect().info("things", BUILD)
 
 

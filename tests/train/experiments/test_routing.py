@@ -164,10 +164,15 @@ def test_no_word_of_an_unknown_question_is_searched(examples):
 
 def test_the_best_question_of_a_cluster_votes_alone(examples):
     fold = fold_of(examples, intent_split(examples.pairs, 1), 1, whole=False)
-    weights = experiment._best_questions(fold, 0.1)
-    powers = np.exp(fold.similarities / 0.1)
+    powers = np.exp(fold.similarities / 0.05)
     best = np.array([[row[fold.labels == k].max() for k in range(fold.count)] for row in powers])
-    np.testing.assert_allclose(weights, best / best.sum(axis=1, keepdims=True))
+    weights = best / best.sum(axis=1, keepdims=True)
+    bank = fold.bank(1.0)
+    expected = [
+        sum(weight * (query @ bank[k].dense()) for k, weight in enumerate(row))
+        for query, row in zip(fold.queries.questions, weights, strict=True)
+    ]
+    np.testing.assert_allclose(experiment.METHODS[experiment.BEST_QUESTION](fold), expected, atol=1e-6)
 
 
 def test_words_add_to_what_has_none(examples):

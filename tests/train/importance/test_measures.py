@@ -4,7 +4,6 @@ import pytest
 from qaserve.common.errors import UsageError
 from qaserve.core.routing import leave_one_out_weights
 from train.folds import make_fold
-from train.importance import measures as importance_module
 from train.importance.measures import PRIORS, ROUTING_MEASURES, importance, normalized, uncertainty
 from train.importance.uncertainty import dropout_spread, embedding_norms, token_entropy
 
@@ -34,7 +33,7 @@ def one_by_one(fold, temperature, hits):
 @pytest.mark.parametrize("hits", [1, 8, 47, 1_000])
 @pytest.mark.parametrize("block", [7, 1024])
 def test_no_question_votes_for_itself(fold, monkeypatch, hits, block):
-    monkeypatch.setattr(importance_module, "BLOCK", block)
+    monkeypatch.setattr("qaserve.core.routing.BLOCK", block)
     weights = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, hits)
     np.testing.assert_allclose(weights, one_by_one(fold, 0.05, hits), atol=1e-12)
 
