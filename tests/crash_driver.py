@@ -96,7 +96,9 @@ def forked(place: Path, run: Run, kill_after: float | None = None) -> tuple[int,
         code = 1
         try:
             given = run(place)
-            result.write_text(json.dumps(given), encoding="utf-8")
+            part = result.with_suffix(".part")
+            part.write_text(json.dumps(given), encoding="utf-8")
+            part.replace(result)  # whole or not there: the child may be killed at any time
             code = 0
         except StoreWriteError:
             code = FULL

@@ -100,7 +100,7 @@ def test_the_first_ingest_is_foretold_too(store, corpus, write_rows, many):
 
 def test_a_removal_and_a_re_encoding_are_foretold(store, encoder, corpus, make_builder, write_rows, many, tmp_path):
     corpus().run([write_rows(many)])
-    chosen = Selection(filters=(("topics", "thing3"),))
+    chosen = Selection(filters={"topics": ("thing3",)})
     planned = corpus().remove(chosen, dry_run=True)
     assert dumped(planned) == dumped(corpus().remove(chosen))
     assert planned.removed == 4

@@ -111,7 +111,7 @@ def peak_of(store, pairs, folder):
 def test_memory_grows_little_with_every_pair(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
     monkeypatch.setattr("ingest.pipeline.LISTED", SAMPLE)
-    monkeypatch.setattr("qaserve.schemas.ingest.LISTED", SAMPLE)
+    monkeypatch.setattr("ingest.report.LISTED", SAMPLE)
     monkeypatch.setattr("train.experiments.scale.VOCABULARY", 200)  # so that few pairs know all words, as many do
     peak_of(elsewhere, 100, tmp_path / "first")  # what is imported and cached once
     few, many = (peak_of(elsewhere, pairs, tmp_path / str(pairs)) for pairs in (600, 2_400))

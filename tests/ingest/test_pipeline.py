@@ -313,7 +313,7 @@ def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
     kept = make_ingest(memory, encoder, tune_pairs=10).run([more])
     later = bundles.read(tmp_path / "models", "things", kept.build).manifest
     assert later.tuning is None
-    assert (later.anchor, later.defaults) == (manifest.hyperparameters.regularization, manifest.hyperparameters.search)
+    assert later.hyperparameters == manifest.hyperparameters
 
 
 # Of equal rows
