@@ -11,7 +11,7 @@ from qaserve.cli import load_all
 from qaserve.cli.reference import pages
 from qaserve.cli.service import SAMPLE
 from qaserve.common.text import fold
-from qaserve.settings import ReadSettings, setting_names
+from qaserve.settings import RENAMED, ReadSettings, setting_names
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -55,7 +55,7 @@ def test_only_commands_and_settings_that_exist_are_named(name):
         assert command in names, f"qaserve {command}"
         if command in groups and sub:
             assert sub in groups[command], f"qaserve {command} {sub}"
-    assert set(re.findall(r"\bQASERVE_[A-Z_]+[A-Z]\b", text)) <= {*setting_names(), "QASERVE_TEST_QDRANT_URL"}
+    assert set(re.findall(r"\bQASERVE_[A-Z_]+[A-Z]\b", text)) <= {*setting_names(), *RENAMED, "QASERVE_TEST_QDRANT_URL"}
 
 
 def test_files_that_the_readme_links_to_exist():
