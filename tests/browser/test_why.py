@@ -37,7 +37,7 @@ def test_another_temperature_moves_the_weights_to_what_the_api_computes(service,
     for _ in range(3):
         slider.press("ArrowRight")
     chosen = 0.15
-    assert answer_of(service)["trace"]["temperature"] == 0.05, "three steps below"
+    assert answer_of(service)["trace"]["params"]["temperature"] == 0.05, "three steps below"
     tab.wait_for_url(f"**temperature={chosen}")
     trace = answer_of(service, temperature=chosen)["trace"]
     expect(tab.get_by_text(f"gets most: {trace['clusters'][0]['weight']:.0%}").first).to_be_visible()
