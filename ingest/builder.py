@@ -1,8 +1,8 @@
 """Making a build out of pairs and their vectors: label, measure, fit, write, swap. A dry run ends before the writing.
 
 A build's id is a hash of its manifest, which holds the hash of everything else in it. The order of writing makes a
-crash harmless at any point: collection, then bundle, then one alias change. Until that last step the live build
-answers; what an interrupted run leaves behind is marked and never live, and the next run removes it.
+crash harmless at any point: points, then bundle, then one change of the live build. Until that last step the live build
+answers; what an interrupted run leaves behind is never live, and the next run removes it.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ from qaserve.builds import bundle as bundles
 from qaserve.builds.bundle import Model
 from qaserve.builds.catalog import check_encoder, is_complete, mark_unfinished, unfinished, unmark
 from qaserve.builds.manifest import FORMAT, UNIFORM, Manifest, entry_for, manifest_bytes
-from qaserve.common.errors import BundleError, QaserveError
-from qaserve.common.failpoints import reach
+from qaserve.common.clock import now
+from qaserve.common.errors import BuildNotFoundError, BundleError, DamagedBuildError, QaserveError
+from qaserve.common.locks import FolderLock, corpus_lock
 from qaserve.common.progress import Advance, Reporter
 from qaserve.core.clustering import effective_rank
-from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
-from qaserve.store.locks import Holder, corpus_lock
-from qaserve.store.points import PairVectors
-from qaserve.store.qdrant import CollectionInfo, Store, now
+from qaserve.store import BuildMetadata, BuildRef, Store
+from qaserve.store.points import PAIRS, PairVectors, pair_text, to_pair_vectors, to_point
+from qaserve.store.words import bm25_params
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
 from train.tuning import hyperparameters_of, tune
@@ -89,43 +89,55 @@ class Builder:
             yield advance
         self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - started
 
-    def alone(self, purpose: str) -> Holder:
+    def alone(self, purpose: str) -> FolderLock:
         """The right to change the builds of this corpus, as a context. Raises StoreLockedError that says who has it."""
         purpose = f"{purpose} of corpus {self.corpus}"
         return corpus_lock(self.models_dir, self.corpus, purpose, self._lock_wait, self._reporter)
 
     # What there is
 
-    def live(self, *, any_encoder: bool = False) -> LiveBuild | None:
-        """The live build with all its points; None where the corpus has none. Arguments and errors as of `read`.
+    def live(self, *, any_encoder: bool = False, needed: bool = True) -> LiveBuild | None:
+        """The live build with all its points; None where the corpus has none.
+
+        Args:
+            any_encoder: As of `read`.
+            needed: False also gives None where the live build is damaged, since none of it is kept.
 
         Raises:
+            EncoderMismatchError: As `read`.
+            DamagedBuildError: It cannot be read, and is needed.
             NotFoundError: There are finished builds and none is live: a new one would lose their pairs.
         """
         build = self.store.live_builds().get(self.corpus)
         if build is None:
-            if {info.build for info in self.store.builds(self.corpus)} - unfinished(self.models_dir, self.corpus):
-                self.store.live(self.corpus)  # the alias is lost: says which builds there are
+            if set(self.store.names(self.corpus)) - unfinished(self.models_dir, self.corpus):
+                self.store.live(self.corpus)  # the live build is lost: says which builds there are
             return None
-        return self.read(build, any_encoder=any_encoder)
+        try:
+            return self.read(BuildRef(self.corpus, build), any_encoder=any_encoder)
+        except DamagedBuildError:
+            if needed:
+                raise
+            return None
 
-    def read(self, build: str, *, any_encoder: bool = False) -> LiveBuild:
+    def read(self, ref: BuildRef, *, any_encoder: bool = False) -> LiveBuild:
         """A build with all its points.
 
         Args:
-            build: Its id.
+            ref: Which.
             any_encoder: Read it even if its vectors are of another encoder.
 
         Raises:
             EncoderMismatchError: It was made with another encoder.
         """
-        info = self.store.info(self.corpus, build)
+        build = self.store.open(ref)
+        metadata = build.metadata
         if not any_encoder:
-            check_encoder(info, self.encoder)
+            check_encoder(metadata, self.encoder)
         pairs, row_of, clusters, priors = Rows(Pair, self.scratch), dict[str, int](), array("q"), array("d")
-        questions, answers = (Vectors(info.encoder.dimension, self.scratch) for _ in range(2))
-        with self.stage("compare", "Reading the live build (pairs)", info.pairs) as advance:
-            for stored, question, answer in self.store.scroll(self.corpus, build):
+        questions, answers = (Vectors(metadata.encoder.dimension, self.scratch) for _ in range(2))
+        with self.stage("compare", "Reading the live build (pairs)", metadata.pairs) as advance:
+            for stored, question, answer, _ in map(to_pair_vectors, build.scroll()):
                 row_of[stored.id] = len(pairs)
                 pairs.append(stored.pair)
                 clusters.append(stored.cluster)
@@ -135,7 +147,7 @@ class Builder:
                 advance(1)
         manifest = None
         with suppress(BundleError):
-            manifest = bundles.read(self.models_dir, self.corpus, build).manifest
+            manifest = bundles.read(self.models_dir, ref).manifest
         corpus = Corpus(
             Lookup(row_of, lambda point: pairs[row_of[point]]),
             questions.array(),
@@ -143,7 +155,7 @@ class Builder:
             np.array(priors, dtype=np.float64),
             UNIFORM if manifest is None else manifest.prior,
         )
-        return LiveBuild(info, manifest, corpus, np.array(clusters, dtype=np.int64))
+        return LiveBuild(metadata, manifest, corpus, np.array(clusters, dtype=np.int64))
 
     def is_up_to_date(self, live: LiveBuild) -> bool:
         """Whether a build is whole, and was made with the settings of now."""
@@ -154,7 +166,7 @@ class Builder:
             "regularization_setting": self.fit.regularization,
         }
         same = live.manifest.model_dump(include=set(wanted)) == wanted
-        return same and is_complete(self.store, self.models_dir, live.info)
+        return same and is_complete(self.store, self.models_dir, live.metadata)
 
     # The numbers
 
@@ -184,7 +196,7 @@ class Builder:
 
     def cluster(self, corpus: Corpus, live: LiveBuild | None, *, anew: bool = False) -> Clusters:
         """The clusters of a build to be: those of the live one where they fit, unless `anew`."""
-        comparable = live is not None and live.info.encoder.comparable(self.encoder)
+        comparable = live is not None and live.metadata.encoder.comparable(self.encoder)
         with self.stage("cluster", "Clustering (answers)", None) as advance:
             clusters = make_clusters(corpus, live, self.fit, comparable=comparable, anew=anew)
             advance(len(corpus.pairs))
@@ -240,8 +252,8 @@ class Builder:
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.hyperparameters.regularization, advance)
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
-        with self.stage("words", "Indexing words (pairs)", len(corpus.pairs)) as advance:
-            lexicon = Lexicon.fit(list(corpus.pairs), _texts(corpus, advance))
+        with self.stage("words", "Counting words (pairs)", len(corpus.pairs)) as advance:
+            bm25 = bm25_params(_texts(corpus, advance))
         manifest = Manifest(
             build=UNNAMED,
             corpus=self.corpus,
@@ -256,12 +268,13 @@ class Builder:
             tuning=choice.tuning,
             calibration=choice.calibration,
             feedback=None if extra is None else extra.said,
+            bm25=bm25,
             metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes} | metrics,
             clustering=clusters.made,
             clusters=described,
             files={},
         )
-        return manifest, bundles.pack(Model(bank, *means, lexicon))
+        return manifest, bundles.pack(Model(bank, *means))
 
     def release(self, draft: Draft, sources: tuple[str, ...], live: LiveBuild | None) -> Manifest:
         """Write a build and make it live.
@@ -277,7 +290,7 @@ class Builder:
         if draft.gate is not None and draft.gate.stops:
             raise stopped(draft.gate)
         manifest = draft.manifest
-        info = CollectionInfo(
+        metadata = BuildMetadata(
             corpus=manifest.corpus,
             build=manifest.build,
             encoder=manifest.encoder,
@@ -286,46 +299,43 @@ class Builder:
             bundle_hash=entry_for(manifest_bytes(manifest)).sha256,
             sources=sources,
             created=self._after_all_others(now()),
+            layout=PAIRS,
+            bm25=manifest.bm25,
         )
         with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
-            if live is not None and info.build == live.info.build:  # it lost a part: give it back what it lost
-                self._fill(info, draft, advance)
+            if live is not None and metadata.ref == live.metadata.ref:  # its bundle is damaged: put it back
+                bundles.write(self.models_dir, manifest, draft.files)
             else:
-                self._create(info, draft, advance)
-                self.store.activate(info.corpus, info.build)
-                unmark(self.models_dir, info.corpus, info.build)
+                self._write(metadata, draft, advance)
+                self.store.set_live(metadata.ref)
+                unmark(self.models_dir, metadata.ref)
         return manifest
 
     def _after_all_others(self, time: str) -> str:
         """The time, or a microsecond after the latest build where the clock went backwards: builds are in order."""
-        latest = max((info.created for info in self.store.builds(self.corpus)), default="")
+        latest = max((metadata.created for metadata in self.store.builds(self.corpus)), default="")
         if time > latest:
             return time
         return (datetime.fromisoformat(latest) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
-    def _create(self, info: CollectionInfo, draft: Draft, advance: Advance) -> None:
-        known = {existing.build: existing for existing in self.store.builds(info.corpus)}
-        earlier = known.get(info.build)
-        if earlier is not None and is_complete(self.store, self.models_dir, earlier):
-            return
-        if earlier is not None:  # it lost a part
-            self._fill(info, draft, advance)
-            return
-        mark_unfinished(self.models_dir, info.corpus, info.build)
+    def _write(self, metadata: BuildMetadata, draft: Draft, advance: Advance) -> None:
+        """Write a build that is not live; one that is there and whole is kept."""
+        with suppress(BuildNotFoundError, DamagedBuildError):
+            if is_complete(self.store, self.models_dir, self.store.metadata(metadata.ref)):
+                return
+        mark_unfinished(self.models_dir, metadata.ref)
         try:
-            self.store.create(info)
-            self._fill(info, draft, advance)
+            with self.store.create(metadata) as writer:
+                for done in writer.append(map(to_point, draft.points)):
+                    advance(done)
+                writer.seal()
+            bundles.write(self.models_dir, draft.manifest, draft.files)
         except BaseException:
             with suppress(QaserveError):
-                self.store.delete(info.corpus, info.build)
-                unmark(self.models_dir, info.corpus, info.build)
+                self.store.delete(metadata.ref)
+            with suppress(QaserveError):
+                unmark(self.models_dir, metadata.ref)
             raise
-
-    def _fill(self, info: CollectionInfo, draft: Draft, advance: Advance) -> None:
-        for done in self.store.write(info.corpus, info.build, draft.points):
-            advance(done)
-        reach("collection written")
-        bundles.write(self.models_dir, draft.manifest, draft.files)
 
 
 def drafted(manifest: Manifest, files: Mapping[str, bytes], points: Iterator[PairVectors]) -> Draft:

@@ -94,7 +94,7 @@ def describe_changes(clusters: Clusters, corpus: Corpus, names: Sequence[str]) -
     live = clusters.live
     if live is None:
         return None
-    before = Grouping(live.by_point, live.info.clusters)
+    before = Grouping(live.by_point, live.metadata.clusters)
     after = Grouping(by_point(corpus, clusters.labels), clusters.count)
     found = regroup(before, after, clusters.origins, live.cluster_names, names)
     return ClusterChanges(
@@ -135,7 +135,7 @@ def _joined(
     fit: FitSettings,
 ) -> Clusters:
     """New answers in the nearest live cluster, every other where it is."""
-    before, count, new = live.corpus.answers, live.info.clusters, ~unmoved
+    before, count, new = live.corpus.answers, live.metadata.clusters, ~unmoved
     means = centroids(before, live.labels, count)
     known = live.by_point
     labels = np.array([known.get(point, 0) for point in corpus.pairs], dtype=np.int64)
@@ -169,7 +169,7 @@ def _from_scratch(answers: NDArray[np.float32], fit: FitSettings) -> tuple[Label
 def _from_live(answers: NDArray[np.float32], live: LiveBuild, fit: FitSettings) -> tuple[Labels, int]:
     """K-means from the live clusters' mean answers."""
     count = cluster_count(answers, fit.rank_form, fit.max_clusters)
-    means = centroids(live.corpus.answers, live.labels, live.info.clusters)
+    means = centroids(live.corpus.answers, live.labels, live.metadata.clusters)
     start = _starting_points(answers, means, np.bincount(live.labels, minlength=len(means)), count, fit.seed)
     used, labels = np.unique(kmeans_labels(answers, count, fit.seed, start), return_inverse=True)
     return np.asarray(labels, dtype=np.int64), len(used)
@@ -177,7 +177,7 @@ def _from_live(answers: NDArray[np.float32], live: LiveBuild, fit: FitSettings) 
 
 def _continued(labels: dict[str, int], live: LiveBuild, count: int) -> tuple[Labels, dict[int, int]]:
     """Labels by the numbers of the live clusters that they go on from, and which those are."""
-    origins = match(Grouping(live.by_point, live.info.clusters), Grouping(labels, count))
+    origins = match(Grouping(live.by_point, live.metadata.clusters), Grouping(labels, count))
     numbers = numbered(range(count), origins)
     renumbered = np.array([numbers[label] for label in labels.values()], dtype=np.int64)
     return renumbered, {numbers[label]: before for label, before in origins.items()}

@@ -10,8 +10,8 @@ from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest, Tuning
 from qaserve.core.calibration import Calibration
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.schemas.params import Hyperparameters
+from qaserve.store import BuildMetadata
 from qaserve.store.points import PairVectors
-from qaserve.store.qdrant import CollectionInfo
 from train.folds import Examples
 
 
@@ -67,7 +67,7 @@ class Choice:
 class LiveBuild:
     """What is live before the next build."""
 
-    info: CollectionInfo
+    metadata: BuildMetadata
     manifest: Manifest | None
     """None where its bundle is broken."""
     corpus: Corpus

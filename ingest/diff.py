@@ -14,7 +14,8 @@ from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.ingest import Edit, ListedPair, Regrouping
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.record import Record
-from qaserve.store.qdrant import Store
+from qaserve.store import BuildRef, Store
+from qaserve.store.points import to_pair
 
 
 class BuildDiff(Record):
@@ -41,7 +42,7 @@ def diff(store: Store, models_dir: Path, corpus: str, before: str, after: str) -
     for build in (before, after):
         if build not in infos:
             raise NotFoundError(f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds list` shows them.")
-    (old, old_labels), (new, new_labels) = (_read(store, corpus, build) for build in (before, after))
+    (old, old_labels), (new, new_labels) = (_read(store, BuildRef(corpus, build)) for build in (before, after))
     changes = compare(new, old, replace=True)
     return BuildDiff(
         corpus=corpus,
@@ -56,17 +57,15 @@ def diff(store: Store, models_dir: Path, corpus: str, before: str, after: str) -
     )
 
 
-def _read(store: Store, corpus: str, build: str) -> tuple[dict[str, Pair], dict[str, int]]:
-    pairs, labels = {}, {}
-    for row in store.scroll(corpus, build):
-        pairs[row.stored.id], labels[row.stored.id] = row.stored.pair, row.stored.cluster
-    return pairs, labels
+def _read(store: Store, ref: BuildRef) -> tuple[dict[str, Pair], dict[str, int]]:
+    stored = [to_pair(point) for point in store.open(ref).scroll(vectors=())]
+    return {one.id: one.pair for one in stored}, {one.id: one.cluster for one in stored}
 
 
 def _regrouping(
     models_dir: Path, corpus: str, before: tuple[str, dict[str, int]], after: tuple[str, dict[str, int]]
 ) -> Regrouping | None:
-    old, new = (read_manifest(models_dir, corpus, build) for build, _ in (before, after))
+    old, new = (read_manifest(models_dir, BuildRef(corpus, build)) for build, _ in (before, after))
     if old is None or new is None:
         return None
     first, second = Grouping(before[1], len(old.clusters)), Grouping(after[1], len(new.clusters))

@@ -84,7 +84,7 @@ def live_side(live: LiveBuild, seed: int, wanted: Collection[str]) -> EvaluatedB
     if manifest is None or not live.pairs:
         return None
     choice = Choice(manifest.hyperparameters, None, manifest.calibration)
-    return side_of(live.corpus, live.labels, live.info.clusters, choice, sample(live.corpus, seed, wanted))
+    return side_of(live.corpus, live.labels, live.metadata.clusters, choice, sample(live.corpus, seed, wanted))
 
 
 # Held-out phrasings

@@ -93,7 +93,8 @@ def measure(
         return Measured(metrics, None)
     held_out = _compare_held_out(old, new, seed, tolerance, advance)
     # The live build's questions can only be asked with vectors of its own encoder.
-    asked = golden if golden is not None and live is not None and live.info.encoder.comparable(golden.encoder) else None
+    comparable = golden is not None and live is not None and live.metadata.encoder.comparable(golden.encoder)
+    asked = golden if comparable else None
     on_golden = None if asked is None else _compare_golden(old, new, asked, tolerance)
     passed = all(one is None or one.passed for one in (held_out, on_golden))
     gate = GateReport(

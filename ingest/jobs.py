@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Self
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from qaserve.common.clock import now
 from qaserve.common.database import Database
 from qaserve.common.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
 from qaserve.common.progress import Advance, Reporter
 from qaserve.schemas.ingest import IngestReport, PairChanges
 from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage, JobState
 from qaserve.schemas.service import ErrorDetail
-from qaserve.store.qdrant import now
 
 if TYPE_CHECKING:
     from ingest.pipeline import Ingest

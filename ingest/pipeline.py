@@ -23,7 +23,7 @@ from ingest.spool import Lookup, Rows
 from qaserve.builds.catalog import orphans, remove_orphans
 from qaserve.builds.manifest import UNIFORM
 from qaserve.common.errors import NotFoundError, UsageError
-from qaserve.common.failpoints import reach
+from qaserve.common.failpoints import failpoint
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.ingest import LISTED, IngestReport
 from qaserve.schemas.pairs import Pair
@@ -115,7 +115,7 @@ class Ingest:
             raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
         with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
             rows = self._rows(paths, rejected)
-            live = self._builder.live(any_encoder=re_encode)
+            live = self._builder.live(any_encoder=re_encode, needed=not replace)
             if live is None and not paths:
                 raise NotFoundError(
                     f"corpus {self._builder.corpus!r} has no live build to encode again", hint="Give files to ingest."
@@ -157,7 +157,7 @@ class Ingest:
             gone = select(before, selection)
             pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
             changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
-            plan = Plan(live, pairs, changes, live.info.sources, none, {}, {}, anew=False)
+            plan = Plan(live, pairs, changes, live.metadata.sources, none, {}, {}, anew=False)
             report = self._report(plan, rejected, None, dry_run=dry_run)
             return self._carry_out(plan, report, started, on_plan, force=force)
 
@@ -189,7 +189,7 @@ class Ingest:
             dict.fromkeys([*before, *row_of]), lambda point: wanted[point] if point in row_of else before[point]
         )
         files = [sys.intern(row.file) for row in rows]
-        earlier = () if live is None or replace else live.info.sources
+        earlier = () if live is None or replace else live.metadata.sources
         return Plan(
             live,
             wanted if replace else both,
@@ -203,12 +203,12 @@ class Ingest:
 
     def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
-        reach("rows read")
+        failpoint("rows read")
         builder, live, before = self._builder, plan.live, plan.before
         stays = live is not None and not plan.anew and not plan.changes and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
         return IngestReport(
-            build=live.info.build if live is not None and stays else None,
+            build=live.metadata.build if live is not None and stays else None,
             corpus=builder.corpus,
             dry_run=dry_run,
             read=len(plan.rows),
@@ -227,7 +227,7 @@ class Ingest:
             files=count_by_file(plan.changes, plan.files, rejected.by_file),
             encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources),
             pairs=len(plan.pairs),
-            clusters=live.info.clusters if live is not None and stays else None,
+            clusters=live.metadata.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
             seconds=0.0,
             stages={},
@@ -244,7 +244,7 @@ class Ingest:
             on_plan(report)
         sweep = orphans if report.dry_run else remove_orphans
         found: dict[str, object] = {"cleaned": tuple(sweep(builder.store, builder.models_dir, builder.corpus))}
-        reach("orphans removed")
+        failpoint("orphans removed")
         if report.build is None:
             draft = self._draft(plan, force=force)
             if not report.dry_run:
@@ -256,7 +256,7 @@ class Ingest:
     def _draft(self, plan: Plan, *, force: bool) -> Draft:
         builder, live = self._builder, plan.live
         corpus = self._embed(plan)
-        reach("texts encoded")
+        failpoint("texts encoded")
         clusters = builder.cluster(corpus, live)
         choice = builder.choose(corpus, live, clusters)
         return builder.draft(corpus, clusters, choice, live, golden=self._golden(), force=force)

@@ -99,7 +99,7 @@ def refit(
             )
         corpus = replace(corpus, priors=weights, prior=prior)
     rows = None if extra is None else extra_rows(extra, live, clusters.labels, builder)
-    choice, sources = builder.tune(corpus), live.info.sources
+    choice, sources = builder.tune(corpus), live.metadata.sources
     draft = builder.draft(corpus, clusters, choice, live, extra=rows, golden=golden, force=force)
     return builder.release(draft, sources, live)
 
@@ -125,9 +125,9 @@ def add_student(
     """
     started = time.perf_counter()
     live = _live(builder)
-    bundle = bundles.read(builder.models_dir, builder.corpus, live.info.build)
+    bundle = bundles.read(builder.models_dir, live.metadata.ref)
     specs = _specs(architecture, live)
-    folder = scratch / builder.corpus / live.info.build
+    folder = scratch / builder.corpus / live.metadata.build
     trained = [
         _teach(builder, live, bundle, spec, folder / weighing / spec.name.replace(" ", "-"), weighing, model)
         for spec in specs
@@ -148,7 +148,7 @@ def add_student(
         bundles.pack(replace(bundle.model, student=kept.weights)),
         points_of(live.corpus, live.labels),
     )
-    manifest = builder.release(draft, live.info.sources, live)
+    manifest = builder.release(draft, live.metadata.sources, live)
     shutil.rmtree(folder, ignore_errors=True)
     return DistillReport(
         build=manifest.build,
@@ -168,12 +168,12 @@ def _live(builder: Builder) -> LiveBuild:
 
 
 def _specs(architecture: str, live: LiveBuild) -> Sequence[StudentSpec]:
-    dimension = live.info.encoder.dimension
+    dimension = live.metadata.encoder.dimension
     if architecture != AUTO:
         return [parse_architecture(architecture, dimension)]
     return [
         StudentSpec(dimension=dimension, form="slots", slots=SLOTS),
-        *architectures(dimension, live.info.clusters),
+        *architectures(dimension, live.metadata.clusters),
     ]
 
 
@@ -195,7 +195,7 @@ def _teach(
         weighing,
         examples,
         labels,
-        live.info.clusters,
+        live.metadata.clusters,
         temperature=numbers.temperature,
         hits=numbers.hits,
         model=model,

@@ -42,7 +42,7 @@ class StoreSettings(_Section):
     qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
     qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")
     qdrant_read_api_key: SecretStr | None = Field(
-        None, description="Key for that server that may only read; an API that takes no changes uses it."
+        None, description="Key for that server that may only read; questions use it where it is set."
     )
     qdrant_timeout: int = Field(10, ge=1, le=600, description="Seconds until an attempt at that server is given up.")
     qdrant_attempts: int = Field(4, ge=1, le=20, description="How often a read or an upsert is tried there.")
@@ -59,7 +59,7 @@ class StoreSettings(_Section):
         5.0,
         ge=0,
         le=3_600,
-        description="Seconds a command or activation waits for a folder or corpus in use; a job waits at least 600.",
+        description="Seconds a command or activation waits for another change of the corpus; a job waits at least 600.",
     )
     corpus: CorpusName | None = Field(None, description="Name of the corpus. Unset: the only one besides the sample.")
 

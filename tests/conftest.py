@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from qaserve.store.qdrant import Store, memory_store, open_store
 from qdrant_rest import QdrantRest
 
 from ingest.builder import Builder
@@ -25,7 +26,6 @@ from qaserve.common.text import fold
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.search.engine import Engine
 from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
-from qaserve.store.qdrant import Store, memory_store, open_store
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

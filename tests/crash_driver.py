@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import FakeEncoder, Silent, rows_about
+from qaserve.store.qdrant import Store, open_store
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
@@ -28,7 +29,6 @@ from qaserve.common.failpoints import STEPS, armed
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store.qdrant import Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
@@ -211,10 +211,10 @@ class Judge:
 
 def at_steps(judge: Judge) -> int:
     """Killed at every named step; twice in a row where that is another state. How many died."""
-    deleting = {"bundle removed", "collection removed"}
+    deleting = {"bundle removed", "build removed"}
     plans = [[(step, ingest)] for step in STEPS if step not in deleting]
     plans += [[("swap due", ingest), (step, pruned)] for step in sorted(deleting)]
-    plans += [[("collection written", ingest), ("collection removed", ingest)]]
+    plans += [[("build written", ingest), ("build removed", ingest)]]
     plans += [[("page written", ingest), ("bundle begun", ingest), ("bundle complete", ingest)]]
     for plan in plans:
         name = ", ".join(step for step, _ in plan)

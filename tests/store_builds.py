@@ -7,9 +7,9 @@ import numpy as np
 
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.stores import BuildMetadata, BuildRef, Store
-from qaserve.stores.points import PAIRS, PairVectors, to_point
-from qaserve.stores.words import Bm25Params
+from qaserve.store import BuildMetadata, BuildRef, Store
+from qaserve.store.points import PAIRS, PairVectors, to_point
+from qaserve.store.words import Bm25Params
 
 D = 8
 SERVER = os.environ.get("QASERVE_TEST_QDRANT_URL", "")

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.core.clustering import cluster_answers, cluster_count
-from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.core.metrics import intent_ranks
 from qaserve.core.pipeline import Bank, Neighbors, Pipeline, Projected, nearest_neighbors
 from qaserve.core.projection import ProjectionBank
@@ -16,6 +15,8 @@ from qaserve.core.routing import Floats
 from qaserve.core.scoring import Scores, combine
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters, RankForm, SearchParams
+from qaserve.store.points import pair_text
+from qaserve.store.words import BM25Index
 from train.procrustes import DenseBank, centred_reference, fit_bank, mean_rows
 
 MAX_CLUSTERS = 2_000
@@ -65,8 +66,8 @@ class Fold:
     @cached_property
     def lexical(self) -> Floats:
         """(m, c) BM25 of every query and candidate, over the query's best; 0 without any."""
-        lexicon = Lexicon.fit([str(row) for row in range(len(self.candidates))], map(pair_text, self.candidates.pairs))
-        return np.stack([lexicon.relative(pair.question) for pair in self.queries.pairs]).astype(np.float64)
+        index = BM25Index([pair_text(pair) for pair in self.candidates.pairs])
+        return np.stack([index.relative(pair.question) for pair in self.queries.pairs])
 
     @cached_property
     def _banks(self) -> dict[float, ProjectionBank]:
@@ -134,7 +135,7 @@ class Fold:
     def parts(self, projected: Floats, params: SearchParams) -> Scores:
         """Scores of the candidates and their parts, (m, c) each."""
         words = self.lexical if params.lexical_weight else None
-        return combine(self.cosines(projected), words, params.lexical_weight)
+        return combine(params, self.cosines(projected), None, words)
 
     def ranks(self, scores: Floats) -> Floats:
         """(m,) rank of the relevant intent, each intent listed once, by its best answer."""

@@ -26,7 +26,7 @@ def _what_there_is(router: APIRouter, engine: Engine) -> None:
     def clusters() -> ClusterList:
         """Every cluster of answers."""
         live = engine.load()
-        return ClusterList(build=live.info.build, clusters=live.clusters)
+        return ClusterList(build=live.ref.build, clusters=live.clusters)
 
     @router.get("/clusters/{number}")
     def cluster(number: int) -> ClusterDetail:

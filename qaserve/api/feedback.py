@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from qaserve.api.auth import ApiKeyAuth
+from qaserve.common.clock import now
 from qaserve.common.errors import UsageError
 from qaserve.schemas.feedback import MAX_FEEDBACK_PAGE, Feedback, FeedbackKept, FeedbackPage, FeedbackRequest
 from qaserve.schemas.pairs import StoredPair
 from qaserve.search.engine import Engine, checked_question
 from qaserve.service.feedback import FeedbackLog
-from qaserve.store.qdrant import now
 
 
 def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth) -> APIRouter:

@@ -26,7 +26,7 @@ def routes(engine: Engine, desk: QueryService, metrics: Metrics, access: ApiKeyA
         """Questions can be answered: store, model and encoder are there."""
         desk.check_ready()
         live = engine.load()
-        return Health(version=__version__, corpus=engine.corpus, build=live.info.build)
+        return Health(version=__version__, corpus=engine.corpus, build=live.ref.build)
 
     @router.get(
         "/metrics",

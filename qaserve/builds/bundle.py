@@ -2,7 +2,6 @@
 
 models/<corpus>/<build>/manifest.json     what it is, how it was made, and the SHA-256 of every other file
 models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions and answers
-models/<corpus>/<build>/lexicon.safetensors the words of the pairs and their BM25 scores
 models/<corpus>/<build>/student.safetensors the student's weights, where there is a student
 
 A bundle is written into a folder whose name starts with a dot and appears under its own name by one rename: it is
@@ -15,7 +14,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +24,15 @@ from safetensors.numpy import save as save_tensors
 
 from qaserve.builds.manifest import Manifest, entry_for, manifest_bytes
 from qaserve.common.errors import BundleError
-from qaserve.common.failpoints import reach
+from qaserve.common.failpoints import failpoint
 from qaserve.common.files import writing
-from qaserve.core.lexical import Lexicon
 from qaserve.core.projection import ProjectionBank
+from qaserve.store import BuildRef
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
-LEXICON = "lexicon.safetensors"
 STUDENT = "student.safetensors"
+HINT = "`qaserve ingest` with the same files makes it again; `qaserve builds activate` goes back to another build."
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,6 @@ class Model:
     """(K, D) unit rows, for centroid routing."""
     mean_answers: NDArray[np.float32]
     """(K, D) unit rows: where each cluster of answers lies."""
-    lexicon: Lexicon
-    """Words of the pairs."""
     student: bytes | None = None
     """The student's weights as `qaserve.core.student` writes them; read when they are used."""
 
@@ -62,24 +58,21 @@ class Bundle:
     """SHA-256 of the manifest as it lies on disk."""
 
 
-def folder_of(models_dir: Path, corpus: str, build: str) -> Path:
-    """Where a bundle lives."""
-    return models_dir / corpus / build
+def folder_of(models_dir: Path, ref: BuildRef) -> Path:
+    """Where the bundle of a build lies."""
+    return models_dir / ref.corpus / ref.build
 
 
 def pack(model: Model) -> dict[str, bytes]:
     """The files of a model, as safetensors by name; equal models give equal bytes."""
-    files: dict[str, dict[str, NDArray[Any]]] = {
-        TENSORS: {
-            "basis": np.ascontiguousarray(model.bank.basis),
-            "cores": np.ascontiguousarray(model.bank.cores),
-            "ranks": np.ascontiguousarray(model.bank.ranks),
-            "mean_questions": np.ascontiguousarray(model.mean_questions),
-            "mean_answers": np.ascontiguousarray(model.mean_answers),
-        },
-        LEXICON: model.lexicon.tensors(),
+    tensors = {
+        "basis": model.bank.basis,
+        "cores": model.bank.cores,
+        "ranks": model.bank.ranks,
+        "mean_questions": model.mean_questions,
+        "mean_answers": model.mean_answers,
     }
-    packed = {name: save_tensors(tensors) for name, tensors in files.items()}
+    packed = {TENSORS: save_tensors({name: np.ascontiguousarray(array) for name, array in tensors.items()})}
     return packed if model.student is None else packed | {STUDENT: model.student}
 
 
@@ -89,14 +82,14 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
     Raises:
         StoreWriteError: The disk is full or read-only; nothing is left behind.
     """
-    target = folder_of(models_dir, manifest.corpus, manifest.build)
+    target = folder_of(models_dir, BuildRef(manifest.corpus, manifest.build))
     with writing(
         f"the bundle cannot be written to {target}",
         "Free some space or set QASERVE_MODELS_DIR to a writable folder. The live build is untouched.",
     ):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{manifest.build}-") as scratch:
-            reach("bundle begun")
+            failpoint("bundle begun")
             fresh = Path(scratch) / "bundle"
             fresh.mkdir()
             for name, data in (*files.items(), (MANIFEST, manifest_bytes(manifest))):
@@ -104,21 +97,20 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-            reach("bundle complete")
+            failpoint("bundle complete")
             if target.exists():
                 target.replace(Path(scratch) / "replaced")
             fresh.replace(target)
-        reach("bundle in place")
+        failpoint("bundle in place")
 
 
-def read(models_dir: Path, corpus: str, build: str) -> Bundle:
+def read(models_dir: Path, ref: BuildRef) -> Bundle:
     """Read and verify a bundle.
 
     Raises:
         BundleError: A file is missing, truncated, altered, of another build, or of another format.
     """
-    folder = folder_of(models_dir, corpus, build)
-    hint = "`qaserve ingest` with the same files makes it again; `qaserve builds activate` goes back to another build."
+    folder, build, hint = folder_of(models_dir, ref), ref.build, HINT
     try:
         raw = (folder / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(raw)
@@ -133,9 +125,9 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
         raise BundleError(f"bundle {build}: {MANIFEST} is not valid: {where}: {first['msg']}", hint=hint) from error
     if (manifest.student is None) != (STUDENT not in manifest.files):
         raise BundleError(f"bundle {build}: {MANIFEST} and its list of files disagree about a student", hint=hint)
-    if (manifest.corpus, manifest.build) != (corpus, build):
+    if (manifest.corpus, manifest.build) != ref:
         raise BundleError(
-            f"bundle {build} of corpus {corpus}: {MANIFEST} says {manifest.build} of {manifest.corpus}", hint=hint
+            f"bundle {build} of corpus {ref.corpus}: {MANIFEST} says {manifest.build} of {manifest.corpus}", hint=hint
         )
     for name, data in contents.items():
         expected, found = manifest.files[name], entry_for(data)
@@ -148,10 +140,10 @@ def read(models_dir: Path, corpus: str, build: str) -> Bundle:
     return Bundle(manifest, _unpack(manifest, contents, hint), entry_for(raw).sha256)
 
 
-def read_manifest(models_dir: Path, corpus: str, build: str) -> Manifest | None:
+def read_manifest(models_dir: Path, ref: BuildRef) -> Manifest | None:
     """What a bundle says of itself, its tensors unchecked; None where that cannot be read."""
     try:
-        return Manifest.model_validate_json((folder_of(models_dir, corpus, build) / MANIFEST).read_bytes())
+        return Manifest.model_validate_json((folder_of(models_dir, ref) / MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -160,8 +152,7 @@ def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     try:
         tensors = load_tensors(contents[TENSORS])
         bank = ProjectionBank(tensors["basis"], tensors["cores"], tensors["ranks"])
-        lexicon = Lexicon.from_tensors(load_tensors(contents[LEXICON]))
-        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], lexicon, contents.get(STUDENT))
+        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], contents.get(STUDENT))
     except (KeyError, ValueError, SafetensorError) as error:
         raise BundleError(f"bundle {manifest.build}: its tensors are not usable: {error}", hint=hint) from error
     expected = (len(manifest.clusters), manifest.encoder.dimension)
@@ -175,14 +166,14 @@ def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     return model
 
 
-def remove(models_dir: Path, corpus: str, build: str) -> None:
+def remove(models_dir: Path, ref: BuildRef) -> None:
     """Delete a bundle; it vanishes by one rename before its files go. One that is not there is no error."""
-    target = folder_of(models_dir, corpus, build)
+    target = folder_of(models_dir, ref)
     if not target.exists():
         return
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{build}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{ref.build}-") as scratch:
         target.replace(Path(scratch) / "removed")
-    reach("bundle removed")
+    failpoint("bundle removed")
 
 
 def remove_leftovers(models_dir: Path, corpus: str) -> int:

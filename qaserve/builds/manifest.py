@@ -10,11 +10,12 @@ from qaserve.core.student import StudentSpec
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm
 from qaserve.schemas.record import Record
+from qaserve.store.words import Bm25Params
 
 UNIFORM = "uniform"
 """The importance of pairs that all weigh 1."""
 
-FORMAT: Literal[4] = 4
+FORMAT: Literal[5] = 5
 
 
 class FileEntry(Record):
@@ -73,7 +74,7 @@ class FittedFeedback(Record):
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
-    format: Literal[4] = FORMAT
+    format: Literal[5] = FORMAT
     build: BuildId
     corpus: CorpusName
     corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
@@ -93,6 +94,7 @@ class Manifest(Record):
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
+    bm25: Bm25Params = Field(description="What the words of the pairs were encoded with.")
     metrics: dict[str, float] = Field(
         default_factory=dict, description="Sizes, and how well held-out phrasings and golden questions are answered."
     )

@@ -94,7 +94,7 @@ def _request(**fields: Any) -> AskRequest:
 
 def _answer(request: AskRequest, settings: Settings) -> AskResult:
     from qaserve.search.engine import Engine, checked_question
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     checked_question(request.question)
     if settings.server.api_url is not None:
@@ -102,7 +102,7 @@ def _answer(request: AskRequest, settings: Settings) -> AskResult:
 
         with Client(**settings.server.client) as client:
             return client.ask(request)
-    with open_store(settings.store, "qaserve ask") as store:
+    with open_store(settings.store, read_only=True) as store:
         corpus = corpus_to_ask(settings, store)
         engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
         engine.load()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qaserve.encoders.sentence_transformer import SentenceEncoder
     from qaserve.encoders.serving import ServingEncoder
     from qaserve.settings import Settings
-    from qaserve.store.qdrant import Store
+    from qaserve.store import Store
 
 out = Console()
 err = Console(stderr=True)

@@ -145,15 +145,15 @@ def latency(
 ) -> None:
     """See LATENCY_HELP."""
     from qaserve.search.engine import Engine
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
     from train.experiments import latency as latency_experiment
 
     settings = get_settings()
-    with open_store(settings.store, "qaserve bench latency") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_ask(settings, store)
         encoder = make_encoder(settings)
         engine = Engine(store, encoder, settings.store.models_dir, corpus, settings.search)
-        known = [row.stored.pair.question for row in store.scroll(corpus, engine.load().info.build)]
+        known = [point.payload["question"] for point in engine.load().points.scroll(vectors=())]
         chosen = known[:: max(1, len(known) // questions)][:questions]
         with Bars(err).stage("Asking (questions)", len(chosen)) as advance:
             report = latency_experiment.run(engine, encoder, chosen, advance)
@@ -283,7 +283,7 @@ def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Rec
 
 
 def _sources(settings: Settings, options: Options) -> "list[Source]":
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
     from train.experiments.datasets import from_build, from_files
 
     if options.corpus is not None:
@@ -291,7 +291,7 @@ def _sources(settings: Settings, options: Options) -> "list[Source]":
             from_files(options.corpus, path, settings.read, _encoder_at_hand(settings, path.stem))
             for path in options.embeddings
         ]
-    with open_store(settings.store, f"qaserve bench {options.name}") as store:
+    with open_store(settings.store) as store:
         return [from_build(store, corpus_to_ask(settings, store), _encoder_at_hand(settings))]
 
 

@@ -1,9 +1,10 @@
-"""`qaserve builds`."""
+"""`qaserve builds` and `qaserve verify`."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from qaserve.cli.base import Json, app, corpus_to_ask, out, say_data_folder
 from qaserve.settings import Settings, get_settings
@@ -39,12 +40,12 @@ def diff(
     """Say how two builds differ: pairs, clusters, metrics. Example: qaserve builds diff 3f9a1c2d4e5b."""
     from ingest import diff as differences
     from qaserve.cli.render_ingest import show_diff
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     settings = get_settings()
-    with open_store(settings.store, "qaserve builds diff") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_ask(settings, store)
-        found = differences.diff(store, settings.store.models_dir, corpus, before, after or store.live(corpus))
+        found = differences.diff(store, settings.store.models_dir, corpus, before, after or store.live(corpus).build)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:
@@ -71,11 +72,11 @@ def prune(
 ) -> None:
     """Delete old builds, never the live one. Example: qaserve builds prune --keep 1."""
     from qaserve.builds import catalog as builds
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     settings = get_settings()
     say_data_folder(settings)
-    with open_store(settings.store, "qaserve builds prune") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_ask(settings, store)
         gone = builds.prune(store, settings.store.models_dir, corpus, keep, settings.store.lock_wait)
     print(
@@ -88,12 +89,12 @@ def prune(
 def _listed(settings: Settings) -> "list[BuildInfo]":
     from qaserve.builds import catalog as builds
     from qaserve.client.http import Client
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     if settings.server.api_url is not None:
         with Client(**settings.server.client) as client:
             return list(client.builds().builds)
-    with open_store(settings.store, "qaserve builds list") as store:
+    with open_store(settings.store) as store:
         corpora = [settings.store.corpus] if settings.store.corpus else store.corpora()
         return [build for corpus in corpora for build in builds.list_builds(store, settings.store.models_dir, corpus)]
 
@@ -102,12 +103,46 @@ def _activate(settings: Settings, build: str) -> str:
     """Make a build live; gives the corpus."""
     from qaserve.builds import catalog as builds
     from qaserve.client.http import Client
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import BuildRef, open_store
 
     if settings.server.api_url is not None:
         with Client(**settings.server.client) as client:
             return client.activate(build).corpus
-    with open_store(settings.store, "qaserve builds activate") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_ask(settings, store)
-        builds.activate(store, settings.store.models_dir, corpus, build, settings.store.lock_wait)
+        builds.activate(store, settings.store.models_dir, BuildRef(corpus, build), settings.store.lock_wait)
     return corpus
+
+
+@app.command()
+def verify(
+    build: Annotated[str | None, typer.Argument(help="Id of a build.", show_default="the live build")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every build of the corpus.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read all of a build and compare it with the hashes it was sealed with. Example: qaserve verify --all."""
+    from qaserve.builds.catalog import verify as verify_build
+    from qaserve.common.errors import BundleError, DamagedBuildError
+    from qaserve.store import BuildRef, open_store
+
+    settings = get_settings()
+    damaged = {}
+    with open_store(settings.store, read_only=True) as store:
+        corpus = corpus_to_ask(settings, store)
+        chosen = store.names(corpus) if everything else [build or store.live(corpus).build]
+        for name in chosen:
+            try:
+                verify_build(store, settings.store.models_dir, BuildRef(corpus, name))
+            except (DamagedBuildError, BundleError) as error:
+                damaged[name] = error
+    if as_json:
+        found = {name: damaged[name].message if name in damaged else None for name in chosen}
+        print(json.dumps({"corpus": corpus, "damage": found}, indent=2))
+    else:
+        for name in chosen:
+            out.print(Text(damaged[name].message if name in damaged else f"build {corpus}@{name} is as it was sealed"))
+        for hint in dict.fromkeys(error.hint for error in damaged.values()):
+            out.print(Text(hint))
+    if damaged:
+        raise typer.Exit(1)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qaserve.encoders.base import Encoder
     from qaserve.schemas.builds import EncoderIdentity
     from qaserve.schemas.ingest import IngestReport
-    from qaserve.store.qdrant import Store
+    from qaserve.store import Store
 
 FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.
 
@@ -157,13 +157,13 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     if not paths and not re_encode:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
     settings = get_settings()
     say_data_folder(settings)
-    with open_store(settings.store, "qaserve ingest") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
         report = ingesting.run(
@@ -199,13 +199,13 @@ def remove(
 ) -> None:
     """See REMOVE_HELP."""
     from ingest.selection import FILTERS, Selection
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     selection = Selection(
         ids=tuple(ids or ()), sources=tuple(sources or ()), filters=parse_filters(filters or [], FILTERS)
     )
     settings = get_settings()
-    with open_store(settings.store, "qaserve remove") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_ask(settings, store)
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
         report = ingesting.remove(selection, dry_run=dry_run, force=force, on_plan=_on_plan(settings, as_json=as_json))
@@ -230,13 +230,13 @@ def fit(
     from ingest.judgements import Judged, read_judgements
     from ingest.refit import refit
     from qaserve.cli.render_answer import show_bad_lines, show_fit
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     settings = get_settings()
     judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
     show_bad_lines(err, judged.bad)
     say_data_folder(settings)
-    with open_store(settings.store, "qaserve fit") as store:
+    with open_store(settings.store) as store:
         encoder = make_encoder(settings)
         builder = make_builder(settings, store, corpus_to_ask(settings, store), encoder.identity)
         extra = None if feedback is None else Extra(judged.judgements, encoder)
@@ -265,14 +265,14 @@ def distill(
     from ingest.refit import add_student
     from qaserve.cli.render_answer import show_distilled
     from qaserve.core.student import Student
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
     from train.distillation.student_onnx import check_installed, export_onnx
 
     settings = get_settings()
     if onnx is not None:
         check_installed()
     say_data_folder(settings)
-    with open_store(settings.store, "qaserve distill") as store:
+    with open_store(settings.store) as store:
         builder = make_builder(settings, store, corpus_to_ask(settings, store), make_encoder(settings).identity)
         model = make_torch_encoder(settings)
         with builder.alone("distill"):

@@ -33,12 +33,12 @@ def golden(
     from ingest.judgements import read_judgements
     from qaserve.cli.render_answer import show_bad_lines
     from qaserve.search.engine import Engine
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
     from train.experiments import golden as golden_experiment
 
     settings = get_settings()
     judged = read_judgements(file, settings.read)
-    with open_store(settings.store, "qaserve bench golden") as store:
+    with open_store(settings.store) as store:
         corpus = corpus_to_ask(settings, store)
         engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
         with Bars(err).stage("Asking (questions)", len(judged.judgements)) as advance:

@@ -18,13 +18,13 @@ from qaserve.settings import Settings, get_settings
 if TYPE_CHECKING:
     from qaserve.mcp.results import Added, NewPair
     from qaserve.search.engine import Engine
-    from qaserve.store.qdrant import Store
+    from qaserve.store import Store
 
 HELP = """Serve an agent over the Model Context Protocol, on stdin and stdout.
 
 Tools: search_skills, explain_routing, get_pair, list_clusters, corpus_status and, with --write, add_pairs.
-With QASERVE_API_URL set it asks that API, so that it works beside `make run`; otherwise it opens the data folder at the
-first call and keeps it. With QASERVE_MCP_HTTP=true the API serves the same tools at /mcp.
+It reads the data folder or server of the settings, also while an API runs or an ingest writes. With QASERVE_API_URL set
+it asks that API. With QASERVE_MCP_HTTP=true the API serves the same tools at /mcp.
 
 **Examples**
 
@@ -62,7 +62,7 @@ def mcp(
 
 
 class DataFolder:
-    """The engine over the data folder, opened when it is first needed: an agent that asks nothing keeps nobody out."""
+    """The engine over the builds of the settings, opened when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
         """Remember what to open."""
@@ -105,8 +105,8 @@ class DataFolder:
         return Added.of(report)
 
     def _open(self) -> "Store":
-        from qaserve.store.qdrant import open_store
+        from qaserve.store import open_store
 
         if self._store is None:
-            self._store = self._opened.enter_context(open_store(self._settings.store, "qaserve mcp"))
+            self._store = self._opened.enter_context(open_store(self._settings.store))
         return self._store

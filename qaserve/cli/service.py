@@ -54,13 +54,12 @@ def serve() -> None:
     from qaserve.api.logs import configure
     from qaserve.search.engine import Engine
     from qaserve.service.feedback import FeedbackLog
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     settings = get_settings()
     configure(settings.server)
     _free_port("QASERVE_PORT", settings.server.host, settings.server.port)
-    purpose = f"qaserve serve, {settings.server.local_api_url}"
-    with open_store(settings.store, purpose) as store:
+    with open_store(settings.store, read_only=True) as store, open_store(settings.store) as writer:
         encoder = make_encoder(settings)
         engine = Engine(
             store,
@@ -69,11 +68,12 @@ def serve() -> None:
             corpus_to_ask(settings, store),
             settings.search,
             lock_wait=settings.store.lock_wait,
+            writer=writer,
         )
         engine.load()
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         log = FeedbackLog(settings.store.data_dir, engine.corpus)
-        make = partial(make_ingest, settings, store, engine.corpus, encoder, min_lock_wait=LOCK_SECONDS)
+        make = partial(make_ingest, settings, writer, engine.corpus, encoder, min_lock_wait=LOCK_SECONDS)
         with Jobs(settings.store.data_dir, engine.corpus, make, waiting=settings.limits.waiting_jobs) as jobs:
             uvicorn.run(
                 create_app(engine, settings.server, settings.limits, hidden, log=log, jobs=jobs),
@@ -151,11 +151,11 @@ def page_command(settings: Settings) -> list[str]:
 
 def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     """Bring the corpus in; returns its name and what the page should say about it."""
-    from qaserve.store.qdrant import open_store
+    from qaserve.store import open_store
 
     own, notice = settings.store.corpus, None
     if path is None:
-        with open_store(settings.store, "qaserve up") as store:
+        with open_store(settings.store) as store:
             live = store.live_builds()
             there = own if own is not None else corpus_to_ask(settings, store) if set(live) - {SAMPLE_CORPUS} else None
         if there in live:
@@ -171,7 +171,7 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
             path, own = SAMPLE, SAMPLE_CORPUS  # never into a corpus of the user's
             notice = "The public corpus could not be fetched: this is the sample corpus, about qaserve itself."
     corpus = own or corpus_named_after(path)
-    with open_store(settings.store, "qaserve up") as store:
+    with open_store(settings.store) as store:
         report = run_ingest(settings, store, corpus, [path])
     done = "loaded" if report.added or report.updated else "unchanged"
     err.print(f"Corpus {corpus}: {report.pairs:,} pairs, {done}.")

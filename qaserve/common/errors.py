@@ -19,7 +19,8 @@ QaserveError
 │   └── ExportError         a model that has no ONNX form with the same vectors
 ├── BundleError             a trained model on disk that is missing, corrupt or of another build
 ├── StoreError              Qdrant cannot be used
-│   ├── StoreLockedError    another process owns the embedded folder
+│   ├── DamagedBuildError   the points of a build are not as they were sealed
+│   ├── StoreLockedError    another process changes the corpus
 │   ├── StoreUnreachableError  the server does not answer
 │   ├── StoreRefusedError   the server refuses the key
 │   └── StoreWriteError     the disk is full, read-only or failing
@@ -121,8 +122,12 @@ class StoreError(QaserveError):
     """Qdrant cannot be used."""
 
 
+class DamagedBuildError(StoreError):
+    """The points of a build are not as they were sealed, or another version of the engine wrote them."""
+
+
 class StoreLockedError(StoreError):
-    """Another process owns the embedded Qdrant folder."""
+    """Another process changes the corpus."""
 
 
 class StoreUnreachableError(StoreError):
@@ -169,6 +174,7 @@ TABLE: dict[type[QaserveError], ErrorKind] = {
     ExportError: ErrorKind("encoder_not_exported", 503, 1),
     BundleError: ErrorKind("bundle_unusable", 503, 1),
     StoreError: ErrorKind("store_failed", 503, 1),
+    DamagedBuildError: ErrorKind("build_damaged", 503, 1),
     StoreLockedError: ErrorKind("store_locked", 503, 1),
     StoreUnreachableError: ErrorKind("store_unreachable", 503, 1),
     StoreRefusedError: ErrorKind("store_refused", 503, 1),

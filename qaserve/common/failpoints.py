@@ -10,23 +10,23 @@ STEPS = (
     "rows read",
     "orphans removed",
     "texts encoded",
-    "collection created",
+    "build created",
     "page written",
-    "collection written",
+    "build written",
     "bundle begun",
     "bundle complete",
     "bundle in place",
     "swap due",
     "swapped",
     "bundle removed",
-    "collection removed",
+    "build removed",
 )
 """In the order of an ingest; the last two are of a deletion."""
 
 _hooks: list[Callable[[str], None]] = []
 
 
-def reach(step: str) -> None:
+def failpoint(step: str) -> None:
     """Say that a step is reached."""
     for hook in _hooks:
         hook(step)

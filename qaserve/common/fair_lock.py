@@ -4,7 +4,7 @@ import threading
 from types import TracebackType
 
 
-class Turns:
+class FairLock:
     """A lock that a thread may take again while it has it, and that goes to one who waits before it goes back.
 
     Python's own locks may be taken again at once by the thread that lets go of them, before one that sleeps is awake: a

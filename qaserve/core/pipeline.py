@@ -149,7 +149,7 @@ class Pipeline:
 
     def score(self, cosines: Floats, words: Floats | None) -> Scores:
         """Blend the parts of the scores of c pairs; see `combine`."""
-        return combine(cosines, words, self.params.lexical_weight)
+        return combine(self.params, cosines, None, words)
 
     def route(self, queries: Floats, neighbors: Neighbors | None) -> Routing:
         """Cluster weights of questions (m, D); arguments and errors as of `project`."""

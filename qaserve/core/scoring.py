@@ -1,16 +1,21 @@
-"""Scoring: the parts of a pair's score. Pure NumPy.
+"""Scoring: the parts of a pair's score, and the score of an intent. Pure NumPy.
 
-    score_i = (1-β) · cos(x', a_i) + β · m · bm25_i / max_j bm25_j,    m = max(0, max_j cos(x', a_j))
+    dense_i = (1-θ) · cos(x', a_i) + θ · cos(q, t_i)      cos(x', a_i) alone where pair i has no topic
+    score_i = (1-β) · dense_i + β · m · bm25_i / max_j bm25_j,    m = max(0, max_j dense_j)
+    intent  = (1-σ) · best score of its pairs + σ · second best       the best alone where it has one pair
 
-so that both parts are on the scale of a cosine.
+so that all parts are on the scale of a cosine. x' is the projected question, q the question, a_i and t_i the answer and
+topic of pair i.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.core.routing import Floats
+from qaserve.schemas.params import SearchParams
 
 
 class Scores(NamedTuple):
@@ -18,25 +23,68 @@ class Scores(NamedTuple):
 
     total: Floats
     answer: Floats
-    """(1-β) · cosine of the projected question to the answer."""
+    """(1-β) (1-θ) · cosine of the projected question to the answer; without θ where there is no topic."""
+    topic: Floats
+    """(1-β) θ · cosine of the question to the topic; 0 where there is none."""
     words: Floats
     """β · m · relative BM25."""
 
 
 def combine(
-    cosines: NDArray[np.floating], words: NDArray[np.floating] | None, weight: float, best: float | None = None
+    params: SearchParams,
+    answers: NDArray[np.floating],
+    topics: NDArray[np.floating] | None = None,
+    words: NDArray[np.floating] | None = None,
+    best: float | None = None,
 ) -> Scores:
     """Blend the parts of a score.
 
     Args:
-        cosines: (m, c) of the projected questions to the answers.
-        words: (m, c) BM25 over the question's best, 0 to 1; None: no words, and the answer has the whole weight.
-        weight: β, 0 to 1.
-        best: The best cosine of all answers where `cosines` holds only some of them; None: the best of each row.
+        params: Their weights: θ is `topic_weight`, β is `lexical_weight`.
+        answers: (m, c) cosines of the projected questions to the answers.
+        topics: (m, c) cosines of the questions to the topics, NaN where a pair has none; None: no pair has one.
+        words: (m, c) BM25 over the question's best, 0 to 1; None: no words, and the dense part has the whole weight.
+        best: m of all pairs where only some of them are given; None: the best dense score of each row.
     """
-    answer = np.asarray(cosines, dtype=np.float64)
-    if words is None or weight == 0 or answer.size == 0:
-        return Scores(answer, answer, np.zeros_like(answer))
-    scale = np.maximum(answer.max(axis=1, keepdims=True) if best is None else best, 0.0)
-    parts = (1 - weight) * answer, np.asarray(weight * scale * np.asarray(words, dtype=np.float64))
-    return Scores(parts[0] + parts[1], *parts)
+    answer = np.asarray(answers, dtype=np.float64)
+    topic = np.zeros_like(answer)
+    if topics is not None and params.topic_weight > 0:
+        share = np.where(np.isnan(topics), 0.0, params.topic_weight)
+        answer, topic = (1 - share) * answer, share * np.nan_to_num(topics)
+    if words is None or params.lexical_weight == 0 or answer.size == 0:
+        return Scores(answer + topic, answer, topic, np.zeros_like(answer))
+    dense, weight = answer + topic, params.lexical_weight
+    scale = np.maximum(dense.max(axis=1, keepdims=True) if best is None else best, 0.0)
+    matched = np.asarray(weight * scale * np.asarray(words, dtype=np.float64))
+    return Scores((1 - weight) * dense + matched, (1 - weight) * answer, (1 - weight) * topic, matched)
+
+
+def intent_scores(
+    scores: NDArray[np.floating], intents: Sequence[str], second_share: float = 0.0
+) -> tuple[list[str], NDArray[np.floating]]:
+    """The score of every intent.
+
+    Args:
+        scores: (m, c) scores of c pairs.
+        intents: (c,) intent of each.
+        second_share: σ.
+
+    Returns:
+        The names of I intents, sorted, and their (m, I) scores.
+    """
+    names, numbers = np.unique(np.array(intents), return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(len(names)))
+    ordered = scores[:, order]
+    best = np.maximum.reduceat(ordered, starts, axis=1)
+    if second_share == 0:
+        return names.tolist(), best
+    # Of each row, one pair per intent that has its best score is taken out; what is left gives the second best.
+    rows = np.arange(len(scores))[:, None]
+    position = np.where(ordered == best[:, numbers[order]], np.arange(ordered.shape[1]), ordered.shape[1])
+    first = np.minimum.reduceat(position, starts, axis=1)
+    rest = ordered.astype(np.float64)
+    rest[rows, first] = -np.inf
+    second = np.maximum.reduceat(rest, starts, axis=1)
+    second = np.where(np.isneginf(second), best, second)
+    return names.tolist(), (1 - second_share) * best + second_share * second

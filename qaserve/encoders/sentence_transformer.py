@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from qaserve.common.errors import EncoderError
-from qaserve.common.fair_lock import Turns
+from qaserve.common.fair_lock import FairLock
 from qaserve.common.text import shorten
 from qaserve.encoders.base import FEW_TEXTS, OnBatch, Vectors, batches, cores, unit_rows
 from qaserve.encoders.sources import ModelSource, locate, source_for
@@ -46,7 +46,7 @@ class SentenceEncoder:
         self._model: SentenceTransformer | None = None
         self._folder = ""
         self._identity: EncoderIdentity | None = self.source.identity
-        self._turns = Turns()
+        self._lock = FairLock()
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -63,7 +63,7 @@ class SentenceEncoder:
 
     def load(self) -> None:
         """Load the weights now. Raises EncoderError when they are missing, altered or of a surprising dimension."""
-        with self._turns:
+        with self._lock:
             self._ready()
 
     @contextmanager
@@ -73,7 +73,7 @@ class SentenceEncoder:
         Raises:
             EncoderError: As `load`.
         """
-        with self._turns:
+        with self._lock:
             model = self._ready()
             _use_threads(None)
             yield LoadedModel(model, self._folder)
@@ -90,7 +90,7 @@ class SentenceEncoder:
         out = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
         for chosen in batches([len(text) for text in texts], self._batch):
             batch = [texts[i] for i in chosen]
-            with self._turns:  # fast tokenizers refuse to be used by two threads at once
+            with self._lock:  # fast tokenizers refuse to be used by two threads at once
                 model = self._ready()
                 _use_threads(_threads_for(len(texts)))
                 out[chosen] = self._forward(model, batch, prompt)

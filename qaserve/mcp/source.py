@@ -51,7 +51,7 @@ class EngineSource:
     def clusters(self) -> ClusterList:
         """Every cluster."""
         live = self._engine().load()
-        return ClusterList(build=live.info.build, clusters=live.clusters)
+        return ClusterList(build=live.ref.build, clusters=live.clusters)
 
     def builds(self) -> BuildList:
         """Every build."""
@@ -61,4 +61,4 @@ class EngineSource:
     def ready(self) -> Health:
         """Whether questions can be answered."""
         engine = self._engine()
-        return Health(version=__version__, corpus=engine.corpus, build=engine.load().info.build)
+        return Health(version=__version__, corpus=engine.corpus, build=engine.load().ref.build)

@@ -70,11 +70,15 @@ class ClusterVote(Record):
 
 
 class ScoreParts(Record):
-    """What a score is made of: it is their sum."""
+    """What the score of a pair is made of: it is their sum."""
 
-    projected: float = Field(description="(1 - β) · cosine of the projected question to the answer.")
+    projected: float = Field(
+        description="(1 - β) (1 - θ) · cosine of the projected question to the answer; without θ where the pair has no "
+        "topic."
+    )
+    topic: float = Field(0.0, description="(1 - β) θ · cosine of the question to the topic; 0 where there is none.")
     lexical: float = Field(
-        description="β · BM25 of the pair over the best, times the best cosine: the words in common."
+        description="β · BM25 of the pair over the best, times the best score without words: the words in common."
     )
 
 
@@ -108,8 +112,13 @@ class Answer(Record):
     """An answer that came back, best pair of its intent."""
 
     rank: int
-    score: float
+    score: float = Field(
+        description="Of the intent: (1 - σ) · sum of the parts + σ · `second`; the sum alone where `second` is null."
+    )
     parts: ScoreParts
+    second: float | None = Field(
+        None, description="Score of the intent's second-best pair; null: it has one pair, or σ is 0."
+    )
     words: tuple[str, ...] = Field(
         description="Words of the question that the pair holds, those that count most first."
     )

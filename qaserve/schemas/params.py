@@ -82,6 +82,8 @@ class SearchParams(Record):
     hits: HitCount = Field(32, description="N: how many known questions vote.")
     centroids: HitCount = Field(10, description="How many clusters centroid routing blends.")
     lexical_weight: Weight = Field(0.1, description="β: weight of the words (BM25) in a score; 0 is off.")
+    topic_weight: Weight = Field(0.0, description="θ: weight of the topic beside the answer in a score; 0 is off.")
+    second_share: Weight = Field(0.0, description="σ: share of the second-best pair in the score of an intent.")
     priors: bool = Field(True, description="Whether the priors of known questions count in the vote.")
 
     @model_validator(mode="before")

@@ -8,15 +8,25 @@ from qaserve.core.pipeline import Pipeline
 from qaserve.core.student import Student
 from qaserve.schemas.builds import ClusterInfo
 from qaserve.schemas.params import SearchParams
-from qaserve.store.qdrant import CollectionInfo
+from qaserve.store import Build, BuildMetadata, BuildRef
 
 
 @dataclass(frozen=True)
 class OpenBuild:
     """What the engine holds of a build."""
 
-    info: CollectionInfo
+    points: Build
     bundle: Bundle
+
+    @property
+    def metadata(self) -> BuildMetadata:
+        """What it says of itself."""
+        return self.points.metadata
+
+    @property
+    def ref(self) -> BuildRef:
+        """Its name."""
+        return self.metadata.ref
 
     @property
     def clusters(self) -> tuple[ClusterInfo, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import activate, check_count, check_encoder, list_builds
+from qaserve.builds.catalog import activate, check_encoder, list_builds
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.core.calibration import NEAREST
@@ -24,10 +24,10 @@ from qaserve.schemas.params import MAX_ASKED_CHARS, SearchParams
 from qaserve.search.build import OpenBuild
 from qaserve.search.confidence import confidence_of
 from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
-from qaserve.search.ranking import LexicalQuery, rank_intents
+from qaserve.search.ranking import rank_intents
 from qaserve.search.trace import PlainSearch, answers_of, ids_to_read, trace_of
-from qaserve.store.points import QuestionHit
-from qaserve.store.qdrant import Store
+from qaserve.store import BuildRef, Store
+from qaserve.store.points import ANSWER, QuestionHit, nearest_questions, to_pair
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +58,7 @@ class Engine:
         overrides: SearchParams | None = None,
         *,
         lock_wait: float = 0.0,
+        writer: Store | None = None,
     ) -> None:
         """Remember the parts; nothing is loaded before `load` or the first question.
 
@@ -68,6 +69,7 @@ class Engine:
             corpus: Which corpus to answer from.
             overrides: Parameters that the operator set for all questions that do not give them.
             lock_wait: Seconds that an activation waits for another change of the corpus.
+            writer: What an activation changes, where `store` may only read.
         """
         self.store = store
         self.encoder = encoder
@@ -75,11 +77,12 @@ class Engine:
         self._models_dir = models_dir
         self._overrides = overrides or SearchParams()
         self._lock_wait = lock_wait
+        self._writer = writer or store
         self._live: OpenBuild | None = None
         self._lock = threading.Lock()
 
     def load(self) -> OpenBuild:
-        """The live build, read again when the alias has moved.
+        """The live build, opened again when another is live.
 
         Raises:
             NotFoundError: The corpus has no live build.
@@ -87,29 +90,28 @@ class Engine:
             EncoderMismatchError: It was made with another encoder.
             StoreError: Pairs are missing from it.
         """
-        build = self.store.live(self.corpus)
+        ref = self.store.live(self.corpus)
         with self._lock:
-            if self._live is None or self._live.info.build != build:
-                self._live = self._read(build)
+            if self._live is None or self._live.ref != ref:
+                self._live = self._read(ref)
             return self._live
 
     @property
     def loaded(self) -> str | None:
-        """Id of the build that was read last; None before the first. Nothing is read for it."""
-        return None if self._live is None else self._live.info.build
+        """Id of the build that was opened last; None before the first. Nothing is read for it."""
+        return None if self._live is None else self._live.ref.build
 
-    def _read(self, build: str) -> OpenBuild:
-        info = self.store.info(self.corpus, build)
-        check_encoder(info, self.encoder.identity)
-        bundle = bundles.read(self._models_dir, self.corpus, build)
-        found = bundle.manifest_hash
-        if found != info.bundle_hash:
+    def _read(self, ref: BuildRef) -> OpenBuild:
+        points = self.store.open(ref)
+        check_encoder(points.metadata, self.encoder.identity)
+        bundle = bundles.read(self._models_dir, ref)
+        found, expected = bundle.manifest_hash, points.metadata.bundle_hash
+        if found != expected:
             raise BundleError(
-                f"bundle {build} has hash {found[:12]}…, its collection was written with {info.bundle_hash[:12]}…",
+                f"bundle {ref.build} has hash {found[:12]}…, its points were written with {expected[:12]}…",
                 hint="`qaserve ingest` with the same files makes it again.",
             )
-        check_count(self.store, info)
-        return OpenBuild(info, bundle)
+        return OpenBuild(points, bundle)
 
     @_again_if_pruned
     def ask(self, request: AskRequest) -> AskResult:
@@ -151,24 +153,25 @@ class Engine:
             BuildNotFoundError, BundleError: The build has been pruned meanwhile.
         """
         clock = [time.perf_counter()]
-        row, filters, place = vector.astype(np.float64), query.request.filters, (self.corpus, query.build.info.build)
+        row, filters, points = vector.astype(np.float64), query.request.filters, query.build.points
         pipeline, hits = query.build.pipeline(query.params), list[QuestionHit]()
         if pipeline.needs_neighbors:
-            hits = self.store.nearest_questions(
-                *place, row, query.params.hits, filters, with_vectors=pipeline.needs_vectors
-            )
+            hits = nearest_questions(points, row, query.params.hits, filters, with_vectors=pipeline.needs_vectors)
         clock.append(time.perf_counter())
         projected = pipeline.project(row[None, :], neighbors_of(hits, row.size))
         clock.append(time.perf_counter())
         most = max(query.request.top_k, NEAREST)
-        best = rank_intents(self.store, *place, projected.vectors[0], most, _words(query), filters)
+        best = rank_intents(points, query.question, row, projected.vectors[0], query.params, most, filters)
         found = Found(row, hits, projected, best)
-        plain = PlainSearch.run(self.store, self.corpus, query, found) if query.request.explain else PlainSearch()
-        pairs = self.store.retrieve(*place, ids_to_read(query, found, plain))
+        plain = PlainSearch.run(query, found) if query.request.explain else PlainSearch()
+        pairs = {
+            one: (to_pair(point), point.vectors[ANSWER])
+            for one, point in points.retrieve(ids_to_read(query, found, plain), vectors=[ANSWER]).items()
+        }
         answers = answers_of(query, found, plain, pairs)
         result = AskResult(
             question=query.question,
-            build=query.build.info.build,
+            build=query.build.ref.build,
             answers=answers,
             confidence=confidence_of(query, found, answers),
             trace=trace_of(query, found, plain, pairs, answers) if query.request.explain else None,
@@ -180,7 +183,7 @@ class Engine:
         params = live.defaults.override(self._overrides, request)
         if params.projection == "student" and live.bundle.manifest.student is None:
             raise UsageError(
-                f"build {live.info.build} has no student",
+                f"build {live.ref.build} has no student",
                 hint="`qaserve distill` trains one; or use projection 'cluster'.",
             )
         if params.routing == "centroid" and params.projection == "pair":
@@ -203,12 +206,13 @@ class Engine:
         Raises:
             NotFoundError: There is no such pair or build.
         """
-        name = self.load().info.build if build is None else self.store.info(self.corpus, build).build
+        points = self.load().points if build is None else self.store.open(BuildRef(self.corpus, build))
+        name = points.metadata.build
         found: list[StoredPair] = []
         if not has_surrogate(identifier):
-            found = self.store.pairs_by(self.corpus, name, "pair_id", identifier)
+            found = [to_pair(point) for point in points.scroll({"pair_id": [identifier]}, vectors=())]
         if not found and _is_uuid(identifier):
-            found = [stored for stored, _ in self.store.retrieve(self.corpus, name, [identifier]).values()]
+            found = [to_pair(point) for point in points.retrieve([identifier]).values()]
         if not found:
             raise NotFoundError(
                 f"no pair {shorten(identifier, 80)!r} in build {name}",
@@ -224,8 +228,8 @@ class Engine:
             raise NotFoundError(
                 f"no cluster {number}", hint=f"This build's clusters are 0 to {len(live.clusters) - 1}."
             )
-        pairs = self.store.pairs_by(self.corpus, live.info.build, "cluster", number)
-        return ClusterDetail(build=live.info.build, cluster=live.clusters[number], pairs=tuple(pairs))
+        pairs = tuple(to_pair(point) for point in live.points.scroll({"cluster": [number]}, vectors=()))
+        return ClusterDetail(build=live.ref.build, cluster=live.clusters[number], pairs=pairs)
 
     def builds(self) -> list[BuildInfo]:
         """Every build of the corpus, newest first."""
@@ -239,9 +243,10 @@ class Engine:
             StoreLockedError: Another change of the corpus has not ended after `lock_wait` seconds.
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
-        check_encoder(self.store.info(self.corpus, build), self.encoder.identity)
-        activate(self.store, self._models_dir, self.corpus, build, self._lock_wait)
-        live = self.load().info.build
+        ref = BuildRef(self.corpus, build)
+        check_encoder(self.store.metadata(ref), self.encoder.identity)
+        activate(self._writer, self._models_dir, ref, self._lock_wait)
+        live = self.load().ref.build
         return next(info for info in self.builds() if info.build == live)
 
 
@@ -262,13 +267,6 @@ def checked_question(text: str) -> str:
             hint="Remove it and ask again.",
         )
     return question
-
-
-def _words(query: Query) -> LexicalQuery | None:
-    if query.params.lexical_weight == 0:
-        return None
-    lexicon = query.build.bundle.model.lexicon
-    return LexicalQuery(query.params.lexical_weight, lexicon, lexicon.relative(query.question))
 
 
 def _timings(encode_ms: float, clock: list[float]) -> Timings:

@@ -33,7 +33,7 @@ from qaserve.schemas.pairs import StoredPair
 from qaserve.search.build import OpenBuild
 from qaserve.search.engine import Engine
 from qaserve.search.outcome import Outcome
-from qaserve.store.points import PairVectors
+from qaserve.store.points import ANSWER, QUESTION, PairVectors, to_pair_vectors
 
 LOOKED_AT = 10_000
 """Pairs looked at, at most: the first in the order of ids, which says nothing about the pairs."""
@@ -86,7 +86,7 @@ class Landscape:
         """Clusters and answers."""
         spots = place(self.answers[:ON_THE_MAP], self.live.bundle.model.mean_answers, self.positions)
         return CorpusMap(
-            build=self.live.info.build,
+            build=self.live.ref.build,
             clusters=tuple(
                 MapCluster(cluster=info.cluster, name=info.name, size=info.size, x=x, y=y)
                 for info, (x, y) in zip(self.live.clusters, self.positions.tolist(), strict=True)
@@ -95,7 +95,7 @@ class Landscape:
                 MapAnswer(cluster=pair.cluster, x=x, y=y)
                 for pair, (x, y) in zip(self.pairs[:ON_THE_MAP], spots.tolist(), strict=True)
             ),
-            total=self.live.info.pairs,
+            total=self.live.metadata.pairs,
         )
 
     def view(self, cluster: int) -> ClusterView:
@@ -105,7 +105,7 @@ class Landscape:
         strayed = members[self.votes[members].argmax(axis=1) != cluster] if len(members) else members
         strayed = strayed[np.argsort(self.votes[strayed, cluster], kind="stable")]
         return ClusterView(
-            build=self.live.info.build,
+            build=self.live.ref.build,
             quality=self.quality[cluster],
             neighbours=self._neighbours(cluster),
             border=tuple(self._border(row) for row in unsure[:BORDER].tolist()),
@@ -187,11 +187,10 @@ class Explorer:
     def facets(self) -> Facets:
         """What its answers can be filtered by; counted by Qdrant."""
         live = self._engine.load()
-        build = live.info.build
         counted = {
             field: tuple(
                 FacetValue(value=value, label=value, count=count)
-                for value, count in self._engine.store.facets(self._engine.corpus, build, field, FACET_VALUES)
+                for value, count in live.points.facet(field, FACET_VALUES)
             )
             for field in ("topics", "tags", "related_skills", "source_file")
         }
@@ -199,7 +198,7 @@ class Explorer:
             FacetValue(value=str(info.cluster), label=info.name, count=info.size)
             for info in live.clusters[:FACET_VALUES]
         )
-        return Facets(build=build, cluster=clusters, **counted)
+        return Facets(build=live.ref.build, cluster=clusters, **counted)
 
     def quality(self) -> QualityList:
         """How good its clusters are."""
@@ -207,8 +206,8 @@ class Explorer:
             seen = self._landscape()
             home = seen.votes.argmax(axis=1) == seen.labels
             return QualityList(
-                build=seen.live.info.build,
-                pairs=seen.live.info.pairs,
+                build=seen.live.ref.build,
+                pairs=seen.live.metadata.pairs,
                 looked_at=len(seen.pairs),
                 found=_mean(home),
                 clusters=seen.quality,
@@ -248,24 +247,15 @@ class Explorer:
         wanted = [*(hit.id for hit in outcome.found.hits), *(answer.id for answer in outcome.result.answers)]
         rows = {one: seen.rows[one] for one in wanted if one in seen.rows}
         vectors = {one: (seen.questions[row], seen.answers[row]) for one, row in rows.items()}
-        if len(vectors) < len(set(wanted)):
-            hits = self._engine.store.nearest_questions(
-                self._engine.corpus,
-                outcome.result.build,
-                outcome.found.vector,
-                len(wanted),
-                outcome.query.request.filters,
-                with_vectors=True,
-            )
-            for hit in hits:
-                if hit.vectors is not None:
-                    vectors[hit.id] = (hit.vectors[0].astype(np.float64), hit.vectors[1].astype(np.float64))
+        lacking = [one for one in wanted if one not in vectors]
+        for one, point in outcome.query.build.points.retrieve(lacking, vectors=(QUESTION, ANSWER)).items():
+            vectors[one] = (point.vectors[QUESTION].astype(np.float64), point.vectors[ANSWER].astype(np.float64))
         return vectors
 
     def _landscape(self) -> Landscape:
         live = self._engine.load()
-        if self._seen is None or self._seen.live.info.build != live.info.build:
-            self._seen = Landscape(live, self._engine.store.scroll(self._engine.corpus, live.info.build))
+        if self._seen is None or self._seen.live.ref != live.ref:
+            self._seen = Landscape(live, map(to_pair_vectors, live.points.scroll(vectors=(QUESTION, ANSWER))))
         return self._seen
 
 

@@ -12,7 +12,7 @@ from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.pairs import StoredPair
 from qaserve.schemas.params import SearchParams
 from qaserve.search.build import OpenBuild
-from qaserve.search.ranking import RankedPair
+from qaserve.search.ranking import RankedIntent
 from qaserve.store.points import QuestionHit
 
 Pairs = Mapping[str, tuple[StoredPair, NDArray[np.float32]]]
@@ -39,8 +39,8 @@ class Found:
     """Who voted."""
     projected: Projected
     """Of one question, m = 1."""
-    best: Sequence[RankedPair]
-    """Best pair of each of the first intents."""
+    best: Sequence[RankedIntent]
+    """The first intents."""
 
 
 @dataclass(frozen=True)

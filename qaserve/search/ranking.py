@@ -1,106 +1,186 @@
-"""The final ranking: the parts of the score together, each intent once, by its best pair."""
+"""The final ranking: the parts of the score together, each intent once. Formulas: `qaserve.core.scoring`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.core.lexical import Lexicon
 from qaserve.core.scoring import combine
 from qaserve.schemas.ask import Filters
-from qaserve.store.points import AnswerHit
-from qaserve.store.qdrant import NO_FILTER, Store
+from qaserve.schemas.params import SearchParams
+from qaserve.store import Build, Hit, Search
+from qaserve.store.base import WORDS, unit
+from qaserve.store.points import ANSWER, INTENT, NO_FILTER, TOPIC
 
 FIRST_LOOK = 48
-"""Answers fetched before they are grouped by intent; more until the ranking is certain."""
+"""Pairs read by each part of the score before they are grouped by intent; more until the ranking is certain."""
 GROWTH = 4
 
 
-class RankedPair(NamedTuple):
+class ScoredPair(NamedTuple):
     """A pair with its score and the parts that it is the sum of."""
 
-    hit: AnswerHit
+    id: str
+    intent: str
+    similarity: float
+    """Cosine of the projected question to the answer."""
     score: float
     answer: float
+    topic: float
     words: float
 
 
-class LexicalQuery(NamedTuple):
-    """The words of a question."""
+class RankedIntent(NamedTuple):
+    """An intent with its score, and its best pair."""
 
-    weight: float
-    """β."""
-    lexicon: Lexicon
-    relative: NDArray[np.float32]
-    """(n,) BM25 of every pair over the best."""
+    score: float
+    best: ScoredPair
+    second: float | None
+    """Score of the second-best pair; None where there is one pair, or the second has no weight."""
+
+
+class _Bound(NamedTuple):
+    """What no pair that was not read can exceed."""
+
+    dense: float
+    total: float
 
 
 def rank_intents(
-    store: Store,
-    corpus: str,
-    build: str,
+    build: Build,
+    question: str,
     vector: NDArray[np.floating],
+    projected: NDArray[np.floating],
+    params: SearchParams,
     top_k: int,
-    words: LexicalQuery | None,
     filters: Filters = NO_FILTER,
-) -> list[RankedPair]:
-    """The best pair of each of the first `top_k` intents: exactly what scoring every pair would give.
+) -> list[RankedIntent]:
+    """The first `top_k` intents: exactly what scoring every pair would give.
 
-    The nearest answers are read. An answer beyond them has at most the last one's cosine; the few whose words could
-    still lift them above the k-th intent are looked up, and nothing else can enter the ranking. Grouped here and not in
-    Qdrant, whose grouped and fused queries behave differently between embedded mode, server and shard counts.
+    The best pairs by each part of the score are read, and the other parts of these pairs. A pair that was not read has
+    at most the last one's value in every part, and an intent at most its best pair's score: more is read until no such
+    pair can enter the ranking. Grouped here and not in Qdrant, so that every engine and number of shards ranks alike.
 
     Args:
-        store: Where the build is.
-        corpus: Its corpus.
-        build: The build.
-        vector: (D,) projected question, of any length.
+        build: What is searched.
+        question: Its words are searched.
+        vector: (D,) unit vector of the question.
+        projected: (D,) projected question, of any length.
+        params: Weights of the parts.
         top_k: How many intents.
-        words: The words of the question; None for the answer part alone.
-        filters: Only these pairs are ranked.
+        filters: Only these pairs are ranked, and the best of BM25 is theirs.
 
     Returns:
-        Best first; fewer than `top_k` where there are fewer intents.
+        Best first, equal scores in the order of ids; fewer than `top_k` where there are fewer intents.
     """
+    ranking = _Ranking(build, question, vector, projected, params, filters)
     limit = max(FIRST_LOOK, 6 * top_k)
-    while True:
-        near = store.nearest_answers(corpus, build, vector, limit, filters)
-        best = _by_intent(near, near, words)
-        if len(near) < limit:
-            return best[:top_k]
-        if len(best) >= top_k:
-            contenders = _contenders(near, best[top_k - 1].score, words)
-            if not contenders:
-                return best[:top_k]
-            if len(contenders) <= limit:
-                more = store.nearest_answers(corpus, build, vector, len(contenders), filters, among=contenders)
-                return _by_intent(near, [*near, *more], words)[:top_k]
+    while (ranked := ranking.ranked(limit, top_k)) is None:
         limit *= GROWTH
+    return ranked
 
 
-def _contenders(near: Sequence[AnswerHit], wanted: float, words: LexicalQuery | None) -> list[str]:
-    """Ids of the pairs not among the nearest whose score could reach `wanted`."""
-    if words is None:
-        return []
-    farthest = np.full((1, words.relative.size), near[-1].similarity)
-    bounds = combine(farthest, words.relative[None, :], words.weight, near[0].similarity).total[0]
-    bounds[words.lexicon.rows(hit.id for hit in near)] = -np.inf
-    return [words.lexicon.ids[row] for row in np.flatnonzero((bounds >= wanted) & (words.relative > 0))]
+class _Ranking:
+    """The ranking of one question."""
 
+    def __init__(
+        self,
+        build: Build,
+        question: str,
+        vector: NDArray[np.floating],
+        projected: NDArray[np.floating],
+        params: SearchParams,
+        filters: Filters,
+    ) -> None:
+        self._build, self._params, self._where = build, params, filters.given
+        queries = {ANSWER: unit(projected)} | ({TOPIC: unit(vector)} if params.topic_weight else {})
+        words = {WORDS: build.encoder.query(question)} if params.lexical_weight else {}
+        self._searches = {
+            using: Search(using, query, 0, fields=(INTENT,)) for using, query in (queries | words).items()
+        }
+        self._intents: dict[str, str] = {}
+        self._best_words = self._best_dense = 0.0
 
-def _by_intent(near: Sequence[AnswerHit], found: Sequence[AnswerHit], words: LexicalQuery | None) -> list[RankedPair]:
-    """The best of `found` per intent, best first; `near` begins with the nearest of all answers."""
-    if not near:
-        return []
-    relative = None if words is None else words.relative[None, words.lexicon.rows(hit.id for hit in found)]
-    cosines = np.array([[hit.similarity for hit in found]])
-    scores = combine(cosines, relative, 0.0 if words is None else words.weight, near[0].similarity)
-    parts = zip(*(part[0].tolist() for part in scores), strict=True)
-    ranked = [RankedPair(hit, *part) for hit, part in zip(found, parts, strict=True)]
-    if words is not None:
-        ranked.sort(key=lambda one: (-one.score, one.hit.id))
-    best: dict[str, RankedPair] = {}
-    for one in ranked:
-        best.setdefault(one.hit.cluster_id, one)
-    return list(best.values())
+    def ranked(self, limit: int, top_k: int) -> list[RankedIntent] | None:
+        """The ranking from the best `limit` pairs of each part; None where that leaves doubt."""
+        found = self._read(self._searches, limit)
+        self._best_words = next((hit.score for hit in found.get(WORDS, [])), 0.0)
+        values = {part: {hit.id: hit.score for hit in hits} for part, hits in found.items()}
+        ids = {one for part in values.values() for one in part}
+        for part in self._searches:
+            lacking = ids - values[part].keys()
+            if lacking:
+                more = self._read([part], len(lacking), among=lacking)
+                values[part] |= {hit.id: hit.score for hit in more[part]}
+        pairs = self._scored(values, measure=True)
+        last = {part: hits[-1].score if len(hits) == limit else None for part, hits in found.items()}
+        bound = self._bound(last)
+        if bound is None:
+            return self._by_intent(pairs)[:top_k]
+        ranked = self._by_intent(pairs if self._params.second_share == 0 else self._all_that_matter(pairs, top_k))
+        certain = len(ranked) >= top_k and ranked[top_k - 1].score > bound.total and self._best_dense >= bound.dense
+        return ranked[:top_k] if certain else None
+
+    def _read(
+        self, parts: Iterable[str], limit: int, *, among: Collection[str] | None = None, intents: Collection[str] = ()
+    ) -> dict[str, list[Hit]]:
+        where = self._where | ({INTENT: tuple(intents)} if intents else {})
+        asked = [self._searches[part]._replace(limit=limit, where=where, among=among) for part in parts]
+        found = dict(zip(parts, self._build.search(asked), strict=True))
+        self._intents |= {hit.id: hit.payload[INTENT] for hits in found.values() for hit in hits}
+        return found
+
+    def _scored(self, values: Mapping[str, Mapping[str, float]], *, measure: bool = False) -> list[ScoredPair]:
+        """The scores of the pairs with these values by part; `measure` takes the best dense score of these."""
+        ids = list(values[ANSWER])
+        answers = np.array([[values[ANSWER][one] for one in ids]])
+        topics = words = None
+        if TOPIC in values:
+            topics = np.array([[values[TOPIC].get(one, np.nan) for one in ids]])
+        if measure:
+            self._best_dense = max(0.0, float(combine(self._params, answers, topics).total.max(initial=0.0)))
+        if self._best_words > 0:
+            words = np.array([[values[WORDS].get(one, 0.0) for one in ids]]) / self._best_words
+        scores = combine(self._params, answers, topics, words, self._best_dense)
+        rows = zip(ids, answers[0].tolist(), *(part[0].tolist() for part in scores), strict=True)
+        return [ScoredPair(one, self._intents[one], similarity, *parts) for one, similarity, *parts in rows]
+
+    def _bound(self, last: Mapping[str, float | None]) -> _Bound | None:
+        """Of pairs that no search found; `last`: the last value of each, None where it found all there is."""
+        answer, topic, words = last[ANSWER], last.get(TOPIC), last.get(WORDS)
+        if answer is None:  # every pair has an answer
+            return None
+        share = self._params.topic_weight if topic is not None else 0.0
+        dense = max(answer, (1 - share) * answer + share * (topic or 0.0))
+        weight = self._params.lexical_weight if self._best_words > 0 else 0.0
+        matched = 0.0 if words is None else weight * self._best_dense * words / self._best_words
+        return _Bound(dense, (1 - weight) * dense + matched)
+
+    def _all_that_matter(self, pairs: Iterable[ScoredPair], top_k: int) -> list[ScoredPair]:
+        """All pairs of those intents that can be among the first: an intent scores at most as its best pair."""
+        best: dict[str, float] = {}
+        for pair in sorted(pairs, key=lambda pair: -pair.score):
+            best.setdefault(pair.intent, pair.score)
+        names = list(best)
+        chosen = names[: 2 * top_k]
+        found = self._pairs_of(chosen)
+        ranked = self._by_intent(found)
+        least = ranked[top_k - 1].score if len(ranked) >= top_k else -np.inf
+        more = [name for name in names[len(chosen) :] if best[name] >= least]
+        return found + (self._pairs_of(more) if more else [])
+
+    def _pairs_of(self, intents: Collection[str]) -> list[ScoredPair]:
+        found = self._read(self._searches, self._build.metadata.pairs, intents=intents)
+        return self._scored({part: {hit.id: hit.score for hit in hits} for part, hits in found.items()})
+
+    def _by_intent(self, pairs: Iterable[ScoredPair]) -> list[RankedIntent]:
+        groups: dict[str, list[ScoredPair]] = {}
+        for pair in sorted(pairs, key=lambda pair: (-pair.score, pair.id)):
+            groups.setdefault(pair.intent, []).append(pair)
+        share, ranked = self._params.second_share, []
+        for group in groups.values():
+            second = group[1].score if share and len(group) > 1 else None
+            score = group[0].score if second is None else (1 - share) * group[0].score + share * second
+            ranked.append(RankedIntent(score, group[0], second))
+        return sorted(ranked, key=lambda one: (-one.score, one.best.id))

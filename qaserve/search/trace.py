@@ -21,8 +21,7 @@ from qaserve.schemas.ask import (
 )
 from qaserve.schemas.pairs import StoredPair
 from qaserve.search.outcome import Found, Pairs, Query
-from qaserve.store.points import AnswerHit, QuestionHit
-from qaserve.store.qdrant import Store
+from qaserve.store.points import AnswerHit, QuestionHit, nearest_answers
 
 PLAIN_LIMIT = 50
 """Answers of the plain search that `raw_rank` is read from."""
@@ -44,11 +43,11 @@ class PlainSearch:
     """The known questions that voted most."""
 
     @classmethod
-    def run(cls, store: Store, corpus: str, query: Query, found: Found) -> "PlainSearch":
+    def run(cls, query: Query, found: Found) -> "PlainSearch":
         """Search the answers with the question as it is."""
-        build, filters = query.build.info.build, query.request.filters
-        near = store.nearest_answers(corpus, build, found.vector, PLAIN_LIMIT, filters)
-        everywhere = store.nearest_answers(corpus, build, found.vector, EXPECTED) if filters else near[:EXPECTED]
+        points, filters = query.build.points, query.request.filters
+        near = nearest_answers(points, found.vector, PLAIN_LIMIT, filters)
+        everywhere = nearest_answers(points, found.vector, EXPECTED) if filters else near[:EXPECTED]
         routing = found.projected.routing
         strongest = [] if routing is None else np.argsort(-routing.shares[0], kind="stable")[:EXPECTED].tolist()
         return cls(_first_per_intent(near), everywhere, [found.hits[row] for row in strongest])
@@ -67,24 +66,26 @@ def ids_to_read(query: Query, found: Found, plain: PlainSearch) -> list[str]:
     """Ids of all pairs that answers and trace show."""
     top_k = query.request.top_k
     return _unique(
-        [*(one.hit.id for one in found.best[:top_k]), *(hit.id for hit in plain.shown(top_k)), *plain.expected]
+        [*(one.best.id for one in found.best[:top_k]), *(hit.id for hit in plain.shown(top_k)), *plain.expected]
     )
 
 
 def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> tuple[Answer, ...]:
     """The answers that are shown, best first."""
-    lexicon = query.build.bundle.model.lexicon
     ranks = {hit.cluster_id: rank for rank, hit in enumerate(plain.first, start=1)}
+    ranked = found.best[: query.request.top_k]
+    shared = query.build.points.shared_words(query.question, [one.best.id for one in ranked])
     answers = []
-    for rank, (hit, score, answer, words) in enumerate(found.best[: query.request.top_k], start=1):
-        stored, vector = pairs[hit.id]
+    for rank, (score, best, second) in enumerate(ranked, start=1):
+        stored, vector = pairs[best.id]
         answers.append(
             Answer(
                 rank=rank,
                 score=score,
-                parts=ScoreParts(projected=answer, lexical=words),
-                words=lexicon.shared(query.question, hit.id),
-                similarity=hit.similarity,
+                parts=ScoreParts(projected=best.answer, topic=best.topic, lexical=best.words),
+                second=second,
+                words=shared[best.id],
+                similarity=best.similarity,
                 raw_similarity=cosine(found.vector, vector),
                 raw_rank=ranks.get(stored.pair.cluster_id),
                 id=stored.id,

@@ -8,19 +8,16 @@ from typing import Literal
 
 from qaserve import __version__
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import check_count, list_builds, unfinished
-from qaserve.common.errors import NotFoundError, QaserveError, StoreLockedError
+from qaserve.builds.catalog import check_complete, list_builds, unfinished
+from qaserve.common.errors import NotFoundError, QaserveError
 from qaserve.encoders import sources
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.record import Record
 from qaserve.settings import Settings, unknown_variables
-from qaserve.store.qdrant import Store, open_store
+from qaserve.store import BuildRef, Store, open_store
 
 PACKAGES = ("qdrant-client", "torch", "sentence-transformers", "numpy", "scikit-learn", "streamlit", "fastapi", "httpx")
 LOW_DISK_BYTES = 1 << 30
-EMBEDDED_LIMIT = 20_000
-"""Above this many pairs the embedded Qdrant, which compares with every point, warns and slows down."""
-
 
 State = Literal["ok", "warning", "problem"]
 
@@ -105,27 +102,18 @@ def _encoder(settings: Settings) -> Iterator[Finding]:
 
 def _store(settings: Settings) -> Iterator[Finding]:
     try:
-        with open_store(settings.store, "qaserve doctor") as store:
+        with open_store(settings.store) as store:
             kind = "embedded" if store.embedded else "server"
             yield Finding(area="Qdrant", state="ok", text=f"{kind}, {store.where}")
             yield from _corpora(settings, store)
-    except StoreLockedError as error:  # the usual state while an API serves the folder
-        yield Finding(area="Qdrant", state="warning", text=error.message, hint=error.hint)
     except QaserveError as error:
         yield _problem("Qdrant", error)
 
 
 def _corpora(settings: Settings, store: Store) -> Iterator[Finding]:
     corpora = store.corpora()
-    if store.read_only:
-        yield Finding(
-            area="Qdrant", state="warning", text=f"{store.where} cannot be written: asking works, changing does not",
-            hint="Make the folder writable or free some space.",
-        )  # fmt: skip
     if not corpora:
-        yield Finding(
-            area="corpus", state="warning", text="none yet", hint="`make run` or `qaserve ingest FILE` makes one."
-        )
+        yield Finding(area="corpus", state="warning", text="none yet", hint=store.how_to_start())
     for corpus in corpora:
         yield from _corpus(settings, store, corpus)
 
@@ -135,42 +123,42 @@ def _corpus(settings: Settings, store: Store, corpus: str) -> Iterator[Finding]:
         store.live(corpus)
     except NotFoundError as error:
         yield _problem("corpus", error)
-    unknown = store.unlisted(corpus)
-    if unknown:
-        yield Finding(
-            area="build",
-            state="warning",
-            text=f"{corpus}: {store.where} has folders of builds that it does not list: {', '.join(unknown)}",
-            hint="Ingesting the files of such a build makes it live again; `qaserve builds prune` deletes them.",
-        )
+    for name in store.unfinished(corpus):
+        hint = "The next ingest into this corpus removes it."
+        yield Finding(area="build", state="warning", text=f"{corpus}@{name} was never finished", hint=hint)
+    listed = list_builds(store, settings.store.models_dir, corpus)
+    for name in sorted(set(store.names(corpus)) - {build.build for build in listed}):
+        try:
+            store.metadata(BuildRef(corpus, name))
+        except QaserveError as error:
+            yield _problem("build", error)
     marked = unfinished(settings.store.models_dir, corpus)
-    for build in list_builds(store, settings.store.models_dir, corpus):
+    for build in listed:
         if build.live:
             yield _live_build(settings, store, build)
         elif not build.complete:
-            yield _incomplete(store, settings, build, interrupted=build.build in marked)
+            yield from _incomplete(store, settings, build, interrupted=build.build in marked)
 
 
-def _incomplete(store: Store, settings: Settings, build: BuildInfo, *, interrupted: bool) -> Finding:
+def _incomplete(store: Store, settings: Settings, build: BuildInfo, *, interrupted: bool) -> Iterator[Finding]:
     name = f"{build.corpus}@{build.build}"
     if interrupted:
         hint = "The next ingest into this corpus removes it."
-        return Finding(area="build", state="warning", text=f"{name} was never finished", hint=hint)
+        yield Finding(area="build", state="warning", text=f"{name} was never finished", hint=hint)
+        return
     try:
-        check_count(store, store.info(build.corpus, build.build))
-        bundles.read(settings.store.models_dir, build.corpus, build.build)
-        text = f"{name}: its bundle is not the one that it was written with"
+        check_complete(store, settings.store.models_dir, store.metadata(BuildRef(build.corpus, build.build)))
     except QaserveError as error:
-        text = error.message
-    hint = "It is kept. Ingesting the same files completes it; `qaserve builds prune` may delete it."
-    return Finding(area="build", state="warning", text=text, hint=hint)
+        hint = "It is kept. Ingesting the same files completes it; `qaserve builds prune` may delete it."
+        yield Finding(area="build", state="warning", text=error.message, hint=hint)
 
 
 def _live_build(settings: Settings, store: Store, build: BuildInfo) -> Finding:
     text = f"{build.corpus}@{build.build}: {build.pairs:,} pairs, {build.clusters} clusters, encoder {build.encoder}"
     try:
-        bundles.read(settings.store.models_dir, build.corpus, build.build)
-        check_count(store, store.info(build.corpus, build.build))
+        ref = BuildRef(build.corpus, build.build)
+        bundles.read(settings.store.models_dir, ref)
+        check_complete(store, settings.store.models_dir, store.metadata(ref))
         encoder = sources.source_for(settings.encoder.encoder).name
     except QaserveError as error:
         return _problem("build", error)
@@ -178,11 +166,6 @@ def _live_build(settings: Settings, store: Store, build: BuildInfo) -> Finding:
     hint = ""
     if build.encoder != encoder:
         state, hint = "problem", f"QASERVE_ENCODER is {encoder}: set it to that of {build.encoder}."
-    elif not build.complete:
-        state, text = "problem", f"{text}; its bundle is not the one that it was written with"
-        hint = "Ingest the same files again: the bundle is put back."
-    elif store.embedded and build.pairs > EMBEDDED_LIMIT:
-        state, hint = "warning", "So many are slow in the embedded Qdrant: set QASERVE_QDRANT_URL to a server."
     return Finding(area="build", state=state, text=text, hint=hint)
 
 

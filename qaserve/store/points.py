@@ -1,32 +1,43 @@
-"""A pair as a point of Qdrant, and what comes back: the one place where the two are turned into each other."""
+"""The one place where pairs, points and the records of both engines are turned into each other."""
 
+import hashlib
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from qdrant_client import models
 
 from qaserve.common.errors import StoreError
 from qaserve.schemas.ask import Filters
 from qaserve.schemas.pairs import Pair, StoredPair
 
-QUESTION, ANSWER = "question", "answer"
-QUESTION_FIELDS = ["pair_id", "question", "cluster", "prior"]
+from .base import WORDS, Build, BuildMetadata, Hit, Layout, Point, Seal
+from .words import Sparse, WordEncoder
+
+QUESTION, ANSWER, TOPIC = "question", "answer", "topic"
+PAIRS = Layout(
+    vectors=(QUESTION, ANSWER, TOPIC),
+    keywords=("cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file"),
+    integers=("cluster",),
+    text=("question", "answer"),
+)
+"""Of a build of pairs. Every pair has the first two vectors; `topic` only a pair that says what it is about."""
+QUESTION_FIELDS = ("pair_id", "question", "cluster", "prior")
 """Of the payload, that a `QuestionHit` takes."""
-ANSWER_FIELDS = ["cluster_id"]
-"""Of the payload, that an `AnswerHit` takes."""
-NUMBER_BYTES = 24
-"""At most so many takes a float32 in JSON, with its comma."""
+INTENT = "cluster_id"
+"""Field of the payload that holds the author's intent."""
+NO_FILTER = Filters()
+UNIT_TOLERANCE = 1e-3
 
 
 class PairVectors(NamedTuple):
-    """A pair with its two unit vectors, (D,) float32."""
+    """A pair with its unit vectors, (D,) float32."""
 
     stored: StoredPair
     question: NDArray[np.float32]
     answer: NDArray[np.float32]
+    topic: NDArray[np.float32] | None = None
 
 
 class QuestionHit(NamedTuple):
@@ -50,74 +61,185 @@ class AnswerHit(NamedTuple):
     similarity: float
 
 
-def to_point(stored: StoredPair, question: NDArray[np.float32], answer: NDArray[np.float32]) -> models.PointStruct:
-    """The point of a pair with its two unit vectors, (D,)."""
+# Pairs
+
+
+def pair_text(pair: Pair) -> str:
+    """What of a pair is searched by words."""
+    return "\n".join(str(getattr(pair, field)) for field in PAIRS.text)
+
+
+def to_point(row: PairVectors) -> Point:
+    """The point of a pair."""
+    stored = row.stored
     payload = stored.pair.model_dump(mode="json") | {
         "content_hash": stored.pair.content_hash,
         "cluster": stored.cluster,
-        "prior": stored.prior,
+        # A server parses numbers of up to 15 digits exactly, longer ones not always.
+        "prior": float(f"{stored.prior:.12g}"),
     }
-    vectors = {QUESTION: question.tolist(), ANSWER: answer.tolist()}
-    return models.PointStruct(id=stored.id, vector=vectors, payload=payload)
+    vectors = {QUESTION: row.question, ANSWER: row.answer} | ({} if row.topic is None else {TOPIC: row.topic})
+    return Point(stored.id, payload, vectors)
 
 
-def to_stored(record: models.Record) -> StoredPair:
+def to_pair(point: Point) -> StoredPair:
     """The pair of a point."""
-    payload = record.payload or {}
-    fields = {name: payload.get(name) for name in Pair.model_fields}
+    fields = {name: point.payload.get(name) for name in Pair.model_fields}
     return StoredPair(
-        id=str(record.id), pair=Pair.model_validate(fields), cluster=payload["cluster"], prior=payload["prior"]
+        id=point.id,
+        pair=Pair.model_validate(fields),
+        cluster=point.payload["cluster"],
+        prior=point.payload["prior"],
     )
 
 
-def to_pair_vectors(record: models.Record) -> PairVectors:
-    """The pair of a point, with its vectors."""
-    return PairVectors(to_stored(record), *vectors_of(record))
+def to_pair_vectors(point: Point) -> PairVectors:
+    """The pair of a point with its vectors."""
+    vectors = point.vectors
+    return PairVectors(to_pair(point), vectors[QUESTION], vectors[ANSWER], vectors.get(TOPIC))
 
 
-def to_question_hit(point: models.ScoredPoint) -> QuestionHit:
-    """A known question that was found; its vectors where they were asked for."""
-    payload = point.payload or {}
-    return QuestionHit(
-        id=str(point.id),
-        similarity=point.score,
-        vectors=vectors_of(point) if point.vector else None,
-        **{field: payload[field] for field in QUESTION_FIELDS},
-    )
-
-
-def to_answer_hit(point: models.ScoredPoint) -> AnswerHit:
-    """An answer that was found."""
-    payload = point.payload or {}
-    return AnswerHit(id=str(point.id), similarity=point.score, **{field: payload[field] for field in ANSWER_FIELDS})
-
-
-def to_filter(filters: Filters, among: Sequence[str] | None = None) -> models.Filter | None:
-    """The condition that a point meets all filters and, where ids are given, is among these."""
-    conditions: list[models.Condition] = [
-        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-        for field, values in filters.given.items()
+def nearest_questions(
+    build: Build, vector: NDArray[np.floating], limit: int, filters: Filters = NO_FILTER, *, with_vectors: bool = False
+) -> list[QuestionHit]:
+    """Known questions nearest to a (D,) vector of any length, nearest first."""
+    wanted = (QUESTION, ANSWER) if with_vectors else ()
+    hits = build.nearest(QUESTION, vector, limit, filters.given, fields=QUESTION_FIELDS, vectors=wanted)
+    return [
+        QuestionHit(
+            id=hit.id,
+            similarity=hit.score,
+            vectors=(hit.vectors[QUESTION], hit.vectors[ANSWER]) if with_vectors else None,
+            **{field: hit.payload[field] for field in QUESTION_FIELDS},
+        )
+        for hit in hits
     ]
-    if among is not None:
-        conditions.append(models.HasIdCondition(has_id=list(among)))
-    return models.Filter(must=conditions) if conditions else None
 
 
-def vector_of(record: models.Record | models.ScoredPoint, name: str) -> NDArray[np.float32]:
-    """A point's question or answer vector, (D,)."""
-    vectors = record.vector
-    if not isinstance(vectors, dict):
-        raise StoreError(f"point {record.id} has no named vectors", hint="The collection is not one of qaserve's.")
-    return np.asarray(vectors[name], dtype=np.float32)
+def nearest_answers(
+    build: Build,
+    vector: NDArray[np.floating],
+    limit: int,
+    filters: Filters = NO_FILTER,
+    among: Collection[str] | None = None,
+) -> list[AnswerHit]:
+    """Answers nearest to a (D,) vector of any length, nearest first; only `among` these ids, where given."""
+    hits = build.nearest(ANSWER, vector, limit, filters.given, among=among, fields=(INTENT,))
+    return [AnswerHit(id=hit.id, cluster_id=hit.payload[INTENT], similarity=hit.score) for hit in hits]
 
 
-def vectors_of(record: models.Record | models.ScoredPoint) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A point's question and answer vector, (D,) each."""
-    return vector_of(record, QUESTION), vector_of(record, ANSWER)
+# Engines
 
 
-def wire_bytes(point: models.PointStruct) -> int:
-    """About how many bytes a point takes in a request, rather more than less."""
-    vectors = point.vector if isinstance(point.vector, dict) else {}
-    numbers = sum(len(vector) for vector in vectors.values() if isinstance(vector, list))
-    return NUMBER_BYTES * numbers + len(json.dumps(point.payload))
+class EngineRecord(Protocol):
+    """What both engines return."""
+
+    @property
+    def id(self) -> Any:
+        """Id of the point."""
+
+    @property
+    def payload(self) -> dict[str, Any] | None:
+        """The payload that was asked for."""
+
+    @property
+    def vector(self) -> Any:
+        """The vectors that were asked for, by name."""
+
+
+class EngineHit(EngineRecord, Protocol):
+    """A record with a score."""
+
+    @property
+    def score(self) -> float:
+        """Higher is nearer."""
+
+
+def from_record(record: EngineRecord) -> Point:
+    """The point of an engine's record."""
+    return Point(str(record.id), record.payload or {}, _dense(record.vector))
+
+
+def from_hits(found: Sequence[EngineHit]) -> list[Hit]:
+    """Hits of an engine's records, best first, equal scores in the order of ids."""
+    hits = [Hit(str(one.id), one.score, one.payload or {}, _dense(one.vector)) for one in found]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _dense(vectors: Mapping[str, Any] | None) -> dict[str, NDArray[np.float32]]:
+    return {
+        name: np.asarray(vector, dtype=np.float32) for name, vector in sorted((vectors or {}).items()) if name != WORDS
+    }
+
+
+def words_of(record: EngineRecord) -> Sparse:
+    """The words of an engine's record."""
+    found = record.vector.get(WORDS)
+    return Sparse([], []) if found is None else Sparse(list(found.indices), list(found.values))
+
+
+class ContentHash:
+    """SHA-256 over points, in whatever order they come: the sum of the points' own digests, modulo 2²⁵⁶."""
+
+    def __init__(self) -> None:
+        """Of no points."""
+        self.points = 0
+        self.last: str | None = None
+        self._sum = 0
+
+    def add(self, point: Point, words: Sparse) -> None:
+        """Count a point in: its id, payload, and the bytes of its vectors, float32."""
+        digest = hashlib.sha256(point.id.encode())
+        digest.update(json.dumps(point.payload, sort_keys=True, ensure_ascii=False).encode())
+        for name, vector in sorted(point.vectors.items()):
+            digest.update(f"\n{name}\n".encode() + np.ascontiguousarray(vector, dtype="<f4").tobytes())
+        order = np.argsort(words.indices)
+        digest.update(np.asarray(words.indices, dtype="<u4")[order].tobytes())
+        digest.update(np.asarray(words.values, dtype="<f4")[order].tobytes())
+        self._sum += int.from_bytes(digest.digest(), "big")
+        self.points += 1
+        self.last = max(self.last or point.id, point.id)
+
+    def hexdigest(self) -> str:
+        """64 hexadecimal digits."""
+        return f"{self._sum % (1 << 256):064x}"
+
+
+class Intake:
+    """What every writer does with a point: check it, find its words, and count it into the hash."""
+
+    def __init__(self, metadata: BuildMetadata) -> None:
+        """Nothing has come in yet."""
+        self.content = ContentHash()
+        self._metadata, self._encoder = metadata, WordEncoder(metadata.bm25)
+
+    def take(self, point: Point) -> Sparse:
+        """The words of a point.
+
+        Raises:
+            StoreError: A vector has another name, dimension or length than those of the build.
+        """
+        layout, dimension = self._metadata.layout, self._metadata.encoder.dimension
+        for name, vector in point.vectors.items():
+            length = float(np.linalg.norm(vector))
+            if name not in layout.vectors or vector.shape != (dimension,) or not abs(length - 1) <= UNIT_TOLERANCE:
+                raise StoreError(
+                    f"point {point.id} has a vector {name!r} of shape {vector.shape} and length {length:.4g}; build "
+                    f"{self._metadata.ref} takes {', '.join(layout.vectors)} of shape {(dimension,)} and length 1",
+                    hint="Encode its text with the encoder of the build.",
+                )
+        text = "\n".join(str(point.payload[field]) for field in layout.text if field in point.payload)
+        words = self._encoder.document(text)
+        self.content.add(point, words)
+        return words
+
+    def sealed(self, stored: int, engine: str) -> Seal:
+        """The seal of a build that holds `stored` points. Raises StoreError unless it holds all that came in."""
+        given, said = self.content.points, self._metadata.pairs
+        if not stored == given == said:
+            raise StoreError(
+                f"build {self._metadata.ref} was given {given:,} points and holds {stored:,}; its metadata says "
+                f"{said:,}",
+                hint="Two points may have one id, or something else writes there. Nothing was sealed.",
+            )
+        return Seal(points=stored, content_hash=self.content.hexdigest(), engine=engine)

@@ -1,14 +1,22 @@
-"""What only a Qdrant server needs: patience with it, a look at its version, and how it lays out a collection."""
+"""A Qdrant server, through qdrant-client. A build is a collection; the alias `<corpus>` is the live one.
 
+Collections are in strict mode: a filter on a field that is not indexed is refused. What a build says of itself, and its
+seal, are the collection's metadata.
+"""
+
+import json
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata as packages
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -20,34 +28,335 @@ from tenacity import (
     wait_random,
 )
 
-from qaserve.common.errors import StoreError
+from qaserve.common.errors import (
+    BuildNotFoundError,
+    QaserveError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnreachableError,
+    UsageError,
+)
+from qaserve.common.failpoints import failpoint
+from qaserve.common.text import shorten
+from qaserve.schemas.record import Record
 from qaserve.settings import StoreSettings
-from qaserve.store.locks import translated
+
+from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
+from .errors import damaged, not_found
+from .points import ContentHash, Intake, from_hits, from_record, words_of
+from .words import Sparse, WordEncoder
 
 OLDEST = (1, 16)
 """The first version that keeps a collection's metadata, in which a build says how it was made."""
 MAY_REPEAT = {
     "GET": re.compile(r""),
-    "POST": re.compile(r"/collections/[^/]+/points(/scroll|/query|/count)?$"),
+    "POST": re.compile(r"/collections/[^/]+/(facet|points(/scroll|/query|/query/batch|/count)?)$"),
     "PUT": re.compile(r"/collections/[^/]+/points$"),
 }
 """Requests that change nothing when they come twice: reads, and upserts of whole points."""
 FIRST_WAIT, LONGEST_WAIT, JITTER = 0.1, 2.0, 0.1
 """Seconds between attempts: doubled from the first to the longest, and a random part, so that callers spread."""
 LEAST_TIMEOUT = 0.1
-INDEXED = ("cluster", "cluster_id", "pair_id", "topics", "tags", "related_skills", "source_file", "content_hash")
+PAGE = 256
+REQUEST_BYTES = 16 << 20
+"""Half of what a server takes in one request unless it is told otherwise. A larger point goes alone."""
+NUMBER_BYTES = 24
+"""At most so many takes a float32 in JSON, with its comma."""
+METADATA_KEY = "qaserve"
+REFUSED = frozenset({401, 403})
+GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
+ENGINE = f"qdrant-client {packages.version('qdrant-client')}"
 
 Send = Callable[[httpx.Request], httpx.Response]
 
 
-def connect_server(settings: StoreSettings) -> QdrantClient:
-    """Connect to the server of the settings, make sure that it answers and that it is new enough.
+class Manifest(Record):
+    """What the metadata of a collection hold."""
+
+    metadata: BuildMetadata
+    seal: Seal | None = None
+
+
+class ServerBuild(Build):
+    """A sealed build in a collection."""
+
+    def __init__(self, metadata: BuildMetadata, seal: Seal, client: QdrantClient, where: str) -> None:
+        """Read a collection through a client."""
+        self.metadata, self.seal, self.encoder = metadata, seal, WordEncoder(metadata.bm25)
+        self._client, self._name, self._where = client, str(metadata.ref), where
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """See `Build`."""
+        asked = [_request(search) for search in searches if search.can_find]
+        with map_server_errors(self._where):
+            found = iter(self._client.query_batch_points(self._name, asked) if asked else [])
+        return [from_hits(next(found).points) if search.can_find else [] for search in searches]
+
+    def retrieve(self, ids: Collection[str], vectors: Sequence[str] = ()) -> dict[str, Point]:
+        """See `Build`."""
+        with map_server_errors(self._where):
+            records = self._client.retrieve(self._name, list(ids), with_vectors=list(vectors) or False)
+        return {str(record.id): from_record(record) for record in records}
+
+    def scroll(self, where: Where = EVERYWHERE, vectors: Sequence[str] | None = None) -> Iterator[Point]:
+        """See `Build`."""
+        wanted = list(self.metadata.layout.vectors if vectors is None else vectors)
+        for records in _pages(self._client, self._name, self._where, where, wanted):
+            yield from (from_record(record) for record in records)
+
+    def count(self, where: Where = EVERYWHERE) -> int:
+        """See `Build`."""
+        with map_server_errors(self._where):
+            return self._client.count(self._name, count_filter=_filter(where), exact=True).count
+
+    def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """See `Build`."""
+        with map_server_errors(self._where):
+            found = self._client.facet(self._name, key=field, limit=limit, exact=True).hits
+        return [(str(hit.value), hit.count) for hit in found]
+
+    def content_hash(self) -> str:
+        """See `Build`."""
+        return _content_hash(self._client, self._name, self._where).hexdigest()
+
+
+class ServerWriter(Writer):
+    """A build in a collection that has no seal yet."""
+
+    def __init__(self, metadata: BuildMetadata, client: QdrantClient, where: str, *, resume: bool) -> None:
+        """Begin in a collection that is there; with `resume`, go on in it."""
+        self._metadata, self._client, self._where = metadata, client, where
+        self._name, self._sealed, self._intake = str(metadata.ref), False, Intake(metadata)
+        if resume:
+            self._intake.content = _content_hash(client, self._name, where)
+        self.last = self._intake.content.last
+
+    def append(self, points: Iterable[Point]) -> Iterator[int]:
+        """See `Writer`. A batch holds as many points as fit into one request."""
+        page: list[models.PointStruct] = []
+        size = 0
+        for point in points:
+            words = self._intake.take(point)
+            numbers = sum(vector.size for vector in point.vectors.values()) + 2 * len(words.indices)
+            weight = NUMBER_BYTES * numbers + len(json.dumps(point.payload))
+            if page and (len(page) == PAGE or size + weight > REQUEST_BYTES):
+                yield self._upsert(page)
+                page, size = [], 0
+            vectors: dict[str, Any] = {name: vector.tolist() for name, vector in point.vectors.items()}
+            vectors[WORDS] = models.SparseVector(indices=words.indices, values=words.values)
+            page.append(models.PointStruct(id=point.id, vector=vectors, payload=point.payload))
+            size += weight
+        if page:
+            yield self._upsert(page)
+
+    def _upsert(self, page: list[models.PointStruct]) -> int:
+        with map_server_errors(self._where):
+            self._client.upsert(self._name, page, wait=True)
+        failpoint("page written")
+        return len(page)
+
+    def seal(self) -> Seal:
+        """See `Writer`."""
+        with map_server_errors(self._where):
+            stored = self._client.count(self._name, exact=True).count
+        seal = self._intake.sealed(stored, ENGINE)
+        manifest = Manifest(metadata=self._metadata, seal=seal)
+        with map_server_errors(self._where):
+            self._client.update_collection(self._name, metadata={METADATA_KEY: manifest.model_dump(mode="json")})
+        self._sealed = True
+        failpoint("build written")
+        return seal
+
+    def discard(self) -> None:
+        """See `Writer`."""
+        if not self._sealed:
+            with suppress(QaserveError), map_server_errors(self._where):
+                self._client.delete_collection(self._name)
+
+
+class ServerStore(Store):
+    """Builds on a Qdrant server."""
+
+    embedded = False
+
+    def __init__(self, client: QdrantClient, settings: StoreSettings) -> None:
+        """Use a client; `connect` gives one that retries."""
+        self._client, self._settings = client, settings
+        self.where = settings.qdrant_url or ":memory:"
+
+    def close(self) -> None:
+        """See `Store`."""
+        self._client.close()
+
+    def live_builds(self) -> dict[str, str]:
+        """See `Store`."""
+        with map_server_errors(self.where):
+            aliases = self._client.get_aliases().aliases
+        split = {alias.alias_name: alias.collection_name.partition("@") for alias in aliases}
+        return {alias: build for alias, (corpus, at, build) in split.items() if at and corpus == alias}
+
+    def set_live(self, ref: BuildRef) -> None:
+        """See `Store`. Waits until the server has indexed the build."""
+        self.metadata(ref)
+        with map_server_errors(self.where):
+            _wait_until_green(self._client, str(ref), self._settings.qdrant_green)
+        create = models.CreateAlias(collection_name=str(ref), alias_name=ref.corpus)
+        change: list[Any] = [models.CreateAliasOperation(create_alias=create)]
+        failpoint("swap due")
+        if ref.corpus in self.live_builds():
+            change.insert(0, models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=ref.corpus)))
+        try:
+            with map_server_errors(self.where):
+                self._client.update_collection_aliases(change_aliases_operations=change)
+        except StoreUnreachableError:  # it may have been done all the same
+            if self.live_builds().get(ref.corpus) != ref.build:
+                raise
+        failpoint("swapped")
+
+    def corpora(self) -> list[str]:
+        """See `Store`."""
+        return sorted({ref.corpus for ref, found in self._found() if found.seal})
+
+    def names(self, corpus: str) -> list[str]:
+        """See `Store`."""
+        return sorted(ref.build for ref, found in self._found(corpus) if found.seal)
+
+    def builds(self, corpus: str) -> list[BuildMetadata]:
+        """See `Store`."""
+        sealed = [found.metadata for _, found in self._found(corpus) if found.seal]
+        return sorted(sealed, key=lambda one: one.created, reverse=True)
+
+    def metadata(self, ref: BuildRef) -> BuildMetadata:
+        """See `Store`."""
+        return self._sealed(ref)[0]
+
+    def create(self, metadata: BuildMetadata, *, resume: bool = False) -> ServerWriter:
+        """See `Store`. A live build that lost points is filled up where it is."""
+        name, found = str(metadata.ref), None
+        with suppress(BuildNotFoundError):
+            found = self._manifest(metadata.ref)
+        kept = found is not None and (
+            (resume and found.seal is None) or self.live_builds().get(metadata.corpus) == metadata.build
+        )
+        if not kept:
+            with map_server_errors(self.where):
+                if found is not None:
+                    self._client.delete_collection(name)
+                self._create(name, metadata)
+        failpoint("build created")
+        return ServerWriter(metadata, self._client, self.where, resume=kept and resume)
+
+    def _create(self, name: str, metadata: BuildMetadata) -> None:
+        on_disk = True if self._settings.qdrant_on_disk else None
+        # Unit vectors: their dot product is their cosine, and they are stored bit for bit.
+        vector = models.VectorParams(size=metadata.encoder.dimension, distance=models.Distance.DOT, on_disk=on_disk)
+        self._client.create_collection(
+            name,
+            vectors_config=dict.fromkeys(metadata.layout.vectors, vector),
+            sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            metadata={METADATA_KEY: Manifest(metadata=metadata).model_dump(mode="json")},
+            strict_mode_config=models.StrictModeConfig(
+                enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False
+            ),
+            **_layout(self._settings),
+        )
+        for field in metadata.layout.keywords:
+            self._client.create_payload_index(name, field, field_schema=models.PayloadSchemaType.KEYWORD)
+        for field in metadata.layout.integers:
+            self._client.create_payload_index(name, field, field_schema=models.PayloadSchemaType.INTEGER)
+
+    def open(self, ref: BuildRef) -> ServerBuild:
+        """See `Store`."""
+        metadata, seal = self._sealed(ref)
+        build = ServerBuild(metadata, seal, self._client, self.where)
+        points = build.count()
+        if points != seal.points:
+            raise damaged(ref, f"it holds {points:,} points; it was sealed with {seal.points:,}")
+        return build
+
+    def verify(self, ref: BuildRef) -> Seal:
+        """See `Store`."""
+        build = self.open(ref)
+        if build.content_hash() != build.seal.content_hash:
+            raise damaged(ref, f"collection {ref} in {self.where} does not hold what was written to it")
+        return build.seal
+
+    def delete(self, ref: BuildRef) -> None:
+        """See `Store`."""
+        self._manifest(ref)
+        if self.live_builds().get(ref.corpus) == ref.build:
+            raise UsageError(f"build {ref} is live", hint="Make another build live first: `qaserve builds activate`.")
+        with map_server_errors(self.where):
+            self._client.delete_collection(str(ref))
+        failpoint("build removed")
+
+    def unfinished(self, corpus: str) -> list[str]:
+        """See `Store`."""
+        return sorted(ref.build for ref, found in self._found(corpus) if found.seal is None)
+
+    def remove_unfinished(self, corpus: str) -> list[str]:
+        """See `Store`."""
+        removed = self.unfinished(corpus)
+        for build in removed:
+            self.delete(BuildRef(corpus, build))
+        return removed
+
+    def _found(self, corpus: str | None = None) -> Iterator[tuple[BuildRef, Manifest]]:
+        """Builds whose collections are ours."""
+        with map_server_errors(self.where):
+            names = [found.name for found in self._client.get_collections().collections]
+        for name in names:
+            of, at, build = name.partition("@")
+            if at and corpus in {None, of}:
+                with suppress(StoreError, BuildNotFoundError):
+                    ref = BuildRef(of, build)
+                    yield ref, self._manifest(ref)
+
+    def _manifest(self, ref: BuildRef) -> Manifest:
+        with map_server_errors(self.where):
+            if not self._client.collection_exists(str(ref)):
+                raise not_found(ref, self.where)
+            config = self._client.get_collection(str(ref)).config
+        try:
+            manifest = Manifest.model_validate((config.metadata or {}).get(METADATA_KEY))
+        except ValidationError as error:
+            raise StoreError(
+                f"collection {ref} in {self.where} does not say how it was made",
+                hint="This version of qaserve did not write it, and leaves it alone: rename or delete it there.",
+            ) from error
+        sizes = config.params.vectors if isinstance(config.params.vectors, dict) else {}
+        wanted, dimension = set(manifest.metadata.layout.vectors), manifest.metadata.encoder.dimension
+        if set(sizes) != wanted or any(params.size != dimension for params in sizes.values()):
+            held = ", ".join(f"{name} of D {params.size}" for name, params in sorted(sizes.items()))
+            raise StoreError(
+                f"collection {ref} in {self.where} holds vectors {held}; its build has "
+                f"{', '.join(sorted(wanted))} of D {dimension}",
+                hint="Something else changed it: delete it and ingest again.",
+            )
+        return manifest
+
+    def _sealed(self, ref: BuildRef) -> tuple[BuildMetadata, Seal]:
+        manifest = self._manifest(ref)
+        if manifest.seal is None:
+            raise BuildNotFoundError(
+                f"build {ref} in {self.where} was never finished", hint="The next ingest into this corpus removes it."
+            )
+        return manifest.metadata, manifest.seal
+
+
+def connect(settings: StoreSettings, *, read_only: bool = False) -> QdrantClient:
+    """Connect to the server of the settings; make sure that it answers and is new enough.
+
+    Args:
+        settings: Where it is, its keys, and how patient to be.
+        read_only: Prefer the key that may only read; otherwise the other is preferred.
 
     Raises:
         StoreUnreachableError, StoreRefusedError, StoreError
     """
-    url, key = settings.qdrant_url or "", settings.qdrant_api_key
-    with warnings.catch_warnings(), translated(url):
+    url, keys = settings.qdrant_url or "", (settings.qdrant_api_key, settings.qdrant_read_api_key)
+    key = next((one for one in (reversed(keys) if read_only else keys) if one is not None), None)
+    with warnings.catch_warnings(), map_server_errors(url):
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
         client = QdrantClient(
             url=url,
@@ -55,7 +364,7 @@ def connect_server(settings: StoreSettings) -> QdrantClient:
             timeout=settings.qdrant_timeout,
             check_compatibility=False,  # it would ask from a thread of its own, and only warn
         )
-        client.http.client.add_middleware(Patience(settings.qdrant_attempts, settings.qdrant_budget))
+        client.http.client.add_middleware(Retries(settings.qdrant_attempts, settings.qdrant_budget))
         try:
             client.get_collections()  # needs the key, which asking for the version does not
             _check_version(url, client.info().version)
@@ -70,12 +379,12 @@ def _check_version(url: str, version: str) -> None:
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
         raise StoreError(
             f"Qdrant at {url} is version {version}; qaserve needs {OLDEST[0]}.{OLDEST[1]} or later",
-            hint="Update the server; docker-compose.yml names a version that is known to do.",
+            hint="Update the server; docker-compose.yml names a version that works.",
         )
 
 
-class Patience:
-    """Middleware of qdrant-client: sends a request again that failed for a moment, where that changes nothing.
+class Retries:
+    """Middleware of qdrant-client: sends a failed request again, where that changes nothing.
 
     A connection that fails or breaks, a time-out, HTTP 429 and 5xx are tried again with growing waits, until the
     attempts or the seconds are spent; no attempt gets longer than what is left of these. What may not come twice (a
@@ -83,7 +392,7 @@ class Patience:
     """
 
     def __init__(self, attempts: int, budget: float) -> None:
-        """Bound it: so many attempts, and so many seconds for all of them."""
+        """At most so many attempts, and so many seconds for all of them."""
         self._attempts, self._budget = attempts, budget
 
     def __call__(self, request: httpx.Request, send: Send) -> httpx.Response:
@@ -120,7 +429,58 @@ def _last_outcome(state: RetryCallState) -> httpx.Response:
     return response
 
 
-def layout(settings: StoreSettings) -> dict[str, Any]:
+@contextmanager
+def map_server_errors(where: str) -> Iterator[None]:
+    """Turn what qdrant-client raises into our errors.
+
+    Args:
+        where: The server's address, for the message.
+
+    Raises:
+        StoreUnreachableError, StoreRefusedError, BuildNotFoundError, StoreError
+    """
+    try:
+        yield
+    except UnexpectedResponse as error:
+        raise _answered(where, error) from error
+    except (ResponseHandlingException, httpx.HTTPError) as error:
+        raise StoreUnreachableError(
+            f"Qdrant at {where} does not answer: {shorten(str(error), 160)}",
+            hint="Start it, or correct QASERVE_QDRANT_URL; unset it to use the embedded Qdrant.",
+        ) from error
+    except ApiException as error:
+        raise StoreError(
+            f"Qdrant at {where}: {shorten(str(error), 200)}", hint="The server's log says more."
+        ) from error
+    except ValueError as error:  # qdrant-client in memory
+        if not GONE.search(str(error)):
+            raise
+        raise _deleted(where) from error
+
+
+def _answered(where: str, error: UnexpectedResponse) -> QaserveError:
+    text = str(error.content, errors="replace")
+    if error.status_code == httpx.codes.NOT_FOUND and GONE.search(text):
+        return _deleted(where)
+    if error.status_code in REFUSED:
+        return StoreRefusedError(
+            f"Qdrant at {where} refuses the key (HTTP {error.status_code})",
+            hint="Set QASERVE_QDRANT_API_KEY to the key that the server was started with. "
+            "QASERVE_QDRANT_READ_API_KEY may only read.",
+        )
+    return StoreError(
+        f"Qdrant at {where} answered HTTP {error.status_code}: {shorten(text, 200)}",
+        hint="The server's log says more.",
+    )
+
+
+def _deleted(where: str) -> BuildNotFoundError:
+    return BuildNotFoundError(
+        f"a build has been deleted from {where} while it was read", hint="`qaserve builds list` shows what there is."
+    )
+
+
+def _layout(settings: StoreSettings) -> dict[str, Any]:
     """How a server is told to lay out a collection; what is not set is left to it."""
     quantized = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
     chosen = {
@@ -133,14 +493,7 @@ def layout(settings: StoreSettings) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def index_payload(client: QdrantClient, name: str) -> None:
-    """Have a server index the fields of a collection's payload that are searched by."""
-    for field in INDEXED:
-        schema = models.PayloadSchemaType.INTEGER if field == "cluster" else models.PayloadSchemaType.KEYWORD
-        client.create_payload_index(name, field, field_schema=schema)
-
-
-def wait_until_green(client: QdrantClient, name: str, seconds: float) -> None:
+def _wait_until_green(client: QdrantClient, name: str, seconds: float) -> None:
     """Wait until a server has indexed a collection.
 
     Raises:
@@ -160,3 +513,52 @@ def wait_until_green(client: QdrantClient, name: str, seconds: float) -> None:
             client.update_collection(name, optimizers_config=models.OptimizersConfigDiff())
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_WAIT)
+
+
+def _request(search: Search) -> models.QueryRequest:
+    vector: Any = (
+        models.SparseVector(indices=search.query.indices, values=search.query.values)
+        if isinstance(search.query, Sparse)
+        else search.query.tolist()
+    )
+    exactly = models.QuantizationSearchParams(rescore=True)  # a quantised score is no cosine
+    return models.QueryRequest(
+        query=vector,
+        using=search.using,
+        limit=search.limit,
+        filter=_filter(search.where, search.among),
+        params=None if isinstance(search.query, Sparse) else models.SearchParams(quantization=exactly),
+        with_payload=list(search.fields) or False,
+        with_vector=list(search.vectors) or False,
+    )
+
+
+def _filter(where: Where, among: Collection[str] | None = None) -> models.Filter | None:
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key=field, match=models.MatchAny(any=list(values))) for field, values in where.items()
+    ]
+    if among is not None:
+        conditions.append(models.HasIdCondition(has_id=list(among)))
+    return models.Filter(must=conditions) if conditions else None
+
+
+def _pages(
+    client: QdrantClient, name: str, place: str, where: Where, vectors: list[str] | bool
+) -> Iterator[list[models.Record]]:
+    offset = None
+    while True:
+        with map_server_errors(place):
+            records, offset = client.scroll(
+                name, scroll_filter=_filter(where), limit=PAGE, offset=offset, with_vectors=vectors or False
+            )
+        yield records
+        if offset is None:
+            return
+
+
+def _content_hash(client: QdrantClient, name: str, place: str) -> ContentHash:
+    content = ContentHash()
+    for records in _pages(client, name, place, EVERYWHERE, vectors=True):
+        for record in records:
+            content.add(from_record(record), words_of(record))
+    return content

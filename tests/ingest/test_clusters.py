@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qaserve.store.qdrant import CollectionInfo
 from sklearn.cluster import MiniBatchKMeans
 
 import qaserve.core.clustering
@@ -15,7 +16,6 @@ from qaserve.schemas.ingest import Drift
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
-from qaserve.store.qdrant import CollectionInfo
 
 D = 16
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, FakeEncoder, Silent, rows_about
+from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.golden import golden_file
@@ -18,7 +19,6 @@ from qaserve.builds import bundle as bundles
 from qaserve.common.errors import CorpusError, EncoderMismatchError, QualityError, StoreWriteError
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store.qdrant import open_store
 
 MANY = [f"thing{number}" for number in range(24)]
 TOLD_APART = {"dry_run", "seconds", "stages"}

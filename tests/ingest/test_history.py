@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
@@ -27,13 +28,12 @@ from qaserve.builds.catalog import activate, list_builds, prune
 from qaserve.common.errors import EncoderError, UsageError
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store.qdrant import open_store
 from tests.conftest import FakeEncoder, Silent
 
 KEYS = st.sampled_from([f"k{number}" for number in range(8)])
 WORDS = st.sampled_from(["bread", "cheese", "wine", "paper", "glass", "steel"])
 ROWS = st.dictionaries(KEYS, WORDS, min_size=1, max_size=6)
-DELETING = ("bundle removed", "collection removed")
+DELETING = ("bundle removed", "build removed")
 WRITING = tuple(step for step in STEPS if step not in DELETING)
 SWAPPING = ("swap due", "swapped")
 

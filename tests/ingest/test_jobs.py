@@ -13,11 +13,11 @@ from ingest.builder import Builder
 from ingest.jobs import Jobs
 from ingest.pipeline import Ingest
 from qaserve.common.errors import BusyError, ConflictError, NotFoundError, StoreLockedError, StoreWriteError
+from qaserve.common.locks import corpus_lock
 from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.jobs import IngestOptions, Job
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings
-from qaserve.store.locks import corpus_lock
 
 SECONDS = 60
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 from conftest import FakeEncoder
+from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.selection import Selection
 from qaserve.builds.catalog import activate, mark_unfinished, prune, unfinished
 from qaserve.common.errors import NotFoundError, StoreLockedError
 from qaserve.common.failpoints import armed
+from qaserve.common.locks import corpus_lock
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import StoreSettings
-from qaserve.store.locks import corpus_lock
-from qaserve.store.qdrant import open_store
 
 MARKER = "zanzibarmarker"
 SWAPS, ASKERS = 20, 3
@@ -74,7 +74,7 @@ def test_a_second_ingest_waits_as_long_as_it_is_told(memory, encoder, make_inges
 HOLD = """
 import sys, time
 from pathlib import Path
-from qaserve.store.locks import corpus_lock
+from qaserve.common.locks import corpus_lock
 with corpus_lock(Path(sys.argv[1]), "things", "doomed ingest", 0):
     print("held", flush=True)
     time.sleep(600)

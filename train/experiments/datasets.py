@@ -11,7 +11,8 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import CorpusError
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
-from qaserve.store.qdrant import Store
+from qaserve.store import Store
+from qaserve.store.points import to_pair_vectors
 from train.folds import Examples
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None
         NotFoundError: The corpus has no live build.
         CorpusError: It has too few pairs to split.
     """
-    build = store.live(corpus)
-    identity = store.info(corpus, build).encoder
-    rows = list(store.scroll(corpus, build))
+    build = store.open(store.live(corpus))
+    identity = build.metadata.encoder
+    rows = [to_pair_vectors(point) for point in build.scroll()]
     check_enough(len(rows))
     examples = Examples(
         [row.stored.pair for row in rows],

@@ -12,13 +12,14 @@ from pydantic import Field
 
 from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
-from qaserve.core.lexical import Lexicon, pair_text
 from qaserve.core.routing import Floats
 from qaserve.core.splits import check_families, phrasing_split
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
+from qaserve.store.points import pair_text
+from qaserve.store.words import BM25Index
 from train.experiments import encoder_finetuning
 from train.experiments.datasets import Source
 from train.experiments.harness import (
@@ -77,7 +78,7 @@ class Cost(Record):
 class Costs(Record):
     """What the parts took, each after the pairs were encoded once."""
 
-    fitting: Cost = Field(description="The product: clusters, bank of W, lexicon.")
+    fitting: Cost = Field(description="The product: clusters, bank of W, words.")
     choosing: Cost = Field(description="Tuning the product's hyperparameters; a build may skip it.")
     training: Cost = Field(description="Fine-tuning the encoder.")
     encoding: Cost = Field(description="Encoding all answers again, which a changed encoder needs.")
@@ -200,7 +201,7 @@ def _fitted(train: Examples, queries: Examples, seed: int) -> Fold:
     """A fold with everything fitted that a build of its training side has."""
     fold = make_fold(train, queries, seed)
     fold.bank(START.regularization)
-    Lexicon.fit([str(row) for row in range(len(train))], map(pair_text, train.pairs))
+    BM25Index([pair_text(pair) for pair in train.pairs])
     return fold
 
 

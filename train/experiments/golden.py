@@ -15,6 +15,7 @@ from qaserve.schemas.pairs import StoredPair
 from qaserve.schemas.params import MAX_TOP_K
 from qaserve.schemas.record import Record
 from qaserve.search.engine import Engine
+from qaserve.store.points import to_pair
 
 ANSWERS = Field(description=f"Among the first {MAX_TOP_K} answers; null: there are no such judgements.")
 
@@ -63,8 +64,8 @@ def run(engine: Engine, judged: Judged, file: str, advance: Advance) -> GoldenRe
     Raises:
         CorpusError: The live build has none of the pairs.
     """
-    build = engine.load().info.build
-    known = KnownPairs(vectors.stored for vectors in engine.store.scroll(engine.corpus, build))
+    live = engine.load()
+    build, known = live.ref.build, KnownPairs(map(to_pair, live.points.scroll(vectors=())))
     ranks: list[float] = []
     abstained: list[bool] = []
     first: list[bool] = []

@@ -11,6 +11,7 @@ from qaserve.schemas.ask import AskRequest, Timings
 from qaserve.schemas.record import Record
 from qaserve.search.engine import Engine
 from qaserve.search.ranking import FIRST_LOOK
+from qaserve.store.points import nearest_answers, nearest_questions
 
 WARM_UP = 5
 
@@ -40,7 +41,6 @@ def run(engine: Engine, encoder: Encoder, questions: Sequence[str], advance: Adv
         advance: Told 1 after each question.
     """
     live = engine.load()
-    corpus, build = engine.corpus, live.info.build
     hits = live.bundle.manifest.hyperparameters.search.hits
     for question in questions[:WARM_UP]:
         engine.ask(AskRequest(question=question))
@@ -52,15 +52,15 @@ def run(engine: Engine, encoder: Encoder, questions: Sequence[str], advance: Adv
         with _timed(encode):
             (vector,) = encoder.encode_questions([question])
         with _timed(search):
-            engine.store.nearest_questions(corpus, build, vector, hits, with_vectors=False)
-            engine.store.nearest_answers(corpus, build, vector, FIRST_LOOK)
+            nearest_questions(live.points, vector, hits)
+            nearest_answers(live.points, vector, FIRST_LOOK)
         advance(1)
     middle = {name: round(median(getattr(one, name) for one in asked), 3) for name in Timings.model_fields}
     bare_encode, bare_searches = median(encode), median(search)
     bank = live.bundle.model.bank
     return LatencyReport(
-        build=build,
-        pairs=live.info.pairs,
+        build=live.ref.build,
+        pairs=live.metadata.pairs,
         questions=len(questions),
         engine=Timings(**middle),
         bare_encode=round(bare_encode, 3),

@@ -27,7 +27,7 @@ from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.record import Record
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store.qdrant import open_store
+from qaserve.store import open_store
 
 TOPICS, PER_INTENT, NEW_PAIRS = 183, 5, 10
 """The real corpus has 183 clusters at D 384, and about five questions of an intent."""
@@ -139,7 +139,7 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
     encoder, start = SyntheticEncoder(dimension), _peak()
     fit = fit.model_copy(update={"tune_pairs": 0})
     watch = _Watch(reporter)
-    with open_store(StoreSettings(data_dir=folder / "data"), "qaserve bench scale") as store:
+    with open_store(StoreSettings(data_dir=folder / "data")) as store:
         builder = Builder(store, encoder.identity, folder / "models", CORPUS, fit=fit, reporter=watch)
         ingest = Ingest(builder, encoder, ReadSettings())
         first = ingest.run([path])

@@ -19,10 +19,10 @@ from qaserve.api.builds import ACTIVATIONS
 from qaserve.api.uploads import receive_form, receive_lines, safe_name
 from qaserve.client.http import AsyncClient, Client
 from qaserve.common.errors import ConflictError, StoreLockedError, StoreWriteError
+from qaserve.common.locks import corpus_lock
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
-from qaserve.store.locks import corpus_lock
 
 SECONDS = 60
 LINES = {"Content-Type": "application/x-ndjson"}

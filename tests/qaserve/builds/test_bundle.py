@@ -4,6 +4,7 @@ import uuid
 
 import numpy as np
 import pytest
+from qaserve.core.lexical import Lexicon
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -11,7 +12,6 @@ from qaserve.builds import bundle as bundles
 from qaserve.builds.bundle import Model
 from qaserve.builds.manifest import Manifest, entry_for
 from qaserve.common.errors import BundleError, StoreWriteError
-from qaserve.core.lexical import Lexicon
 from qaserve.core.projection import ProjectionBank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.params import Hyperparameters

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from conftest import Silent
+from qaserve.store.qdrant import memory_store, open_store
 from typer.testing import CliRunner
 
 from ingest.pipeline import Ingest
@@ -14,7 +15,6 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import StoreSettings, get_settings
 from qaserve.store.points import PairVectors
-from qaserve.store.qdrant import memory_store, open_store
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from qaserve.store.qdrant import open_store
 
 from qaserve.api.app import create_app
 from qaserve.builds.catalog import activate, list_builds, prune
@@ -15,7 +16,6 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.service.doctor import examine
 from qaserve.settings import ServerSettings, StoreSettings, get_settings
-from qaserve.store.qdrant import open_store
 
 ASK = AskRequest(question="How do I make bread?")
 

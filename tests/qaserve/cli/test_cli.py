@@ -9,8 +9,8 @@ from qaserve import __version__
 from qaserve.cli import COMMANDS, load_all
 from qaserve.cli.base import corpus_named_after
 from qaserve.common.errors import ServiceError, UsageError
+from qaserve.common.locks import corpus_lock
 from qaserve.schemas.ask import AskResult
-from qaserve.store.locks import corpus_lock
 
 
 @pytest.fixture
@@ -316,8 +316,9 @@ def test_doctor_names_an_encoder_and_a_server_that_are_not_there(run, monkeypatc
 
 
 def test_doctor_says_who_has_the_folder(run, loaded):
-    from qaserve.settings import StoreSettings
     from qaserve.store.qdrant import open_store
+
+    from qaserve.settings import StoreSettings
 
     with open_store(StoreSettings(), "qaserve serve, http://127.0.0.1:8000"):
         code, out, _ = run("doctor")
@@ -549,8 +550,9 @@ def test_doctor_sees_an_encoder_that_is_not_the_builds_and_one_that_is_not_insta
 
 
 def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, write_rows, rows, monkeypatch):
-    from qaserve.builds import bundle
     from qaserve.store.qdrant import Store
+
+    from qaserve.builds import bundle
 
     class Crash(BaseException):
         pass

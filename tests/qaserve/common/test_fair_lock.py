@@ -2,11 +2,11 @@ import threading
 
 import pytest
 
-from qaserve.common.fair_lock import Turns
+from qaserve.common.fair_lock import FairLock
 
 
 def test_who_waits_comes_before_the_thread_that_just_had_it():
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def ask():
         with turns:
@@ -25,7 +25,7 @@ def test_who_waits_comes_before_the_thread_that_just_had_it():
 
 
 def test_a_thread_may_take_it_again_also_while_another_waits():
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def ask():
         with turns:
@@ -45,7 +45,7 @@ def test_a_thread_may_take_it_again_also_while_another_waits():
 
 
 def test_an_error_lets_go_of_it():
-    turns = Turns()
+    turns = FairLock()
     with pytest.raises(ValueError, match="x"), turns:
         raise ValueError("x")
     other = threading.Thread(target=turns.__enter__)
@@ -55,7 +55,7 @@ def test_an_error_lets_go_of_it():
 
 
 def test_one_thread_at_a_time():
-    turns, inside, most = Turns(), [], []
+    turns, inside, most = FairLock(), [], []
 
     def work():
         for _ in range(200):

@@ -12,6 +12,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types import PARSE_ERROR
+from qaserve.store.qdrant import open_store
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
@@ -24,7 +25,6 @@ from qaserve.mcp.source import EngineSource
 from qaserve.schemas.jobs import Job
 from qaserve.schemas.service import ErrorDetail
 from qaserve.settings import LimitSettings, ServerSettings, StoreSettings
-from qaserve.store.qdrant import open_store
 
 QUESTION = "Which recipe gives the best bread?"
 READING = ["search_skills", "explain_routing", "get_pair", "list_clusters", "corpus_status"]

@@ -1,11 +1,11 @@
 """Filters act inside Qdrant on both searches, and the trace says what kept an expected answer out."""
 
 import pytest
+from qaserve.store.qdrant import collection_name
 
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.search.trace import matches
 from qaserve.store.points import to_filter
-from qaserve.store.qdrant import collection_name
 
 QUESTION = "Which recipe gives the best bread and cheese?"
 

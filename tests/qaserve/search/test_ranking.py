@@ -2,14 +2,14 @@ import uuid
 
 import numpy as np
 import pytest
+from qaserve.core.lexical import Lexicon
+from qaserve.store.qdrant import CollectionInfo, now
 
 from ingest.compare import point_ids
-from qaserve.core.lexical import Lexicon
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.search.ranking import FIRST_LOOK, LexicalQuery, rank_intents
 from qaserve.store.points import PairVectors
-from qaserve.store.qdrant import CollectionInfo, now
 
 D, BUILD = 8, "0123456789ab"
 

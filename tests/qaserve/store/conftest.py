@@ -7,9 +7,9 @@ from qdrant_client import QdrantClient
 from store_builds import SERVER, pairs_of, write
 
 from qaserve.settings import StoreSettings
-from qaserve.stores import EdgeStore, Store, open_store
-from qaserve.stores.points import PairVectors
-from qaserve.stores.server import ServerStore
+from qaserve.store import EdgeStore, Store, open_store
+from qaserve.store.points import PairVectors
+from qaserve.store.server import ServerStore
 
 
 @pytest.fixture

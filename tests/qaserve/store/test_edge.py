@@ -15,10 +15,10 @@ from store_builds import REF, metadata, write
 from qaserve.common.errors import BuildNotFoundError, NotFoundError, StoreError, StoreWriteError
 from qaserve.common.failpoints import STEPS
 from qaserve.settings import StoreSettings
-from qaserve.stores import BuildRef, EdgeStore, open_store
-from qaserve.stores import edge as engine
-from qaserve.stores.errors import map_errors
-from qaserve.stores.points import to_pair, to_point
+from qaserve.store import BuildRef, EdgeStore, open_store
+from qaserve.store import edge as engine
+from qaserve.store.errors import map_errors
+from qaserve.store.points import to_pair, to_point
 
 OTHER = BuildRef("things", "bbbbbbbbbbbb")
 ROOT = Path(__file__).parents[3]
@@ -209,7 +209,7 @@ import os, sys
 from pathlib import Path
 from store_builds import *
 from qaserve.common.errors import StoreWriteError
-from qaserve.stores import EdgeStore
+from qaserve.store import EdgeStore
 rows = pairs_of(np.random.default_rng(0))
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -259,7 +259,7 @@ from pathlib import Path
 import numpy as np
 from store_builds import *
 from qaserve.common.failpoints import armed
-from qaserve.stores import EdgeStore
+from qaserve.store import EdgeStore
 step, store, other = sys.argv[2], EdgeStore(Path(sys.argv[1])), BuildRef("things", "bbbbbbbbbbbb")
 def die(reached):
     if reached == step:
@@ -270,12 +270,12 @@ with armed(die):
     store.delete(REF)
 """
 AFTER = {  # the live build, sealed builds and leftovers after a kill at each step
-    "collection created": ("a", "a", "b"),
+    "build created": ("a", "a", "b"),
     "page written": ("a", "a", "b"),
-    "collection written": ("a", "a", "b"),
+    "build written": ("a", "a", "b"),
     "swap due": ("a", "ab", ""),
     "swapped": ("b", "ab", ""),
-    "collection removed": ("b", "b", ""),
+    "build removed": ("b", "b", ""),
 }
 
 
@@ -301,7 +301,7 @@ import sys
 import tempfile
 from pathlib import Path
 from qaserve.common.errors import BuildNotFoundError
-from qaserve.stores import EdgeStore
+from qaserve.store import EdgeStore
 store, builds = EdgeStore(Path(sys.argv[1])), []
 print("ready", flush=True)
 while (ref := store.live("things")).build != "b20":

@@ -1,6 +1,6 @@
 import pytest
 
-from qaserve.stores.words import Bm25Params, WordCounter, WordEncoder, terms
+from qaserve.store.words import Bm25Params, WordCounter, WordEncoder, terms
 
 
 @pytest.mark.parametrize(

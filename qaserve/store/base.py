@@ -227,9 +227,20 @@ class Store(Protocol):
         """The live build of a corpus. Raises NotFoundError where there is none."""
         builds = self.live_builds()
         if corpus not in builds:
+            self._check_no_builds(corpus)
             there = f"There are: {', '.join(sorted(builds))}." if builds else "There is none yet."
             raise NotFoundError(f"no corpus {corpus!r} in {self.where}", hint=f"{there} {self.how_to_start()}")
         return BuildRef(corpus, builds[corpus])
+
+    def _check_no_builds(self, corpus: str) -> None:
+        """Say which builds there are of a corpus without a live one."""
+        there = self.builds(corpus)
+        if there:
+            listed = ", ".join(f"{one.build} ({one.pairs:,} pairs, {one.created[:16]})" for one in there)
+            raise NotFoundError(
+                f"corpus {corpus!r} has no live build; {self.where} has these, newest first: {listed}",
+                hint=f"`qaserve builds activate {there[0].build}` makes the newest live.",
+            )
 
     def how_to_start(self) -> str:
         """What to do where there is no corpus."""

@@ -25,8 +25,8 @@ from typing import Any
 import qdrant_edge as edge
 from pydantic import ValidationError
 
-from qaserve.common.errors import BuildNotFoundError, StoreError, StoreWriteError, UsageError
-from qaserve.common.failpoints import reach
+from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, StoreWriteError, UsageError
+from qaserve.common.failpoints import failpoint
 from qaserve.schemas.record import Record
 
 from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
@@ -140,7 +140,7 @@ class EdgeWriter(Writer):
                     self._shard.update(_index(name, edge.PayloadSchemaType.Keyword))
                 for name in metadata.layout.integers:
                     self._shard.update(_index(name, edge.PayloadSchemaType.Integer))
-        reach("collection created")
+        failpoint("build created")
 
     def append(self, points: Iterable[Point]) -> Iterator[int]:
         """See `Writer`."""
@@ -164,7 +164,7 @@ class EdgeWriter(Writer):
                     hint="Free some space. The live build is untouched.",
                 )
             self._shard.update(edge.UpdateOperation.upsert_points(page))
-        reach("page written")
+        failpoint("page written")
         return len(page)
 
     def seal(self) -> Seal:
@@ -181,7 +181,7 @@ class EdgeWriter(Writer):
             manifest = Manifest(metadata=self._metadata, seal=seal, files=files)
             (self._folder / MANIFEST).write_bytes(manifest.to_bytes())
             _sync(self._folder)
-            reach("collection written")
+            failpoint("build written")
             replaced = None
             if self._target.exists():  # it was damaged, and is given back what it lost
                 replaced = self._target.with_name(f".{self._target.name}.deleted")
@@ -239,14 +239,14 @@ class EdgeStore(Store):
         """See `Store`."""
         self._manifest(ref)
         folder = self._corpus(ref.corpus)
-        reach("swap due")
+        failpoint("swap due")
         with map_errors(str(folder)):
             fresh = folder / f".{LIVE}.unfinished"
             fresh.write_text(f"{ref.build}\n", encoding="utf-8")
             _sync_file(fresh)
             fresh.replace(folder / LIVE)
             _sync_folder(folder)
-        reach("swapped")
+        failpoint("swapped")
 
     # Builds
 
@@ -295,9 +295,10 @@ class EdgeStore(Store):
         folder, place = self._folder(ref), f"build {ref} in {self.where}"
         written, now = manifest.seal.engine, f"{PACKAGE} {VERSION}"
         if written.rpartition(".")[0] != now.rpartition(".")[0]:
-            raise StoreError(
+            raise DamagedBuildError(
                 f"build {ref} was written by {written}; {now} is installed",
-                hint=f"Install {written.replace(' ', '==')}, or ingest the files of the build again.",
+                hint=f"Install {written.replace(' ', '==')}, or ingest all files of the build again with "
+                "`qaserve ingest --replace`.",
             )
         with map_errors(place):
             for name, sealed in manifest.files.items():
@@ -335,7 +336,7 @@ class EdgeStore(Store):
             folder.rename(leftover)
             _sync_folder(folder.parent)
             shutil.rmtree(leftover)
-        reach("collection removed")
+        failpoint("build removed")
 
     def unfinished(self, corpus: str) -> list[str]:
         """See `Store`."""

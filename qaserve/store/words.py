@@ -6,9 +6,11 @@ Words are lower-cased, stemmed, and stop words dropped. The same class runs for 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from qdrant_edge import Bm25, Bm25Config, SparseVector, TokenizerType
 
@@ -71,6 +73,44 @@ class WordCounter:
     def __call__(self, text: str) -> int:
         """Number of words, without stop words, each as often as it occurs."""
         return round(sum(self._model.embed_document(_tokenized(text)).values))
+
+
+def bm25_params(texts: Iterable[str]) -> Bm25Params:
+    """The parameters for a build of these texts."""
+    count = WordCounter()
+    lengths = [count(text) for text in texts]
+    return Bm25Params(average_length=round(max(1.0, float(np.mean(lengths))), 3) if lengths else 1.0)
+
+
+class BM25Index:
+    """BM25 of a few thousand texts in memory, as the engine computes it over a build of them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Index texts; one without words is there and scores 0."""
+        self._encoder, self._count = WordEncoder(bm25_params(texts)), len(texts)
+        vectors = [self._encoder.document(text) for text in texts]
+        rows = np.repeat(np.arange(len(vectors)), [len(vector.indices) for vector in vectors])
+        words = np.array([index for vector in vectors for index in vector.indices], dtype=np.int64)
+        weights = np.array([value for vector in vectors for value in vector.values], dtype=np.float64)
+        order = np.argsort(words, kind="stable")
+        self._rows, self._words = rows[order], words[order]
+        found = np.searchsorted(self._words, self._words, "right") - np.searchsorted(self._words, self._words, "left")
+        idf = np.log1p((self._count - found + 0.5) / (found + 0.5))
+        self._weights = weights[order] * idf
+
+    def scores(self, question: str) -> NDArray[np.float64]:
+        """(n,) BM25 of every text, ≥ 0; 0 where no word is shared."""
+        query, scores = self._encoder.query(question), np.zeros(self._count)
+        for word, weight in zip(query.indices, query.values, strict=True):
+            start, end = np.searchsorted(self._words, word, "left"), np.searchsorted(self._words, word, "right")
+            scores[self._rows[start:end]] += weight * self._weights[start:end]
+        return scores
+
+    def relative(self, question: str) -> NDArray[np.float64]:
+        """(n,) `scores` divided by the best of them: 0 to 1, all 0 where no word is known."""
+        scores = self.scores(question)
+        best = scores.max(initial=0.0)
+        return scores / best if best > 0 else scores
 
 
 def terms(text: str) -> Iterator[str]:

@@ -8,9 +8,9 @@ from store_builds import REF, metadata, write
 
 from qaserve.common.errors import BuildNotFoundError, StoreError, StoreRefusedError, StoreUnreachableError
 from qaserve.settings import StoreSettings
-from qaserve.stores import BuildRef, open_store
-from qaserve.stores.points import to_point
-from qaserve.stores.server import MAY_REPEAT, PAGE, Retries, ServerStore, connect, map_server_errors
+from qaserve.store import BuildRef, open_store
+from qaserve.store.points import to_point
+from qaserve.store.server import MAY_REPEAT, PAGE, Retries, ServerStore, connect, map_server_errors
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Payload indexes have no effect", "ignore:Local mode performs exact", "ignore:Api key is used"

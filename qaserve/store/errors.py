@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qaserve.common.errors import BuildNotFoundError, StoreError, StoreWriteError
+from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, StoreWriteError
 from qaserve.common.text import shorten
 
 from .base import BuildRef
@@ -46,11 +46,12 @@ def not_found(ref: BuildRef, where: str) -> BuildNotFoundError:
     )
 
 
-def damaged(ref: BuildRef, what: str) -> StoreError:
+def damaged(ref: BuildRef, what: str) -> DamagedBuildError:
     """A sealed build is not as it was sealed."""
-    return StoreError(
+    return DamagedBuildError(
         f"build {ref} is damaged: {what}",
-        hint="Make another build live with `qaserve builds activate`, or ingest the files of this one again.",
+        hint="Make another build live with `qaserve builds activate`, or ingest all files of this one again with "
+        "`qaserve ingest --replace`.",
     )
 
 

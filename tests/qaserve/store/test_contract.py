@@ -12,10 +12,10 @@ from store_builds import REF, TEXTS, D, metadata, write
 from qaserve.common.errors import BuildNotFoundError, NotFoundError, StoreError, UsageError
 from qaserve.common.failpoints import armed
 from qaserve.schemas.ask import Filters
-from qaserve.stores import BuildRef, EdgeStore, Search
-from qaserve.stores.edge import PAGE
-from qaserve.stores.points import ContentHash, nearest_answers, nearest_questions, to_pair, to_pair_vectors, to_point
-from qaserve.stores.words import Sparse
+from qaserve.store import BuildRef, EdgeStore, Search
+from qaserve.store.edge import PAGE
+from qaserve.store.points import ContentHash, nearest_answers, nearest_questions, to_pair, to_pair_vectors, to_point
+from qaserve.store.words import Sparse
 
 pytestmark = pytest.mark.filterwarnings(  # qdrant-client in memory, on what only a server does
     "ignore:Payload indexes have no effect", "ignore:Local mode performs exact"
@@ -358,4 +358,4 @@ def test_steps_are_reached_in_order(store, rows):
     with armed(steps.append):
         write(store, rows)
         store.set_live(REF)
-    assert steps == ["collection created", "page written", "collection written", "swap due", "swapped"]
+    assert steps == ["build created", "page written", "build written", "swap due", "swapped"]
