@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from qaserve.store.qdrant import Store, memory_store, open_store
+from qdrant_client import QdrantClient
 from qdrant_rest import QdrantRest
 
 from ingest.builder import Builder
@@ -26,6 +26,8 @@ from qaserve.common.text import fold
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.search.engine import Engine
 from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
+from qaserve.store import EdgeStore, Store, open_store
+from qaserve.store.server import ServerStore
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -111,25 +113,23 @@ def rest() -> Iterator[QdrantRest]:
     front.client.close()
 
 
-@pytest.fixture(params=["memory", "folder", "rest", *(["server"] if SERVER else [])])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A real Qdrant: in memory, in a folder, over REST, and on a server where QASERVE_TEST_QDRANT_URL names one."""
-    if request.param == "memory":
-        made = memory_store()
-    elif request.param == "folder":
-        made = open_store(StoreSettings(data_dir=tmp_path / "data"), "test")
-    elif request.param == "rest":
-        made = open_store(StoreSettings(qdrant_url=request.getfixturevalue("rest").url), "test")
-    else:
-        made = request.getfixturevalue("server")
-    with made:
+@pytest.fixture
+def edge(tmp_path: Path) -> EdgeStore:
+    """The embedded store, where `isolated` says that the data are."""
+    return EdgeStore(tmp_path / "data")
+
+
+@pytest.fixture
+def memory_server() -> Iterator[ServerStore]:
+    """The code for a server, over qdrant-client's own engine in memory."""
+    with ServerStore(QdrantClient(location=":memory:"), StoreSettings()) as made:
         yield made
 
 
 @pytest.fixture
 def server() -> Iterator[Store]:
     """A Qdrant server kept for tests; it must be empty, and is emptied again."""
-    with open_store(StoreSettings(qdrant_url=SERVER), "test") as made:
+    with open_store(StoreSettings(qdrant_url=SERVER)) as made:
         if made._client.get_collections().collections:
             pytest.fail(f"{SERVER} holds collections: give the tests a server of their own, which they empty")
         yield made
@@ -137,10 +137,10 @@ def server() -> Iterator[Store]:
             made._client.delete_collection(found.name)
 
 
-@pytest.fixture
-def memory() -> Iterator[Store]:
-    with memory_store() as made:
-        yield made
+@pytest.fixture(params=["edge", "memory_server", *(["server"] if SERVER else [])])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Every store; the third only where QASERVE_TEST_QDRANT_URL names a server."""
+    return request.getfixturevalue(request.param)
 
 
 THINGS = ["bread", "cheese", "wine", "paper", "glass", "steel"]
@@ -196,10 +196,10 @@ def make_ingest(make_builder) -> Callable[..., Ingest]:
 
 
 @pytest.fixture
-def engine(memory: Store, encoder: FakeEncoder, make_ingest, write_rows, tmp_path: Path) -> Engine:
+def engine(edge: Store, encoder: FakeEncoder, make_ingest, write_rows, tmp_path: Path) -> Engine:
     """An engine over a build of `rows_about()`."""
-    make_ingest(memory, encoder).run([write_rows(rows_about())])
-    return Engine(memory, encoder, tmp_path / "models", "things")
+    make_ingest(edge, encoder).run([write_rows(rows_about())])
+    return Engine(edge, encoder, tmp_path / "models", "things")
 
 
 @pytest.fixture

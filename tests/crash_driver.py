@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from conftest import FakeEncoder, Silent, rows_about
-from qaserve.store.qdrant import Store, open_store
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
@@ -29,6 +28,7 @@ from qaserve.common.failpoints import STEPS, armed
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
+from qaserve.store import Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
@@ -42,13 +42,13 @@ def ingest(place: Path, things: Sequence[str] = SECOND) -> list[str]:
     """One ingest in a folder of its own; what it says that it cleaned."""
     path = place / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows_about(things)), encoding="utf-8")
-    with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+    with open_store(StoreSettings(data_dir=place / "data")) as store:
         return list(builder(place, store).run([path], replace=True).cleaned)
 
 
 def look(place: Path) -> dict[str, Any]:
     """What there is, as a process sees it that opens the folder anew: embedded Qdrant rounds otherwise until then."""
-    with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+    with open_store(StoreSettings(data_dir=place / "data")) as store:
         return state(place, store)
 
 
@@ -140,7 +140,7 @@ def with_files_of_at_most(size: int) -> Run:
 
     def starve(place: Path) -> Any:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+        with open_store(StoreSettings(data_dir=place / "data")) as store:
             before = state(place, store)
             path = place / "pairs.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows_about(SECOND)), encoding="utf-8")
@@ -157,7 +157,7 @@ def with_files_of_at_most(size: int) -> Run:
 
 def pruned(place: Path) -> None:
     """Delete all builds but the live one."""
-    with open_store(StoreSettings(data_dir=place / "data"), "crash test") as store:
+    with open_store(StoreSettings(data_dir=place / "data")) as store:
         prune(store, place / "models", "things", keep=0)
 
 

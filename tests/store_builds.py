@@ -1,6 +1,5 @@
 """Small builds of pairs, for the tests of stores."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,11 +7,10 @@ import numpy as np
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.store import BuildMetadata, BuildRef, Store
-from qaserve.store.points import PAIRS, PairVectors, to_point
+from qaserve.store.points import PAIRS, PairVectors, to_pair_vectors, to_point
 from qaserve.store.words import Bm25Params
 
 D = 8
-SERVER = os.environ.get("QASERVE_TEST_QDRANT_URL", "")
 REF = BuildRef("things", "aaaaaaaaaaaa")
 TEXTS = (
     ("How do I filter files?", "Use `--file-filter KEY=VALUE` to choose files by their metadata."),
@@ -72,3 +70,8 @@ def write(store: Store, rows: Sequence[PairVectors], about: BuildMetadata | None
         assert sum(build.append(to_point(row) for row in rows)) == len(rows)
         build.seal()
     return about
+
+
+def stored(store: Store, ref: BuildRef) -> list[PairVectors]:
+    """All pairs of a build."""
+    return [to_pair_vectors(point) for point in store.open(ref).scroll()]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, FakeEncoder, Silent, rows_about
-from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.golden import golden_file
@@ -19,6 +18,7 @@ from qaserve.builds import bundle as bundles
 from qaserve.common.errors import CorpusError, EncoderMismatchError, QualityError, StoreWriteError
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
+from qaserve.store import open_store
 
 MANY = [f"thing{number}" for number in range(24)]
 TOLD_APART = {"dry_run", "seconds", "stages"}
@@ -166,42 +166,42 @@ def test_golden_questions_are_asked_and_a_bad_one_is_named(corpus, write_rows, m
         corpus().run([write_rows(shuffled)], dry_run=True)
 
 
-def test_orphans_are_named_and_left(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
+def test_orphans_are_named_and_left(edge, encoder, make_ingest, write_rows, rows, monkeypatch):
     def full(*_, **__):
         raise StoreWriteError("disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr(bundles, "write", full)
-        patch.setattr(memory, "delete", full)
+        patch.setattr(edge, "delete", full)
         with pytest.raises(StoreWriteError, match="disk full"):
-            make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
-    orphan = memory.builds("things")[0].build
-    planned = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))], dry_run=True)
+            make_ingest(edge, encoder).run([write_rows(rows(["bread"]))])
+    orphan = edge.builds("things")[0].build
+    planned = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))], dry_run=True)
     assert planned.cleaned == (orphan,)
-    assert [found.build for found in memory.builds("things")] == [orphan]
-    assert make_ingest(memory, encoder).run([write_rows(rows(["wine"]))]).cleaned == planned.cleaned
+    assert [found.build for found in edge.builds("things")] == [orphan]
+    assert make_ingest(edge, encoder).run([write_rows(rows(["wine"]))]).cleaned == planned.cleaned
 
 
-def test_another_encoder_is_refused(memory, encoder, make_ingest, write_rows, rows):
-    make_ingest(memory, encoder).run([write_rows(rows())])
+def test_another_encoder_is_refused(edge, encoder, make_ingest, write_rows, rows):
+    make_ingest(edge, encoder).run([write_rows(rows())])
     with pytest.raises(EncoderMismatchError, match="made with fake"):
-        make_ingest(memory, FakeEncoder("other", 32)).run([write_rows(rows())], dry_run=True)
+        make_ingest(edge, FakeEncoder("other", 32)).run([write_rows(rows())], dry_run=True)
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_what_changes_is_told_before_anything_is_encoded(memory, encoder, make_ingest, write_rows, rows, dry_run):
+def test_what_changes_is_told_before_anything_is_encoded(edge, encoder, make_ingest, write_rows, rows, dry_run):
     told = []
-    run = make_ingest(memory, encoder).run
+    run = make_ingest(edge, encoder).run
     report = run([write_rows(rows())], dry_run=dry_run, on_plan=lambda plan: told.append((plan, list(encoder.encoded))))
     ((plan, encoded),) = told
     assert encoded == []
     assert (plan.added, plan.changes, plan.clusters, plan.build) == (24, report.changes, None, None)
 
 
-def test_no_step_of_writing_is_reached(memory, encoder, make_ingest, write_rows, rows):
+def test_no_step_of_writing_is_reached(edge, encoder, make_ingest, write_rows, rows):
     reached = []
     with armed(reached.append):
-        make_ingest(memory, encoder).run([write_rows(rows())], dry_run=True)
+        make_ingest(edge, encoder).run([write_rows(rows())], dry_run=True)
     assert reached == list(STEPS[: STEPS.index("texts encoded") + 1])
 
 
@@ -227,7 +227,7 @@ def dry_run(place: Path, stop_at: str) -> None:
             return super().stage(name, total)
 
     encoder = FakeEncoder()
-    with open_store(StoreSettings(data_dir=place / "data"), "test") as store:
+    with open_store(StoreSettings(data_dir=place / "data")) as store:
         builder = Builder(
             store, encoder.identity, place / "models", "things", fit=FitSettings(tune_pairs=0), reporter=Waiting()
         )
@@ -239,7 +239,7 @@ def dry_run(place: Path, stop_at: str) -> None:
 def place(tmp_path, make_builder, write_rows):
     """A folder with a live build, and a file of other pairs and a bad line beside it."""
     encoder = FakeEncoder()
-    with open_store(StoreSettings(data_dir=tmp_path / "data"), "test") as store:
+    with open_store(StoreSettings(data_dir=tmp_path / "data")) as store:
         Ingest(make_builder(store, encoder, tune_pairs=0), encoder, ReadSettings(), tmp_path / "data").run(
             [write_rows(rows_about(["bread", "wine"]))]
         )

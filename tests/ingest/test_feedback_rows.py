@@ -8,17 +8,17 @@ from qaserve.builds import bundle as bundles
 
 
 @pytest.fixture
-def ingested(memory, encoder, make_ingest, write_rows, rows):
-    return make_ingest(memory, encoder).run([write_rows(rows())])
+def ingested(edge, encoder, make_ingest, write_rows, rows):
+    return make_ingest(edge, encoder).run([write_rows(rows())])
 
 
 @pytest.fixture
-def fit(memory, encoder, make_builder, tmp_path):
+def fit(edge, encoder, make_builder, tmp_path):
     """Fit again, with judgements; gives the build's bundle."""
 
     def fit(*said):
         extra = Extra([Judgement(**one) for one in said], encoder) if said else None
-        manifest = refit(make_builder(memory, encoder), extra=extra)
+        manifest = refit(make_builder(edge, encoder), extra=extra)
         return bundles.read(tmp_path / "models", "things", manifest.build)
 
     return fit
@@ -31,9 +31,9 @@ def turned(bundle, encoder):
     return np.stack([bundle.model.bank.project(query, np.eye(count)[cluster]) for cluster in range(count)])
 
 
-def test_a_judged_question_turns_the_w_of_its_pairs_cluster_and_nothing_else(memory, encoder, ingested, fit):
+def test_a_judged_question_turns_the_w_of_its_pairs_cluster_and_nothing_else(edge, encoder, ingested, fit):
     before = fit()
-    points = {row.stored.id: row for row in memory.scroll("things", before.manifest.build)}
+    points = {row.stored.id: row for row in edge.scroll("things", before.manifest.build)}
     (pair,) = [row for row in points.values() if row.stored.pair.pair_id == "bread_q1"]
     encoder.encoded.clear()
     after = fit({"question": "loaf please", "pair_id": "bread_q1"})
@@ -44,7 +44,7 @@ def test_a_judged_question_turns_the_w_of_its_pairs_cluster_and_nothing_else(mem
     assert cosines[1] > cosines[0], "towards the answer that helped"
     assert after.manifest.feedback.model_dump() == {"rows": 1, "repeated": 0, "unknown": 0}
     assert before.manifest.feedback is None
-    again = {row.stored.id: row for row in memory.scroll("things", after.manifest.build)}
+    again = {row.stored.id: row for row in edge.scroll("things", after.manifest.build)}
     assert again.keys() == points.keys(), "it is no pair"
     for point, row in points.items():  # Qdrant normalises what it stores, which can change the last bit
         np.testing.assert_allclose(again[point].question, row.question, atol=1e-6)
@@ -70,9 +70,9 @@ def test_nothing_to_add_fits_as_before(encoder, ingested, fit):
 
 
 def test_a_student_keeps_what_w_was_fitted_on_and_the_next_fit_does_not(
-    memory, encoder, make_builder, ingested, fit, tmp_path
+    edge, encoder, make_builder, ingested, fit, tmp_path
 ):
     said = fit({"question": "loaf please", "pair_id": "bread_q1"}).manifest.feedback
-    report = add_student(make_builder(memory, encoder), "slots-8", tmp_path / "training")
+    report = add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
     assert bundles.read(tmp_path / "models", "things", report.build).manifest.feedback == said
     assert fit().manifest.feedback is None

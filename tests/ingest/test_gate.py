@@ -31,11 +31,11 @@ def shuffled(many, rng):
 
 
 @pytest.fixture
-def ingest(memory, encoder, make_builder, tmp_path):
+def ingest(edge, encoder, make_builder, tmp_path):
     """Ingest that knows its data folder, where the golden set is."""
 
     def ingest(paths, fit=None, **options):
-        builder = make_builder(memory, encoder, **(fit or {}))
+        builder = make_builder(edge, encoder, **(fit or {}))
         return Ingest(builder, encoder, ReadSettings(), tmp_path / "data").run(paths, **options)
 
     return ingest
@@ -54,21 +54,21 @@ def golden(tmp_path):
     return write
 
 
-def test_a_build_that_finds_clearly_less_does_not_go_live(memory, ingest, write_rows, many, shuffled, tmp_path):
+def test_a_build_that_finds_clearly_less_does_not_go_live(edge, ingest, write_rows, many, shuffled, tmp_path):
     before = ingest([write_rows(many)])
     with pytest.raises(QualityError, match=r"MRR \d\.\d+ → 0\.\d+ over \d+ held-out phrasings") as stopped:
         ingest([write_rows(shuffled)])
     assert "rank" in stopped.value.message
     assert "--force" in stopped.value.hint
-    assert memory.live("things") == before.build
-    assert [found.build for found in memory.builds("things")] == [before.build], "nothing is left of it"
+    assert edge.live("things").build == before.build
+    assert [found.build for found in edge.builds("things")] == [before.build], "nothing is left of it"
     assert [folder.name for folder in (tmp_path / "models" / "things").glob("[!.]*")] == [before.build]
 
 
-def test_force_makes_it_live_and_the_report_says_so(memory, ingest, write_rows, many, shuffled):
+def test_force_makes_it_live_and_the_report_says_so(edge, ingest, write_rows, many, shuffled):
     ingest([write_rows(many)])
     report = ingest([write_rows(shuffled)], force=True)
-    assert memory.live("things") == report.build
+    assert edge.live("things").build == report.build
     assert (report.gate.passed, report.gate.forced) == (False, True)
     compared = report.gate.held_out
     assert compared.new.mrr < compared.live.mrr
@@ -81,7 +81,7 @@ def test_force_makes_it_live_and_the_report_says_so(memory, ingest, write_rows, 
     assert gains == sorted(gains)
 
 
-def test_a_loss_within_the_tolerance_passes(memory, ingest, write_rows, many, shuffled):
+def test_a_loss_within_the_tolerance_passes(edge, ingest, write_rows, many, shuffled):
     ingest([write_rows(many)])
     report = ingest([write_rows(shuffled)], fit={"gate_tolerance": 1.0})
     assert report.gate.passed
@@ -89,7 +89,7 @@ def test_a_loss_within_the_tolerance_passes(memory, ingest, write_rows, many, sh
     assert report.gate.tolerance == 1.0
 
 
-def test_a_change_that_loses_nothing_passes_and_its_figures_are_kept(memory, ingest, write_rows, many, rows, tmp_path):
+def test_a_change_that_loses_nothing_passes_and_its_figures_are_kept(edge, ingest, write_rows, many, rows, tmp_path):
     first = ingest([write_rows(many)])
     assert first.gate is None, "there was nothing to compare with"
     assert first.metrics["held_out_questions"] == 24
@@ -100,7 +100,7 @@ def test_a_change_that_loses_nothing_passes_and_its_figures_are_kept(memory, ing
     manifest = bundles.read(tmp_path / "models", "things", report.build).manifest
     assert manifest.metrics == report.metrics
     assert 0 < manifest.metrics["held_out_mrr"] <= 1
-    listed = list_builds(memory, tmp_path / "models", "things")
+    listed = list_builds(edge, tmp_path / "models", "things")
     assert [build.metrics for build in listed] == [report.metrics, first.metrics]
 
 
@@ -117,7 +117,7 @@ def test_more_rivals_are_no_fault_of_a_build(ingest, write_rows, many, rows):
     assert found.new.mrr > found.new.mrr_among_all + 0.05
 
 
-def test_too_few_intents_are_not_judged(memory, ingest, write_rows, rows, rng):
+def test_too_few_intents_are_not_judged(edge, ingest, write_rows, rows, rng):
     few = rows(MANY[: gates.MIN_INTENTS - 1])
     ingest([write_rows(few)])
     answers = [few[row]["answer"] for row in rng.permutation(len(few))]
@@ -149,9 +149,9 @@ def test_a_broken_live_bundle_cannot_be_compared_with(ingest, write_rows, many, 
     assert ingest([write_rows(rows(["amber"]), "more.jsonl")]).gate is None
 
 
-def test_a_fit_passes_the_gate_too(memory, encoder, make_builder, ingest, write_rows, many):
+def test_a_fit_passes_the_gate_too(edge, encoder, make_builder, ingest, write_rows, many):
     before = ingest([write_rows(many)])
-    builder = make_builder(memory, encoder, regularization=3.0)
+    builder = make_builder(edge, encoder, regularization=3.0)
     asked = [GoldenQuestion(question="a good recipe for thing1", pair_id="thing1_q0")]
     manifest = refit(builder, golden=encode_golden(asked, encoder))
     assert manifest.build != before.build
@@ -214,14 +214,14 @@ def test_a_large_corpus_is_measured_by_its_sample(ingest, golden, write_rows, ma
 # The golden set
 
 
-def test_golden_questions_stop_a_build_that_no_longer_finds_them(memory, ingest, golden, write_rows, many, shuffled):
+def test_golden_questions_stop_a_build_that_no_longer_finds_them(edge, ingest, golden, write_rows, many, shuffled):
     golden([(f"a good recipe for {thing}", f"{thing}_q0") for thing in MANY])
     first = ingest([write_rows(many)])
     assert first.metrics["golden_questions"] == 24
     assert first.metrics["golden_mrr"] > 0.9
     with pytest.raises(QualityError, match="over 24 golden questions"):
         ingest([write_rows(shuffled)])
-    assert memory.live("things") == first.build
+    assert edge.live("things").build == first.build
     report = ingest([write_rows(shuffled)], force=True)
     assert report.gate.golden.worse[0].question.startswith("a good recipe for")
     assert report.metrics["golden_mrr"] < first.metrics["golden_mrr"]
@@ -260,9 +260,9 @@ def test_the_latest_of_very_many_golden_questions_are_asked(golden):
     ("line", "said"),
     [('{"question": ""}', "question"), ('{"question": "q"}', "pair_id"), ("{broken", "the line"), ("[]", "the line")],
 )
-def test_a_bad_golden_line_is_named_before_anything_changes(memory, ingest, golden, write_rows, many, line, said):
+def test_a_bad_golden_line_is_named_before_anything_changes(edge, ingest, golden, write_rows, many, line, said):
     path = golden([("q", "p")])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(CorpusError, match=rf"things.jsonl:2 is not a golden question: {said}"):
         ingest([write_rows(many)])
-    assert memory.live_builds() == {}
+    assert edge.live_builds() == {}

@@ -18,7 +18,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
@@ -28,6 +27,7 @@ from qaserve.builds.catalog import activate, list_builds, prune
 from qaserve.common.errors import EncoderError, UsageError
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
+from qaserve.store import open_store
 from tests.conftest import FakeEncoder, Silent
 
 KEYS = st.sampled_from([f"k{number}" for number in range(8)])
@@ -71,7 +71,7 @@ class History(RuleBasedStateMachine):
         self._open()
 
     def _open(self):
-        self.store = open_store(StoreSettings(data_dir=self.root / "data"), "test")
+        self.store = open_store(StoreSettings(data_dir=self.root / "data"))
         builder = Builder(
             self.store, self.encoder.identity, self.models, "things", fit=FitSettings(), reporter=Silent()
         )

@@ -46,14 +46,14 @@ def gate(encoder):
 
 
 @pytest.fixture
-def start(memory, gate, tmp_path):
+def start(edge, gate, tmp_path):
     """Jobs over a real store and the gated encoder; closed at the end."""
     opened = []
 
     def start(make=None, waiting=3, lock_wait=0):
         def ingest(reporter):
             builder = Builder(
-                memory,
+                edge,
                 gate.identity,
                 tmp_path / "models",
                 "things",
@@ -97,14 +97,14 @@ def left(tmp_path):
     return count, [path for path in (folder / "uploads").rglob("*") if path.is_file()]
 
 
-def test_a_job_does_what_an_ingest_does(start, gate, memory, encoder, rows, tmp_path):
+def test_a_job_does_what_an_ingest_does(start, gate, edge, encoder, rows, tmp_path):
     gate.open.set()
     jobs = start()
     job = submit(jobs, [*rows(), "{broken\n"])
     assert (job.state, job.source, job.corpus) == ("queued", "pairs.jsonl", "things")
     job = ended(jobs, job)
     assert job.state == "done", job.error
-    assert (job.report.added, job.report.pairs, job.report.build) == (24, 24, memory.live("things"))
+    assert (job.report.added, job.report.pairs, job.report.build) == (24, 24, edge.live("things"))
     (rejected,) = job.report.rejected
     assert (rejected.file, rejected.line) == ("pairs.jsonl", 25)
     assert job.created <= job.started <= job.finished
@@ -112,21 +112,21 @@ def test_a_job_does_what_an_ingest_does(start, gate, memory, encoder, rows, tmp_
     assert (stages["Reading (lines)"].done, stages["Reading (lines)"].total) == (25, 25)
     assert stages["Writing (pairs)"].done == stages["Writing (pairs)"].total == 24
     assert left(tmp_path) == (1, [])
-    answer = Engine(memory, encoder, tmp_path / "models", "things").ask(AskRequest(question=rows()[0]["question"]))
+    answer = Engine(edge, encoder, tmp_path / "models", "things").ask(AskRequest(question=rows()[0]["question"]))
     assert answer.answers[0].source_file == "pairs.jsonl"
 
 
-def test_a_dry_run_changes_nothing_and_replace_replaces(start, gate, memory, rows):
+def test_a_dry_run_changes_nothing_and_replace_replaces(start, gate, edge, rows):
     gate.open.set()
     jobs = start()
     build = ended(jobs, submit(jobs, rows())).report.build
     report = ended(jobs, submit(jobs, rows(["bread"]), replace=True, dry_run=True)).report
-    assert (report.dry_run, report.removed, memory.live("things")) == (True, 20, build)
+    assert (report.dry_run, report.removed, edge.live("things")) == (True, 20, build)
     report = ended(jobs, submit(jobs, rows(["bread"]), replace=True)).report
-    assert (report.removed, report.pairs, memory.live("things")) == (20, 4, report.build)
+    assert (report.removed, report.pairs, edge.live("things")) == (20, 4, report.build)
 
 
-def test_a_dry_run_is_a_job_like_another_and_tells_at_once_what_changes(start, gate, memory, rows):
+def test_a_dry_run_is_a_job_like_another_and_tells_at_once_what_changes(start, gate, edge, rows):
     gate.open.set()
     jobs = start()
     build = ended(jobs, submit(jobs, rows())).report.build
@@ -144,13 +144,13 @@ def test_a_dry_run_is_a_job_like_another_and_tells_at_once_what_changes(start, g
     assert (job.state, job.planned) == ("done", None)
     assert {"Clustering (answers)", "Measuring (sets of questions)"} <= {stage.name for stage in job.stages}
     assert (job.report.cluster_changes is not None, job.report.gate.stops) == (True, False)
-    assert [info.build for info in memory.builds("things")] == [build]
+    assert [info.build for info in edge.builds("things")] == [build]
     done = ended(jobs, submit(jobs, rows(["bread", "amber"]))).report
     told_apart = {"dry_run", "seconds", "stages"}
     assert job.report.model_dump(exclude=told_apart) == done.model_dump(exclude=told_apart)
 
 
-def test_a_dry_run_that_the_gate_would_stop_is_done_and_can_be_cancelled(start, gate, memory, rows):
+def test_a_dry_run_that_the_gate_would_stop_is_done_and_can_be_cancelled(start, gate, edge, rows):
     gate.open.set()
     jobs = start()
     many = rows([f"thing{number}" for number in range(20)])
@@ -171,7 +171,7 @@ def test_a_dry_run_that_the_gate_would_stop_is_done_and_can_be_cancelled(start, 
     gate.open.set()
     job = ended(jobs, job)
     assert (job.state, job.report, job.planned) == ("cancelled", None, None)
-    assert memory.live("things") == build
+    assert edge.live("things") == build
 
 
 def test_a_job_that_fails_says_why_and_the_next_one_runs(start, gate, rows, tmp_path):
@@ -223,7 +223,7 @@ def test_what_is_being_received_takes_a_place(start):
     assert not folder.exists()
 
 
-def test_a_waiting_job_is_cancelled_at_once(start, gate, memory, rows, tmp_path):
+def test_a_waiting_job_is_cancelled_at_once(start, gate, edge, rows, tmp_path):
     jobs = start()
     first, second = submit(jobs, rows()), submit(jobs, rows(["amber"]))
     assert gate.reached.wait(SECONDS)
@@ -238,7 +238,7 @@ def test_a_waiting_job_is_cancelled_at_once(start, gate, memory, rows, tmp_path)
         jobs.cancel("nobody")
 
 
-def test_a_running_job_is_cancelled_between_batches(start, gate, memory, rows, tmp_path):
+def test_a_running_job_is_cancelled_between_batches(start, gate, edge, rows, tmp_path):
     gate.open.set()
     jobs = start()
     build = ended(jobs, submit(jobs, rows())).report.build
@@ -250,14 +250,14 @@ def test_a_running_job_is_cancelled_between_batches(start, gate, memory, rows, t
     gate.open.set()
     job = ended(jobs, job)
     assert (job.state, job.report, job.error) == ("cancelled", None, None)
-    assert memory.live("things") == build
-    assert [info.build for info in memory.builds("things")] == [build]
+    assert edge.live("things") == build
+    assert [info.build for info in edge.builds("things")] == [build]
     assert left(tmp_path) == (2, [])
     assert ended(jobs, submit(jobs, rows(["amber"]))).report.added == 4
 
 
 @pytest.mark.parametrize("stage", ["Reading (lines)", "Encoding (texts)", "Clustering (answers)", "Writing (pairs)"])
-def test_cancelled_at_any_stage_leaves_the_live_build(start, gate, memory, rows, monkeypatch, stage):
+def test_cancelled_at_any_stage_leaves_the_live_build(start, gate, edge, rows, monkeypatch, stage):
     gate.open.set()
     jobs = start()
     build = ended(jobs, submit(jobs, rows())).report.build
@@ -272,8 +272,8 @@ def test_cancelled_at_any_stage_leaves_the_live_build(start, gate, memory, rows,
     job = ended(jobs, submit(jobs, rows(["amber"])))
     assert job.state == "cancelled"
     assert job.stages[-1].name == stage
-    assert memory.live("things") == build
-    assert [info.build for info in memory.builds("things")] == [build]
+    assert edge.live("things") == build
+    assert [info.build for info in edge.builds("things")] == [build]
 
 
 def test_jobs_survive_a_restart(start, gate, rows):
@@ -361,13 +361,13 @@ def test_an_acknowledged_job_survives_kill_9_with_its_upload(start, gate, rows, 
     assert (again.state, again.report.added, again.options.force) == ("done", 24, True)
 
 
-def test_a_failed_job_runs_again_with_its_upload(start, gate, memory, rows, tmp_path):
+def test_a_failed_job_runs_again_with_its_upload(start, gate, edge, rows, tmp_path):
     working = threading.Event()
 
     def make(reporter):
         if not working.is_set():
             raise StoreLockedError("corpus 'things' is in use by process 1 (activation in corpus things)")
-        builder = Builder(memory, gate.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=reporter)
+        builder = Builder(edge, gate.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=reporter)
         return Ingest(builder, gate, ReadSettings())
 
     gate.open.set()
@@ -451,7 +451,7 @@ def test_a_job_that_waited_too_long_names_the_holder_and_keeps_its_upload(start,
     assert ended(jobs, jobs.retry(failed.id)).report.added == 24
 
 
-def test_closing_ends_what_runs_and_leaves_it_interrupted(start, gate, memory, rows, tmp_path):
+def test_closing_ends_what_runs_and_leaves_it_interrupted(start, gate, edge, rows, tmp_path):
     jobs = start()
     running, waiting = submit(jobs, rows()), submit(jobs, rows(["amber"]))
     assert gate.reached.wait(SECONDS)
@@ -463,7 +463,7 @@ def test_closing_ends_what_runs_and_leaves_it_interrupted(start, gate, memory, r
     closing.join(SECONDS)
     assert [jobs.get(job.id).state for job in (running, waiting)] == ["interrupted", "interrupted"]
     assert {path.parent.name for path in left(tmp_path)[1]} == {running.id, waiting.id}
-    assert memory.corpora() == []
+    assert edge.corpora() == []
     with pytest.raises(BusyError, match="the server stops"):
         submit(jobs, rows())
 

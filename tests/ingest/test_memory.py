@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from conftest import Silent
-from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
 from ingest.readers import Located
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
+from qaserve.store import open_store
 from train.experiments.scale import SyntheticEncoder, write_corpus
 
 D = 16

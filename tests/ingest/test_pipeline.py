@@ -55,11 +55,11 @@ def test_the_same_file_again_encodes_and_writes_nothing(store, encoder, make_ing
     assert len(store.builds("things")) == 1
 
 
-def test_the_same_input_gives_the_same_bytes(memory, encoder, make_ingest, write_rows, rows, models, tmp_path):
+def test_the_same_input_gives_the_same_bytes(edge, encoder, make_ingest, write_rows, rows, models, tmp_path):
     from qaserve.store.qdrant import memory_store
 
     path = write_rows(rows())
-    first = make_ingest(memory, encoder).run([path]).build
+    first = make_ingest(edge, encoder).run([path]).build
     folder = bundles.folder_of(models, "things", first)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     bundles.remove(models, "things", first)
@@ -68,20 +68,20 @@ def test_the_same_input_gives_the_same_bytes(memory, encoder, make_ingest, write
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_other_settings_make_another_build_of_the_same_pairs(memory, encoder, make_ingest, write_rows, rows, models):
+def test_other_settings_make_another_build_of_the_same_pairs(edge, encoder, make_ingest, write_rows, rows, models):
     path = write_rows(rows())
-    first = make_ingest(memory, encoder).run([path])
+    first = make_ingest(edge, encoder).run([path])
     encoder.encoded = []
-    second = make_ingest(memory, encoder, max_clusters=2).run([path])
+    second = make_ingest(edge, encoder, max_clusters=2).run([path])
     assert (second.unchanged, second.clusters, encoder.encoded) == (24, 2, [])
     assert second.build != first.build
-    assert memory.live("things") == second.build
+    assert edge.live("things").build == second.build
     assert len(bundles.read(models, "things", second.build).manifest.clusters) == 2
 
 
-def test_rows_that_share_pair_id_and_question_all_live(memory, encoder, make_ingest, write_rows, rows):
+def test_rows_that_share_pair_id_and_question_all_live(edge, encoder, make_ingest, write_rows, rows):
     twins = [rows()[0] | {"answer": f"answer number {number}"} for number in range(3)]
-    report = make_ingest(memory, encoder).run([write_rows(rows() + twins)])
+    report = make_ingest(edge, encoder).run([write_rows(rows() + twins)])
     assert report.pairs == 27
     assert report.repeats == 3
     assert report.conflicts == 1
@@ -103,12 +103,12 @@ def test_only_new_and_edited_texts_are_encoded(store, encoder, make_ingest, writ
     assert rows()[3]["answer"] not in answers
 
 
-def test_edited_fields_other_than_texts_update_without_encoding(memory, encoder, make_ingest, write_rows, rows):
-    make_ingest(memory, encoder).run([write_rows(rows())])
+def test_edited_fields_other_than_texts_update_without_encoding(edge, encoder, make_ingest, write_rows, rows):
+    make_ingest(edge, encoder).run([write_rows(rows())])
     encoder.encoded = []
     edited = rows()
     edited[0]["topics"] = ["baking"]
-    report = make_ingest(memory, encoder).run([write_rows(edited)])
+    report = make_ingest(edge, encoder).run([write_rows(edited)])
     assert (report.updated, report.unchanged, report.encoded) == (1, 23, 0)
     assert encoder.encoded == []
 
@@ -123,10 +123,10 @@ def test_files_are_added_unless_they_replace(store, encoder, make_ingest, write_
     assert {row.stored.pair.cluster_id for row in store.scroll("things", store.live("things"))} == {"make_steel"}
 
 
-def test_bad_rows_are_reported_and_the_rest_lives(memory, encoder, make_ingest, tmp_path, rows):
+def test_bad_rows_are_reported_and_the_rest_lives(edge, encoder, make_ingest, tmp_path, rows):
     path = tmp_path / "mixed.jsonl"
     path.write_text("\n".join([json.dumps(rows()[0]), "{broken", json.dumps({"question": "q"}), json.dumps(rows()[1])]))
-    report = make_ingest(memory, encoder).run([path])
+    report = make_ingest(edge, encoder).run([path])
     assert report.pairs == 2
     assert [(bad.line, bad.field) for bad in report.rejected] == [(2, None), (3, "answer")]
 
@@ -140,11 +140,11 @@ def test_a_file_without_a_good_line_changes_nothing(store, encoder, make_ingest,
     assert snapshot(store) == before
 
 
-def test_another_encoder_is_refused_with_both_named(memory, encoder, make_encoder, make_ingest, write_rows, rows):
+def test_another_encoder_is_refused_with_both_named(edge, encoder, make_encoder, make_ingest, write_rows, rows):
     path = write_rows(rows())
-    make_ingest(memory, encoder).run([path])
+    make_ingest(edge, encoder).run([path])
     with pytest.raises(EncoderMismatchError, match=r"made with fake \(D 48.*the setting is other \(D 32") as refused:
-        make_ingest(memory, make_encoder("other", 32)).run([path])
+        make_ingest(edge, make_encoder("other", 32)).run([path])
     assert "QASERVE_ENCODER to that of fake" in refused.value.hint
 
 
@@ -178,39 +178,39 @@ def test_a_crash_at_any_step_leaves_the_live_build_and_the_next_run_cleans_up(
     assert len(list_builds(store, models, "things")) == 2
 
 
-def test_an_orphan_of_other_content_is_removed_and_said(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
+def test_an_orphan_of_other_content_is_removed_and_said(edge, encoder, make_ingest, write_rows, rows, monkeypatch):
     def full(*_, **__):
         raise StoreWriteError("disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr(bundles, "write", full)
-        patch.setattr(memory, "delete", full)
+        patch.setattr(edge, "delete", full)
         with pytest.raises(StoreWriteError, match="disk full"):
-            make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
-    orphan = memory.builds("things")[0].build
-    report = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+            make_ingest(edge, encoder).run([write_rows(rows(["bread"]))])
+    orphan = edge.builds("things")[0].build
+    report = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))])
     assert report.cleaned == (orphan,)
-    assert [found.build for found in memory.builds("things")] == [report.build]
+    assert [found.build for found in edge.builds("things")] == [report.build]
 
 
-def test_a_wrong_folder_of_bundles_deletes_no_build(memory, encoder, make_ingest, write_rows, rows, models):
-    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
-    second = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))]).build
+def test_a_wrong_folder_of_bundles_deletes_no_build(edge, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))]).build
     models.rename(models.with_name("elsewhere"))
-    report = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+    report = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))])
     assert report.cleaned == ()
-    assert {first, second} <= {found.build for found in memory.builds("things")}
+    assert {first, second} <= {found.build for found in edge.builds("things")}
 
 
-def test_a_failure_tidies_up_after_itself(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
+def test_a_failure_tidies_up_after_itself(edge, encoder, make_ingest, write_rows, rows, monkeypatch):
     def full(*_, **__):
         raise StoreWriteError("disk full")
 
     monkeypatch.setattr(bundles, "write", full)
     with pytest.raises(StoreWriteError, match="disk full"):
-        make_ingest(memory, encoder).run([write_rows(rows())])
-    assert memory.builds("things") == []
-    assert memory.live_builds() == {}
+        make_ingest(edge, encoder).run([write_rows(rows())])
+    assert edge.builds("things") == []
+    assert edge.live_builds() == {}
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors"])
@@ -228,16 +228,16 @@ def test_a_damaged_live_bundle_is_made_again_by_the_same_file(
     assert all(found.complete for found in list_builds(store, models, "things") if found.live)
 
 
-def test_pairs_lost_from_the_live_collection_are_put_back(memory, encoder, make_ingest, write_rows, rows, models):
+def test_pairs_lost_from_the_live_collection_are_put_back(edge, encoder, make_ingest, write_rows, rows, models):
     path = write_rows(rows())
-    build = make_ingest(memory, encoder).run([path]).build
-    lost = next(iter(memory.scroll("things", build))).stored.id
-    memory._client.delete("things", points_selector=[lost])
-    report = make_ingest(memory, encoder).run([path])
+    build = make_ingest(edge, encoder).run([path]).build
+    lost = next(iter(edge.scroll("things", build))).stored.id
+    edge._client.delete("things", points_selector=[lost])
+    report = make_ingest(edge, encoder).run([path])
     assert (report.added, report.unchanged) == (1, 23)
-    live = memory.live("things")
-    assert memory.count("things", live) == 24
-    assert next(found for found in list_builds(memory, models, "things") if found.live).complete
+    live = edge.live("things")
+    assert edge.open(live).count() == 24
+    assert next(found for found in list_builds(edge, models, "things") if found.live).complete
 
 
 def test_going_back_to_an_earlier_build_and_pruning(store, encoder, make_ingest, write_rows, rows, models):
@@ -254,14 +254,14 @@ def test_going_back_to_an_earlier_build_and_pruning(store, encoder, make_ingest,
     assert not bundles.folder_of(models, "things", second).exists()
 
 
-def test_an_incomplete_build_cannot_be_made_live(memory, encoder, make_ingest, write_rows, rows, models):
-    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
-    second = make_ingest(memory, encoder).run([write_rows(rows(["wine"]))]).build
-    lost = next(iter(memory.scroll("things", first))).stored.id
-    memory._client.delete(f"things@{first}", points_selector=[lost])
+def test_an_incomplete_build_cannot_be_made_live(edge, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))]).build
+    lost = next(iter(edge.scroll("things", first))).stored.id
+    edge._client.delete(f"things@{first}", points_selector=[lost])
     with pytest.raises(UsageError, match="3 of 4 pairs are in its collection"):
-        activate(memory, models, "things", first)
-    assert memory.live("things") == second
+        activate(edge, models, "things", first)
+    assert edge.live("things").build == second
 
 
 def test_the_content_of_an_earlier_build_is_only_made_live_again(store, encoder, make_ingest, write_rows, rows):
@@ -274,43 +274,43 @@ def test_the_content_of_an_earlier_build_is_only_made_live_again(store, encoder,
     assert len(store.builds("things")) == 2
 
 
-def test_edges_of_a_corpus_are_answered(memory, encoder, make_ingest, write_rows, tmp_path):
+def test_edges_of_a_corpus_are_answered(edge, encoder, make_ingest, write_rows, tmp_path):
     from qaserve.search.engine import Engine
 
     one = [{"question": "only one?", "answer": "yes, one"}]
     same = [{"question": f"question {n}", "answer": "one and the same answer"} for n in range(5)]
     for name, rows in (("one", one), ("same", same)):
-        report = make_ingest(memory, encoder, name).run([write_rows(rows, f"{name}.jsonl")])
+        report = make_ingest(edge, encoder, name).run([write_rows(rows, f"{name}.jsonl")])
         assert report.clusters == 1
-        result = Engine(memory, encoder, tmp_path / "models", name).ask(AskRequest(question="only one?"))
+        result = Engine(edge, encoder, tmp_path / "models", name).ask(AskRequest(question="only one?"))
         assert len(result.answers) == 1
 
 
-def test_an_encoder_that_fails_leaves_the_live_build(memory, encoder, make_ingest, write_rows, rows, monkeypatch):
-    make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
-    before = snapshot(memory)
+def test_an_encoder_that_fails_leaves_the_live_build(edge, encoder, make_ingest, write_rows, rows, monkeypatch):
+    make_ingest(edge, encoder).run([write_rows(rows(["bread"]))])
+    before = snapshot(edge)
 
     def fail(*_, **__):
         raise EncoderError("no usable vector")
 
     monkeypatch.setattr(encoder, "encode_answers", fail)
     with pytest.raises(EncoderError, match="no usable vector"):
-        make_ingest(memory, encoder).run([write_rows(rows())])
-    assert snapshot(memory) == before
+        make_ingest(edge, encoder).run([write_rows(rows())])
+    assert snapshot(edge) == before
 
 
 def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
-    memory, encoder, make_ingest, write_rows, rows, tmp_path
+    edge, encoder, make_ingest, write_rows, rows, tmp_path
 ):
     many = rows([f"thing{number}" for number in range(32)])
-    first = make_ingest(memory, encoder).run([write_rows(many)])
+    first = make_ingest(edge, encoder).run([write_rows(many)])
     manifest = bundles.read(tmp_path / "models", "things", first.build).manifest
     assert manifest.tuning is not None
     assert manifest.hyperparameters.regularization == manifest.tuning.chosen.regularization
-    again = make_ingest(memory, encoder).run([write_rows(many)])
+    again = make_ingest(edge, encoder).run([write_rows(many)])
     assert again.build == first.build, "the same again changes nothing"
     more = write_rows(rows(["amber"]), "more.jsonl")
-    kept = make_ingest(memory, encoder, tune_pairs=10).run([more])
+    kept = make_ingest(edge, encoder, tune_pairs=10).run([more])
     later = bundles.read(tmp_path / "models", "things", kept.build).manifest
     assert later.tuning is None
     assert later.hyperparameters == manifest.hyperparameters
@@ -320,28 +320,28 @@ def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
 
 
 def test_a_file_with_only_the_second_of_two_equal_rows_does_not_overwrite_the_first(
-    memory, encoder, make_ingest, write_rows, rows
+    edge, encoder, make_ingest, write_rows, rows
 ):
     first, second = rows()[0] | {"answer": "the one answer"}, rows()[0] | {"answer": "quite another text"}
-    make_ingest(memory, encoder).run([write_rows([first, second])])
-    again = make_ingest(memory, encoder).run([write_rows([second])])
+    make_ingest(edge, encoder).run([write_rows([first, second])])
+    again = make_ingest(edge, encoder).run([write_rows([second])])
     assert (again.unchanged, again.updated, again.pairs) == (1, 0, 2)
-    edited = make_ingest(memory, encoder).run([write_rows([second | {"answer": "quite another text, edited"}])])
+    edited = make_ingest(edge, encoder).run([write_rows([second | {"answer": "quite another text, edited"}])])
     assert (edited.updated, edited.added, edited.pairs) == (1, 0, 2)
-    answers = {row.stored.pair.answer for row in memory.scroll("things", memory.live("things"))}
+    answers = {row.stored.pair.answer for row in edge.scroll("things", edge.live("things"))}
     assert answers == {"the one answer", "quite another text, edited"}
 
 
 # What the report says
 
 
-def test_the_report_says_where_every_change_comes_from_and_what_differs(memory, encoder, make_ingest, write_rows, rows):
-    make_ingest(memory, encoder).run([write_rows(rows(["bread", "wine"]))])
+def test_the_report_says_where_every_change_comes_from_and_what_differs(edge, encoder, make_ingest, write_rows, rows):
+    make_ingest(edge, encoder).run([write_rows(rows(["bread", "wine"]))])
     edited = rows(["bread"])
     edited[1]["answer"] = edited[1]["answer"].replace("heat it", "chill it for long")
     edited[2]["tags"] = ["x"]
     paths = [write_rows(edited), write_rows(rows(["steel"]), "metal.jsonl")]
-    report = make_ingest(memory, encoder).run(paths, replace=True)
+    report = make_ingest(edge, encoder).run(paths, replace=True)
     assert [(one.pair_id, one.file, one.line) for one in sorted(report.changes.updated, key=lambda one: one.line)] == [
         ("bread_q1", "pairs.jsonl", 2), ("bread_q2", "pairs.jsonl", 3)
     ]  # fmt: skip
@@ -374,12 +374,12 @@ def test_an_edit_shows_what_differs_with_a_little_context(before, after, shown):
     assert _around(before, after) == shown
 
 
-def test_a_long_edit_is_cut(memory, encoder, make_ingest, write_rows, rows):
+def test_a_long_edit_is_cut(edge, encoder, make_ingest, write_rows, rows):
     path = write_rows(rows(["bread"]))
-    make_ingest(memory, encoder).run([path])
+    make_ingest(edge, encoder).run([path])
     edited = rows(["bread"])
     edited[0]["answer"] = "another " * 500
-    report = make_ingest(memory, encoder).run([write_rows(edited)])
+    report = make_ingest(edge, encoder).run([write_rows(edited)])
     assert len(report.edits[0].after) == 400
     assert report.edits[0].after.endswith("…")
 
@@ -406,31 +406,31 @@ def test_re_encoding_is_the_way_to_another_encoder(store, encoder, make_encoder,
     assert report.cluster_changes.reclustered
 
 
-def test_re_encoding_needs_no_files_and_changes_no_pair(memory, encoder, make_ingest, write_rows, rows):
-    first = make_ingest(memory, encoder).run([write_rows(rows())])
+def test_re_encoding_needs_no_files_and_changes_no_pair(edge, encoder, make_ingest, write_rows, rows):
+    first = make_ingest(edge, encoder).run([write_rows(rows())])
     encoder.encoded = []
-    report = make_ingest(memory, encoder).run(re_encode=True)
+    report = make_ingest(edge, encoder).run(re_encode=True)
     assert (report.read, report.pairs, report.encoded, len(encoder.encoded)) == (0, 24, 48, 48)
-    assert memory.info("things", report.build).sources == ("pairs.jsonl",)
-    assert {row.stored.id for row in memory.scroll("things", report.build)} == {
-        row.stored.id for row in memory.scroll("things", first.build)
+    assert edge.info("things", report.build).sources == ("pairs.jsonl",)
+    assert {row.stored.id for row in edge.scroll("things", report.build)} == {
+        row.stored.id for row in edge.scroll("things", first.build)
     }
 
 
-def test_what_cannot_be_meant_is_refused(memory, encoder, make_ingest):
+def test_what_cannot_be_meant_is_refused(edge, encoder, make_ingest):
     with pytest.raises(UsageError, match="nothing is named to ingest"):
-        make_ingest(memory, encoder).run()
+        make_ingest(edge, encoder).run()
     with pytest.raises(UsageError, match="nothing is named to ingest"):
-        make_ingest(memory, encoder).run(replace=True, re_encode=True)
+        make_ingest(edge, encoder).run(replace=True, re_encode=True)
     with pytest.raises(NotFoundError, match="no live build to encode again"):
-        make_ingest(memory, encoder).run(re_encode=True)
+        make_ingest(edge, encoder).run(re_encode=True)
 
 
 # Order of builds
 
 
 def test_builds_are_in_order_where_the_clock_goes_backwards(
-    memory, encoder, make_ingest, write_rows, rows, models, monkeypatch
+    edge, encoder, make_ingest, write_rows, rows, models, monkeypatch
 ):
     made = []
     for time, thing in (
@@ -440,30 +440,30 @@ def test_builds_are_in_order_where_the_clock_goes_backwards(
         ("2031-01-01", "glass"),
     ):
         monkeypatch.setattr("ingest.builder.now", lambda time=time: f"{time}T00:00:00.000000+00:00")
-        made.append(make_ingest(memory, encoder).run([write_rows(rows([thing]), f"{thing}.jsonl")]).build)
-    listed = list_builds(memory, models, "things")
+        made.append(make_ingest(edge, encoder).run([write_rows(rows([thing]), f"{thing}.jsonl")]).build)
+    listed = list_builds(edge, models, "things")
     assert [found.build for found in listed] == made[::-1]
     assert listed[1].created == "2030-01-02T00:00:00.000002+00:00"
-    assert prune(memory, models, "things", keep=1) == [made[1], made[0]]
+    assert prune(edge, models, "things", keep=1) == [made[1], made[0]]
 
 
 # History
 
 
 def test_numbers_are_kept_with_the_clusters_and_chosen_anew_with_them(
-    memory, encoder, make_ingest, write_rows, rows, models
+    edge, encoder, make_ingest, write_rows, rows, models
 ):
     many = rows([f"thing{number}" for number in range(32)])
-    first = make_ingest(memory, encoder).run([write_rows(many)])
+    first = make_ingest(edge, encoder).run([write_rows(many)])
     more = rows(["thing1"])[0] | {"pair_id": "more", "question": "thing1 once more"}
-    kept = make_ingest(memory, encoder).run([write_rows([more], "more.jsonl")])
+    kept = make_ingest(edge, encoder).run([write_rows([more], "more.jsonl")])
     assert not kept.cluster_changes.reclustered
     assert "choose" not in kept.stages
     old, new = (bundles.read(models, "things", report.build).manifest for report in (first, kept))
     assert (new.hyperparameters, new.calibration) == (old.hyperparameters, old.calibration)
     assert new.clustering.changed == 1
-    anew = make_ingest(memory, encoder).run([write_rows(rows([f"other{n}" for n in range(16)]), "other.jsonl")])
+    anew = make_ingest(edge, encoder).run([write_rows(rows([f"other{n}" for n in range(16)]), "other.jsonl")])
     assert anew.cluster_changes.reclustered
     assert "choose" in anew.stages
-    precise = make_ingest(memory, encoder, precision=0.8).run([write_rows(many)])
+    precise = make_ingest(edge, encoder, precision=0.8).run([write_rows(many)])
     assert "choose" in precise.stages, "another setting is another choice"

@@ -13,9 +13,9 @@ QUESTION = "Which recipe gives the best bread and cheese?"
 
 
 @pytest.fixture
-def ingested(memory, encoder, make_ingest, write_rows, rows):
+def ingested(edge, encoder, make_ingest, write_rows, rows):
     """A live build of `rows()`."""
-    return make_ingest(memory, encoder).run([write_rows(rows())])
+    return make_ingest(edge, encoder).run([write_rows(rows())])
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def models(tmp_path):
 
 
 @pytest.fixture
-def teach(memory, encoder, make_builder, tmp_path):
+def teach(edge, encoder, make_builder, tmp_path):
     def teach(architecture="slots-8", **options):
-        return add_student(make_builder(memory, encoder), architecture, tmp_path / "training", **options)
+        return add_student(make_builder(edge, encoder), architecture, tmp_path / "training", **options)
 
     return teach
 
@@ -46,22 +46,22 @@ def test_a_fit_makes_a_new_build_of_the_same_pairs_and_encodes_nothing(
     assert report.build in {info.build for info in store.builds("things")}, "the earlier build stays"
 
 
-def test_a_fit_and_a_student_need_a_live_build(memory, encoder, make_builder, teach):
+def test_a_fit_and_a_student_need_a_live_build(edge, encoder, make_builder, teach):
     with pytest.raises(NotFoundError, match="no corpus 'things'"):
-        refit(make_builder(memory, encoder))
+        refit(make_builder(edge, encoder))
     with pytest.raises(NotFoundError, match="no corpus 'things'"):
         teach()
 
 
-def test_an_interrupted_fit_leaves_the_live_build(memory, encoder, make_builder, ingested, monkeypatch):
+def test_an_interrupted_fit_leaves_the_live_build(edge, encoder, make_builder, ingested, monkeypatch):
     def crash(*_, **__):
         raise StoreWriteError("full")
 
     monkeypatch.setattr(bundles, "write", crash)
     with pytest.raises(StoreWriteError, match="full"):
-        refit(make_builder(memory, encoder, regularization=3.0))
-    assert memory.live("things") == ingested.build
-    assert [info.build for info in memory.builds("things")] == [ingested.build]
+        refit(make_builder(edge, encoder, regularization=3.0))
+    assert edge.live("things").build == ingested.build
+    assert [info.build for info in edge.builds("things")] == [ingested.build]
 
 
 def priors_of(store):
@@ -69,48 +69,48 @@ def priors_of(store):
 
 
 def test_an_importance_becomes_the_prior_and_can_be_taken_back(
-    memory, encoder, make_builder, make_ingest, ingested, write_rows, rows, models
+    edge, encoder, make_builder, make_ingest, ingested, write_rows, rows, models
 ):
-    manifest = refit(make_builder(memory, encoder), "entropy")
-    weighed = priors_of(memory)
+    manifest = refit(make_builder(edge, encoder), "entropy")
+    weighed = priors_of(edge)
     assert manifest.prior == "entropy"
     assert np.mean(list(weighed.values())) == pytest.approx(1)
     assert len(set(weighed.values())) > 1
-    result = Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION))
+    result = Engine(edge, encoder, models, "things").ask(AskRequest(question=QUESTION))
     assert {hit.id: hit.prior for hit in result.explained.hits} == {
         hit.id: weighed[hit.id] for hit in result.explained.hits
     }
-    refit(make_builder(memory, encoder))
-    assert priors_of(memory) == weighed, "a plain fit keeps them"
-    later = make_ingest(memory, encoder).run([write_rows(rows(["amber"]), "more.jsonl")])
+    refit(make_builder(edge, encoder))
+    assert priors_of(edge) == weighed, "a plain fit keeps them"
+    later = make_ingest(edge, encoder).run([write_rows(rows(["amber"]), "more.jsonl")])
     assert bundles.read(models, "things", later.build).manifest.prior == "entropy"
-    kept = priors_of(memory)
+    kept = priors_of(edge)
     assert {point: kept[point] for point in weighed} == weighed
     assert {kept[point] for point in kept.keys() - weighed.keys()} == {1.0}, "new pairs weigh 1"
-    assert refit(make_builder(memory, encoder), "uniform").prior == "uniform"
-    assert set(priors_of(memory).values()) == {1.0}
+    assert refit(make_builder(edge, encoder), "uniform").prior == "uniform"
+    assert set(priors_of(edge).values()) == {1.0}
 
 
-def test_an_unknown_importance_changes_nothing(memory, encoder, make_builder, ingested, teach):
+def test_an_unknown_importance_changes_nothing(edge, encoder, make_builder, ingested, teach):
     with pytest.raises(UsageError, match="importance 'luck' is not known"):
-        refit(make_builder(memory, encoder), "luck")
+        refit(make_builder(edge, encoder), "luck")
     with pytest.raises(UsageError, match="importance 'luck' is not known"):
         teach(weighing="luck")
     with pytest.raises(UsageError, match="no encoder to read them"):
-        refit(make_builder(memory, encoder), "norm")
-    assert memory.live("things") == ingested.build
+        refit(make_builder(edge, encoder), "norm")
+    assert edge.live("things").build == ingested.build
 
 
-def test_a_student_answers_beside_the_projection_it_learned_from(memory, encoder, ingested, teach, models):
+def test_a_student_answers_beside_the_projection_it_learned_from(edge, encoder, ingested, teach, models):
     report = teach()
-    assert memory.live("things") == report.build != ingested.build
-    engine = Engine(memory, encoder, models, "things")
+    assert edge.live("things").build == report.build != ingested.build
+    engine = Engine(edge, encoder, models, "things")
     taught = engine.ask(AskRequest(question=QUESTION, projection="student", lexical_weight=0.0))
     voted = engine.ask(AskRequest(question=QUESTION, lexical_weight=0.0))
     live = engine.load()
     query = encoder.encode_questions([QUESTION])[0].astype(float)
     moved = live.student.project(query)
-    rows = {row.stored.id: row.answer for row in memory.scroll("things", report.build)}
+    rows = {row.stored.id: row.answer for row in edge.scroll("things", report.build)}
     for answer in taught.answers:
         assert answer.score == pytest.approx(moved @ rows[answer.id] / np.linalg.norm(moved), abs=1e-5)
     assert taught.trace.params.projection == "student"
@@ -121,20 +121,20 @@ def test_a_student_answers_beside_the_projection_it_learned_from(memory, encoder
     assert not list(models.parent.glob("training/*/*")), "the state of the training is gone"
 
 
-def test_a_build_without_a_student_says_how_to_get_one(memory, encoder, ingested, models):
+def test_a_build_without_a_student_says_how_to_get_one(edge, encoder, ingested, models):
     with pytest.raises(UsageError, match=f"build {ingested.build} has no student") as refused:
-        Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION, projection="student"))
+        Engine(edge, encoder, models, "things").ask(AskRequest(question=QUESTION, projection="student"))
     assert "qaserve distill" in refused.value.hint
 
 
-def test_the_same_training_gives_the_same_build_and_going_back_works(memory, encoder, ingested, teach, models):
+def test_the_same_training_gives_the_same_build_and_going_back_works(edge, encoder, ingested, teach, models):
     first = teach()
-    activate(memory, models, "things", ingested.build)
+    activate(edge, models, "things", ingested.build)
     assert teach().build == first.build
     assert teach("slots-4").build != first.build
 
 
-def test_auto_tries_every_sufficient_shape_and_keeps_the_smallest_of_the_best(memory, encoder, ingested, teach):
+def test_auto_tries_every_sufficient_shape_and_keeps_the_smallest_of_the_best(edge, encoder, ingested, teach):
     report = teach("auto")
     clusters = ingested.clusters
     assert {one.name for one in report.candidates} > {"slots 256"}
@@ -146,11 +146,9 @@ def test_auto_tries_every_sufficient_shape_and_keeps_the_smallest_of_the_best(me
     assert sizes == sorted(sizes)
 
 
-def test_an_interrupted_training_goes_on_and_gives_the_same_build(
-    memory, encoder, ingested, teach, models, monkeypatch
-):
+def test_an_interrupted_training_goes_on_and_gives_the_same_build(edge, encoder, ingested, teach, models, monkeypatch):
     undisturbed = teach()
-    activate(memory, models, "things", ingested.build)
+    activate(edge, models, "things", ingested.build)
 
     class StoppedError(Exception):
         pass
@@ -169,55 +167,55 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_build(
     with pytest.raises(StoppedError):
         teach()
     monkeypatch.setattr("ingest.refit.distill", distill)
-    assert memory.live("things") == ingested.build
-    assert [info.build for info in memory.builds("things")] == [undisturbed.build, ingested.build]
+    assert edge.live("things").build == ingested.build
+    assert [info.build for info in edge.builds("things")] == [undisturbed.build, ingested.build]
     kept = list(models.parent.glob("training/things/*/uniform/slots-8/*"))
     assert [file.name for file in kept] == ["distillation.safetensors"], "five epochs were kept"
     assert teach().build == undisturbed.build
 
 
 @pytest.mark.parametrize("architecture", ["9x9x9", "slots-0", "7x1", "transformer"])
-def test_an_unknown_architecture_changes_nothing(memory, ingested, teach, architecture):
+def test_an_unknown_architecture_changes_nothing(edge, ingested, teach, architecture):
     with pytest.raises(UsageError, match=f"architecture '{architecture}'"):
         teach(architecture)
-    assert memory.live("things") == ingested.build
+    assert edge.live("things").build == ingested.build
 
 
-def test_too_few_pairs_have_no_student(memory, encoder, make_ingest, write_rows, rows, teach):
-    report = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))])
+def test_too_few_pairs_have_no_student(edge, encoder, make_ingest, write_rows, rows, teach):
+    report = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))])
     with pytest.raises(CorpusError, match="4 questions are too few to train a student"):
         teach()
-    assert memory.live("things") == report.build
+    assert edge.live("things").build == report.build
 
 
-def test_a_student_whose_file_is_damaged_is_refused(memory, encoder, teach, ingested, models):
+def test_a_student_whose_file_is_damaged_is_refused(edge, encoder, teach, ingested, models):
     report = teach()
     file = bundles.folder_of(models, "things", report.build) / bundles.STUDENT
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(BundleError, match=r"student\.safetensors has"):
-        Engine(memory, encoder, models, "things").load()
+        Engine(edge, encoder, models, "things").load()
 
 
 @pytest.mark.parametrize("same", ["answers", "questions", "all"])
 @pytest.mark.parametrize("prior", ["entropy", "fisher-empirical", "fisher-expected"])
 def test_pairs_that_are_all_alike_are_weighed_and_taught(
-    memory, encoder, make_builder, make_ingest, write_rows, rows, models, teach, same, prior
+    edge, encoder, make_builder, make_ingest, write_rows, rows, models, teach, same, prior
 ):
     many = rows()
     for row in many:
         row["answer"] = row["answer"] if same == "questions" else "the one answer"
         row["question"] = row["question"] if same == "answers" else "the one question"
-    make_ingest(memory, encoder).run([write_rows(many)])
-    assert refit(make_builder(memory, encoder), prior).prior == prior
-    assert np.mean(list(priors_of(memory).values())) == pytest.approx(1)
+    make_ingest(edge, encoder).run([write_rows(many)])
+    assert refit(make_builder(edge, encoder), prior).prior == prior
+    assert np.mean(list(priors_of(edge).values())) == pytest.approx(1)
     teach(weighing=prior)
-    result = Engine(memory, encoder, models, "things").ask(AskRequest(question=QUESTION, projection="student"))
+    result = Engine(edge, encoder, models, "things").ask(AskRequest(question=QUESTION, projection="student"))
     assert result.answers
     assert np.isfinite(result.answers[0].score)
 
 
-def test_more_clusters_than_pairs_are_not_made(memory, encoder, make_builder, make_ingest, write_rows, rows):
-    report = make_ingest(memory, encoder, max_clusters=100_000).run([write_rows(rows()[:3])])
-    manifest = refit(make_builder(memory, encoder, max_clusters=100_000), "entropy")
+def test_more_clusters_than_pairs_are_not_made(edge, encoder, make_builder, make_ingest, write_rows, rows):
+    report = make_ingest(edge, encoder, max_clusters=100_000).run([write_rows(rows()[:3])])
+    manifest = refit(make_builder(edge, encoder, max_clusters=100_000), "entropy")
     assert report.clusters <= 3
     assert len(manifest.clusters) <= 3

@@ -11,8 +11,8 @@ from qaserve.settings import ReadSettings
 
 
 @pytest.fixture
-def ingest(memory, encoder, make_builder, tmp_path):
-    made = Ingest(make_builder(memory, encoder), encoder, ReadSettings(max_line_bytes=2_000), tmp_path / "data")
+def ingest(edge, encoder, make_builder, tmp_path):
+    made = Ingest(make_builder(edge, encoder), encoder, ReadSettings(max_line_bytes=2_000), tmp_path / "data")
     return made.run
 
 

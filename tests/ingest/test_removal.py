@@ -100,6 +100,6 @@ def files_with(folder, text):
     return [path for path in folder.rglob("*") if path.is_file() and text in path.read_bytes()]
 
 
-def test_a_corpus_that_is_not_there_has_nothing_to_remove(memory, encoder, make_ingest):
+def test_a_corpus_that_is_not_there_has_nothing_to_remove(edge, encoder, make_ingest):
     with pytest.raises(NotFoundError, match="no corpus 'things'"):
-        make_ingest(memory, encoder).remove(Selection(ids=("x",)))
+        make_ingest(edge, encoder).remove(Selection(ids=("x",)))

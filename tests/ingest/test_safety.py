@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from conftest import FakeEncoder
-from qaserve.store.qdrant import open_store
 
 from ingest.builder import Builder
 from ingest.selection import Selection
@@ -22,6 +21,7 @@ from qaserve.common.locks import corpus_lock
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import StoreSettings
+from qaserve.store import open_store
 
 MARKER = "zanzibarmarker"
 SWAPS, ASKERS = 20, 3
@@ -42,15 +42,15 @@ def test_a_second_ingest_of_a_corpus_fails_at_once_and_says_who_has_it(
     assert make_ingest(store, encoder).run([write_rows(rows())]).pairs == 24
 
 
-def test_other_corpora_and_dry_runs_are_not_kept_out(memory, encoder, make_ingest, make_builder, write_rows, rows):
+def test_other_corpora_and_dry_runs_are_not_kept_out(edge, encoder, make_ingest, make_builder, write_rows, rows):
     path = write_rows(rows())
-    with make_builder(memory, encoder).alone("ingest"):
-        assert make_ingest(memory, encoder).run([path], dry_run=True).added == 24
-        assert make_ingest(memory, encoder, "others").run([path]).added == 24
+    with make_builder(edge, encoder).alone("ingest"):
+        assert make_ingest(edge, encoder).run([path], dry_run=True).added == 24
+        assert make_ingest(edge, encoder, "others").run([path]).added == 24
 
 
-def test_a_second_ingest_waits_as_long_as_it_is_told(memory, encoder, make_ingest, make_builder, write_rows, rows):
-    builder, entered, leave = make_builder(memory, encoder), threading.Event(), threading.Event()
+def test_a_second_ingest_waits_as_long_as_it_is_told(edge, encoder, make_ingest, make_builder, write_rows, rows):
+    builder, entered, leave = make_builder(edge, encoder), threading.Event(), threading.Event()
 
     def hold():
         with builder.alone("first"):
@@ -60,11 +60,11 @@ def test_a_second_ingest_waits_as_long_as_it_is_told(memory, encoder, make_inges
     holder = threading.Thread(target=hold)
     holder.start()
     entered.wait()
-    impatient = make_ingest(memory, encoder)
+    impatient = make_ingest(edge, encoder)
     impatient._builder._lock_wait = 0.1
     with pytest.raises(StoreLockedError, match=r"\(first of corpus things\), also after 0\.1 seconds"):
         impatient.run([write_rows(rows())])
-    patient = make_ingest(memory, encoder)
+    patient = make_ingest(edge, encoder)
     patient._builder._lock_wait = 60
     threading.Timer(0.2, leave.set).start()
     assert patient.run([write_rows(rows())]).pairs == 24
@@ -159,25 +159,25 @@ def test_an_activation_keeps_an_ingest_out(store, encoder, make_ingest, write_ro
 
 
 def test_an_activation_takes_the_lock_of_a_dead_process_over_and_waits_as_long_as_it_is_told(
-    memory, encoder, make_ingest, write_rows, rows, tmp_path
+    edge, encoder, make_ingest, write_rows, rows, tmp_path
 ):
     models = tmp_path / "models"
-    first = make_ingest(memory, encoder).run([write_rows(rows(["bread"]))]).build
-    make_ingest(memory, encoder).run([write_rows(rows(["wine"]))])
+    first = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
+    make_ingest(edge, encoder).run([write_rows(rows(["wine"]))])
     with subprocess.Popen([sys.executable, "-c", HOLD, str(models)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreLockedError, match=rf"process {process.pid} \(doomed ingest\), also after 0\.1 s"):
-            activate(memory, models, "things", first, wait=0.1)
+            activate(edge, models, "things", first, wait=0.1)
         process.kill()
-    activate(memory, models, "things", first, wait=60)
-    assert memory.live("things") == first
+    activate(edge, models, "things", first, wait=60)
+    assert edge.live("things").build == first
 
 
-def test_no_lock_is_made_for_a_build_that_is_not_there(memory, tmp_path):
+def test_no_lock_is_made_for_a_build_that_is_not_there(edge, tmp_path):
     with pytest.raises(NotFoundError, match="no build"):
-        activate(memory, tmp_path / "models", "things", "0123456789ab")
+        activate(edge, tmp_path / "models", "things", "0123456789ab")
     with pytest.raises(NotFoundError, match="no corpus 'things'"):
-        prune(memory, tmp_path / "models", "things", keep=0)
+        prune(edge, tmp_path / "models", "things", keep=0)
     assert not (tmp_path / "models").exists()
 
 
@@ -200,7 +200,7 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
     secret = rows(["bread", "wine"])
     secret[0] |= {"answer": f"Take flour, and {MARKER}.", "topics": [MARKER]}
     secret[1] |= {"question": f"How is {MARKER} baked?"}
-    with open_store(StoreSettings(data_dir=data), "test") as store:
+    with open_store(StoreSettings(data_dir=data)) as store:
         make_ingest(store, encoder).run([write_rows(secret)])
         assert files_with(MARKER, data)
         assert files_with(MARKER, models)
@@ -215,18 +215,18 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
         prune(store, models, "things", keep=0)
         assert files_with(MARKER, data, models) == []
     assert files_with(MARKER, data, models) == []
-    with open_store(StoreSettings(data_dir=data), "test") as store:
+    with open_store(StoreSettings(data_dir=data)) as store:
         assert store.info("things", store.live("things")).pairs == 8
 
 
 def test_a_folder_of_a_build_that_is_not_listed_is_kept_until_prune(tmp_path, encoder, make_ingest, write_rows, rows):
     data = tmp_path / "data"
-    with open_store(StoreSettings(data_dir=data), "test") as store:
+    with open_store(StoreSettings(data_dir=data)) as store:
         make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
     left = data / "qdrant" / "collection" / "things@0123456789ab"
     left.mkdir()
     (left / "storage.sqlite").write_text(MARKER)
-    with open_store(StoreSettings(data_dir=data), "test") as store:
+    with open_store(StoreSettings(data_dir=data)) as store:
         assert make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).cleaned == ()
         assert store.unlisted("things") == ["0123456789ab"]
         assert files_with(MARKER, data) == [left / "storage.sqlite"]
@@ -237,13 +237,13 @@ def test_a_folder_of_a_build_that_is_not_listed_is_kept_until_prune(tmp_path, en
 
 def test_an_interrupted_deletion_is_finished_by_the_next_ingest(tmp_path, encoder, make_ingest, write_rows, rows):
     data, models = tmp_path / "data", tmp_path / "models"
-    with open_store(StoreSettings(data_dir=data), "test") as store:
+    with open_store(StoreSettings(data_dir=data)) as store:
         make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
     left = data / "qdrant" / "collection" / "things@0123456789ab"
     left.mkdir()
     (left / "storage.sqlite").write_text(MARKER)
     mark_unfinished(models, "things", "0123456789ab")
-    with open_store(StoreSettings(data_dir=data), "test") as store:
+    with open_store(StoreSettings(data_dir=data)) as store:
         report = make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
     assert report.cleaned == ("0123456789ab",)
     assert files_with(MARKER, data) == []
@@ -265,7 +265,7 @@ def test_every_answer_during_twenty_swaps_is_of_the_build_that_it_names(
     tmp_path, make_builder, make_ingest, write_rows, rows
 ):
     """Every generation of pairs says in each answer which it is; older builds are pruned while they are asked."""
-    with open_store(StoreSettings(data_dir=tmp_path / "data"), "test") as store:
+    with open_store(StoreSettings(data_dir=tmp_path / "data")) as store:
         generation_of, results, failures, done = {}, [], [], threading.Event()
 
         def swap(generation: int) -> None:
@@ -301,8 +301,8 @@ def test_every_answer_during_twenty_swaps_is_of_the_build_that_it_names(
     assert len({result.build for result in results}) >= SWAPS // 2
 
 
-def test_a_builder_locks_where_its_bundles_are(tmp_path, memory, make_builder, encoder):
-    builder: Builder = make_builder(memory, encoder)
+def test_a_builder_locks_where_its_bundles_are(tmp_path, edge, make_builder, encoder):
+    builder: Builder = make_builder(edge, encoder)
     with builder.alone("ingest"):
         assert (tmp_path / "models" / "things" / ".lock" / "holder.json").is_file()
     assert not (tmp_path / "models" / "things" / ".lock" / "holder.json").exists()

@@ -124,13 +124,11 @@ def test_right_is_what_the_ranking_says(examples):
         np.testing.assert_array_equal(right, ranks_of(fold, trial) == 1)
 
 
-def test_asking_gives_the_evidence_that_the_engine_would_collect(
-    engine, make_ingest, rows, write_rows, memory, encoder
-):
+def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, make_ingest, rows, write_rows, edge, encoder):
     """The vectorised form against store, ranking and routing of a build of the same pairs."""
     live = engine.load()
     build, model = live.info.build, live.bundle.model
-    points = sorted(memory.scroll("things", build), key=lambda point: point.stored.id)
+    points = sorted(edge.scroll("things", build), key=lambda point: point.stored.id)
     known = Examples(
         [point.stored.pair for point in points],
         np.stack([point.question for point in points]).astype(np.float64),
@@ -142,13 +140,13 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(
     found, _ = ask(fold, START)
     for row, pair in enumerate(asked.pairs):
         query = asked.questions[row]
-        hits = memory.nearest_questions("things", build, query, START.search.hits, with_vectors=False)
+        hits = edge.nearest_questions("things", build, query, START.search.hits, with_vectors=False)
         vote = route_by_questions(
             [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.search.temperature
         )
         words = LexicalQuery(START.search.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
-        ranked = rank_intents(memory, "things", build, model.bank.project(query, vote.weights), 5, words)
-        ((stored, vector),) = memory.retrieve("things", build, [ranked[0].hit.id]).values()
+        ranked = rank_intents(edge, "things", build, model.bank.project(query, vote.weights), 5, words)
+        ((stored, vector),) = edge.retrieve("things", build, [ranked[0].hit.id]).values()
         expected = evidence(
             similarities=[hit.similarity for hit in hits],
             probabilities=vote.probabilities,

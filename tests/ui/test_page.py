@@ -174,14 +174,14 @@ def test_a_server_that_is_gone_is_said_and_can_be_tried_again(page, monkeypatch,
     assert [button.label for button in page.button] == ["Try again"]
 
 
-def test_hostile_text_is_shown_as_text(memory, encoder, make_ingest, write_rows, ask, page):
+def test_hostile_text_is_shown_as_text(edge, encoder, make_ingest, write_rows, ask, page):
     hostile = {
         "question": "<script>alert(1)</script> ![x](http://evil/x.png) $a$ :red[b]",
         "answer": "<img src=http://evil/y.png> ![x](http://evil/x.png) costs $1 or $2",
         "related_skills": ["**bold**<b>.md"],
         "related_docs": ["`x`<i>"],
     }
-    make_ingest(memory, encoder).run([write_rows([hostile], "hostile.jsonl")], replace=True)
+    make_ingest(edge, encoder).run([write_rows([hostile], "hostile.jsonl")], replace=True)
     text = ask("script alert")
     assert "![" not in text
     assert "\\<script\\>" in text
@@ -195,12 +195,12 @@ def test_a_notice_of_the_operator_is_on_top(page, monkeypatch):
     assert "sample corpus" in page.info[0].value
 
 
-def test_how_sure_an_answer_is_stands_above_it(memory, encoder, make_ingest, write_rows, rows, page):
+def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write_rows, rows, page):
     page.run()
     page.text_input(key="ask_q").set_value("bread").run()
     assert "too few pairs" in text_of(page), "a small build is not calibrated, and says so"
     many = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]), "many.jsonl")
-    make_ingest(memory, encoder).run([many], replace=True)
+    make_ingest(edge, encoder).run([many], replace=True)
     st.cache_data.clear()
     page.text_input(key="ask_q").set_value("steps for good thing7 part0").run()
     assert "right · " in text_of(page)
@@ -277,9 +277,9 @@ def test_ways_side_by_side_and_no_student_where_there_is_none(why, page):
 
 
 def test_the_student_stands_beside_the_others_where_there_is_one(
-    why, page, engine, memory, encoder, make_builder, tmp_path
+    why, page, engine, edge, encoder, make_builder, tmp_path
 ):
-    add_student(make_builder(memory, encoder), "slots-8", tmp_path / "training")
+    add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
     text = why("how to make bread")
     for way in (*WAYS, "Student"):
         assert f"**{way}**" in text
@@ -311,8 +311,8 @@ def test_a_filter_that_an_address_repeats_counts_once(page):
     assert [button.label for button in page.button if (button.key or "").startswith("drop")] == ["Topic: wine"]
 
 
-def test_a_student_is_a_way_to_turn_the_question(why, memory, encoder, make_builder, tmp_path):
-    add_student(make_builder(memory, encoder), "slots-8", tmp_path / "training")
+def test_a_student_is_a_way_to_turn_the_question(why, edge, encoder, make_builder, tmp_path):
+    add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
     text = why("how to make bread", projection="student")
     for words in ("A small network turned your question", "A small network turns your question by"):
         assert words in text
@@ -331,9 +331,9 @@ def test_a_build_without_priors_says_that_there_is_nothing_to_switch(why, page):
 
 
 def test_priors_can_be_switched_off_and_the_votes_become_those_of_the_api(
-    why, page, engine, memory, encoder, make_builder
+    why, page, engine, edge, encoder, make_builder
 ):
-    refit(make_builder(memory, encoder), "entropy")
+    refit(make_builder(edge, encoder), "entropy")
     text = why("how to make bread")
     assert "no_priors" not in [one.key for one in page.toggle]
     assert page.toggle(key="ask_priors").value
@@ -352,8 +352,8 @@ def test_priors_can_be_switched_off_and_the_votes_become_those_of_the_api(
     assert "What your changes do" not in text_of(page)
 
 
-def test_priors_in_an_address_are_taken_over(why, page, memory, encoder, make_builder):
-    refit(make_builder(memory, encoder), "entropy")
+def test_priors_in_an_address_are_taken_over(why, page, edge, encoder, make_builder):
+    refit(make_builder(edge, encoder), "entropy")
     assert "all known questions count alike" in why("how to make bread", priors="false")
     assert not page.toggle(key="ask_priors").value
     assert "What your changes do" not in why("how to make bread", priors="perhaps")
@@ -469,8 +469,8 @@ def asking_page(engine, serve_app, tmp_path, monkeypatch):
     st.cache_resource.clear()
 
 
-def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_page, memory, encoder, make_builder):
-    refit(make_builder(memory, encoder), "entropy")
+def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_page, edge, encoder, make_builder):
+    refit(make_builder(edge, encoder), "entropy")
     page = asking_page
     page.query_params["q"] = "how to make bread"
     page.run()
@@ -491,8 +491,8 @@ def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_pa
     assert not page.error
 
 
-def test_a_page_that_may_change_things_offers_to(page, memory, encoder, make_builder):
-    refit(make_builder(memory, encoder), "entropy")
+def test_a_page_that_may_change_things_offers_to(page, edge, encoder, make_builder):
+    refit(make_builder(edge, encoder), "entropy")
     page.query_params["q"] = "how to make bread"
     page.run()
     assert not any(one.proto.disabled for one in page.get("feedback"))

@@ -18,11 +18,11 @@ from qaserve.store.points import PairVectors
 
 
 @pytest.fixture
-def two_builds(memory, encoder, make_ingest, write_rows, rows):
+def two_builds(edge, encoder, make_ingest, write_rows, rows):
     """A store with an older build and a live one, and their ids."""
-    first = make_ingest(memory, encoder).run([write_rows(rows(["bread", "wine"]))]).build
-    second = make_ingest(memory, encoder).run([write_rows(rows())]).build
-    return memory, first, second
+    first = make_ingest(edge, encoder).run([write_rows(rows(["bread", "wine"]))]).build
+    second = make_ingest(edge, encoder).run([write_rows(rows())]).build
+    return edge, first, second
 
 
 def content(store, build):
@@ -67,12 +67,12 @@ def test_moving_again_copies_nothing(two_builds, store):
 
 
 def test_the_fingerprint_does_not_depend_on_how_often_vectors_were_normalised(two_builds, tmp_path):
-    """Embedded Qdrant keeps what it was given on disk, and the normalised vector in memory."""
+    """Embedded Qdrant keeps what it was given on disk, and the normalised vector in edge."""
     source, _, _ = two_builds
     folder = StoreSettings(data_dir=tmp_path / "other")
-    with open_store(folder, "test") as target:
+    with open_store(folder) as target:
         written = move(source, target, "things", Silent()).builds[0].fingerprint
-    with open_store(folder, "test") as target:
+    with open_store(folder) as target:
         assert move(source, target, "things", Silent()).builds[0].fingerprint == written
 
 
@@ -80,7 +80,7 @@ def test_an_interrupted_move_goes_on_where_it_was(two_builds, rest, monkeypatch)
     source, _, live = two_builds
     monkeypatch.setattr("qaserve.store.qdrant.PAGE", 5)
     monkeypatch.setattr("qaserve.builds.copy.PAGE", 5)
-    with open_store(StoreSettings(qdrant_url=rest.url, qdrant_attempts=1), "test") as target:
+    with open_store(StoreSettings(qdrant_url=rest.url, qdrant_attempts=1)) as target:
         left = [2]
 
         def gone_after_two_pages(method, path):
@@ -93,7 +93,7 @@ def test_an_interrupted_move_goes_on_where_it_was(two_builds, rest, monkeypatch)
             move(source, target, "things", Silent())
         rest.fault = lambda *_: None
         assert target.live_builds() == {}
-        assert target.count("things", live) == 10
+        assert target.open(live).count() == 10
         report = move(source, target, "things", Silent())
     assert [(build.pairs, build.copied) for build in report.builds] == [(24, 14)]
     assert report.live == live
@@ -124,15 +124,15 @@ def test_a_copy_that_is_not_equal_never_goes_live(two_builds, store, what, monke
     assert [found.build for found in store.builds("things")] == [first]
 
 
-def test_a_corpus_without_a_build_is_named(memory, store):
+def test_a_corpus_without_a_build_is_named(edge, store):
     with pytest.raises(NotFoundError, match="corpus 'things' has no live build in :memory:"):
-        move(memory, store, "things", Silent())
+        move(edge, store, "things", Silent())
 
 
 def test_the_command_copies_to_a_server_and_back(tmp_path, monkeypatch, rest, encoder, make_builder, write_rows, rows):
     from qaserve.settings import ReadSettings
 
-    with open_store(StoreSettings(data_dir=tmp_path / "data"), "test") as folder:
+    with open_store(StoreSettings(data_dir=tmp_path / "data")) as folder:
         build = Ingest(make_builder(folder, encoder), encoder, ReadSettings()).run([write_rows(rows())]).build
     runner = CliRunner()
     done = runner.invoke(load_all(), ["move", "--to", rest.url, "--json"], catch_exceptions=False)
@@ -142,7 +142,7 @@ def test_the_command_copies_to_a_server_and_back(tmp_path, monkeypatch, rest, en
     get_settings.cache_clear()
     done = runner.invoke(load_all(), ["move", "--from", rest.url], catch_exceptions=False)
     assert f"Build {build}: 24 pairs, 24 copied; the copy is equal." in done.stdout
-    with open_store(StoreSettings(data_dir=tmp_path / "elsewhere"), "test") as folder:
+    with open_store(StoreSettings(data_dir=tmp_path / "elsewhere")) as folder:
         assert folder.live("things") == build
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from qaserve.store.qdrant import open_store
 
 from qaserve.api.app import create_app
 from qaserve.builds.catalog import activate, list_builds, prune
@@ -16,13 +15,14 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.service.doctor import examine
 from qaserve.settings import ServerSettings, StoreSettings, get_settings
+from qaserve.store import open_store
 
 ASK = AskRequest(question="How do I make bread?")
 
 
 @pytest.fixture
 def opened(tmp_path):
-    return lambda: open_store(StoreSettings(data_dir=tmp_path / "data"), "test")
+    return lambda: open_store(StoreSettings(data_dir=tmp_path / "data"))
 
 
 @pytest.fixture
@@ -87,15 +87,15 @@ def test_a_lost_live_pointer_is_said_and_put_back(tmp_path, opened, two_builds, 
 
 
 def test_a_first_ingest_that_was_interrupted_before_the_swap_is_no_lost_pointer(
-    memory, encoder, make_ingest, write_rows, rows, monkeypatch
+    edge, encoder, make_ingest, write_rows, rows, monkeypatch
 ):
     path = write_rows(rows())
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "activate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(edge, "activate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            make_ingest(memory, encoder).run([path])
-    assert memory.live_builds() == {}
-    assert make_ingest(memory, encoder).run([path]).build == memory.live("things")
+            make_ingest(edge, encoder).run([path])
+    assert edge.live_builds() == {}
+    assert make_ingest(edge, encoder).run([path]).build == edge.live("things")
 
 
 @pytest.mark.parametrize("lost", ["bundle", "pairs"])

@@ -316,11 +316,10 @@ def test_doctor_names_an_encoder_and_a_server_that_are_not_there(run, monkeypatc
 
 
 def test_doctor_says_who_has_the_folder(run, loaded):
-    from qaserve.store.qdrant import open_store
-
     from qaserve.settings import StoreSettings
+    from qaserve.store import open_store
 
-    with open_store(StoreSettings(), "qaserve serve, http://127.0.0.1:8000"):
+    with open_store(StoreSettings()):
         code, out, _ = run("doctor")
     assert code == 0
     assert "warning" in out
@@ -550,9 +549,8 @@ def test_doctor_sees_an_encoder_that_is_not_the_builds_and_one_that_is_not_insta
 
 
 def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, write_rows, rows, monkeypatch):
-    from qaserve.store.qdrant import Store
-
     from qaserve.builds import bundle
+    from qaserve.store import Store
 
     class Crash(BaseException):
         pass

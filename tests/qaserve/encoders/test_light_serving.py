@@ -14,7 +14,7 @@ from qaserve.settings import get_settings
 from qaserve.cli.base import make_encoder
 from qaserve.search.engine import Engine
 from qaserve.schemas.ask import AskRequest
-from qaserve.store.qdrant import open_store
+from qaserve.store import open_store
 settings = get_settings()
 store = open_store(settings.store, "test").__enter__()
 engine = Engine(store, make_encoder(settings), settings.store.models_dir, "pairs", settings.search)

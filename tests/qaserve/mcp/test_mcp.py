@@ -12,7 +12,6 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types import PARSE_ERROR
-from qaserve.store.qdrant import open_store
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
@@ -25,6 +24,7 @@ from qaserve.mcp.source import EngineSource
 from qaserve.schemas.jobs import Job
 from qaserve.schemas.service import ErrorDetail
 from qaserve.settings import LimitSettings, ServerSettings, StoreSettings
+from qaserve.store import open_store
 
 QUESTION = "Which recipe gives the best bread?"
 READING = ["search_skills", "explain_routing", "get_pair", "list_clusters", "corpus_status"]
@@ -148,13 +148,13 @@ def test_a_pair_by_its_id_and_by_its_points(server):
     assert once(server, "get_pair", identifier=stored["id"]) == found
 
 
-def test_long_answers_are_cut_and_it_is_said(memory, encoder, make_ingest, write_rows, rows, tmp_path):
+def test_long_answers_are_cut_and_it_is_said(edge, encoder, make_ingest, write_rows, rows, tmp_path):
     from qaserve.search.engine import Engine
 
     long = [row | {"answer": row["answer"] + " and on" * LONG_CHARS} for row in rows(["bread"])[:1]]
     same = [row | {"pair_id": "same", "question": f"{row['question']} {n}"} for n in range(7) for row in rows(["wine"])]
-    make_ingest(memory, encoder).run([write_rows(long + same)])
-    server = create_server(EngineSource(lambda: Engine(memory, encoder, tmp_path / "models", "things")))
+    make_ingest(edge, encoder).run([write_rows(long + same)])
+    server = create_server(EngineSource(lambda: Engine(edge, encoder, tmp_path / "models", "things")))
     found = once(server, "search_skills", question="How do I make bread?")["answers"]
     shown = {answer["topics"][1]: (len(answer["answer"]), answer["truncated"]) for answer in found}
     assert shown["bread"] == (SHORT_CHARS, True)
@@ -446,7 +446,7 @@ def test_a_folder_that_another_has_is_told_and_is_taken_once_it_is_free(command,
     settings = StoreSettings(data_dir=tmp_path / "data")
 
     async def talk(client):
-        with open_store(settings, "the test"):
+        with open_store(settings):
             assert "the test" in await refusal(client, "search_skills", question="x")
         assert "there is no corpus" in await refusal(client, "search_skills", question="x")
 

@@ -14,11 +14,11 @@ FOREIGN = "completely unrelated nonsense words everywhere"
 
 
 @pytest.fixture
-def calibrated(memory, encoder, make_ingest, write_rows, rows, tmp_path):
+def calibrated(edge, encoder, make_ingest, write_rows, rows, tmp_path):
     """An engine over a build with enough phrasings to be calibrated."""
     path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]))
-    make_ingest(memory, encoder).run([path])
-    return Engine(memory, encoder, tmp_path / "models", "things")
+    make_ingest(edge, encoder).run([path])
+    return Engine(edge, encoder, tmp_path / "models", "things")
 
 
 def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
@@ -76,12 +76,12 @@ def test_the_builds_own_options_said_aloud_are_calibrated(calibrated):
     assert calibrated.ask(asked).confidence.value is not None
 
 
-def test_without_priors_is_another_way_only_where_there_are_priors(calibrated, memory, encoder, make_builder):
+def test_without_priors_is_another_way_only_where_there_are_priors(calibrated, edge, encoder, make_builder):
     without = AskRequest(question=KNOWN, priors=False)
     own = calibrated.ask(AskRequest(question=KNOWN)).confidence
     assert own.value is not None
     assert calibrated.ask(without).confidence.value == pytest.approx(own.value), "all are 1: nothing was left out"
-    refit(make_builder(memory, encoder), "entropy")
+    refit(make_builder(edge, encoder), "entropy")
     assert calibrated.ask(AskRequest(question=KNOWN)).confidence.value is not None
     confidence = calibrated.ask(without).confidence
     assert (confidence.value, confidence.abstained) == (None, False)
@@ -95,11 +95,11 @@ def test_too_few_pairs_have_no_calibration(engine):
 
 
 def test_a_stricter_precision_is_another_build_that_abstains_more(
-    calibrated, memory, encoder, make_ingest, write_rows, rows, tmp_path
+    calibrated, edge, encoder, make_ingest, write_rows, rows, tmp_path
 ):
     before = calibrated.load().bundle.manifest
     path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]))
-    report = make_ingest(memory, encoder, precision=0.95).run([path])
+    report = make_ingest(edge, encoder, precision=0.95).run([path])
     after = bundles.read(tmp_path / "models", "things", report.build).manifest
     assert report.encoded == 0
     assert report.build != before.build

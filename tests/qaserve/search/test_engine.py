@@ -92,9 +92,9 @@ def test_probabilities_follow_from_similarity_prior_and_temperature(engine):
 
 
 @pytest.fixture
-def weighed(engine, memory, encoder, make_builder):
+def weighed(engine, edge, encoder, make_builder):
     """The same pairs with priors that differ."""
-    refit(make_builder(memory, encoder), "entropy")
+    refit(make_builder(edge, encoder), "entropy")
     return engine
 
 
@@ -132,9 +132,9 @@ def test_the_operator_may_leave_priors_out_and_a_question_may_bring_them_back(we
     assert shares_of(again) == pytest.approx(shares_of(weighed.ask(AskRequest(question=QUESTION))))
 
 
-def test_a_build_says_which_importance_its_priors_are(engine, memory, encoder, make_builder):
+def test_a_build_says_which_importance_its_priors_are(engine, edge, encoder, make_builder):
     assert [build.prior for build in engine.builds()] == ["uniform"]
-    refit(make_builder(memory, encoder), "entropy")
+    refit(make_builder(edge, encoder), "entropy")
     assert [(build.prior, build.live) for build in engine.builds()] == [("entropy", True), ("uniform", False)]
 
 
@@ -168,11 +168,11 @@ def test_one_answer_per_intent_and_never_more_than_there_are(engine):
 
 
 def test_an_intent_with_many_pairs_does_not_crowd_out_the_others(
-    memory, encoder, make_ingest, write_rows, rows, tmp_path
+    edge, encoder, make_ingest, write_rows, rows, tmp_path
 ):
     crowd = [rows()[0] | {"pair_id": f"x{n}", "question": f"bread {n}"} for n in range(300)]
-    make_ingest(memory, encoder, "crowd").run([write_rows(crowd + rows())])
-    result = Engine(memory, encoder, tmp_path / "models", "crowd").ask(AskRequest(question="bread", top_k=5))
+    make_ingest(edge, encoder, "crowd").run([write_rows(crowd + rows())])
+    result = Engine(edge, encoder, tmp_path / "models", "crowd").ask(AskRequest(question="bread", top_k=5))
     assert len({answer.cluster_id for answer in result.answers}) == 5
 
 
@@ -196,9 +196,9 @@ def test_without_explanation_there_is_no_trace(engine):
     assert {answer.raw_rank for answer in result.answers} == {None}
 
 
-def test_settings_come_between_the_question_and_the_build(memory, engine, tmp_path):
+def test_settings_come_between_the_question_and_the_build(edge, engine, tmp_path):
     operator = Engine(
-        memory, engine.encoder, tmp_path / "models", "things", SearchSettings(temperature=0.7, routing="question2")
+        edge, engine.encoder, tmp_path / "models", "things", SearchSettings(temperature=0.7, routing="question2")
     )
     trace = operator.ask(AskRequest(question=QUESTION, routing="question")).trace
     assert (trace.params.routing, trace.params.temperature) == ("question", 0.7)
@@ -233,16 +233,16 @@ def test_odd_questions_are_answered(engine, question):
     assert engine.ask(AskRequest(question=question)).answers
 
 
-def test_a_build_made_live_is_seen_by_a_running_engine(memory, encoder, make_ingest, write_rows, rows, engine):
+def test_a_build_made_live_is_seen_by_a_running_engine(edge, encoder, make_ingest, write_rows, rows, engine):
     first = engine.ask(AskRequest(question="gold")).build
-    make_ingest(memory, encoder).run([write_rows(rows(["gold"]), "gold.jsonl")])
+    make_ingest(edge, encoder).run([write_rows(rows(["gold"]), "gold.jsonl")])
     result = engine.ask(AskRequest(question="gold"))
     assert result.build != first
     assert result.answers[0].cluster_id == "make_gold"
 
 
-def test_another_encoder_than_the_builds_is_refused(memory, engine, make_encoder, tmp_path):
-    other = Engine(memory, make_encoder("other", 32), tmp_path / "models", "things")
+def test_another_encoder_than_the_builds_is_refused(edge, engine, make_encoder, tmp_path):
+    other = Engine(edge, make_encoder("other", 32), tmp_path / "models", "things")
     with pytest.raises(EncoderMismatchError, match=r"made with fake \(D 48.*the setting is other \(D 32"):
         other.load()
 
@@ -256,9 +256,9 @@ def test_a_bundle_of_another_writing_is_refused(engine, tmp_path):
         fresh.load()
 
 
-def test_a_missing_corpus_is_named(memory, encoder, tmp_path):
+def test_a_missing_corpus_is_named(edge, encoder, tmp_path):
     with pytest.raises(NotFoundError, match="no corpus 'nothing'"):
-        Engine(memory, encoder, tmp_path, "nothing").load()
+        Engine(edge, encoder, tmp_path, "nothing").load()
 
 
 def test_pairs_by_pair_id_and_by_point_id(engine):

@@ -90,7 +90,7 @@ def test_quality_says_how_well_questions_find_home(explorer, engine):
         assert 0 < one.turn < 180
 
 
-def test_a_pair_that_asks_like_another_cluster_is_found(memory, encoder, make_ingest, write_rows, rows, tmp_path):
+def test_a_pair_that_asks_like_another_cluster_is_found(edge, encoder, make_ingest, write_rows, rows, tmp_path):
     from qaserve.search.engine import Engine
 
     stray = {
@@ -98,8 +98,8 @@ def test_a_pair_that_asks_like_another_cluster_is_found(memory, encoder, make_in
         "answer": "Take material for steel, heat it, form steel.",
         "pair_id": "x",
     }
-    make_ingest(memory, encoder).run([write_rows([*rows(), stray])])
-    explorer = Explorer(Engine(memory, encoder, tmp_path / "models", "things"))
+    make_ingest(edge, encoder).run([write_rows([*rows(), stray])])
+    explorer = Explorer(Engine(edge, encoder, tmp_path / "models", "things"))
     views = [explorer.cluster(number) for number in range(len(explorer.quality().clusters))]
     strays = [one for view in views for one in view.elsewhere if one.pair_id == "x"]
     assert len(strays) == 1
@@ -116,9 +116,9 @@ def test_a_cluster_that_is_not_there_is_said(explorer, number):
         explorer.cluster(number)
 
 
-def test_another_build_is_another_view(memory, encoder, make_ingest, write_rows, rows, engine, explorer):
+def test_another_build_is_another_view(edge, encoder, make_ingest, write_rows, rows, engine, explorer):
     before = explorer.map()
-    make_ingest(memory, encoder).run([write_rows(rows(["soap", "rope", "ink"]), "more.jsonl")])
+    make_ingest(edge, encoder).run([write_rows(rows(["soap", "rope", "ink"]), "more.jsonl")])
     assert explorer.map().build != before.build
     assert explorer.map().total == 36
     assert explorer.quality().build == explorer.facets().build == explorer.map().build
@@ -132,11 +132,11 @@ def test_facets_count_pairs(explorer):
     assert sum(one.count for one in found.cluster) == 24
 
 
-def test_a_build_of_one_pair_can_be_looked_at(memory, encoder, make_ingest, write_rows, tmp_path):
+def test_a_build_of_one_pair_can_be_looked_at(edge, encoder, make_ingest, write_rows, tmp_path):
     from qaserve.search.engine import Engine
 
-    make_ingest(memory, encoder).run([write_rows([{"question": "Why one?", "answer": "Because."}])])
-    engine = Engine(memory, encoder, tmp_path / "models", "things")
+    make_ingest(edge, encoder).run([write_rows([{"question": "Why one?", "answer": "Because."}])])
+    engine = Engine(edge, encoder, tmp_path / "models", "things")
     explorer = Explorer(engine)
     assert explorer.map().total == 1
     assert explorer.quality().clusters[0].size == 1

@@ -15,7 +15,7 @@ D, BUILD = 8, "0123456789ab"
 
 
 @pytest.fixture
-def filled(memory, rng):
+def filled(edge, rng):
     """Many pairs of many intents, more than a first look, with words and vectors that disagree."""
     count = 6 * FIRST_LOOK
     letters = list("abcdefghijklmnop")
@@ -41,14 +41,14 @@ def filled(memory, rng):
         sources=(),
         created=now(),
     )
-    memory.create(info)
+    edge.create(info)
     ids = point_ids("things", pairs)
     points = [
         PairVectors(StoredPair(id=point, pair=pair, cluster=0), question, answer)
         for point, pair, question, answer in zip(ids, pairs, *vectors, strict=True)
     ]
-    list(memory.write("things", BUILD, points))
-    return memory, points
+    list(edge.write("things", BUILD, points))
+    return edge, points
 
 
 @pytest.mark.parametrize("weight", [0.05, 0.3, 0.9, 1.0])

@@ -229,9 +229,9 @@ def test_feedback_that_cannot_be_meant_is_refused(http, log, changed, status, me
     assert log.page().feedback == ()
 
 
-def test_a_pair_id_of_several_intents_must_be_told_apart(memory, encoder, make_ingest, write_rows, rows, engine, log):
+def test_a_pair_id_of_several_intents_must_be_told_apart(edge, encoder, make_ingest, write_rows, rows, engine, log):
     twice = [row | {"pair_id": "same"} for row in rows(["amber", "brass"])]
-    make_ingest(memory, encoder).run([write_rows(twice, "twice.jsonl")])
+    make_ingest(edge, encoder).run([write_rows(twice, "twice.jsonl")])
     with TestClient(create_app(engine, ServerSettings(), log=log)) as http:
         reply = http.post("/v1/feedback", json=asked(http, pair="same"))
     assert reply.status_code == 422

@@ -86,17 +86,17 @@ def test_too_few_pairs_are_refused(write_rows, rows, save):
         from_files(write_rows(rows()), save(), ReadSettings())
 
 
-def test_a_build_gives_what_is_stored(memory, encoder, make_encoder, make_ingest, corpus):
-    make_ingest(memory, encoder).run([corpus])
-    source = from_build(memory, "things", encoder)
+def test_a_build_gives_what_is_stored(edge, encoder, make_encoder, make_ingest, corpus):
+    make_ingest(edge, encoder).run([corpus])
+    source = from_build(edge, "things", encoder)
     assert (source.encoder, len(source.examples)) == (encoder.identity.id, COUNT)
     assert source.model is encoder
     questions = encoder.encode_questions([pair.question for pair in source.examples.pairs])
     np.testing.assert_allclose(source.examples.questions, questions, atol=1e-6)
-    assert from_build(memory, "things", make_encoder("other")).model is None
-    assert from_build(memory, "things").model is None
+    assert from_build(edge, "things", make_encoder("other")).model is None
+    assert from_build(edge, "things").model is None
 
 
-def test_a_corpus_that_is_not_there_is_named(memory):
+def test_a_corpus_that_is_not_there_is_named(edge):
     with pytest.raises(NotFoundError, match="no corpus 'things'"):
-        from_build(memory, "things")
+        from_build(edge, "things")
