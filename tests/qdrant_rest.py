@@ -131,11 +131,16 @@ class QdrantRest:
             case "PUT", "":
                 self.created.append(body)
                 asked = wire.CreateCollection.model_validate(body)
-                return client.create_collection(name, vectors_config=asked.vectors, metadata=asked.metadata)
+                return client.create_collection(
+                    name,
+                    vectors_config=asked.vectors,
+                    sparse_vectors_config=asked.sparse_vectors,
+                    metadata=asked.metadata,
+                )
             case "DELETE", "":
                 return client.delete_collection(name)
             case "PATCH", "":
-                return True
+                return client.update_collection(name, metadata=wire.UpdateCollection.model_validate(body).metadata)
             case "PUT", "index":
                 wire.CreateFieldIndex.model_validate(body)
                 return {"operation_id": 0, "status": "completed"}
@@ -164,17 +169,11 @@ class QdrantRest:
                 return {"points": [record.model_dump(mode="json") for record in records], "next_page_offset": offset}
             case "POST", "points/count":
                 return client.count(name, wire.CountRequest.model_validate(body).filter).model_dump(mode="json")
-            case "POST", "points/query":
-                asked = wire.QueryRequest.model_validate(body)
-                return client.query_points(
-                    name,
-                    query=asked.query,
-                    using=asked.using,
-                    query_filter=asked.filter,
-                    limit=asked.limit,
-                    with_payload=asked.with_payload,
-                    with_vectors=asked.with_vector,
-                ).model_dump(mode="json")
+            case "POST", "points/query/batch":
+                asked = wire.QueryRequestBatch.model_validate(body)
+                return [
+                    found.model_dump(mode="json") for found in client.query_batch_points(name, requests=asked.searches)
+                ]
             case "POST", "facet":
                 asked = wire.FacetRequest.model_validate(body)
                 return client.facet(name, asked.key, asked.filter, asked.limit).model_dump(mode="json")

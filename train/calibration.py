@@ -21,8 +21,8 @@ from sklearn.metrics import roc_auc_score
 from qaserve.common.progress import Advance
 from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
 from qaserve.core.clustering import KMEANS_STARTS
-from qaserve.core.metrics import best_by_intent
 from qaserve.core.routing import Floats
+from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
@@ -183,7 +183,7 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
         raise ValueError("a student is not calibrated: its hyperparameters route nothing")
     cosines, parts = fold.cosines(projected), fold.parts(projected, params)
     raw = fold.queries.questions @ fold.candidates.answers.T
-    best = -np.sort(-best_by_intent(parts.total, fold.candidates.intents)[1], axis=1)[:, :NEAREST]
+    best = -np.sort(-intent_scores(parts.total, fold.candidates.intents)[1], axis=1)[:, :NEAREST]
     first = parts.total.argmax(axis=1)
     found = [
         evidence(

@@ -5,38 +5,34 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from qaserve.core.scoring import intent_scores
 from qaserve.schemas.ingest import Interval
 
 HITS = (1, 3, 5)
 NDCG_AT = 10
 
 
-def intent_ranks(scores: NDArray[np.floating], intents: Sequence[str], relevant: Sequence[str]) -> NDArray[np.float64]:
-    """Rank of the relevant intent, when every intent is listed once, by its best answer.
+def intent_ranks(
+    scores: NDArray[np.floating], intents: Sequence[str], relevant: Sequence[str], second_share: float = 0.0
+) -> NDArray[np.float64]:
+    """Rank of the relevant intent, when every intent is listed once, by its score.
 
     Args:
         scores: (m, n) score of every answer for every query; higher is better.
         intents: (n,) intent of every answer.
         relevant: (m,) intent of every query.
+        second_share: σ of `intent_scores`.
 
     Returns:
         (m,) ranks from 1; infinite where no answer has the relevant intent.
     """
-    names, best = best_by_intent(scores, intents)
+    names, best = intent_scores(scores, intents, second_share)
     places = {name: place for place, name in enumerate(names)}
     ranks = np.full(len(scores), np.inf)
     for query, name in enumerate(relevant):
         if name in places:
             ranks[query] = 1 + np.count_nonzero(best[query] > best[query, places[name]])
     return ranks
-
-
-def best_by_intent(scores: NDArray[np.floating], intents: Sequence[str]) -> tuple[list[str], NDArray[np.floating]]:
-    """I intents by name, and the (m, I) best score of each, of scores (m, n) of answers of these (n,) intents."""
-    names, numbers = np.unique(np.array(intents), return_inverse=True)
-    order = np.argsort(numbers, kind="stable")
-    starts = np.searchsorted(numbers[order], np.arange(len(names)))
-    return names.tolist(), np.maximum.reduceat(scores[:, order], starts, axis=1)
 
 
 def summarize(ranks: NDArray[np.float64]) -> dict[str, float]:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 WARM_UP = "the first forward pass is slow"
 SERVER_WORKERS = 16
-"""Threads that wait for a Qdrant server. Embedded Qdrant has one lock, so more than a few threads only wait for it."""
+"""Threads that wait for a Qdrant server. Embedded Qdrant computes here: more threads than cores gain nothing."""
 
 
 class QueryService:

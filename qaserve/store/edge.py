@@ -258,7 +258,7 @@ class EdgeStore(Store):
     def names(self, corpus: str) -> list[str]:
         """See `Store`."""
         with map_errors(self.where):
-            found = self._corpus(corpus).glob(f"*/{MANIFEST}")
+            found = self._corpus(corpus).glob(f"*/{SHARD}")
             return sorted(path.parent.name for path in found if NAME.fullmatch(path.parent.name))
 
     def builds(self, corpus: str) -> list[BuildMetadata]:
@@ -276,7 +276,7 @@ class EdgeStore(Store):
     def create(self, metadata: BuildMetadata, *, resume: bool = False) -> EdgeWriter:
         """See `Store`."""
         folder = self._folder(metadata.ref)
-        if folder.exists() and not (folder / MANIFEST).is_file():
+        if folder.exists() and not (folder / SHARD).is_dir():
             raise StoreError(
                 f"{folder} is not a build of qaserve", hint="Move it away, or choose another QASERVE_DATA_DIR."
             )
@@ -318,6 +318,8 @@ class EdgeStore(Store):
         folder, manifest = self._folder(ref), self._manifest(ref)
         for name, sealed in manifest.files.items():
             with map_errors(str(folder / name)):
+                if not (folder / name).is_file():
+                    raise damaged(ref, f"{folder / name} is missing")
                 if _sealed(folder / name) != sealed:
                     raise damaged(ref, f"{folder / name} has changed since it was sealed")
         if self.open(ref).content_hash() != manifest.seal.content_hash:
@@ -329,7 +331,7 @@ class EdgeStore(Store):
         folder = self._folder(ref)
         if self.live_builds().get(ref.corpus) == ref.build:
             raise UsageError(f"build {ref} is live", hint="Make another build live first: `qaserve builds activate`.")
-        if not (folder / MANIFEST).is_file():
+        if not (folder / SHARD).is_dir():
             raise not_found(ref, self.where)
         with map_errors(str(folder)):
             leftover = folder.with_name(f".{folder.name}.deleted")
@@ -378,6 +380,8 @@ class EdgeStore(Store):
             try:
                 data = path.read_bytes()
             except FileNotFoundError as error:
+                if (path.parent / SHARD).is_dir():
+                    raise damaged(ref, f"{path} is missing") from error
                 raise not_found(ref, self.where) from error
         try:
             manifest = Manifest.from_bytes(data)

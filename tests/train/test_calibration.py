@@ -127,7 +127,7 @@ def test_right_is_what_the_ranking_says(examples):
 def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, make_ingest, rows, write_rows, edge, encoder):
     """The vectorised form against store, ranking and routing of a build of the same pairs."""
     live = engine.load()
-    build, model = live.info.build, live.bundle.model
+    build, model = live.ref.build, live.bundle.model
     points = sorted(edge.scroll("things", build), key=lambda point: point.stored.id)
     known = Examples(
         [point.stored.pair for point in points],

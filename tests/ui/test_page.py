@@ -562,7 +562,7 @@ def shown_metrics(page):
 
 
 def test_a_look_tells_of_clusters_quality_and_edits_and_changes_nothing(served, engine, rows):
-    build = engine.load().info.build
+    build = engine.load().ref.build
     edited = rows(["bread", "gold"])
     edited[0]["answer"] = edited[0]["answer"].replace("note 0", "note 99")
     said = look(served, edited)
@@ -573,12 +573,12 @@ def test_a_look_tells_of_clusters_quality_and_edits_and_changes_nothing(served, 
     assert "The answers would be grouped anew" in said or "The clusters would stay" in said
     assert "Quality: how well questions find their answers" in said
     assert any(one.label.startswith("Parameters: ") for one in served.expander)
-    assert engine.load().info.build == build
+    assert engine.load().ref.build == build
     button(served, "Bring pairs").click().run()
     said = settled(served)
     assert "What was done" in said
     assert "The corpus holds 28 pairs" in said
-    assert engine.load().info.build != build
+    assert engine.load().ref.build != build
 
 
 def test_a_look_says_that_the_gate_would_stop_it_and_the_pairs_can_be_brought_in_all_the_same(
@@ -597,7 +597,7 @@ def test_a_look_says_that_the_gate_would_stop_it_and_the_pairs_can_be_brought_in
     button(served, "Bring pairs").click().run()
     said = settled(served)
     assert "was told to go live" in said
-    assert engine.load().info.build != build
+    assert engine.load().ref.build != build
 
 
 def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, make_ingest, encoder, write_rows, rows):
@@ -612,11 +612,11 @@ def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, ma
     button(served, "Bring pairs").click().run()
     said = settled(served)
     assert "the new build finds less than the live one" in said
-    assert engine.load().info.build == build
+    assert engine.load().ref.build == build
     assert button(served, "Bring pairs").label.endswith("in all the same")
     button(served, "Bring pairs").click().run()
     assert "was told to go live" in settled(served)
-    assert engine.load().info.build != build
+    assert engine.load().ref.build != build
 
 
 def test_a_look_at_what_is_there_already_says_that_nothing_changes(served, rows):

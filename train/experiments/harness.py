@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from qaserve.common.errors import UsageError
-from qaserve.core.metrics import best_by_intent, paired_bootstrap
+from qaserve.core.metrics import paired_bootstrap
 from qaserve.core.routing import Floats
+from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import first_families
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.record import Record
@@ -140,7 +141,7 @@ def evaluate(scores: Floats, intents: Sequence[str], relevant: Sequence[str]) ->
     except ImportError as error:
         raise UsageError(f"experiments need {error.name}, which is not installed", hint=INSTALL) from error
     names = {RR: MRR, Success @ 1: "hit1", Success @ 3: "hit3", Success @ 5: "hit5", nDCG @ 10: "ndcg10"}
-    listed, best = best_by_intent(scores, intents)
+    listed, best = intent_scores(scores, intents)
     right = np.array(listed) == np.array(relevant)[:, None]
     places = np.argsort(np.lexsort((~right, -best)))
     run = {

@@ -320,8 +320,8 @@ def fold_of(examples: Examples, split: Split, seed: int, *, whole: bool) -> Fold
         examples: All pairs.
         split: Rows of the training side and of the queries.
         seed: Of K-means.
-        whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they have no
-            words in the lexicon and no vote.
+        whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they
+            add no words and no vote.
     """
     train, queries = examples.take(split.train), examples.take(split.test)
     if not whole:

@@ -47,7 +47,7 @@ def test_the_document_has_the_names_of_the_contract(http):
     names = """rank score parts raw_rank pair_id cluster_id cluster question answer related_skills related_docs topics
         tags source_file"""
     assert set(names.split()) <= set(answer)
-    assert set(answer["parts"]) == {"projected", "lexical"}
+    assert set(answer["parts"]) == {"projected", "topic", "lexical"}
     assert set(body["confidence"]) == {"value", "abstained", "reason"}
     trace = body["trace"]
     names = "params entropy hits clusters projected_similarity"
@@ -121,7 +121,7 @@ def test_a_bug_shows_nothing_of_its_insides(http, engine, monkeypatch):
 
 
 def test_readiness_follows_the_store(http, engine, monkeypatch):
-    build = engine.load().info.build
+    build = engine.load().ref.build
     alive = http.get("/healthz").json()
     assert (alive["status"], alive["corpus"], alive["build"]) == ("ok", "things", build)
     assert http.get("/readyz").json()["build"] == build
@@ -173,7 +173,7 @@ def test_the_client_returns_records(client, engine):
     assert client.clusters().clusters == live.clusters
     assert client.cluster(0) == engine.cluster(0)
     assert client.pairs("bread_q0") == engine.pairs("bread_q0")
-    assert client.builds().builds[0].build == live.info.build
+    assert client.builds().builds[0].build == live.ref.build
     assert client.ready().corpus == "things"
 
 

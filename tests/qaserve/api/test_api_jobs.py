@@ -23,6 +23,7 @@ from qaserve.common.locks import corpus_lock
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
+from qaserve.store import BuildRef
 
 SECONDS = 60
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -191,7 +192,7 @@ def test_an_upload_is_received_in_bounded_memory(tmp_path, way):
 @pytest.mark.parametrize("path", ["/v1/ingest", "/v1/builds/BUILD/activate"])
 def test_health_is_answered_while_the_disk_or_the_corpus_is_busy(app, serve_app, engine, jobs, rows, tmp_path, path):
     """Neither a request that waits for the jobs' file nor more activations than there are threads stop the others."""
-    url, build = serve_app(app), engine.load().info.build
+    url, build = serve_app(app), engine.load().ref.build
     path, count = path.replace("BUILD", build), 60 if "activate" in path else 3
     engine._lock_wait = SECONDS
     arrived = threading.Semaphore(0)
@@ -341,7 +342,7 @@ def test_every_name_of_json_lines_is_taken(http, rows, kind):
 def test_writing_needs_the_write_key(engine, jobs, rows):
     settings = ServerSettings(api_key="reader", write_key="writer")
     reader, writer = ({"Authorization": f"Bearer {key}"} for key in ("reader", "writer"))
-    build = engine.load().info.build
+    build = engine.load().ref.build
     with TestClient(create_app(engine, settings, jobs=jobs)) as http:
         for headers, status in (({}, 401), (reader, 403)):
             assert http.post("/v1/ingest", json={"pairs": rows()}, headers=headers).status_code == status
@@ -378,7 +379,7 @@ def test_jobs_end_with_the_server(app, jobs, rows):
 
 
 def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
-    url, first = serve_app(app), engine.load().info.build
+    url, first = serve_app(app), engine.load().ref.build
 
     async def talk():
         async with AsyncClient(url) as client:
@@ -397,7 +398,7 @@ def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
         assert (done.state, done.report.added) == ("done", 4)
         assert [one.id for one in listed.jobs] == [done.id, job.id]
         assert client.activate(first).live
-        assert engine.load().info.build == first
+        assert engine.load().ref.build == first
         with pytest.raises(ConflictError, match="is done already"):
             client.cancel(done.id)
         with pytest.raises(ConflictError, match="is done: only failed jobs run again"):
@@ -408,7 +409,7 @@ def test_both_clients_bring_pairs_in_and_go_back(app, serve_app, rows, engine):
 
 
 def test_an_earlier_build_is_made_live_and_answers_at_once(http, engine, rows):
-    first = engine.load().info.build
+    first = engine.load().ref.build
     new = rows(["amber"])
     second = ended(http, http.post("/v1/ingest", json={"pairs": new}))["report"]["build"]
 
@@ -426,18 +427,18 @@ def test_an_earlier_build_is_made_live_and_answers_at_once(http, engine, rows):
 
 
 def test_no_build_is_made_live_while_another_process_changes_them(http, engine, rows, tmp_path):
-    first = engine.load().info.build
+    first = engine.load().ref.build
     second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
     with corpus_lock(tmp_path / "models", "things", "ingest of corpus things", 0):
         reply = http.post(f"/v1/builds/{first}/activate")
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_locked")
         assert "(ingest of corpus things)" in reply.json()["error"]["message"]
-        assert engine.load().info.build == second
+        assert engine.load().ref.build == second
     assert http.post(f"/v1/builds/{first}/activate").status_code == 200
 
 
 def test_an_activation_waits_for_another_change(engine, make_ingest, encoder, write_rows, rows, tmp_path):
-    first = engine.load().info.build
+    first = engine.load().ref.build
     make_ingest(engine.store, encoder).run([write_rows(rows(["amber"]), "amber.jsonl")])
     patient = Engine(engine.store, encoder, tmp_path / "models", "things", lock_wait=SECONDS)
     held, leave = threading.Event(), threading.Event()
@@ -466,16 +467,18 @@ def test_an_activation_waits_for_another_change(engine, make_ingest, encoder, wr
 def test_a_build_that_cannot_answer_is_not_made_live(
     http, engine, make_encoder, make_ingest, rows, write_rows, tmp_path
 ):
-    first = engine.load().info.build
+    first = engine.load().ref.build
     second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
     assert http.post(f"/v1/builds/{'0' * 12}/activate").json()["error"]["code"] == "build_not_found"
     assert http.post("/v1/builds/nonsense/activate").status_code == 422
     (tmp_path / "models" / "things" / first / "model.safetensors").unlink()
     reply = http.post(f"/v1/builds/{first}/activate")
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "bundle_unusable")
-    info = engine.store.info("things", second)
-    other = info.model_copy(update={"build": "a" * 12, "encoder": make_encoder("other").identity})
-    engine.store.create(other)
+    live = engine.store.open(BuildRef("things", second))
+    other = live.metadata.model_copy(update={"build": "a" * 12, "encoder": make_encoder("other").identity})
+    with engine.store.create(other) as writer:
+        list(writer.append(live.scroll()))
+        writer.seal()
     reply = http.post(f"/v1/builds/{other.build}/activate")
     assert (reply.status_code, reply.json()["error"]["code"]) == (409, "encoder_mismatch")
-    assert engine.load().info.build == second
+    assert engine.load().ref.build == second

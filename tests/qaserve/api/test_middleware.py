@@ -153,7 +153,7 @@ def test_a_page_of_another_origin_changes_nothing(serve, method, path, body, sen
     ids=str,
 )
 def test_programs_own_pages_and_named_origins_may_change(serve, engine, sent):
-    path = f"/v1/builds/{engine.load().info.build}/activate"
+    path = f"/v1/builds/{engine.load().ref.build}/activate"
     with serve(cors_origins="https://site.example") as http:
         assert http.post("/v1/ask", json=ASK, headers=sent).status_code == 200
         assert http.post(path, headers=sent).status_code == 200
@@ -293,7 +293,7 @@ def test_figures_count_what_happened(serve, engine):
     assert "qaserve_abstentions_total 1.0" in text
     assert 'qaserve_stage_seconds_count{stage="search"} 2.0' in text
     assert "qaserve_batch_size_count 3.0" in text  # the warm-up too
-    assert f'qaserve_build_info{{build="{engine.load().info.build}"}} 1.0' in text
+    assert f'qaserve_build_info{{build="{engine.load().ref.build}"}} 1.0' in text
     assert "qaserve_queue_depth 0.0" in text
 
 

@@ -1,10 +1,8 @@
 import hashlib
 import json
-import uuid
 
 import numpy as np
 import pytest
-from qaserve.core.lexical import Lexicon
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -15,9 +13,12 @@ from qaserve.common.errors import BundleError, StoreWriteError
 from qaserve.core.projection import ProjectionBank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.params import Hyperparameters
+from qaserve.store import BuildRef
+from qaserve.store.words import Bm25Params
 from train.procrustes import anchored
 
 D, K, BUILD = 6, 3, "0123456789ab"
+REF = BuildRef("things", BUILD)
 
 
 @pytest.fixture
@@ -26,8 +27,7 @@ def written(tmp_path, rng):
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
     bank = ProjectionBank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
     means = rng.normal(size=(K, D)).astype(np.float32)
-    lexicon = Lexicon.fit([str(uuid.UUID(int=n)) for n in range(2)], ["one word", "two words"])
-    model = Model(bank, means, -means, lexicon)
+    model = Model(bank, means, -means)
     files = bundles.pack(model)
     manifest = Manifest(
         build=BUILD,
@@ -41,6 +41,7 @@ def written(tmp_path, rng):
         max_clusters=9,
         seed=0,
         effective_rank=3.1,
+        bm25=Bm25Params(average_length=12.5),
         clusters=[ClusterInfo(cluster=k, name=f"c{k}", terms=(), skills=(), size=4) for k in range(K)],
         files={name: entry_for(data) for name, data in files.items()},
     )
@@ -50,18 +51,16 @@ def written(tmp_path, rng):
 
 def test_a_bundle_comes_back_as_it_was_written(written):
     folder, manifest, model, _ = written
-    found = bundles.read(folder, "things", BUILD)
+    found = bundles.read(folder, REF)
     assert found.manifest == manifest
     np.testing.assert_array_equal(found.model.bank.basis, model.bank.basis)
     np.testing.assert_array_equal(found.model.mean_answers, model.mean_answers)
-    np.testing.assert_array_equal(found.model.lexicon.scores("one"), model.lexicon.scores("one"))
 
 
 def test_only_json_and_safetensors_are_written_and_no_scratch_is_left(written):
     folder = written[0] / "things"
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == [
         BUILD,
-        f"{BUILD}/lexicon.safetensors",
         f"{BUILD}/manifest.json",
         f"{BUILD}/model.safetensors",
     ]
@@ -74,12 +73,12 @@ def test_writing_again_gives_the_same_bytes(written):
     assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", [bundles.MANIFEST, bundles.TENSORS, bundles.LEXICON])
+@pytest.mark.parametrize("name", [bundles.MANIFEST, bundles.TENSORS])
 def test_a_missing_file_is_named(written, name):
     folder = written[0]
     (folder / "things" / BUILD / name).unlink()
     with pytest.raises(BundleError, match=f"{name} is missing"):
-        bundles.read(folder, "things", BUILD)
+        bundles.read(folder, REF)
 
 
 def test_a_truncated_file_is_told_with_both_sizes(written):
@@ -87,26 +86,25 @@ def test_a_truncated_file_is_told_with_both_sizes(written):
     tensors = files[bundles.TENSORS]
     (folder / "things" / BUILD / bundles.TENSORS).write_bytes(tensors[:-10])
     with pytest.raises(BundleError, match=rf"has {len(tensors) - 10} bytes .* says {len(tensors)}"):
-        bundles.read(folder, "things", BUILD)
+        bundles.read(folder, REF)
 
 
-@pytest.mark.parametrize("name", [bundles.TENSORS, bundles.LEXICON])
-def test_every_single_flipped_bit_is_noticed(written, rng, name):
+def test_every_single_flipped_bit_is_noticed(written, rng):
     folder, _, _, files = written
-    tensors = files[name]
-    path = folder / "things" / BUILD / name
+    tensors = files[bundles.TENSORS]
+    path = folder / "things" / BUILD / bundles.TENSORS
     for position in rng.integers(0, len(tensors), 25):
         broken = bytearray(tensors)
         broken[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(broken)
         with pytest.raises(BundleError, match=r"SHA-256"):
-            bundles.read(folder, "things", BUILD)
+            bundles.read(folder, REF)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "format: Input should be 4"),
+        ({"format": 4}, "format: Input should be 5"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),
@@ -118,46 +116,37 @@ def test_a_manifest_that_lies_is_refused(written, change, message):
     path = folder / "things" / BUILD / bundles.MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(BundleError, match=message):
-        bundles.read(folder, "things", BUILD)
+        bundles.read(folder, REF)
 
 
 def test_a_manifest_that_is_no_json_is_refused(written):
     folder = written[0]
     (folder / "things" / BUILD / bundles.MANIFEST).write_text('{"format": 1, "bui')
     with pytest.raises(BundleError, match=r"manifest\.json is not valid"):
-        bundles.read(folder, "things", BUILD)
+        bundles.read(folder, REF)
 
 
 def test_tensors_of_other_shapes_are_refused_with_both(written):
     folder, manifest, model, _ = written
-    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers, model.lexicon))
+    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers))
     lying = manifest.model_copy(update={"files": {name: entry_for(data) for name, data in other.items()}})
     bundles.write(folder, lying, other)
     with pytest.raises(BundleError, match=rf"mean_questions is \(2, {D}\).*K, D = \({K}, {D}\)"):
-        bundles.read(folder, "things", BUILD)
+        bundles.read(folder, REF)
 
 
-def _without_scores(files):
-    tensors = load_tensors(files[bundles.LEXICON])
-    return save_tensors(tensors | {"data": tensors["data"][:1]})
+def _without_ranks(data):
+    return save_tensors({name: array for name, array in load_tensors(data).items() if name != "ranks"})
 
 
-@pytest.mark.parametrize(
-    ("name", "junk"),
-    [
-        (bundles.TENSORS, lambda _: b"not safetensors"),
-        (bundles.LEXICON, lambda _: b"not safetensors"),
-        (bundles.LEXICON, lambda files: files[bundles.TENSORS]),
-        (bundles.LEXICON, _without_scores),
-    ],
-)
-def test_bytes_that_are_no_tensors_are_refused(written, name, junk):
+@pytest.mark.parametrize("junk", [lambda _: b"not safetensors", _without_ranks])
+def test_bytes_that_are_no_tensors_are_refused(written, junk):
     folder, manifest, _, files = written
-    wrong = files | {name: junk(files)}
+    wrong = {bundles.TENSORS: junk(files[bundles.TENSORS])}
     lying = manifest.model_copy(update={"files": {key: entry_for(data) for key, data in wrong.items()}})
     bundles.write(folder, lying, wrong)
     with pytest.raises(BundleError, match="not usable"):
-        bundles.read(folder, "things", BUILD)
+        bundles.read(folder, REF)
 
 
 def test_a_place_that_cannot_be_written_leaves_nothing(written, tmp_path):
@@ -173,8 +162,8 @@ def test_removing_and_what_an_interrupted_write_left(written):
     leftover.mkdir()
     (leftover / "half").write_text("")
     assert bundles.remove_leftovers(folder, "things") == 1
-    bundles.remove(folder, "things", BUILD)
-    bundles.remove(folder, "things", BUILD)
+    bundles.remove(folder, REF)
+    bundles.remove(folder, REF)
     assert list((folder / "things").iterdir()) == []
 
 
@@ -183,4 +172,4 @@ def test_the_hash_in_the_manifest_is_of_the_file(written):
     for name, data in files.items():
         assert manifest.files[name].sha256 == hashlib.sha256(data).hexdigest()
     raw = (folder / "things" / BUILD / bundles.MANIFEST).read_bytes()
-    assert bundles.read(folder, "things", BUILD).manifest_hash == hashlib.sha256(raw).hexdigest()
+    assert bundles.read(folder, REF).manifest_hash == hashlib.sha256(raw).hexdigest()

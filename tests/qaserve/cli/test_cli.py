@@ -289,7 +289,7 @@ def test_ask_goes_to_an_api_where_one_is_set(run, engine, serve_app, monkeypatch
     monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, ServerSettings())))
     code, out, _ = run("ask", "how to make wine", "--json")
     assert code == 0
-    assert json.loads(out)["build"] == engine.load().info.build
+    assert json.loads(out)["build"] == engine.load().ref.build
 
 
 def test_doctor_finds_nothing_wrong_and_then_what_is(run, loaded, monkeypatch, tmp_path):
@@ -315,15 +315,13 @@ def test_doctor_names_an_encoder_and_a_server_that_are_not_there(run, monkeypatc
     assert "does not answer" in out
 
 
-def test_doctor_says_who_has_the_folder(run, loaded):
-    from qaserve.settings import StoreSettings
-    from qaserve.store import open_store
-
-    with open_store(StoreSettings()):
-        code, out, _ = run("doctor")
-    assert code == 0
-    assert "warning" in out
-    assert f"process {os.getpid()} (qaserve serve" in out.replace("\n", " ")
+def test_reading_waits_for_no_writer(run, loaded, tmp_path):
+    with corpus_lock(tmp_path / "models", "things", "ingest of corpus things", 0):
+        assert run("doctor")[0] == 0
+        assert run("ask", "How do I make bread?")[0] == 0
+        code, _, err = run("builds", "prune")
+    assert code == 1
+    assert f"process {os.getpid()} (ingest of corpus things)" in err.replace("\n", " ")
 
 
 def report_clusters(run):
@@ -550,7 +548,7 @@ def test_doctor_sees_an_encoder_that_is_not_the_builds_and_one_that_is_not_insta
 
 def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, write_rows, rows, monkeypatch):
     from qaserve.builds import bundle
-    from qaserve.store import Store
+    from qaserve.store import EdgeStore
 
     class Crash(BaseException):
         pass
@@ -561,7 +559,7 @@ def test_the_leftover_of_a_crashed_first_ingest_is_shown_and_then_removed(run, w
     path = write_rows(rows(), "things_qa.jsonl")
     with monkeypatch.context() as patch:
         patch.setattr(bundle, "write", crash)
-        patch.setattr(Store, "delete", crash)
+        patch.setattr(EdgeStore, "delete", crash)
         with pytest.raises(Crash):
             run("ingest", path)
     assert "never finished" in run("doctor")[1]
@@ -685,14 +683,14 @@ def test_linear_algebra_uses_one_thread_unless_told_otherwise(given, threads):
     assert done.stdout.splitlines()[-1] == f"{{{threads}}}"
 
 
-def test_builds_of_an_api_are_listed_and_made_live_there(run, loaded, engine, serve_app, monkeypatch):
+def test_builds_of_an_api_are_listed_and_made_live_there(run, engine, serve_app, monkeypatch):
     from qaserve.api import create_app
     from qaserve.settings import ServerSettings
 
     url = serve_app(create_app(engine, ServerSettings(api_key="asks", write_key="changes")))
     monkeypatch.setenv("QASERVE_API_URL", url)
     monkeypatch.setenv("QASERVE_API_KEY", "asks")
-    live = engine.load().info.build
+    live = engine.load().ref.build
     code, out, _ = run("builds", "list", "--json")
     assert code == 0
     assert [build["build"] for build in json.loads(out)["builds"]] == [live]

@@ -71,7 +71,7 @@ def test_both_clients_return_the_records_of_the_engine(talk, engine, serve_app):
     assert talk(url, "clusters").clusters == live.clusters
     assert talk(url, "cluster", 0) == engine.cluster(0)
     assert talk(url, "pairs", "bread_q0") == engine.pairs("bread_q0")
-    assert talk(url, "builds").builds[0].build == live.info.build
+    assert talk(url, "builds").builds[0].build == live.ref.build
     assert talk(url, "ready").corpus == "things"
     with pytest.raises(NotFoundError, match="no pair 'a/b'") as raised:
         talk(url, "pairs", "a/b")
@@ -82,7 +82,7 @@ def test_both_clients_return_the_records_of_the_engine(talk, engine, serve_app):
 def test_both_clients_change_what_may_be_changed(
     talk, engine, encoder, make_ingest, write_rows, rows, serve_app, tmp_path
 ):
-    before = engine.load().info.build
+    before = engine.load().ref.build
     ingest = make_ingest(engine.store, encoder)
     log = FeedbackLog(tmp_path / "data", "things")
     with Jobs(tmp_path / "data", "things", lambda _: ingest, waiting=3) as jobs:

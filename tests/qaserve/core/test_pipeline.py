@@ -7,7 +7,7 @@ import pytest
 
 from qaserve.core.pipeline import Neighbors, Pipeline, nearest_neighbors
 from qaserve.core.projection import ProjectionBank
-from qaserve.core.scoring import combine
+from qaserve.core.scoring import combine, intent_scores
 from qaserve.schemas.params import SearchParams
 
 D, CLUSTERS, KNOWN, ASKED = 12, 7, 40, 5
@@ -182,12 +182,41 @@ def test_equal_similarities_are_in_the_order_of_rows():
 
 
 def test_scores_are_the_sum_of_their_parts():
-    cosines, words = np.array([[0.8, 0.5, -0.2], [-0.1, -0.3, -0.2]]), np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5]])
-    scores = combine(cosines, words, 0.25)
-    assert scores.answer == pytest.approx(0.75 * cosines)
+    answers, words = np.array([[0.8, 0.5, -0.2], [-0.1, -0.3, -0.2]]), np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5]])
+    params = SearchParams(lexical_weight=0.25)
+    scores = combine(params, answers, words=words)
+    assert scores.answer == pytest.approx(0.75 * answers)
     assert scores.words == pytest.approx(np.array([[0, 0.25 * 0.8, 0.5 * 0.25 * 0.8], [0, 0, 0]]))
+    assert not scores.topic.any()
     assert scores.total == pytest.approx(scores.answer + scores.words)
-    assert combine(cosines[:1, 1:], words[:1, 1:], 0.25, best=0.8).total == pytest.approx(scores.total[:1, 1:])
-    for nothing in (combine(cosines, words, 0.0), combine(cosines, None, 0.25)):
-        assert (nothing.total == cosines).all()
+    some = combine(params, answers[:1, 1:], words=words[:1, 1:], best=0.8)
+    assert some.total == pytest.approx(scores.total[:1, 1:])
+    for nothing in (combine(SearchParams(lexical_weight=0), answers, words=words), combine(params, answers)):
+        assert (nothing.total == answers).all()
         assert not nothing.words.any()
+
+
+def test_the_topic_takes_its_share_from_the_answer_where_there_is_one():
+    params = SearchParams(topic_weight=0.4, lexical_weight=0.25)
+    answers, topics = np.array([[0.8, 0.5]]), np.array([[0.1, np.nan]])
+    alone = combine(params, answers, topics)
+    assert alone.answer == pytest.approx(np.array([[0.6 * 0.8, 0.5]]))
+    assert alone.topic == pytest.approx(np.array([[0.4 * 0.1, 0.0]]))
+    scores = combine(params, answers, topics, np.array([[0.5, 1.0]]))
+    dense = 0.6 * 0.8 + 0.4 * 0.1
+    assert scores.total == pytest.approx(np.array([[0.75 * dense + 0.25 * dense * 0.5, 0.75 * 0.5 + 0.25 * dense]]))
+    assert scores.total == pytest.approx(scores.answer + scores.topic + scores.words)
+
+
+def test_an_intent_scores_as_its_best_pair_blended_with_its_second(rng):
+    intents = ["b", "a", "b", "c", "b", "c", "c"]
+    scores = rng.normal(size=(5, 7)).round(1)  # equal scores too
+    scores[0, [0, 2]] = 3.0
+    for share in (0.0, 0.3, 1.0):
+        names, found = intent_scores(scores, intents, share)
+        assert names == ["a", "b", "c"]
+        for row, of_intents in zip(scores, found, strict=True):
+            for name, score in zip(names, of_intents, strict=True):
+                best = sorted((x for x, one in zip(row, intents, strict=True) if one == name), reverse=True)
+                second = best[1] if len(best) > 1 else best[0]
+                assert score == pytest.approx((1 - share) * best[0] + share * second)

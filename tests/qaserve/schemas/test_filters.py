@@ -1,19 +1,17 @@
 """Filters act inside Qdrant on both searches, and the trace says what kept an expected answer out."""
 
 import pytest
-from qaserve.store.qdrant import collection_name
 
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.search.trace import matches
-from qaserve.store.points import to_filter
+from qaserve.store.points import to_pair
 
 QUESTION = "Which recipe gives the best bread and cheese?"
 
 
 @pytest.fixture
 def stored(engine):
-    live = engine.load()
-    return {row.stored.id: row.stored for row in engine.store.scroll(engine.corpus, live.info.build)}
+    return {point.id: to_pair(point) for point in engine.load().points.scroll(vectors=())}
 
 
 @pytest.mark.parametrize(
@@ -38,10 +36,11 @@ def test_only_what_matches_votes_and_is_found(engine, stored, filters, projectio
 
 
 def test_ours_and_qdrants_idea_of_a_match_are_the_same(engine, stored):
-    client, name = engine.store._client, collection_name(engine.corpus, engine.load().info.build)
+    points = engine.load().points
     for filters in (Filters(topics=("wine", "no such")), Filters(cluster=(2,)), Filters(tags=("none",)), Filters()):
-        found, _ = client.scroll(name, scroll_filter=to_filter(filters), limit=1000)
-        assert {str(point.id) for point in found} == {p for p, one in stored.items() if matches(filters, one)}
+        found = {point.id for point in points.scroll(filters.given)}
+        assert found == {point for point, one in stored.items() if matches(filters, one)}
+        assert points.count(filters.given) == len(found)
 
 
 @pytest.mark.parametrize("routing", ["question", "question2", "centroid"])
@@ -85,6 +84,6 @@ def test_without_reasons_nothing_is_looked_up(engine):
 
 
 def test_facets_count_pairs(engine):
-    found = dict(engine.store.facets(engine.corpus, engine.load().info.build, "topics", 10))
+    found = dict(engine.load().points.facet("topics", 10))
     assert found["making"] == 24
     assert found["wine"] == 4

@@ -8,6 +8,7 @@ from qaserve.builds import bundle as bundles
 from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
+from qaserve.store import BuildRef
 
 KNOWN = "steps for good thing7 part0"
 FOREIGN = "completely unrelated nonsense words everywhere"
@@ -100,7 +101,7 @@ def test_a_stricter_precision_is_another_build_that_abstains_more(
     before = calibrated.load().bundle.manifest
     path = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]))
     report = make_ingest(edge, encoder, precision=0.95).run([path])
-    after = bundles.read(tmp_path / "models", "things", report.build).manifest
+    after = bundles.read(tmp_path / "models", BuildRef("things", report.build)).manifest
     assert report.encoded == 0
     assert report.build != before.build
     assert after.calibration.threshold >= before.calibration.threshold

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from store_builds import stored
 
 from ingest.refit import refit
 from qaserve.builds import bundle as bundles
@@ -10,6 +11,8 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.params import MAX_ASKED_CHARS
 from qaserve.search.engine import Engine
 from qaserve.settings import SearchSettings
+from qaserve.store.points import pair_text
+from qaserve.store.words import BM25Index
 
 NOBODY = ("centroid", "pair")
 QUESTION = "Which recipe gives the best bread and cheese?"
@@ -20,7 +23,7 @@ def recompute(engine, result):
     live = engine.load()
     trace = result.explained
     query = engine.encoder.encode_questions([result.question])[0].astype(float)
-    rows = list(engine.store.scroll(engine.corpus, live.info.build))
+    rows = stored(engine.store, live.ref)
     by_id = {row.stored.id: row for row in rows}
     weights = np.zeros(len(live.clusters))
     for vote in trace.clusters:
@@ -40,13 +43,11 @@ def recompute(engine, result):
         moved = query
     moved = moved / np.linalg.norm(moved)
     cosines = np.array([row.answer @ moved for row in rows])
-    relative = dict(
-        zip(live.bundle.model.lexicon.ids, live.bundle.model.lexicon.relative(result.question), strict=True)
-    )
+    relative = BM25Index([pair_text(row.stored.pair) for row in rows]).relative(result.question)
     weight = trace.params.lexical_weight
     best = {}
-    for row, cosine in zip(rows, cosines, strict=True):
-        score = (1 - weight) * cosine + weight * max(0.0, cosines.max()) * relative[row.stored.id]
+    for row, cosine, words in zip(rows, cosines, relative, strict=True):
+        score = (1 - weight) * cosine + weight * max(0.0, cosines.max()) * words
         intent = row.stored.pair.cluster_id
         best[intent] = max(best.get(intent, -2.0), score)
     return sorted(best.items(), key=lambda item: -item[1])
@@ -152,7 +153,7 @@ def test_final_softmax_is_over_every_cluster(engine):
 
 def test_more_hits_than_pairs_is_the_full_softmax(engine):
     result = engine.ask(AskRequest(question=QUESTION, hits=10_000))
-    rows = list(engine.store.scroll(engine.corpus, result.build))
+    rows = stored(engine.store, engine.load().ref)
     assert len(result.explained.hits) == len(rows)
     query = engine.encoder.encode_questions([QUESTION])[0]
     full = softmax([float(row.question @ query) for row in rows], result.explained.params.temperature)
@@ -249,10 +250,10 @@ def test_another_encoder_than_the_builds_is_refused(edge, engine, make_encoder, 
 
 def test_a_bundle_of_another_writing_is_refused(engine, tmp_path):
     live = engine.load()
-    path = bundles.folder_of(tmp_path / "models", "things", live.info.build) / bundles.MANIFEST
+    path = bundles.folder_of(tmp_path / "models", live.ref) / bundles.MANIFEST
     path.write_text(path.read_text().replace('"regularization": 1.0', '"regularization": 2.0'))
     fresh = Engine(engine.store, engine.encoder, tmp_path / "models", "things")
-    with pytest.raises(BundleError, match="its collection was written with"):
+    with pytest.raises(BundleError, match="its points were written with"):
         fresh.load()
 
 

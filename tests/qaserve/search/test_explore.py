@@ -7,6 +7,8 @@ from qaserve.common.errors import NotFoundError
 from qaserve.core.landscape import layout, place
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.explore import Explorer
+from qaserve.store.base import unit
+from qaserve.store.points import ANSWER
 
 
 def search(engine, request):
@@ -65,8 +67,9 @@ def test_a_vector_stands_nearest_to_the_cluster_that_it_equals(rng):
 )
 def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine, options, monkeypatch):
     seen = []
-    real = engine.store.nearest_answers
-    monkeypatch.setattr(engine.store, "nearest_answers", lambda *args: seen.append(args[2]) or real(*args))
+    points = engine.load().points
+    real = points.search
+    monkeypatch.setattr(points, "search", lambda searches: seen.extend(searches) or real(searches))
     query = engine.prepare(AskRequest(question="how to make bread", **options))
     vector = engine.encoder.encode_questions([query.question])[0]
     outcome = engine.search(query, vector, 0.0)
@@ -74,7 +77,8 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     assert placed.result.answers
     assert len(placed.hits) == len(placed.result.explained.hits)
     assert len(placed.answers) == len(placed.result.answers)
-    assert np.allclose(outcome.found.projected.vectors[0], seen[0], atol=1e-6)
+    first = next(search.query for search in seen if search.using == ANSWER)
+    assert np.allclose(unit(outcome.found.projected.vectors[0]), first, atol=1e-6)
     assert (placed.question == placed.turned) == (options.get("projection") == "none")
 
 

@@ -1,88 +1,105 @@
-import uuid
+"""The ranking is what scoring every pair gives, whatever the weights of the parts."""
 
 import numpy as np
 import pytest
-from qaserve.core.lexical import Lexicon
-from qaserve.store.qdrant import CollectionInfo, now
+from store_builds import D, metadata, write
 
 from ingest.compare import point_ids
-from qaserve.schemas.builds import EncoderIdentity
+from qaserve.schemas.ask import Filters
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.search.ranking import FIRST_LOOK, LexicalQuery, rank_intents
-from qaserve.store.points import PairVectors
+from qaserve.schemas.params import SearchParams
+from qaserve.search.ranking import FIRST_LOOK, rank_intents
+from qaserve.store.points import PairVectors, nearest_answers, pair_text
+from qaserve.store.words import BM25Index, bm25_params
 
-D, BUILD = 8, "0123456789ab"
+COUNT = 6 * FIRST_LOOK
 
 
 @pytest.fixture
-def filled(edge, rng):
-    """Many pairs of many intents, more than a first look, with words and vectors that disagree."""
-    count = 6 * FIRST_LOOK
-    letters = list("abcdefghijklmnop")
-    pairs = [
+def pairs(rng):
+    """Many pairs of many intents, more than a first look, with parts that disagree; every fourth has no topic."""
+    letters = list("bcdefghjklmnopqr")
+    made = [
         Pair(
             pair_id=str(n),
-            cluster_id=f"intent {rng.integers(count // 3)}",
+            cluster_id=f"intent {rng.integers(COUNT // 3)}",
             question=" ".join(rng.choice(letters, 3)),
             answer=" ".join(rng.choice(letters, 8)),
-            source_file="f",
+            source_file=f"file {n % 3}",
         )
-        for n in range(count)
+        for n in range(COUNT)
     ]
-    vectors = rng.normal(size=(2, count, D)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
-    info = CollectionInfo(
-        corpus="things",
-        build=BUILD,
-        encoder=EncoderIdentity(id="fake", revision="1", dimension=D),
-        pairs=count,
-        clusters=1,
-        bundle_hash="0" * 64,
-        sources=(),
-        created=now(),
-    )
-    edge.create(info)
-    ids = point_ids("things", pairs)
-    points = [
-        PairVectors(StoredPair(id=point, pair=pair, cluster=0), question, answer)
-        for point, pair, question, answer in zip(ids, pairs, *vectors, strict=True)
+    vectors = rng.normal(size=(COUNT, 3, D))
+    vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return [
+        PairVectors(StoredPair(id=point, pair=pair, cluster=0), question, answer, None if number % 4 == 0 else topic)
+        for number, (point, pair, (question, answer, topic)) in enumerate(
+            zip(point_ids("things", made), made, vectors, strict=True)
+        )
     ]
-    list(edge.write("things", BUILD, points))
-    return edge, points
 
 
-@pytest.mark.parametrize("weight", [0.05, 0.3, 0.9, 1.0])
-@pytest.mark.parametrize("top_k", [1, 5, 30])
-def test_it_is_what_scoring_every_pair_gives(filled, rng, weight, top_k):
-    store, points = filled
-    lexicon = Lexicon.fit(
-        [p.stored.id for p in points], [f"{p.stored.pair.question} {p.stored.pair.answer}" for p in points]
+@pytest.fixture
+def build(store, pairs):
+    about = metadata(pairs=COUNT, bm25=bm25_params([pair_text(row.stored.pair) for row in pairs]))
+    write(store, pairs, about)
+    return store.open(about.ref)
+
+
+def brute_force(pairs, question, vector, projected, params, filters):
+    """The score of each intent, from the definition, one pair after the other."""
+    theta, beta, sigma = params.topic_weight, params.lexical_weight, params.second_share
+    relevant = [row for row in pairs if not filters.source_file or row.stored.pair.source_file in filters.source_file]
+    dense = []
+    for row in relevant:
+        answer = float(projected @ row.answer)
+        dense.append(answer if row.topic is None else (1 - theta) * answer + theta * float(vector @ row.topic))
+    bm25 = dict(
+        zip(
+            [row.stored.id for row in pairs],
+            BM25Index([pair_text(row.stored.pair) for row in pairs]).scores(question).tolist(),
+            strict=True,
+        )
     )
-    for question in ("a b c", "p", "zzz"):
-        query = rng.normal(size=D)
-        relative = lexicon.relative(question)
-        cosines = np.stack([p.answer for p in points]) @ (query / np.linalg.norm(query))
-        scores = (1 - weight) * cosines + weight * max(0, cosines.max()) * relative
-        best = {}
-        for point, score in zip(points, scores, strict=True):
-            best[point.stored.pair.cluster_id] = max(best.get(point.stored.pair.cluster_id, -2), score)
-        expected = sorted(best.values(), reverse=True)[:top_k]
-        found = rank_intents(store, "things", BUILD, query, top_k, LexicalQuery(weight, lexicon, relative))
-        np.testing.assert_allclose([one.score for one in found], expected, atol=1e-6)
-        assert len({one.hit.cluster_id for one in found}) == len(found)
+    best_words = max(bm25[row.stored.id] for row in relevant)
+    of_intent = {}
+    for row, value in zip(relevant, dense, strict=True):
+        score = value
+        if best_words > 0:
+            score = (1 - beta) * score + beta * max(0, *dense) * bm25[row.stored.id] / best_words
+        of_intent.setdefault(row.stored.pair.cluster_id, []).append(score)
+    ranked = [sorted(scores, reverse=True) for scores in of_intent.values()]
+    return sorted(((1 - sigma) * one[0] + sigma * one[min(1, len(one) - 1)] for one in ranked), reverse=True)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize(("theta", "sigma"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.5), (0.9, 0.4)])
+@pytest.mark.parametrize("filters", [Filters(), Filters(source_file=("file 1",))], ids=["all", "filtered"])
+def test_it_is_what_scoring_every_pair_gives(build, pairs, rng, beta, theta, sigma, filters):
+    params = SearchParams(lexical_weight=beta, topic_weight=theta, second_share=sigma)
+    for question, top_k in (("b c d", 1), ("p", 5), ("zzz", 30)):
+        vector, projected = rng.normal(size=(2, D))
+        vector, projected = vector / np.linalg.norm(vector), 3 * projected  # the projected vector may have any length
+        expected = brute_force(pairs, question, vector, projected / np.linalg.norm(projected), params, filters)[:top_k]
+        found = rank_intents(build, question, vector, projected, params, top_k, filters)
+        np.testing.assert_allclose([one.score for one in found], expected, atol=1e-5)
+        assert len({one.best.intent for one in found}) == len(found)
         for one in found:
-            assert one.answer == pytest.approx((1 - weight) * one.hit.similarity, abs=1e-9)
+            best = one.best
+            assert best.score == pytest.approx(best.answer + best.topic + best.words, abs=1e-9)
+            assert one.score == pytest.approx(
+                best.score if one.second is None else (1 - sigma) * best.score + sigma * one.second, abs=1e-9
+            )
 
 
-def test_more_intents_than_there_are(filled, rng):
-    store, points = filled
-    found = rank_intents(store, "things", BUILD, rng.normal(size=D), 10_000, None)
-    assert len(found) == len({point.stored.pair.cluster_id for point in points})
-    assert all(one.words == 0 and one.score == one.hit.similarity for one in found)
+def test_more_intents_than_there_are(build, pairs, rng):
+    query = rng.normal(size=D)
+    found = rank_intents(build, "b", query, query, SearchParams(lexical_weight=0), 10_000)
+    assert len(found) == len({row.stored.pair.cluster_id for row in pairs})
+    assert all(one.best.words == 0 and one.score == one.best.similarity for one in found)
 
 
-def test_only_the_named_points_are_searched(filled, rng):
-    store, points = filled
-    some = [point.stored.id for point in points[:7]]
-    found = store.nearest_answers("things", BUILD, rng.normal(size=D), 7, among=[*some, str(uuid.UUID(int=0))])
+def test_only_the_named_points_are_searched(build, pairs, rng):
+    some = [row.stored.id for row in pairs[:7]]
+    found = nearest_answers(build, rng.normal(size=D), 7, among=[*some, "00000000-0000-0000-0000-000000000000"])
     assert {hit.id for hit in found} == set(some)

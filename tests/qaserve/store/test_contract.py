@@ -17,10 +17,6 @@ from qaserve.store.edge import PAGE
 from qaserve.store.points import ContentHash, nearest_answers, nearest_questions, to_pair, to_pair_vectors, to_point
 from qaserve.store.words import Sparse
 
-pytestmark = pytest.mark.filterwarnings(  # qdrant-client in memory, on what only a server does
-    "ignore:Payload indexes have no effect", "ignore:Local mode performs exact"
-)
-
 
 def test_pairs_come_back_bit_for_bit_in_the_order_of_ids(store, crowd):
     rows = crowd(2 * PAGE + 3)

@@ -12,9 +12,7 @@ from qaserve.store import BuildRef, open_store
 from qaserve.store.points import to_point
 from qaserve.store.server import MAY_REPEAT, PAGE, Retries, ServerStore, connect, map_server_errors
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Payload indexes have no effect", "ignore:Local mode performs exact", "ignore:Api key is used"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:Api key is used")
 NAME = str(REF)
 
 

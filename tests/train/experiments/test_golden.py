@@ -22,7 +22,7 @@ def test_the_rank_of_the_judged_pairs_intent_is_what_counts(engine, intents):
     pairs = [intent.removeprefix("make_") + "_q2" for intent in intents]
     done = []
     report = run(engine, judged((ASKED, pairs[0], True), (ASKED, pairs[3], True)), "said.jsonl", done.append)
-    assert (report.build, report.corpus, report.file) == (engine.load().info.build, "things", "said.jsonl")
+    assert (report.build, report.corpus, report.file) == (engine.load().ref.build, "things", "said.jsonl")
     assert report.helpful.questions == 2
     assert report.helpful.mrr == pytest.approx((1 + 1 / 4) / 2)
     assert (report.helpful.hit1, report.helpful.hit3, report.helpful.hit5) == (0.5, 0.5, 1.0)
