@@ -335,6 +335,7 @@ class EdgeStore(Store):
             raise not_found(ref, self.where)
         with map_errors(str(folder)):
             leftover = folder.with_name(f".{folder.name}.deleted")
+            shutil.rmtree(leftover, ignore_errors=True)  # of an interrupted deletion of the same build
             folder.rename(leftover)
             _sync_folder(folder.parent)
             shutil.rmtree(leftover)
