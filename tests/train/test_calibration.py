@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
+from store_builds import stored
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.core.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
 from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
-from qaserve.search.ranking import LexicalQuery, rank_intents
+from qaserve.search.ranking import rank_intents
 from qaserve.settings import FitSettings, ReadSettings
+from qaserve.store.points import ANSWER, nearest_questions
 from train import calibration as fitting
 from train.calibration import (
     Cases,
@@ -127,8 +129,8 @@ def test_right_is_what_the_ranking_says(examples):
 def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, make_ingest, rows, write_rows, edge, encoder):
     """The vectorised form against store, ranking and routing of a build of the same pairs."""
     live = engine.load()
-    build, model = live.ref.build, live.bundle.model
-    points = sorted(edge.scroll("things", build), key=lambda point: point.stored.id)
+    build, model = live.points, live.bundle.model
+    points = stored(edge, live.ref)
     known = Examples(
         [point.stored.pair for point in points],
         np.stack([point.question for point in points]).astype(np.float64),
@@ -140,20 +142,21 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, make_in
     found, _ = ask(fold, START)
     for row, pair in enumerate(asked.pairs):
         query = asked.questions[row]
-        hits = edge.nearest_questions("things", build, query, START.search.hits, with_vectors=False)
+        hits = nearest_questions(build, query, START.search.hits)
         vote = route_by_questions(
             [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.search.temperature
         )
-        words = LexicalQuery(START.search.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
-        ranked = rank_intents(edge, "things", build, model.bank.project(query, vote.weights), 5, words)
-        ((stored, vector),) = edge.retrieve("things", build, [ranked[0].hit.id]).values()
+        projected = model.bank.project(query, vote.weights)
+        ranked = rank_intents(build, pair.question, query, projected, START.search, 5)
+        best = ranked[0].best
+        (point,) = build.retrieve([best.id], [ANSWER]).values()
         expected = evidence(
             similarities=[hit.similarity for hit in hits],
             probabilities=vote.probabilities,
             clusters=[hit.cluster for hit in hits],
             weights=vote.weights,
             scores=[one.score for one in ranked],
-            top=Top(ranked[0].hit.similarity, float(query @ vector), ranked[0].words, stored.cluster),
+            top=Top(best.similarity, float(query @ point.vectors[ANSWER]), best.words, point.payload["cluster"]),
         )
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
 
