@@ -38,6 +38,7 @@ from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from qaserve.store import BuildMetadata, BuildRef, Store
+from qaserve.store.errors import damaged
 from qaserve.store.points import PAIRS, PairVectors, pair_text, to_pair_vectors, to_point
 from qaserve.store.words import bm25_params
 from train.calibration import calibrate
@@ -101,11 +102,11 @@ class Builder:
 
         Args:
             any_encoder: As of `read`.
-            needed: False also gives None where the live build is damaged, since none of it is kept.
+            needed: False also gives None where the live build is damaged or gone, since none of it is kept.
 
         Raises:
             EncoderMismatchError: As `read`.
-            DamagedBuildError: It cannot be read, and is needed.
+            DamagedBuildError: It cannot be read or is gone, and is needed.
             NotFoundError: There are finished builds and none is live: a new one would lose their pairs.
         """
         build = self.store.live_builds().get(self.corpus)
@@ -113,12 +114,16 @@ class Builder:
             if set(self.store.names(self.corpus)) - unfinished(self.models_dir, self.corpus):
                 self.store.live(self.corpus)  # the live build is lost: says which builds there are
             return None
+        ref = BuildRef(self.corpus, build)
         try:
-            return self.read(BuildRef(self.corpus, build), any_encoder=any_encoder)
+            return self.read(ref, any_encoder=any_encoder)
+        except BuildNotFoundError as error:
+            if needed:
+                raise damaged(ref, f"it is live, and it is not in {self.store.where}") from error
         except DamagedBuildError:
             if needed:
                 raise
-            return None
+        return None
 
     def read(self, ref: BuildRef, *, any_encoder: bool = False) -> LiveBuild:
         """A build with all its points.
@@ -331,9 +336,9 @@ class Builder:
                 writer.seal()
             bundles.write(self.models_dir, draft.manifest, draft.files)
         except BaseException:
-            with suppress(QaserveError):
-                self.store.delete(metadata.ref)
-            with suppress(QaserveError):
+            with suppress(QaserveError):  # a build that cannot be deleted keeps its mark: the next ingest removes it
+                with suppress(BuildNotFoundError):
+                    self.store.delete(metadata.ref)
                 unmark(self.models_dir, metadata.ref)
             raise
 

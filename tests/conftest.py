@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -121,7 +122,9 @@ def edge(tmp_path: Path) -> EdgeStore:
 
 @pytest.fixture
 def memory_server() -> Iterator[ServerStore]:
-    """The code for a server, over qdrant-client's own engine in memory."""
+    """The code for a server, over qdrant-client's own engine in memory; that warns of what only a server does."""
+    for text in ("Payload indexes have no effect", "Local mode performs exact"):
+        warnings.filterwarnings("ignore", message=text)
     with ServerStore(QdrantClient(location=":memory:"), StoreSettings()) as made:
         yield made
 

@@ -1,6 +1,9 @@
 """Small builds of pairs, for the tests of stores."""
 
+import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -8,6 +11,7 @@ from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.store import BuildMetadata, BuildRef, Store
 from qaserve.store.points import PAIRS, PairVectors, to_pair_vectors, to_point
+from qaserve.store.server import ServerStore
 from qaserve.store.words import Bm25Params
 
 D = 8
@@ -75,3 +79,14 @@ def write(store: Store, rows: Sequence[PairVectors], about: BuildMetadata | None
 def stored(store: Store, ref: BuildRef) -> list[PairVectors]:
     """All pairs of a build."""
     return [to_pair_vectors(point) for point in store.open(ref).scroll()]
+
+
+def lose_points(store: Store, ref: BuildRef) -> str:
+    """Damage a build: a file of it loses its end, or a server a point. What errors say of it, as a pattern."""
+    if isinstance(store, ServerStore):
+        lost = next(iter(store.open(ref).scroll())).id
+        store._client.delete(str(ref), points_selector=[lost])
+        return rf"^build {ref} is damaged: it holds \d+ points; it was sealed with \d+$"
+    path = next((Path(store.where) / ref.corpus / ref.build / "shard").rglob("vector_storage-answer/**/*.mmap"))
+    os.truncate(path, path.stat().st_size - 1)
+    return rf"^build {ref} is damaged: {re.escape(str(path))} has [\d,]+ bytes; it was sealed with [\d,]+$"

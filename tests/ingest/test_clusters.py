@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from qaserve.store.qdrant import CollectionInfo
 from sklearn.cluster import MiniBatchKMeans
+from store_builds import metadata
 
 import qaserve.core.clustering
 from ingest.cluster_diff import Grouping, match, numbered, regroup
@@ -16,6 +16,7 @@ from qaserve.schemas.ingest import Drift
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
+from qaserve.store import BuildRef
 
 D = 16
 
@@ -48,18 +49,15 @@ def corpus_of(answers, start=0):
 
 def live_of(corpus, clusters, encoder, fit):
     """What is live when a corpus with these clusters went live."""
-    info = CollectionInfo(
-        corpus="c", build="0" * 12, encoder=encoder.identity, pairs=len(corpus.pairs), clusters=clusters.count,
-        bundle_hash="", sources=(), created="",
-    )  # fmt: skip
+    about = metadata(BuildRef("c", "0" * 12), len(corpus.pairs), encoder=encoder.identity, clusters=clusters.count)
     described = describe_clusters(list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names)
     manifest = bundles.Manifest(
         build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs),
         hyperparameters=Hyperparameters(), precision=0.75, rank_form=fit.rank_form,
         max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
-        clustering=clusters.made, clusters=described, files={},
+        bm25=about.bm25, clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
-    return LiveBuild(info, manifest, corpus, clusters.labels)
+    return LiveBuild(about, manifest, corpus, clusters.labels)
 
 
 def joined(*parts):

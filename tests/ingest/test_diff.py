@@ -3,6 +3,7 @@ import pytest
 from ingest.diff import diff
 from qaserve.builds import bundle as bundles
 from qaserve.common.errors import NotFoundError
+from qaserve.store import BuildRef
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_build_does_not_differ_from_itself(edge, two, tmp_path):
 
 
 def test_pairs_are_compared_where_a_bundle_is_broken(edge, two, tmp_path):
-    (bundles.folder_of(tmp_path / "models", "things", two[0]) / bundles.MANIFEST).unlink()
+    (bundles.folder_of(tmp_path / "models", BuildRef("things", two[0])) / bundles.MANIFEST).unlink()
     found = diff(edge, tmp_path / "models", "things", *two)
     assert found.clusters is None
     assert len(found.added) == 4

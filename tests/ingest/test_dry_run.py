@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, FakeEncoder, Silent, rows_about
+from store_builds import stored
 
 from ingest.builder import Builder
 from ingest.golden import golden_file
@@ -18,7 +19,7 @@ from qaserve.builds import bundle as bundles
 from qaserve.common.errors import CorpusError, EncoderMismatchError, QualityError, StoreWriteError
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import open_store
+from qaserve.store import BuildRef, open_store
 
 MANY = [f"thing{number}" for number in range(24)]
 TOLD_APART = {"dry_run", "seconds", "stages"}
@@ -54,7 +55,10 @@ def dumped(report):
 def snapshot(store):
     """Every build, with all that is in it."""
     return store.live_builds(), {
-        info: [(row.stored, row.question.tobytes(), row.answer.tobytes()) for row in store.scroll("things", info.build)]
+        info: [
+            (row.stored, row.question.tobytes(), row.answer.tobytes())
+            for row in stored(store, BuildRef("things", info.build))
+        ]
         for info in store.builds("things")
     }
 
@@ -81,7 +85,7 @@ def test_it_says_what_the_real_run_says(store, corpus, write_rows, many, rows, r
     assert bytes_of(tmp_path / "models") == files
     done = corpus().run([path], replace=replace)
     assert dumped(planned) == dumped(done)
-    assert store.live("things") == planned.build
+    assert store.live("things").build == planned.build
     assert planned.dry_run
     assert planned.gate.held_out.questions > 0
     assert planned.cluster_changes is not None
@@ -146,7 +150,7 @@ def test_it_ends_well_where_the_gate_would_stop_the_real_run(store, corpus, writ
         corpus().run([path])
     held_out = planned.gate.held_out
     assert f"MRR {held_out.live.mrr:.3f} → {held_out.new.mrr:.3f}" in stopped.value.message
-    assert store.live("things") == build
+    assert store.live("things").build == build
     forced = corpus().run([path], dry_run=True, force=True)
     assert (forced.gate.stops, forced.gate.forced) == (False, True)
     assert dumped(forced) == dumped(corpus().run([path], force=True))

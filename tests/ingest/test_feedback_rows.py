@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from store_builds import stored
 
 from ingest.feedback_rows import Extra
 from ingest.judgements import Judgement
 from ingest.refit import add_student, refit
 from qaserve.builds import bundle as bundles
+from qaserve.store import BuildRef
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def fit(edge, encoder, make_builder, tmp_path):
     def fit(*said):
         extra = Extra([Judgement(**one) for one in said], encoder) if said else None
         manifest = refit(make_builder(edge, encoder), extra=extra)
-        return bundles.read(tmp_path / "models", "things", manifest.build)
+        return bundles.read(tmp_path / "models", BuildRef("things", manifest.build))
 
     return fit
 
@@ -33,7 +35,7 @@ def turned(bundle, encoder):
 
 def test_a_judged_question_turns_the_w_of_its_pairs_cluster_and_nothing_else(edge, encoder, ingested, fit):
     before = fit()
-    points = {row.stored.id: row for row in edge.scroll("things", before.manifest.build)}
+    points = {row.stored.id: row for row in stored(edge, BuildRef("things", before.manifest.build))}
     (pair,) = [row for row in points.values() if row.stored.pair.pair_id == "bread_q1"]
     encoder.encoded.clear()
     after = fit({"question": "loaf please", "pair_id": "bread_q1"})
@@ -44,7 +46,7 @@ def test_a_judged_question_turns_the_w_of_its_pairs_cluster_and_nothing_else(edg
     assert cosines[1] > cosines[0], "towards the answer that helped"
     assert after.manifest.feedback.model_dump() == {"rows": 1, "repeated": 0, "unknown": 0}
     assert before.manifest.feedback is None
-    again = {row.stored.id: row for row in edge.scroll("things", after.manifest.build)}
+    again = {row.stored.id: row for row in stored(edge, BuildRef("things", after.manifest.build))}
     assert again.keys() == points.keys(), "it is no pair"
     for point, row in points.items():  # Qdrant normalises what it stores, which can change the last bit
         np.testing.assert_allclose(again[point].question, row.question, atol=1e-6)
@@ -74,5 +76,5 @@ def test_a_student_keeps_what_w_was_fitted_on_and_the_next_fit_does_not(
 ):
     said = fit({"question": "loaf please", "pair_id": "bread_q1"}).manifest.feedback
     report = add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
-    assert bundles.read(tmp_path / "models", "things", report.build).manifest.feedback == said
+    assert bundles.read(tmp_path / "models", BuildRef("things", report.build)).manifest.feedback == said
     assert fit().manifest.feedback is None

@@ -14,6 +14,7 @@ from qaserve.builds.catalog import list_builds
 from qaserve.common.errors import CorpusError, QualityError
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
+from qaserve.store import BuildRef
 
 MANY = [f"thing{number}" for number in range(24)]
 
@@ -97,7 +98,7 @@ def test_a_change_that_loses_nothing_passes_and_its_figures_are_kept(edge, inges
     assert report.gate.passed
     assert report.gate.held_out.questions == 2 * 24
     assert report.gate.held_out.difference.mean >= -report.gate.tolerance
-    manifest = bundles.read(tmp_path / "models", "things", report.build).manifest
+    manifest = bundles.read(tmp_path / "models", BuildRef("things", report.build)).manifest
     assert manifest.metrics == report.metrics
     assert 0 < manifest.metrics["held_out_mrr"] <= 1
     listed = list_builds(edge, tmp_path / "models", "things")
@@ -145,7 +146,7 @@ def test_abstention_is_measured_where_both_builds_are_calibrated(ingest, write_r
 
 def test_a_broken_live_bundle_cannot_be_compared_with(ingest, write_rows, many, rows, tmp_path):
     build = ingest([write_rows(many)]).build
-    (bundles.folder_of(tmp_path / "models", "things", build) / bundles.MANIFEST).write_text("{")
+    (bundles.folder_of(tmp_path / "models", BuildRef("things", build)) / bundles.MANIFEST).write_text("{")
     assert ingest([write_rows(rows(["amber"]), "more.jsonl")]).gate is None
 
 

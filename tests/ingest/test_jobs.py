@@ -104,7 +104,7 @@ def test_a_job_does_what_an_ingest_does(start, gate, edge, encoder, rows, tmp_pa
     assert (job.state, job.source, job.corpus) == ("queued", "pairs.jsonl", "things")
     job = ended(jobs, job)
     assert job.state == "done", job.error
-    assert (job.report.added, job.report.pairs, job.report.build) == (24, 24, edge.live("things"))
+    assert (job.report.added, job.report.pairs, job.report.build) == (24, 24, edge.live("things").build)
     (rejected,) = job.report.rejected
     assert (rejected.file, rejected.line) == ("pairs.jsonl", 25)
     assert job.created <= job.started <= job.finished
@@ -121,9 +121,9 @@ def test_a_dry_run_changes_nothing_and_replace_replaces(start, gate, edge, rows)
     jobs = start()
     build = ended(jobs, submit(jobs, rows())).report.build
     report = ended(jobs, submit(jobs, rows(["bread"]), replace=True, dry_run=True)).report
-    assert (report.dry_run, report.removed, edge.live("things")) == (True, 20, build)
+    assert (report.dry_run, report.removed, edge.live("things").build) == (True, 20, build)
     report = ended(jobs, submit(jobs, rows(["bread"]), replace=True)).report
-    assert (report.removed, report.pairs, edge.live("things")) == (20, 4, report.build)
+    assert (report.removed, report.pairs, edge.live("things").build) == (20, 4, report.build)
 
 
 def test_a_dry_run_is_a_job_like_another_and_tells_at_once_what_changes(start, gate, edge, rows):
@@ -171,7 +171,7 @@ def test_a_dry_run_that_the_gate_would_stop_is_done_and_can_be_cancelled(start, 
     gate.open.set()
     job = ended(jobs, job)
     assert (job.state, job.report, job.planned) == ("cancelled", None, None)
-    assert edge.live("things") == build
+    assert edge.live("things").build == build
 
 
 def test_a_job_that_fails_says_why_and_the_next_one_runs(start, gate, rows, tmp_path):
@@ -250,7 +250,7 @@ def test_a_running_job_is_cancelled_between_batches(start, gate, edge, rows, tmp
     gate.open.set()
     job = ended(jobs, job)
     assert (job.state, job.report, job.error) == ("cancelled", None, None)
-    assert edge.live("things") == build
+    assert edge.live("things").build == build
     assert [info.build for info in edge.builds("things")] == [build]
     assert left(tmp_path) == (2, [])
     assert ended(jobs, submit(jobs, rows(["amber"]))).report.added == 4
@@ -272,7 +272,7 @@ def test_cancelled_at_any_stage_leaves_the_live_build(start, gate, edge, rows, m
     job = ended(jobs, submit(jobs, rows(["amber"])))
     assert job.state == "cancelled"
     assert job.stages[-1].name == stage
-    assert edge.live("things") == build
+    assert edge.live("things").build == build
     assert [info.build for info in edge.builds("things")] == [build]
 
 

@@ -55,12 +55,12 @@ class Counting(Silent):
         return sum(type(one) in {Pair, Located} for one in gc.get_objects())
 
 
-def test_few_pairs_are_held_at_a_time(memory, tmp_path, monkeypatch):
+def test_few_pairs_are_held_at_a_time(edge, tmp_path, monkeypatch):
     monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
     monkeypatch.setattr("ingest.embed.TEXTS", TEXTS)
     encoder, counting = SyntheticEncoder(D), Counting()
     builder = Builder(
-        memory, encoder.identity, tmp_path / "models", "c", fit=FitSettings(tune_pairs=0), reporter=counting
+        edge, encoder.identity, tmp_path / "models", "c", fit=FitSettings(tune_pairs=0), reporter=counting
     )
     ingest = Ingest(builder, encoder, ReadSettings())
     for pairs in (PAIRS, PAIRS + 40):
@@ -86,7 +86,7 @@ def elsewhere():
     """A store in a process of its own."""
     command = [sys.executable, "-c", SERVE, str(Path(__file__).parents[1])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        with open_store(StoreSettings(qdrant_url=process.stdout.readline().strip()), "test") as store:
+        with open_store(StoreSettings(qdrant_url=process.stdout.readline().strip())) as store:
             yield store
         process.stdin.close()
 

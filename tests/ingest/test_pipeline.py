@@ -1,20 +1,27 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+from dying import Died, dying_at
+from store_builds import lose_points, stored
 
 from ingest.report import _around
+from ingest.selection import Selection
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import activate, list_builds, prune
+from qaserve.builds.catalog import activate, list_builds, prune, verify
 from qaserve.common.errors import (
     CorpusError,
+    DamagedBuildError,
     EncoderError,
     EncoderMismatchError,
     NotFoundError,
     StoreWriteError,
     UsageError,
 )
+from qaserve.common.failpoints import STEPS
 from qaserve.schemas.ask import AskRequest
+from qaserve.store import BuildRef
 
 
 @pytest.fixture
@@ -24,17 +31,17 @@ def models(tmp_path):
 
 def snapshot(store, corpus="things"):
     """Everything that a reader of the live build could see."""
-    build = store.live(corpus)
-    return build, [(row.stored, row.question.tobytes(), row.answer.tobytes()) for row in store.scroll(corpus, build)]
+    live = store.live(corpus)
+    return live, [(row.stored, row.question.tobytes(), row.answer.tobytes()) for row in stored(store, live)]
 
 
 def test_every_row_becomes_a_point_with_its_vectors_and_cluster(store, encoder, make_ingest, write_rows, rows, models):
     report = make_ingest(store, encoder).run([write_rows(rows())])
     assert (report.read, report.added, report.pairs, report.removed, report.unchanged) == (24, 24, 24, 0, 0)
-    build = store.live("things")
-    assert build == report.build
-    manifest = bundles.read(models, "things", build).manifest
-    found = list(store.scroll("things", build))
+    live = store.live("things")
+    assert live.build == report.build
+    manifest = bundles.read(models, live).manifest
+    found = stored(store, live)
     assert len(found) == 24
     assert {row.stored.cluster for row in found} == set(range(len(manifest.clusters)))
     for row in found:
@@ -55,16 +62,13 @@ def test_the_same_file_again_encodes_and_writes_nothing(store, encoder, make_ing
     assert len(store.builds("things")) == 1
 
 
-def test_the_same_input_gives_the_same_bytes(edge, encoder, make_ingest, write_rows, rows, models, tmp_path):
-    from qaserve.store.qdrant import memory_store
-
+def test_the_same_input_gives_the_same_bytes(edge, memory_server, encoder, make_ingest, write_rows, rows, models):
     path = write_rows(rows())
     first = make_ingest(edge, encoder).run([path]).build
-    folder = bundles.folder_of(models, "things", first)
+    folder = bundles.folder_of(models, BuildRef("things", first))
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    bundles.remove(models, "things", first)
-    with memory_store() as other:
-        assert make_ingest(other, encoder).run([path]).build == first
+    bundles.remove(models, BuildRef("things", first))
+    assert make_ingest(memory_server, encoder).run([path]).build == first
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
@@ -76,7 +80,7 @@ def test_other_settings_make_another_build_of_the_same_pairs(edge, encoder, make
     assert (second.unchanged, second.clusters, encoder.encoded) == (24, 2, [])
     assert second.build != first.build
     assert edge.live("things").build == second.build
-    assert len(bundles.read(models, "things", second.build).manifest.clusters) == 2
+    assert len(bundles.read(models, BuildRef("things", second.build)).manifest.clusters) == 2
 
 
 def test_rows_that_share_pair_id_and_question_all_live(edge, encoder, make_ingest, write_rows, rows):
@@ -98,7 +102,7 @@ def test_only_new_and_edited_texts_are_encoded(store, encoder, make_ingest, writ
     report = make_ingest(store, encoder).run([write_rows(edited)])
     assert (report.added, report.updated, report.unchanged) == (1, 1, 23)
     assert sorted(encoder.encoded) == ["An edited answer about bread.", "Is bread hard to make?"]
-    answers = {row.stored.pair.answer for row in store.scroll("things", store.live("things"))}
+    answers = {row.stored.pair.answer for row in stored(store, store.live("things"))}
     assert "An edited answer about bread." in answers
     assert rows()[3]["answer"] not in answers
 
@@ -117,10 +121,10 @@ def test_files_are_added_unless_they_replace(store, encoder, make_ingest, write_
     make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
     added = make_ingest(store, encoder).run([write_rows(rows(["steel"]), "more.jsonl")])
     assert (added.added, added.removed, added.pairs) == (4, 0, 12)
-    assert store.info("things", store.live("things")).sources == ("pairs.jsonl", "more.jsonl")
+    assert store.metadata(store.live("things")).sources == ("pairs.jsonl", "more.jsonl")
     replaced = make_ingest(store, encoder).run([write_rows(rows(["steel"]), "more.jsonl")], replace=True)
     assert (replaced.unchanged, replaced.removed, replaced.pairs, replaced.encoded) == (4, 8, 4, 0)
-    assert {row.stored.pair.cluster_id for row in store.scroll("things", store.live("things"))} == {"make_steel"}
+    assert {row.stored.pair.cluster_id for row in stored(store, store.live("things"))} == {"make_steel"}
 
 
 def test_bad_rows_are_reported_and_the_rest_lives(edge, encoder, make_ingest, tmp_path, rows):
@@ -148,34 +152,21 @@ def test_another_encoder_is_refused_with_both_named(edge, encoder, make_encoder,
     assert "QASERVE_ENCODER to that of fake" in refused.value.hint
 
 
-class Crash(BaseException):
-    """Stands for what no handler catches."""
-
-
 def test_a_crash_at_any_step_leaves_the_live_build_and_the_next_run_cleans_up(
-    store, encoder, make_ingest, write_rows, rows, models, monkeypatch
+    store, encoder, make_ingest, write_rows, rows, models
 ):
     make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
     before = snapshot(store)
     more = write_rows(rows(), "more.jsonl")
-    steps = [
-        (store, "create"), (store, "_upsert"), (bundles, "write"), (store, "activate"), (encoder, "encode_answers")
-    ]  # fmt: skip
-    for owner, name in steps:
-
-        def crash(*_, **__):
-            raise Crash
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, crash)
-            patch.setattr(store, "delete", crash)  # a dead process tidies nothing up
-            with pytest.raises(Crash):
-                make_ingest(store, encoder).run([more])
-        assert snapshot(store) == before, name
+    for step in STEPS[: STEPS.index("swapped")]:
+        with dying_at(step), pytest.raises(Died):
+            make_ingest(store, encoder).run([more])
+        assert snapshot(store) == before, step
     report = make_ingest(store, encoder).run([more])
     assert report.pairs == 24
     assert all(build.complete for build in list_builds(store, models, "things"))
     assert len(list_builds(store, models, "things")) == 2
+    assert store.unfinished("things") == []
 
 
 def test_an_orphan_of_other_content_is_removed_and_said(edge, encoder, make_ingest, write_rows, rows, monkeypatch):
@@ -187,7 +178,7 @@ def test_an_orphan_of_other_content_is_removed_and_said(edge, encoder, make_inge
         patch.setattr(edge, "delete", full)
         with pytest.raises(StoreWriteError, match="disk full"):
             make_ingest(edge, encoder).run([write_rows(rows(["bread"]))])
-    orphan = edge.builds("things")[0].build
+    (orphan,) = edge.names("things")
     report = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))])
     assert report.cleaned == (orphan,)
     assert [found.build for found in edge.builds("things")] == [report.build]
@@ -219,25 +210,51 @@ def test_a_damaged_live_bundle_is_made_again_by_the_same_file(
 ):
     path = write_rows(rows())
     build = make_ingest(store, encoder).run([path]).build
-    (bundles.folder_of(models, "things", build) / name).write_bytes(b"damaged")
+    (bundles.folder_of(models, BuildRef("things", build)) / name).write_bytes(b"damaged")
     encoder.encoded = []
     report = make_ingest(store, encoder).run([path])
     assert report.unchanged == 24
     assert encoder.encoded == []
-    bundles.read(models, "things", store.live("things"))
+    bundles.read(models, store.live("things"))
     assert all(found.complete for found in list_builds(store, models, "things") if found.live)
 
 
-def test_pairs_lost_from_the_live_collection_are_put_back(edge, encoder, make_ingest, write_rows, rows, models):
+def test_a_live_build_that_lost_pairs_is_not_added_to_and_made_again_by_replacing_it(
+    store, encoder, make_ingest, write_rows, rows, models
+):
+    path = write_rows(rows())
+    build = make_ingest(store, encoder).run([path]).build
+    said = lose_points(store, store.live("things"))
+    for change in (
+        lambda: make_ingest(store, encoder).run([path]),
+        lambda: make_ingest(store, encoder).run([path], dry_run=True),
+        lambda: make_ingest(store, encoder).run(re_encode=True),
+        lambda: make_ingest(store, encoder).remove(Selection(ids=("bread_q0",))),
+    ):
+        with pytest.raises(DamagedBuildError, match=said) as refused:
+            change()
+        assert "`qaserve ingest --replace`" in refused.value.hint
+        assert "`qaserve builds activate`" in refused.value.hint
+    report = make_ingest(store, encoder).run([path], replace=True)
+    assert (report.added, report.pairs, report.build) == (24, 24, build)
+    assert len(stored(store, store.live("things"))) == 24
+    assert [(found.build, found.live, found.complete) for found in list_builds(store, models, "things")] == [
+        (build, True, True)
+    ]
+    verify(store, models, store.live("things"))
+
+
+def test_a_live_build_whose_folder_is_gone_is_said_and_made_again_by_replacing_it(
+    edge, encoder, make_ingest, write_rows, rows, models, tmp_path
+):
     path = write_rows(rows())
     build = make_ingest(edge, encoder).run([path]).build
-    lost = next(iter(edge.scroll("things", build))).stored.id
-    edge._client.delete("things", points_selector=[lost])
-    report = make_ingest(edge, encoder).run([path])
-    assert (report.added, report.unchanged) == (1, 23)
-    live = edge.live("things")
-    assert edge.open(live).count() == 24
-    assert next(found for found in list_builds(edge, models, "things") if found.live).complete
+    shutil.rmtree(tmp_path / "data" / "things" / build)
+    with pytest.raises(DamagedBuildError, match=f"^build things@{build} is damaged: it is live, and it is not") as told:
+        make_ingest(edge, encoder).run([path])
+    assert "`qaserve ingest --replace`" in told.value.hint
+    assert make_ingest(edge, encoder).run([path], replace=True).build == build
+    verify(edge, models, edge.live("things"))
 
 
 def test_going_back_to_an_earlier_build_and_pruning(store, encoder, make_ingest, write_rows, rows, models):
@@ -247,21 +264,33 @@ def test_going_back_to_an_earlier_build_and_pruning(store, encoder, make_ingest,
     assert [(found.build, found.live) for found in list_builds(store, models, "things")] == [
         (third, True), (second, False), (first, False)
     ]  # fmt: skip
-    activate(store, models, "things", first)
-    assert store.live("things") == first
+    activate(store, models, BuildRef("things", first))
+    assert store.live("things").build == first
     assert prune(store, models, "things", keep=1) == [second]
     assert {found.build for found in list_builds(store, models, "things")} == {first, third}
-    assert not bundles.folder_of(models, "things", second).exists()
+    assert not bundles.folder_of(models, BuildRef("things", second)).exists()
 
 
-def test_an_incomplete_build_cannot_be_made_live(edge, encoder, make_ingest, write_rows, rows, models):
-    first = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
-    second = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))]).build
-    lost = next(iter(edge.scroll("things", first))).stored.id
-    edge._client.delete(f"things@{first}", points_selector=[lost])
-    with pytest.raises(UsageError, match="3 of 4 pairs are in its collection"):
-        activate(edge, models, "things", first)
-    assert edge.live("things").build == second
+def test_an_incomplete_build_cannot_be_made_live(store, encoder, make_ingest, write_rows, rows, models):
+    first = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
+    second = make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).build
+    said = lose_points(store, BuildRef("things", first))
+    with pytest.raises(DamagedBuildError, match="is damaged: "):
+        activate(store, models, BuildRef("things", first))
+    with pytest.raises(DamagedBuildError, match=said):
+        store.open(BuildRef("things", first))
+    assert store.live("things").build == second
+    assert [found.complete for found in list_builds(store, models, "things")] == [True, False]
+
+
+def test_a_damaged_build_is_no_obstacle_to_making_it_again(store, encoder, make_ingest, write_rows, rows, models):
+    bread, wine = write_rows(rows(["bread"]), "bread.jsonl"), write_rows(rows(["wine"]), "wine.jsonl")
+    first = make_ingest(store, encoder).run([bread]).build
+    make_ingest(store, encoder).run([wine], replace=True)
+    lose_points(store, BuildRef("things", first))
+    assert make_ingest(store, encoder).run([bread], replace=True).build == first
+    assert store.live("things").build == first
+    verify(store, models, store.live("things"))
 
 
 def test_the_content_of_an_earlier_build_is_only_made_live_again(store, encoder, make_ingest, write_rows, rows):
@@ -270,7 +299,7 @@ def test_the_content_of_an_earlier_build_is_only_made_live_again(store, encoder,
     make_ingest(store, encoder).run([write_rows(rows(["steel"]), "steel.jsonl")], replace=True)
     encoder.encoded = []
     report = make_ingest(store, encoder).run([bread], replace=True)
-    assert store.live("things") == report.build == first
+    assert store.live("things").build == report.build == first
     assert len(store.builds("things")) == 2
 
 
@@ -304,14 +333,14 @@ def test_numbers_are_chosen_where_that_is_quick_and_kept_where_it_is_not(
 ):
     many = rows([f"thing{number}" for number in range(32)])
     first = make_ingest(edge, encoder).run([write_rows(many)])
-    manifest = bundles.read(tmp_path / "models", "things", first.build).manifest
+    manifest = bundles.read(tmp_path / "models", BuildRef("things", first.build)).manifest
     assert manifest.tuning is not None
     assert manifest.hyperparameters.regularization == manifest.tuning.chosen.regularization
     again = make_ingest(edge, encoder).run([write_rows(many)])
     assert again.build == first.build, "the same again changes nothing"
     more = write_rows(rows(["amber"]), "more.jsonl")
     kept = make_ingest(edge, encoder, tune_pairs=10).run([more])
-    later = bundles.read(tmp_path / "models", "things", kept.build).manifest
+    later = bundles.read(tmp_path / "models", BuildRef("things", kept.build)).manifest
     assert later.tuning is None
     assert later.hyperparameters == manifest.hyperparameters
 
@@ -328,7 +357,7 @@ def test_a_file_with_only_the_second_of_two_equal_rows_does_not_overwrite_the_fi
     assert (again.unchanged, again.updated, again.pairs) == (1, 0, 2)
     edited = make_ingest(edge, encoder).run([write_rows([second | {"answer": "quite another text, edited"}])])
     assert (edited.updated, edited.added, edited.pairs) == (1, 0, 2)
-    answers = {row.stored.pair.answer for row in edge.scroll("things", edge.live("things"))}
+    answers = {row.stored.pair.answer for row in stored(edge, edge.live("things"))}
     assert answers == {"the one answer", "quite another text, edited"}
 
 
@@ -389,7 +418,7 @@ def test_a_long_edit_is_cut(edge, encoder, make_ingest, write_rows, rows):
 
 def test_re_encoding_is_the_way_to_another_encoder(store, encoder, make_encoder, make_ingest, write_rows, rows):
     make_ingest(store, encoder).run([write_rows(rows(["bread", "wine"]))])
-    names = {row.stored.pair.pair_id: row.stored.cluster for row in store.scroll("things", store.live("things"))}
+    names = {row.stored.pair.pair_id: row.stored.cluster for row in stored(store, store.live("things"))}
     other = make_encoder("other", 32)
     more = write_rows(rows(["steel"]), "metal.jsonl")
     with pytest.raises(EncoderMismatchError, match="made with fake") as refused:
@@ -397,9 +426,9 @@ def test_re_encoding_is_the_way_to_another_encoder(store, encoder, make_encoder,
     assert "--re-encode" in refused.value.hint
     report = make_ingest(store, other).run([more], re_encode=True)
     assert (report.added, report.pairs, report.encoded) == (4, 12, 24)
-    build = store.live("things")
-    assert store.info("things", build).encoder == other.identity
-    found = list(store.scroll("things", build))
+    live = store.live("things")
+    assert store.metadata(live).encoder == other.identity
+    found = stored(store, live)
     for row in found:
         np.testing.assert_allclose(row.question, other.encode_questions([row.stored.pair.question])[0], atol=1e-6)
     assert {row.stored.pair.pair_id for row in found} > set(names)
@@ -411,9 +440,9 @@ def test_re_encoding_needs_no_files_and_changes_no_pair(edge, encoder, make_inge
     encoder.encoded = []
     report = make_ingest(edge, encoder).run(re_encode=True)
     assert (report.read, report.pairs, report.encoded, len(encoder.encoded)) == (0, 24, 48, 48)
-    assert edge.info("things", report.build).sources == ("pairs.jsonl",)
-    assert {row.stored.id for row in edge.scroll("things", report.build)} == {
-        row.stored.id for row in edge.scroll("things", first.build)
+    assert edge.metadata(BuildRef("things", report.build)).sources == ("pairs.jsonl",)
+    assert {row.stored.id for row in stored(edge, BuildRef("things", report.build))} == {
+        row.stored.id for row in stored(edge, BuildRef("things", first.build))
     }
 
 
@@ -459,7 +488,7 @@ def test_numbers_are_kept_with_the_clusters_and_chosen_anew_with_them(
     kept = make_ingest(edge, encoder).run([write_rows([more], "more.jsonl")])
     assert not kept.cluster_changes.reclustered
     assert "choose" not in kept.stages
-    old, new = (bundles.read(models, "things", report.build).manifest for report in (first, kept))
+    old, new = (bundles.read(models, BuildRef("things", report.build)).manifest for report in (first, kept))
     assert (new.hyperparameters, new.calibration) == (old.hyperparameters, old.calibration)
     assert new.clustering.changed == 1
     anew = make_ingest(edge, encoder).run([write_rows(rows([f"other{n}" for n in range(16)]), "other.jsonl")])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from store_builds import stored
 
 from ingest.refit import add_student, refit
 from qaserve.builds import bundle as bundles
@@ -7,6 +8,7 @@ from qaserve.builds.catalog import activate
 from qaserve.common.errors import BundleError, CorpusError, NotFoundError, StoreWriteError, UsageError
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
+from qaserve.store import BuildRef
 from train.distillation.training import distill
 
 QUESTION = "Which recipe gives the best bread and cheese?"
@@ -35,14 +37,14 @@ def test_a_fit_makes_a_new_build_of_the_same_pairs_and_encodes_nothing(
     store, encoder, make_ingest, make_builder, write_rows, rows
 ):
     report = make_ingest(store, encoder).run([write_rows(rows())])
-    before = {row.stored.id for row in store.scroll("things", report.build)}
+    before = {row.stored.id for row in stored(store, BuildRef("things", report.build))}
     encoder.encoded.clear()
     manifest = refit(make_builder(store, encoder, regularization=3.0))
     assert encoder.encoded == []
     assert manifest.build != report.build
     assert manifest.hyperparameters.regularization == 3.0
-    assert store.live("things") == manifest.build
-    assert {row.stored.id for row in store.scroll("things", manifest.build)} == before
+    assert store.live("things").build == manifest.build
+    assert {row.stored.id for row in stored(store, BuildRef("things", manifest.build))} == before
     assert report.build in {info.build for info in store.builds("things")}, "the earlier build stays"
 
 
@@ -65,7 +67,7 @@ def test_an_interrupted_fit_leaves_the_live_build(edge, encoder, make_builder, i
 
 
 def priors_of(store):
-    return {row.stored.id: row.stored.prior for row in store.scroll("things", store.live("things"))}
+    return {row.stored.id: row.stored.prior for row in stored(store, store.live("things"))}
 
 
 def test_an_importance_becomes_the_prior_and_can_be_taken_back(
@@ -83,7 +85,7 @@ def test_an_importance_becomes_the_prior_and_can_be_taken_back(
     refit(make_builder(edge, encoder))
     assert priors_of(edge) == weighed, "a plain fit keeps them"
     later = make_ingest(edge, encoder).run([write_rows(rows(["amber"]), "more.jsonl")])
-    assert bundles.read(models, "things", later.build).manifest.prior == "entropy"
+    assert bundles.read(models, BuildRef("things", later.build)).manifest.prior == "entropy"
     kept = priors_of(edge)
     assert {point: kept[point] for point in weighed} == weighed
     assert {kept[point] for point in kept.keys() - weighed.keys()} == {1.0}, "new pairs weigh 1"
@@ -110,12 +112,12 @@ def test_a_student_answers_beside_the_projection_it_learned_from(edge, encoder, 
     live = engine.load()
     query = encoder.encode_questions([QUESTION])[0].astype(float)
     moved = live.student.project(query)
-    rows = {row.stored.id: row.answer for row in edge.scroll("things", report.build)}
+    rows = {row.stored.id: row.answer for row in stored(edge, BuildRef("things", report.build))}
     for answer in taught.answers:
         assert answer.score == pytest.approx(moved @ rows[answer.id] / np.linalg.norm(moved), abs=1e-5)
     assert taught.trace.params.projection == "student"
     assert taught.trace.projected_similarity != voted.trace.projected_similarity
-    first = bundles.read(models, "things", ingested.build)
+    first = bundles.read(models, BuildRef("things", ingested.build))
     np.testing.assert_array_equal(live.bundle.model.bank.basis, first.model.bank.basis)
     assert report.student.spec.slots == 8
     assert not list(models.parent.glob("training/*/*")), "the state of the training is gone"
@@ -129,7 +131,7 @@ def test_a_build_without_a_student_says_how_to_get_one(edge, encoder, ingested, 
 
 def test_the_same_training_gives_the_same_build_and_going_back_works(edge, encoder, ingested, teach, models):
     first = teach()
-    activate(edge, models, "things", ingested.build)
+    activate(edge, models, BuildRef("things", ingested.build))
     assert teach().build == first.build
     assert teach("slots-4").build != first.build
 
@@ -148,7 +150,7 @@ def test_auto_tries_every_sufficient_shape_and_keeps_the_smallest_of_the_best(ed
 
 def test_an_interrupted_training_goes_on_and_gives_the_same_build(edge, encoder, ingested, teach, models, monkeypatch):
     undisturbed = teach()
-    activate(edge, models, "things", ingested.build)
+    activate(edge, models, BuildRef("things", ingested.build))
 
     class StoppedError(Exception):
         pass
@@ -190,7 +192,7 @@ def test_too_few_pairs_have_no_student(edge, encoder, make_ingest, write_rows, r
 
 def test_a_student_whose_file_is_damaged_is_refused(edge, encoder, teach, ingested, models):
     report = teach()
-    file = bundles.folder_of(models, "things", report.build) / bundles.STUDENT
+    file = bundles.folder_of(models, BuildRef("things", report.build)) / bundles.STUDENT
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(BundleError, match=r"student\.safetensors has"):
         Engine(edge, encoder, models, "things").load()

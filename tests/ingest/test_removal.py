@@ -1,4 +1,5 @@
 import pytest
+from store_builds import stored
 
 from ingest.selection import Selection
 from qaserve.builds.catalog import prune
@@ -14,13 +15,11 @@ def ingested(store, encoder, make_ingest, write_rows, rows):
 
 
 def texts(store):
-    return {row.stored.pair.pair_id for row in store.scroll("things", store.live("things"))}
+    return {row.stored.pair.pair_id for row in stored(store, store.live("things"))}
 
 
 def test_pairs_go_by_id_and_nothing_is_encoded(store, encoder, ingested):
-    point = next(
-        row.stored.id for row in store.scroll("things", store.live("things")) if row.stored.pair.pair_id == "wine_q1"
-    )
+    point = next(row.stored.id for row in stored(store, store.live("things")) if row.stored.pair.pair_id == "wine_q1")
     report = ingested.remove(Selection(ids=("bread_q0", point)))
     assert (report.removed, report.unchanged, report.pairs, report.encoded) == (2, 10, 10, 0)
     assert encoder.encoded == []

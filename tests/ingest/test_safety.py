@@ -21,7 +21,7 @@ from qaserve.common.locks import corpus_lock
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import StoreSettings
-from qaserve.store import open_store
+from qaserve.store import BuildRef, open_store
 
 MARKER = "zanzibarmarker"
 SWAPS, ASKERS = 20, 3
@@ -140,11 +140,11 @@ def test_nothing_comes_between_an_ingest_and_its_swap(
     with stopped_before_the_swap(lambda: make_ingest(store, encoder).run([path])):
         with pytest.raises(StoreLockedError, match=rf"in use by process {os.getpid()} \(ingest of corpus things\)$"):
             changes[change]()
-        assert store.live("things") == second
+        assert store.live("things").build == second
         assert len(store.builds("things")) == 3
     assert store.live("things") not in {first, second}
     changes["activate"]()
-    assert store.live("things") == first
+    assert store.live("things").build == first
 
 
 def test_an_activation_keeps_an_ingest_out(store, encoder, make_ingest, write_rows, rows, tmp_path):
@@ -155,7 +155,7 @@ def test_an_activation_keeps_an_ingest_out(store, encoder, make_ingest, write_ro
         pytest.raises(StoreLockedError, match=r"\(activation in corpus things\)$"),
     ):
         make_ingest(store, encoder).run([write_rows(rows(["steel"]))])
-    assert store.live("things") == first
+    assert store.live("things").build == first
 
 
 def test_an_activation_takes_the_lock_of_a_dead_process_over_and_waits_as_long_as_it_is_told(
@@ -216,7 +216,7 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
         assert files_with(MARKER, data, models) == []
     assert files_with(MARKER, data, models) == []
     with open_store(StoreSettings(data_dir=data)) as store:
-        assert store.info("things", store.live("things")).pairs == 8
+        assert store.metadata(store.live("things")).pairs == 8
 
 
 def test_a_folder_of_a_build_that_is_not_listed_is_kept_until_prune(tmp_path, encoder, make_ingest, write_rows, rows):
@@ -242,7 +242,7 @@ def test_an_interrupted_deletion_is_finished_by_the_next_ingest(tmp_path, encode
     left = data / "qdrant" / "collection" / "things@0123456789ab"
     left.mkdir()
     (left / "storage.sqlite").write_text(MARKER)
-    mark_unfinished(models, "things", "0123456789ab")
+    mark_unfinished(models, BuildRef("things", "0123456789ab"))
     with open_store(StoreSettings(data_dir=data)) as store:
         report = make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
     assert report.cleaned == ("0123456789ab",)
