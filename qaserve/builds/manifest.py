@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 from qaserve.core.calibration import Calibration
 from qaserve.core.student import StudentSpec
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
+from qaserve.schemas.pairs import TopicText
 from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm
 from qaserve.schemas.record import Record
 from qaserve.store.words import Bm25Params
@@ -28,14 +29,21 @@ class FileEntry(Record):
 class Trial(Hyperparameters):
     """Hyperparameters, and how well questions held out of the training side were answered with them."""
 
-    mrr: float = Field(description="Mean reciprocal rank of the relevant intent, over the questions of all folds.")
+    phrasings: float = Field(description="Mean reciprocal rank of the intent, for new phrasings of known intents.")
+    intents: float | None = Field(description="The same for intents without a known question; null: too few intents.")
+
+    @property
+    def mrr(self) -> float:
+        """What is maximised: the mean of both."""
+        return self.phrasings if self.intents is None else (self.phrasings + self.intents) / 2
 
 
 class Tuning(Record):
-    """How the hyperparameters of a build were chosen: by cross-validation over held-out phrasings of its own pairs."""
+    """How the hyperparameters of a build were chosen: by cross-validation over its pairs, on two kinds of question."""
 
-    folds: int
-    queries: int = Field(description="Questions held out, all folds together.")
+    phrasings: int = Field(description="New phrasings asked, all folds together.")
+    intents: int = Field(description="Questions asked of intents without a known question, all folds together.")
+    plain: Trial = Field(description="Search without projection, with words: the chosen one is not below it.")
     chosen: Trial
     curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
 
@@ -94,6 +102,7 @@ class Manifest(Record):
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
+    topic_text: TopicText = Field(TopicText(), description="What the topic of a pair is the vector of.")
     bm25: Bm25Params = Field(description="What the words of the pairs were encoded with.")
     metrics: dict[str, float] = Field(
         default_factory=dict, description="Sizes, and how well held-out phrasings and golden questions are answered."

@@ -234,10 +234,19 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
     if tuning is None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
+    console.print(f"  chosen among {len(tuning.curve)} by mean reciprocal rank on questions that were held out:")
+    chosen, plain = tuning.chosen, tuning.plain
     console.print(
-        f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
-        f"{tuning.queries} held-out questions in {tuning.folds} folds"
+        f"  new phrasings    {chosen.phrasings:.3f}, plain search with words {plain.phrasings:.3f} "
+        f"({tuning.phrasings:,} questions)"
     )
+    if chosen.intents is not None and plain.intents is not None:
+        console.print(
+            f"  unknown intents  {chosen.intents:.3f}, plain search with words {plain.intents:.3f} "
+            f"({tuning.intents:,} questions)"
+        )
+    if chosen.search.projection == "none":
+        console.print("  The projection does not pay on this corpus; the build answers without it.")
 
 
 def show_bad_lines(console: Console, bad: Sequence["BadLine"]) -> None:

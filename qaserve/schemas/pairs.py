@@ -1,6 +1,7 @@
 """Question/answer pairs."""
 
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +28,23 @@ class Pair(Record):
     def content_hash(self) -> str:
         """Hash of the two texts that are embedded: equal hash and equal encoder mean equal vectors."""
         return digest(self.question, self.answer)
+
+
+class TopicText(Record):
+    """How what a pair says it is about becomes one short text, whose vector is the pair's topic."""
+
+    fields: tuple[Literal["topics", "tags", "related_skills"], ...] = ("topics", "tags", "related_skills")
+    separator: str = ", "
+
+    def of(self, pair: Pair) -> str:
+        """Each value once, skills without path and suffix; empty where the pair has none."""
+        values = [
+            PurePosixPath(value).stem if field == "related_skills" else value
+            for field in self.fields
+            for value in getattr(pair, field)
+        ]
+        spaced = [" ".join(value.replace("_", " ").replace("-", " ").split()) for value in values]
+        return self.separator.join({value.casefold(): value for value in reversed(spaced) if value}.values())
 
 
 class StoredPair(Record):

@@ -77,6 +77,7 @@ class SearchParams(Record):
         "question", description="Who votes: known questions, the same with a final softmax, or centroids."
     )
     projection: ProjectionName = Field("cluster", description="How the vote moves the question.")
+    projection_share: Weight = Field(1.0, description="How far the projection moves the question: 0 not at all.")
     temperature: Temperature = Field(0.05, description="τ of the softmax: small is sharp.")
     final_temperature: Temperature = Field(0.1, description="τ' of the final softmax of question2.")
     hits: HitCount = Field(32, description="N: how many known questions vote.")

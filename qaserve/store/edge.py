@@ -108,7 +108,8 @@ class EdgeBuild(Build):
             kept = self._payloads[fields] = {}
         unread = [hit.id for hit in hits if hit.id not in kept]
         if unread:
-            records = self._shard.retrieve(unread, with_payload=list(fields), with_vector=False)
+            wanted: list[Any] = unread
+            records = self._shard.retrieve(wanted, with_payload=list(fields), with_vector=False)
             kept.update((str(record.id), record.payload or {}) for record in records)
         return kept
 

@@ -49,7 +49,7 @@ from train.experiments.harness import (
     style,
     table,
 )
-from train.folds import Examples, Fold, make_fold
+from train.folds import Examples, Fold, split_fold
 from train.tuning import START, tune
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     for seed in seeds:
         for name, split in SPLITS.items():
             held_out = split(examples.pairs, seed)
-            fold = fold_of(examples, held_out, seed, whole=name != "phrasing")
+            fold = split_fold(examples, held_out, seed, whole=name != "phrasing")
             found.sizes[name].append((len(fold.queries), len(fold.candidates), fold.count))
             _everywhere(fold, found.tallies[name], advance)
             if name == "phrasing":
@@ -311,26 +311,6 @@ def steps(seeds: Sequence[int], quick: bool) -> int:
     """How often `run` will call `advance`, each time with 1."""
     everywhere = 1 + len(SCORINGS) + len(METHODS) + len(LEXICAL_WEIGHTS)
     return 1 + len(seeds[:1] if quick else seeds) * (len(SPLITS) * everywhere + len(ALONE))
-
-
-def fold_of(examples: Examples, split: Split, seed: int, *, whole: bool) -> Fold:
-    """The fold of a split.
-
-    Args:
-        examples: All pairs.
-        split: Rows of the training side and of the queries.
-        seed: Of K-means.
-        whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they
-            add no words and no vote.
-    """
-    train, queries = examples.take(split.train), examples.take(split.test)
-    if not whole:
-        return make_fold(train, queries, seed)
-    fitted = set(split.train.tolist())
-    pairs = [
-        pair if row in fitted else pair.model_copy(update={"question": ""}) for row, pair in enumerate(examples.pairs)
-    ]
-    return make_fold(train, queries, seed, candidates=Examples(pairs, examples.questions, examples.answers))
 
 
 def _encoded_together(source: Source) -> Floats | None:
