@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,12 @@ class Examples:
         """Some of the rows."""
         topics, priors = (None if part is None else part[rows] for part in (self.topics, self.priors))
         return Examples([self.pairs[row] for row in rows], self.questions[rows], self.answers[rows], topics, priors)
+
+    def in_single_precision(self) -> "Examples":
+        """The same with vectors in float32."""
+        questions, answers = (cast("Floats", part.astype(np.float32)) for part in (self.questions, self.answers))
+        topics = None if self.topics is None else cast("Floats", self.topics.astype(np.float32))
+        return Examples(self.pairs, questions, answers, topics, self.priors)
 
     @property
     def intents(self) -> list[str]:
@@ -130,6 +137,20 @@ class Fold:
     def through(self, params: SearchParams, bank: Bank, prior: Floats | None = None) -> Projected:
         """The queries, routed and projected with these parameters and projections."""
         return self.pipeline(params, bank).project(self.queries.questions, self.neighbors(params.hits, prior))
+
+    @cached_property
+    def _latest(self) -> dict[Hyperparameters, Floats]:
+        return {}
+
+    def cosines_of(self, hyperparameters: Hyperparameters) -> Floats:
+        """`cosines` of the queries as `project` gives them; kept until another routing or projection is asked for."""
+        weightless = SearchParams(lexical_weight=0.0, topic_weight=0.0, second_share=0.0)
+        search = hyperparameters.search.override(weightless)
+        key = Hyperparameters(regularization=hyperparameters.regularization, search=search)
+        if key not in self._latest:
+            self._latest.clear()
+            self._latest[key] = self.cosines(self.project(hyperparameters).vectors)
+        return self._latest[key]
 
     # How well it finds
 

@@ -22,7 +22,7 @@ from qaserve.builds.manifest import Trial, Tuning
 from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
-from qaserve.core.splits import intent_split, phrasing_split
+from qaserve.core.splits import Split, intent_split, phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, split_fold
@@ -59,12 +59,12 @@ def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | Non
         return None
     search = _Search(examples, fit, advance)
     best = search.run(_groups(fit.regularization, topics=examples.topics is not None))
-    plain = max((search.run_one(change) for change in _plain(best.trial)), key=lambda one: one.trial.mrr)
+    plain = max((search.ask(one) for one in _plain(best.trial)), key=lambda one: one.trial.mrr)
     if not search.not_below(best, plain):
         best = max((one for one in search.tried if search.not_below(one, plain)), key=lambda one: one.trial.mrr)
-    phrasings, intents = (sum(len(asked.fold.queries) for asked in kind) for kind in search.kinds)
+    phrasings, *intents = (len(part) for part in best.reciprocal)
     curve = tuple(one.trial for one in search.tried)
-    return Tuning(phrasings=phrasings, intents=intents, plain=plain.trial, chosen=best.trial, curve=curve)
+    return Tuning(phrasings=phrasings, intents=sum(intents), plain=plain.trial, chosen=best.trial, curve=curve)
 
 
 class Tried(NamedTuple):
@@ -77,44 +77,22 @@ class Tried(NamedTuple):
 Change = Callable[[Hyperparameters], Hyperparameters]
 
 
-class _Asked:
-    """A fold, and the cosines that trials of equal routing and projection share."""
-
-    def __init__(self, fold: Fold) -> None:
-        self.fold = fold
-        self._last: tuple[Hyperparameters, Floats] | None = None
-
-    def reciprocal(self, hyperparameters: Hyperparameters) -> Floats:
-        """(m,) of every query."""
-        return np.asarray(1 / self.fold.ranks_by(self._cosines(hyperparameters), hyperparameters.search))
-
-    def _cosines(self, hyperparameters: Hyperparameters) -> Floats:
-        projection = _with(hyperparameters, lexical_weight=0.0, topic_weight=0.0, second_share=0.0)
-        if self._last is None or self._last[0] != projection:
-            self._last = projection, self.fold.cosines(self.fold.project(hyperparameters).vectors)
-        return self._last[1]
-
-
 class _Search:
     """The folds, and what was tried on them."""
 
     def __init__(self, examples: Examples, fit: FitSettings, advance: Advance) -> None:
         self._fit, self._advance = fit, advance
         self._found: dict[Hyperparameters, Tried] = {}
-        few = Examples(  # half the precision is enough for ranks, and half the time
-            examples.pairs,
-            examples.questions.astype(np.float32),
-            examples.answers.astype(np.float32),
-            None if examples.topics is None else examples.topics.astype(np.float32),
-            examples.priors,
-        )
-        self.kinds = self._asked(few, phrasing_split, whole=False), self._asked(few, intent_split, whole=True)
+        single = examples.in_single_precision()  # enough for ranks, in half the time
+        kinds = self._folds(single, phrasing_split, whole=False), self._folds(single, intent_split, whole=True)
+        self.kinds = [folds for folds in kinds if folds]
         self._intents = [
-            _numbers([intent for asked in kind for intent in asked.fold.queries.intents]) for kind in self.kinds if kind
+            _numbers([intent for fold in folds for intent in fold.queries.intents]) for folds in self.kinds
         ]
 
-    def _asked(self, examples: Examples, split: Callable[..., Any], *, whole: bool) -> list[_Asked]:
-        fit, made = self._fit, []
+    def _folds(self, examples: Examples, split: Callable[..., Split], *, whole: bool) -> list[Fold]:
+        """Of one kind; none where they would hold out too few queries."""
+        fit, folds = self._fit, []
         try:
             splits = [split(examples.pairs, fit.seed + number) for number in range(FOLDS)]
         except CorpusError:  # all pairs are of one intent
@@ -122,9 +100,9 @@ class _Search:
         if min(min(len(one.test), len(one.train)) for one in splits) < MIN_QUERIES:
             return []
         for one in splits:
-            made.append(_Asked(split_fold(examples, one, fit.seed, fit.rank_form, fit.max_clusters, whole=whole)))
+            folds.append(split_fold(examples, one, fit.seed, fit.rank_form, fit.max_clusters, whole=whole))
             self._advance(1)
-        return made
+        return folds
 
     @property
     def tried(self) -> list[Tried]:
@@ -133,20 +111,16 @@ class _Search:
 
     def run(self, groups: Sequence[Sequence[Change]]) -> Tried:
         """The best that the search finds, starting from the defaults."""
-        best = self._try(hyperparameters_of(None, self._fit))
+        best = self.ask(hyperparameters_of(None, self._fit))
         for _ in range(ROUNDS):
             before = best
             for group in groups:
-                leader = max((self._try(change(best.trial)) for change in group), key=lambda one: one.trial.mrr)
+                leader = max((self.ask(change(best.trial)) for change in group), key=lambda one: one.trial.mrr)
                 gain, error = self._difference(leader, best)
                 best = leader if gain > error else best
             if best is before:
                 break
         return best
-
-    def run_one(self, change: Hyperparameters) -> Tried:
-        """One set of hyperparameters."""
-        return self._try(change)
 
     def not_below(self, one: Tried, other: Tried) -> bool:
         """Whether no kind of question is answered worse by more than the standard error."""
@@ -162,12 +136,11 @@ class _Search:
         kinds = len(differences)
         return float(sum(part.mean() for part in differences)) / kinds, float(np.linalg.norm(errors)) / kinds
 
-    def _try(self, hyperparameters: Hyperparameters) -> Tried:
+    def ask(self, hyperparameters: Hyperparameters) -> Tried:
+        """How well the queries of all folds are answered with these hyperparameters."""
         plain = Hyperparameters(regularization=hyperparameters.regularization, search=hyperparameters.search)
         if plain not in self._found:
-            reciprocal = tuple(
-                np.concatenate([asked.reciprocal(plain) for asked in kind]) for kind in self.kinds if kind
-            )
+            reciprocal = tuple(np.concatenate([1 / ranks_of(fold, plain) for fold in folds]) for folds in self.kinds)
             means = [round(float(part.mean()), 6) for part in reciprocal]
             trial = Trial(**dict(plain), phrasings=means[0], intents=means[1] if len(means) > 1 else None)
             self._found[plain] = Tried(trial, reciprocal)
@@ -180,9 +153,12 @@ def _numbers(names: Sequence[str]) -> NDArray[np.intp]:
 
 
 def _error(differences: Floats, intents: NDArray[np.intp]) -> float:
-    """Standard error of the mean (m,) where the queries of one intent vary together (Liang & Zeger 1986)."""
+    """Standard error of the mean of (m,) where the G intents are drawn, each with its queries (Liang & Zeger 1986).
+
+    √(G/(G-1) · Σ_g (Σ_{i in g} (d_i - mean))²) / m
+    """
     sums = np.bincount(intents, weights=differences - differences.mean())
-    return float(np.sqrt((sums**2).sum()) / len(differences))
+    return float(np.sqrt(len(sums) / max(1, len(sums) - 1) * (sums**2).sum()) / len(differences))
 
 
 def _groups(regularization: float | None, *, topics: bool) -> list[list[Change]]:
@@ -219,7 +195,7 @@ def _with(base: Hyperparameters, regularization: float | None = None, **search: 
 
 def ranks_of(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
     """(m,) rank of the relevant intent of every query of a fold, answered with these hyperparameters."""
-    return fold.ranks_by(fold.cosines(fold.project(hyperparameters).vectors), hyperparameters.search)
+    return fold.ranks_by(fold.cosines_of(hyperparameters), hyperparameters.search)
 
 
 def hyperparameters_of(tuning: Tuning | None, fit: FitSettings) -> Hyperparameters:
