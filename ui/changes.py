@@ -188,7 +188,10 @@ def _said(params: BuildParams) -> dict[str, str]:
         "λ: how much a projection leaves alone": f"{params.regularization:g}",
         "τ: temperature of the votes": f"{search.temperature:g}",
         "N: known questions that vote": f"{search.hits:,}",
+        "projection": f"{search.projection}, share {search.projection_share:g}",
         "β: weight of the words": f"{search.lexical_weight:g}",
+        "θ: weight of the topic": f"{search.topic_weight:g}",
+        "σ: share of an intent's second-best pair": f"{search.second_share:g}",
         "abstains below": "never" if params.threshold is None else f"{params.threshold:.0%}",
     }
 
