@@ -142,11 +142,8 @@ class Builder:
             check_encoder(metadata, self.encoder)
         pairs, row_of, clusters, priors = Rows(Pair, self.scratch), dict[str, int](), array("q"), array("d")
         questions, answers, topics = (Vectors(metadata.encoder.dimension, self.scratch) for _ in range(3))
-        manifest = None
-        with suppress(BundleError):
-            manifest = bundles.read(self.models_dir, ref).manifest
         no_topic = np.full(metadata.encoder.dimension, np.nan, dtype=np.float32)
-        comparable = manifest is not None and manifest.topic_text == TOPIC_TEXT
+        comparable = metadata.topic_text == TOPIC_TEXT
         with self.stage("compare", "Reading the live build (pairs)", metadata.pairs) as advance:
             for stored, question, answer, topic in map(to_pair_vectors, build.scroll()):
                 row_of[stored.id] = len(pairs)
@@ -157,6 +154,9 @@ class Builder:
                 answers.append(answer)
                 topics.append(topic if topic is not None and comparable else no_topic)
                 advance(1)
+        manifest = None
+        with suppress(BundleError):
+            manifest = bundles.read(self.models_dir, ref).manifest
         corpus = Corpus(
             Lookup(row_of, lambda point: pairs[row_of[point]]),
             questions.array(),
@@ -312,6 +312,7 @@ class Builder:
             created=self._after_all_others(now()),
             layout=PAIRS,
             bm25=manifest.bm25,
+            topic_text=manifest.topic_text,
         )
         with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
             if live is not None and metadata.ref == live.metadata.ref:  # its bundle is damaged: put it back

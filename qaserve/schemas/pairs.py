@@ -38,13 +38,13 @@ class TopicText(Record):
 
     def of(self, pair: Pair) -> str:
         """Each value once, skills without path and suffix; empty where the pair has none."""
-        values = [
-            PurePosixPath(value).stem if field == "related_skills" else value
-            for field in self.fields
-            for value in getattr(pair, field)
-        ]
-        spaced = [" ".join(value.replace("_", " ").replace("-", " ").split()) for value in values]
-        return self.separator.join({value.casefold(): value for value in reversed(spaced) if value}.values())
+        found: dict[str, str] = {}
+        for field in self.fields:
+            for value in getattr(pair, field):
+                name = PurePosixPath(value).stem if field == "related_skills" else value
+                spaced = " ".join(name.replace("_", " ").replace("-", " ").split())
+                found.setdefault(spaced.casefold(), spaced)
+        return self.separator.join(text for text in found.values() if text)
 
 
 class StoredPair(Record):

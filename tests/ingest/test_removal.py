@@ -23,7 +23,7 @@ def test_pairs_go_by_id_and_nothing_is_encoded(store, encoder, ingested):
     report = ingested.remove(Selection(ids=("bread_q0", point)))
     assert (report.removed, report.unchanged, report.pairs, report.encoded) == (2, 10, 10, 0)
     assert encoder.encoded == []
-    assert report.build == store.live("things")
+    assert report.build == store.live("things").build
     assert not texts(store) & {"bread_q0", "wine_q1"}
     assert sorted(one.pair_id for one in report.changes.removed) == ["bread_q0", "wine_q1"]
     assert {(one.file, one.line) for one in report.changes.removed} == {("pairs.jsonl", None)}
