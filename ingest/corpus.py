@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest, Tuning
+from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest
 from qaserve.core.calibration import Calibration
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.schemas.params import Hyperparameters
+from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.store import BuildMetadata
 from qaserve.store.points import PairVectors
 from train.folds import Examples

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.builds.manifest import Trial, Tuning
 from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import Split, intent_split, phrasing_split
-from qaserve.schemas.params import Hyperparameters, SearchParams
+from qaserve.schemas.params import Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, split_fold
 

@@ -9,7 +9,7 @@ from qaserve.core.calibration import Calibration
 from qaserve.core.student import StudentSpec
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.pairs import TopicText
-from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm
+from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm, Tuning
 from qaserve.schemas.record import Record
 from qaserve.store.words import Bm25Params
 
@@ -24,28 +24,6 @@ class FileEntry(Record):
 
     sha256: str
     size: int
-
-
-class Trial(Hyperparameters):
-    """Hyperparameters, and how well questions held out of the training side were answered with them."""
-
-    phrasings: float = Field(description="Mean reciprocal rank of the intent, for new phrasings of known intents.")
-    intents: float | None = Field(description="The same for intents without a known question; null: too few intents.")
-
-    @property
-    def mrr(self) -> float:
-        """What is maximised: the mean of both."""
-        return self.phrasings if self.intents is None else (self.phrasings + self.intents) / 2
-
-
-class Tuning(Record):
-    """How the hyperparameters of a build were chosen: by cross-validation over its pairs, on two kinds of question."""
-
-    phrasings: int = Field(description="New phrasings asked, all folds together.")
-    intents: int = Field(description="Questions asked of intents without a known question, all folds together.")
-    plain: Trial = Field(description="Search without projection, with words: the chosen one is not below it.")
-    chosen: Trial
-    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
 
 
 class StudentInfo(Record):

@@ -162,7 +162,7 @@ def _show_clusters(console: Console, changes: "ClusterChanges", *, would: bool) 
 
 
 def _show_params(console: Console, changes: "ParamChanges") -> None:
-    source = "tuned on these pairs" if changes.tuned else "those of the live build" if changes.live else "defaults"
+    source = "tuned on these pairs" if changes.tuning else "those of the live build" if changes.live else "defaults"
     before = {} if changes.live is None else _listed_params(changes.live)
     shown = [
         f"{name} {value}" if before.get(name, value) == value else f"{name} {before[name]} → {value}"

@@ -114,3 +114,25 @@ class Hyperparameters(Record):
 
     regularization: float = Field(1.0, gt=0, description="λ: how strongly each W is held to the identity.")
     search: SearchParams = SearchParams()
+
+
+class Trial(Hyperparameters):
+    """Hyperparameters, and how well questions held out of the training side were answered with them."""
+
+    phrasings: float = Field(description="Mean reciprocal rank of the intent, for new phrasings of known intents.")
+    intents: float | None = Field(description="The same for intents without a known question; null: too few intents.")
+
+    @property
+    def mrr(self) -> float:
+        """What is maximised: the mean of both."""
+        return self.phrasings if self.intents is None else (self.phrasings + self.intents) / 2
+
+
+class Tuning(Record):
+    """How the hyperparameters of a build were chosen: by cross-validation over its pairs, on two kinds of question."""
+
+    phrasings: int = Field(description="New phrasings asked, all folds together.")
+    intents: int = Field(description="Questions asked of intents without a known question, all folds together.")
+    plain: Trial = Field(description="Search without projection, with words: the chosen one is not below it.")
+    chosen: Trial
+    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")

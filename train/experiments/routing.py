@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from qaserve.builds.manifest import Trial
 from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats, softmax
 from qaserve.core.splits import Split, check_families, intent_split, phrasing_split, random_split
 from qaserve.schemas.ingest import Interval
-from qaserve.schemas.params import MAX_HITS, SearchParams
+from qaserve.schemas.params import MAX_HITS, SearchParams, Trial
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.experiments.baselines import reciprocal_rank_fusion, txtai_scores
