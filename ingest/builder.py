@@ -19,6 +19,7 @@ import numpy as np
 from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
 from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild, points_of
+from ingest.embed import TOPIC_TEXT
 from ingest.gate import measure, stopped
 from ingest.golden import Golden
 from ingest.names import describe_clusters
@@ -140,15 +141,18 @@ class Builder:
         if not any_encoder:
             check_encoder(metadata, self.encoder)
         pairs, row_of, clusters, priors = Rows(Pair, self.scratch), dict[str, int](), array("q"), array("d")
-        questions, answers = (Vectors(metadata.encoder.dimension, self.scratch) for _ in range(2))
+        questions, answers, topics = (Vectors(metadata.encoder.dimension, self.scratch) for _ in range(3))
+        no_topic = np.full(metadata.encoder.dimension, np.nan, dtype=np.float32)
+        comparable = metadata.topic_text == TOPIC_TEXT
         with self.stage("compare", "Reading the live build (pairs)", metadata.pairs) as advance:
-            for stored, question, answer, _ in map(to_pair_vectors, build.scroll()):
+            for stored, question, answer, topic in map(to_pair_vectors, build.scroll()):
                 row_of[stored.id] = len(pairs)
                 pairs.append(stored.pair)
                 clusters.append(stored.cluster)
                 priors.append(stored.prior)
                 questions.append(question)
                 answers.append(answer)
+                topics.append(topic if topic is not None and comparable else no_topic)
                 advance(1)
         manifest = None
         with suppress(BundleError):
@@ -157,6 +161,7 @@ class Builder:
             Lookup(row_of, lambda point: pairs[row_of[point]]),
             questions.array(),
             answers.array(),
+            topics.array(),
             np.array(priors, dtype=np.float64),
             UNIFORM if manifest is None else manifest.prior,
         )
@@ -274,6 +279,7 @@ class Builder:
             calibration=choice.calibration,
             feedback=None if extra is None else extra.said,
             bm25=bm25,
+            topic_text=TOPIC_TEXT,
             metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes} | metrics,
             clustering=clusters.made,
             clusters=described,
@@ -306,6 +312,7 @@ class Builder:
             created=self._after_all_others(now()),
             layout=PAIRS,
             bm25=manifest.bm25,
+            topic_text=manifest.topic_text,
         )
         with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
             if live is not None and metadata.ref == live.metadata.ref:  # its bundle is damaged: put it back

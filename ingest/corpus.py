@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest, Tuning
+from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest
 from qaserve.core.calibration import Calibration
 from qaserve.schemas.pairs import Pair, StoredPair
-from qaserve.schemas.params import Hyperparameters
+from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.store import BuildMetadata
 from qaserve.store.points import PairVectors
 from train.folds import Examples
@@ -22,6 +22,8 @@ class Corpus:
     pairs: Mapping[str, Pair]
     questions: NDArray[np.float32]
     answers: NDArray[np.float32]
+    topics: NDArray[np.float32]
+    """NaN rows where a pair has no topic."""
     priors: NDArray[np.float64]
     prior: str = UNIFORM
     """Which importance the priors are."""
@@ -30,14 +32,16 @@ class Corpus:
         """Some of its rows, ascending, in memory."""
         points = list(self.pairs)
         pairs = {points[row]: self.pairs[points[row]] for row in rows}
-        return Corpus(pairs, self.questions[rows], self.answers[rows], self.priors[rows], self.prior)
+        vectors = self.questions[rows], self.answers[rows], self.topics[rows]
+        return Corpus(pairs, *vectors, self.priors[rows], self.prior)
 
     @property
     def examples(self) -> Examples:
         """The same as what is fitted on."""
         priors = None if (self.priors == 1).all() else self.priors
+        topics = None if np.isnan(self.topics[:, 0]).all() else self.topics.astype(np.float64)
         vectors = self.questions.astype(np.float64), self.answers.astype(np.float64)
-        return Examples(list(self.pairs.values()), *vectors, priors)
+        return Examples(list(self.pairs.values()), *vectors, topics, priors)
 
 
 @dataclass(frozen=True)
@@ -100,4 +104,5 @@ def points_of(corpus: Corpus, labels: NDArray[np.int64]) -> Iterator[PairVectors
     """The points of a build of these pairs, with these clusters (n,)."""
     for row, (point, pair) in enumerate(corpus.pairs.items()):
         stored = StoredPair(id=point, pair=pair, cluster=int(labels[row]), prior=float(corpus.priors[row]))
-        yield PairVectors(stored, corpus.questions[row], corpus.answers[row])
+        topic = corpus.topics[row]
+        yield PairVectors(stored, corpus.questions[row], corpus.answers[row], None if np.isnan(topic[0]) else topic)

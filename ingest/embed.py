@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,29 @@ from qaserve.common.progress import Advance
 from qaserve.common.text import short_digest
 from qaserve.core.chunked import slices
 from qaserve.encoders.base import Encoder
-from qaserve.schemas.pairs import Pair
+from qaserve.schemas.pairs import Pair, TopicText
 
-Part = Literal["question", "answer"]
 TEXTS = 8_192
 """So many go to the encoder at once, which sorts them by length: more would cost memory and gain nothing."""
+TOPIC_TEXT = TopicText()
+NOWHERE = -1
+"""Place of a vector that a pair does not have."""
+
+
+class Part(NamedTuple):
+    """What of a pair becomes a vector."""
+
+    vectors: Literal["questions", "answers", "topics"]
+    """Their name in a `Corpus`."""
+    text: Callable[[Pair], str]
+    """Of a pair; empty where it has no such vector."""
+
+
+PARTS = (
+    Part("questions", lambda pair: pair.question),
+    Part("answers", lambda pair: pair.answer),
+    Part("topics", TOPIC_TEXT.of),
+)
 
 
 @dataclass(frozen=True)
@@ -28,44 +46,51 @@ class Sources:
 
     part: Part
     places: NDArray[np.int64]
-    """(n,) row of each pair's vector in the build before; beyond its rows, in `missing`."""
+    """(n,) row of each pair's vector in the build before; beyond its rows, in `missing`; or `NOWHERE`."""
     missing: list[str]
     """The points whose text must be encoded: each text once, in the order of the pairs."""
 
 
-def find_sources(pairs: Mapping[str, Pair], known: Corpus | None) -> tuple[Sources, Sources]:
-    """Where the vectors of questions and of answers come from.
+def find_sources(pairs: Mapping[str, Pair], known: Corpus | None) -> tuple[Sources, ...]:
+    """Where the vectors of each of `PARTS` come from.
 
     Args:
         pairs: Of the build to be.
         known: The build before it; None: everything is to be encoded.
     """
-    return _sources(pairs, known, "question"), _sources(pairs, known, "answer")
+    return tuple(_sources(pairs, known, part) for part in PARTS)
 
 
 def _sources(pairs: Mapping[str, Pair], known: Corpus | None, part: Part) -> Sources:
-    before = () if known is None else known.pairs.values()
-    rows = {short_digest(getattr(pair, part)): row for row, pair in enumerate(before)}
+    rows = {} if known is None else _known_rows(known, part)
+    held = 0 if known is None else len(known.pairs)
     missing: list[str] = []
     places = np.empty(len(pairs), dtype=np.int64)
     for at, (point, pair) in enumerate(pairs.items()):
-        text = short_digest(getattr(pair, part))
-        if text not in rows:
-            rows[text] = len(before) + len(missing)
+        text = part.text(pair)
+        name = short_digest(text)
+        if text and name not in rows:
+            rows[name] = held + len(missing)
             missing.append(point)
-        places[at] = rows[text]
+        places[at] = rows[name] if text else NOWHERE
     return Sources(part, places, missing)
+
+
+def _known_rows(known: Corpus, part: Part) -> dict[bytes, int]:
+    """By digest of its text, a row of the build before that has its vector."""
+    there = ~np.isnan(getattr(known, part.vectors)[:, 0])
+    return {short_digest(part.text(pair)): row for row, pair in enumerate(known.pairs.values()) if there[row]}
 
 
 def embed(
     pairs: Mapping[str, Pair],
     known: Corpus | None,
-    sources: tuple[Sources, Sources],
+    sources: tuple[Sources, ...],
     encoder: Encoder,
     scratch: Path | None,
     stage: Callable[[int], AbstractContextManager[Advance]],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, D) questions and answers of all pairs, in the order of ids.
+) -> list[NDArray[np.float32]]:
+    """(n, D) vectors of each of `PARTS` of all pairs, in the order of ids; NaN rows where a pair has none.
 
     Args:
         pairs: Of the build to be.
@@ -75,24 +100,26 @@ def embed(
         scratch: Where the vectors are kept.
         stage: Shows the progress of so many texts; not entered without any.
     """
-    questions, answers = sources
-    encoded = [Vectors(encoder.identity.dimension, scratch) for _ in sources]
-    count = len(questions.missing) + len(answers.missing)
+    dimension = encoder.identity.dimension
+    encoded = [Vectors(dimension, scratch) for _ in sources]
+    count = sum(len(source.missing) for source in sources)
     if count:
         with stage(count) as advance:
-            for part, into, encode in zip(
-                sources, encoded, (encoder.encode_questions, encoder.encode_answers), strict=True
-            ):
-                for start in range(0, len(part.missing), TEXTS):
-                    points = part.missing[start : start + TEXTS]
-                    into.append(encode([getattr(pairs[point], part.part) for point in points], advance))
+            for source, into in zip(sources, encoded, strict=True):
+                encode = encoder.encode_questions if source.part.vectors == "questions" else encoder.encode_answers
+                for start in range(0, len(source.missing), TEXTS):
+                    texts = [source.part.text(pairs[point]) for point in source.missing[start : start + TEXTS]]
+                    into.append(encode(texts, advance))
     order = np.array(sorted(range(len(pairs)), key=list(pairs).__getitem__), dtype=np.int64)
-    held = (None, None) if known is None else (known.questions, known.answers)
-    first, second = (
-        _gathered(part.places[order], before, new.array(), Vectors(encoder.identity.dimension, scratch))
-        for part, before, new in zip(sources, held, encoded, strict=True)
-    )
-    return first, second
+    return [
+        _gathered(
+            source.places[order],
+            None if known is None else getattr(known, source.part.vectors),
+            new.array(),
+            Vectors(dimension, scratch),
+        )
+        for source, new in zip(sources, encoded, strict=True)
+    ]
 
 
 def _gathered(
@@ -102,10 +129,10 @@ def _gathered(
     known = 0 if before is None else len(before)
     for part in slices(len(places)):
         at = places[part]
-        rows = np.empty((len(at), new.shape[1]), dtype=np.float32)
-        held = at < known
+        rows = np.full((len(at), new.shape[1]), np.nan, dtype=np.float32)
+        held, fresh = (at >= 0) & (at < known), at >= known
         if before is not None:
             rows[held] = before[at[held]]
-        rows[~held] = new[at[~held] - known]
+        rows[fresh] = new[at[fresh] - known]
         into.append(rows)
     return into.array()

@@ -118,14 +118,15 @@ def ask_rest(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) ->
     kept = np.array([side.points[row] in common for row in known], dtype=bool)
     scores = _scores(held, side.hyperparameters)
     intents = [intent for intent, inside in zip(searched.intents, kept, strict=True) if inside]
-    ranks = intent_ranks(scores[:, kept], intents, held.queries.intents)
+    share = side.hyperparameters.search.second_share
+    ranks = intent_ranks(scores[:, kept], intents, held.queries.intents, share)
     abstained = None
     if side.calibration is not None:
         threshold, model = side.calibration.threshold, side.calibration.answered
         abstained = np.array(
             [model.probability(row) < threshold for row in ask(held, side.hyperparameters)[0]], dtype=bool
         )
-    return Asked(ranks, held.ranks(scores), abstained)
+    return Asked(ranks, held.ranks(scores, share), abstained)
 
 
 def _scores(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
@@ -151,5 +152,5 @@ def ask_golden(side: EvaluatedBuild, golden: Golden, rows: dict[int, int]) -> As
     ]
     asked = Examples(pairs, golden.vectors[numbers].astype(np.float64), wanted.answers)
     whole = Fold(side.examples, asked, side.labels, side.count, side.examples)
-    ranks = whole.ranks(_scores(whole, side.hyperparameters))
+    ranks = whole.ranks(_scores(whole, side.hyperparameters), side.hyperparameters.search.second_share)
     return Asked(ranks, ranks, None)

@@ -57,8 +57,8 @@ class Plan:
         return None if self.live is None or self.anew else self.live.corpus
 
     @cached_property
-    def vector_sources(self) -> tuple[Sources, Sources]:
-        """Where the vectors of questions and of answers come from."""
+    def vector_sources(self) -> tuple[Sources, ...]:
+        """Where the vectors come from."""
         return find_sources(self.pairs, self.known)
 
     @property
@@ -272,7 +272,7 @@ class Ingest:
         Importances are the live build's.
         """
         builder, pairs, live = self._builder, plan.pairs, plan.live
-        vectors = embed(
+        questions, answers, topics = embed(
             pairs,
             plan.known,
             plan.vector_sources,
@@ -286,7 +286,7 @@ class Ingest:
             weighed = dict(zip(live.pairs, live.corpus.priors, strict=True))
             priors = np.array([weighed.get(point, 1.0) for point in ordered], dtype=np.float64)
         prior = UNIFORM if live is None or (priors == 1).all() else live.prior
-        return Corpus(Lookup(ordered, pairs.__getitem__), *vectors, priors, prior)
+        return Corpus(Lookup(ordered, pairs.__getitem__), questions, answers, topics, priors, prior)
 
 
 class _Pairs:

@@ -148,7 +148,7 @@ def _cut(text: str, head: int, tail: int) -> str:
 def param_changes(live: Manifest | None, new: Manifest) -> ParamChanges:
     """How the parameters of a build differ from those of the live one."""
     before = None if live is None else _build_params(live)
-    return ParamChanges(tuned=new.tuning is not None, live=before, new=_build_params(new))
+    return ParamChanges(tuning=new.tuning, live=before, new=_build_params(new))
 
 
 def _build_params(manifest: Manifest) -> BuildParams:

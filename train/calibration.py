@@ -181,10 +181,14 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
     projected, routing = pipeline.project(fold.queries.questions, neighbors)
     if routing is None:
         raise ValueError("a student is not calibrated: its hyperparameters route nothing")
-    cosines, parts = fold.cosines(projected), fold.parts(projected, params)
+    cosines = fold.cosines(projected)
+    parts = fold.parts(cosines, params)
     raw = fold.queries.questions @ fold.candidates.answers.T
-    best = -np.sort(-intent_scores(parts.total, fold.candidates.intents)[1], axis=1)[:, :NEAREST]
-    first = parts.total.argmax(axis=1)
+    intents = np.array(fold.candidates.intents)
+    names, scores = intent_scores(parts.total, fold.candidates.intents, params.second_share)
+    best = -np.sort(-scores, axis=1)[:, :NEAREST]
+    leading = np.array(names)[scores.argmax(axis=1)]
+    first = np.where(intents[None, :] == leading[:, None], parts.total, -np.inf).argmax(axis=1)
     found = [
         evidence(
             similarities=neighbors.similarities[row],
@@ -201,7 +205,7 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
         )
         for row, top in enumerate(first)
     ]
-    right = np.array(fold.candidates.intents)[first] == np.array(fold.queries.intents)
+    right = leading == np.array(fold.queries.intents)
     return np.stack(found), np.asarray(right)
 
 

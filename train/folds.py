@@ -1,8 +1,9 @@
 """A fold: a training side, queries held out of it, and the candidates among which their answers are searched."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from qaserve.core.pipeline import Bank, Neighbors, Pipeline, Projected, nearest_
 from qaserve.core.projection import ProjectionBank
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import Scores, combine
+from qaserve.core.splits import Split
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters, RankForm, SearchParams
 from qaserve.store.points import pair_text
@@ -24,11 +26,13 @@ MAX_CLUSTERS = 2_000
 
 @dataclass(frozen=True)
 class Examples:
-    """Pairs with their vectors: questions and answers (n, D), unit rows, in the order of the pairs."""
+    """Pairs with their vectors: questions, answers and topics (n, D), unit rows, in the order of the pairs."""
 
     pairs: Sequence[Pair]
     questions: Floats
     answers: Floats
+    topics: Floats | None = None
+    """NaN rows where a pair has no topic; None: no pair has one."""
     priors: Floats | None = None
     """(n,) importance of each in the routing softmax; None means 1 for all."""
 
@@ -38,8 +42,14 @@ class Examples:
 
     def take(self, rows: NDArray[np.integer]) -> "Examples":
         """Some of the rows."""
-        priors = None if self.priors is None else self.priors[rows]
-        return Examples([self.pairs[row] for row in rows], self.questions[rows], self.answers[rows], priors)
+        topics, priors = (None if part is None else part[rows] for part in (self.topics, self.priors))
+        return Examples([self.pairs[row] for row in rows], self.questions[rows], self.answers[rows], topics, priors)
+
+    def in_single_precision(self) -> "Examples":
+        """The same with vectors in float32."""
+        questions, answers = (cast("Floats", part.astype(np.float32)) for part in (self.questions, self.answers))
+        topics = None if self.topics is None else cast("Floats", self.topics.astype(np.float32))
+        return Examples(self.pairs, questions, answers, topics, self.priors)
 
     @property
     def intents(self) -> list[str]:
@@ -68,6 +78,12 @@ class Fold:
         """(m, c) BM25 of every query and candidate, over the query's best; 0 without any."""
         index = BM25Index([pair_text(pair) for pair in self.candidates.pairs])
         return np.stack([index.relative(pair.question) for pair in self.queries.pairs])
+
+    @cached_property
+    def topics(self) -> Floats | None:
+        """(m, c) cosine of every query to every candidate's topic, NaN without a topic; None: no candidate has one."""
+        found = self.candidates.topics
+        return None if found is None else np.asarray(self.queries.questions @ found.T)
 
     @cached_property
     def _banks(self) -> dict[float, ProjectionBank]:
@@ -122,6 +138,20 @@ class Fold:
         """The queries, routed and projected with these parameters and projections."""
         return self.pipeline(params, bank).project(self.queries.questions, self.neighbors(params.hits, prior))
 
+    @cached_property
+    def _latest(self) -> dict[Hyperparameters, Floats]:
+        return {}
+
+    def cosines_of(self, hyperparameters: Hyperparameters) -> Floats:
+        """`cosines` of the queries as `project` gives them; kept until another routing or projection is asked for."""
+        weightless = SearchParams(lexical_weight=0.0, topic_weight=0.0, second_share=0.0)
+        search = hyperparameters.search.override(weightless)
+        key = Hyperparameters(regularization=hyperparameters.regularization, search=search)
+        if key not in self._latest:
+            self._latest.clear()
+            self._latest[key] = self.cosines(self.project(hyperparameters).vectors)
+        return self._latest[key]
+
     # How well it finds
 
     def cosines(self, projected: Floats) -> Floats:
@@ -130,16 +160,21 @@ class Fold:
 
     def scores(self, projected: Floats, params: SearchParams) -> Floats:
         """(m, c) scores of the candidates."""
-        return self.parts(projected, params).total
+        return self.parts(self.cosines(projected), params).total
 
-    def parts(self, projected: Floats, params: SearchParams) -> Scores:
-        """Scores of the candidates and their parts, (m, c) each."""
+    def parts(self, cosines: Floats, params: SearchParams) -> Scores:
+        """Scores of the candidates and their parts, (m, c) each, from `cosines`."""
         words = self.lexical if params.lexical_weight else None
-        return combine(params, self.cosines(projected), None, words)
+        topics = self.topics if params.topic_weight else None
+        return combine(params, cosines, topics, words)
 
-    def ranks(self, scores: Floats) -> Floats:
-        """(m,) rank of the relevant intent, each intent listed once, by its best answer."""
-        return intent_ranks(scores, self.candidates.intents, self.queries.intents)
+    def ranks(self, scores: Floats, second_share: float = 0.0) -> Floats:
+        """(m,) rank of the relevant intent, each intent listed once, by its score; see `intent_scores`."""
+        return intent_ranks(scores, self.candidates.intents, self.queries.intents, second_share)
+
+    def ranks_by(self, cosines: Floats, params: SearchParams) -> Floats:
+        """(m,) rank of the relevant intent, from `cosines`."""
+        return self.ranks(self.parts(cosines, params).total, params.second_share)
 
 
 def make_fold(
@@ -154,6 +189,37 @@ def make_fold(
     count = cluster_count(train.answers, rank_form, max_clusters)
     labels = cluster_answers(train.answers, count, seed)
     return Fold(train, queries, labels, count, train if candidates is None else candidates)
+
+
+def split_fold(
+    examples: Examples,
+    split: Split,
+    seed: int,
+    rank_form: RankForm = "participation",
+    max_clusters: int = MAX_CLUSTERS,
+    *,
+    whole: bool = False,
+) -> Fold:
+    """The fold of a split.
+
+    Args:
+        examples: All pairs.
+        split: Rows of the training side and of the queries.
+        seed: Of K-means.
+        rank_form: As of `FitSettings`.
+        max_clusters: As of `FitSettings`.
+        whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they
+            add no words and no vote.
+    """
+    train, queries, candidates = examples.take(split.train), examples.take(split.test), None
+    if whole:
+        fitted = set(split.train.tolist())
+        unasked = [
+            pair if row in fitted else pair.model_copy(update={"question": ""})
+            for row, pair in enumerate(examples.pairs)
+        ]
+        candidates = replace(examples, pairs=unasked)
+    return make_fold(train, queries, seed, rank_form, max_clusters, candidates)
 
 
 def unit_rows(rows: Floats) -> Floats:

@@ -1,9 +1,14 @@
-"""Tuning a build's hyperparameters: λ, τ, N, a final softmax or none, and β, by cross-validation on the training side.
+"""Tuning a build's hyperparameters by cross-validation inside its own pairs, on two kinds of question.
 
-Each fold holds one phrasing of every answer family of three or more out of the pairs it is given, clusters and fits the
-rest, and asks. The search goes through them one group at a time, takes the best of the group where it gains more
-than the standard error of that gain (the one-standard-error rule of Breiman et al. 1984, paired), and goes round until
-nothing changes.
+New phrasings: each fold holds one phrasing of every answer family of three or more out of the pairs, clusters and fits
+the rest, and asks. Unknown intents: each fold fits nothing on a fifth of the intents, leaves their answers searchable,
+and asks their questions. What is maximised is the mean of both mean reciprocal ranks, so neither kind is bought with
+the other.
+
+The search goes through the hyperparameters one group at a time, takes the best of the group where it gains more than
+the standard error of that gain (the one-standard-error rule of Breiman et al. 1984, paired; the phrasings of one intent
+count as one draw), and goes round until nothing changes. What it ends with must not be below a plain search with words
+on either kind by more than the standard error: else the best of what was tried and is not, is taken.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,29 +16,35 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qaserve.builds.manifest import Trial, Tuning
+from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
-from qaserve.core.splits import phrasing_split
-from qaserve.schemas.params import Hyperparameters, SearchParams
+from qaserve.core.splits import Split, intent_split, phrasing_split
+from qaserve.schemas.params import Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
-from train.folds import Examples, Fold, make_fold
+from train.folds import Examples, Fold, split_fold
 
-FOLDS = 5
+FOLDS = 3
+"""Of each kind."""
 MIN_QUERIES = 30
 """Queries that a fold must hold out; with fewer, chance decides."""
 ROUNDS = 3
 START = Hyperparameters()
-REGULARIZATIONS = (0.3, 0.5, 1.0, 2.0, 4.0)
-TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1)
+REGULARIZATIONS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
+PROJECTIONS = (("cluster", 1.0), ("cluster", 0.5), ("pair", 1.0), ("pair", 0.5), ("none", 1.0))
+TEMPERATURES = (0.03, 0.05, 0.07, 0.1)
 HITS = (16, 32, 64)
 FINAL_TEMPERATURES = (0.05, 0.1, 0.2)
 LEXICAL_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5)
+TOPIC_WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.4)
+SECOND_SHARES = (0.0, 0.2, 0.35, 0.5)
+PLAIN = SearchParams(projection="none", topic_weight=0.0, second_share=0.0)
 
 
 def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
-    """The hyperparameters with the best mean reciprocal rank over the folds' queries, beyond the noise; see the module.
+    """The hyperparameters that answer best over the folds' queries, beyond the noise; see the module.
 
     Args:
         examples: The training side; nothing else is looked at.
@@ -45,50 +56,132 @@ def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | Non
     """
     if len(phrasing_split(examples.pairs, fit.seed).test) < MIN_QUERIES:
         return None
-    folds = []
-    for number in range(FOLDS):
-        split = phrasing_split(examples.pairs, fit.seed + number)
-        train, queries = examples.take(split.train), examples.take(split.test)
-        folds.append(make_fold(train, queries, fit.seed, fit.rank_form, fit.max_clusters))
-        advance(1)
-    tried: dict[Hyperparameters, Tried] = {}
-    best = _try(folds, hyperparameters_of(None, fit), tried, advance)
-    for _ in range(ROUNDS):
-        before = best
-        for group in _groups(fit.regularization):
-            found = [_try(folds, change(best.trial), tried, advance) for change in group]
-            leader = max(found, key=lambda one: one.trial.mrr)
-            best = leader if _gains(leader.reciprocal - best.reciprocal) else best
-        if best is before:
-            break
-    curve = tuple(one.trial for one in tried.values())
-    return Tuning(folds=FOLDS, queries=len(best.reciprocal), chosen=best.trial, curve=curve)
+    search = _Search(examples, fit, advance)
+    best = search.run(_groups(fit.regularization, topics=examples.topics is not None))
+    plain = max((search.ask(one) for one in _plain(best.trial)), key=lambda one: one.trial.mrr)
+    if not search.not_below(best, plain):
+        best = max((one for one in search.tried if search.not_below(one, plain)), key=lambda one: one.trial.mrr)
+    phrasings, *intents = (len(part) for part in best.reciprocal)
+    curve = tuple(one.trial for one in search.tried)
+    return Tuning(phrasings=phrasings, intents=sum(intents), plain=plain.trial, chosen=best.trial, curve=curve)
 
 
 class Tried(NamedTuple):
-    """A trial and the reciprocal rank of every query of every fold, (m,)."""
+    """A trial and the reciprocal rank of every query of every fold, (m,) for each kind of question."""
 
     trial: Trial
-    reciprocal: Floats
+    reciprocal: tuple[Floats, ...]
 
 
 Change = Callable[[Hyperparameters], Hyperparameters]
 
 
-def _gains(differences: Floats) -> bool:
-    """Whether the mean difference is above its standard error."""
-    return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
+class _Search:
+    """The folds, and what was tried on them."""
+
+    def __init__(self, examples: Examples, fit: FitSettings, advance: Advance) -> None:
+        self._fit, self._advance = fit, advance
+        self._found: dict[Hyperparameters, Tried] = {}
+        single = examples.in_single_precision()  # enough for ranks, in half the time
+        kinds = self._folds(single, phrasing_split, whole=False), self._folds(single, intent_split, whole=True)
+        self.kinds = [folds for folds in kinds if folds]
+        self._intents = [
+            _numbers([intent for fold in folds for intent in fold.queries.intents]) for folds in self.kinds
+        ]
+
+    def _folds(self, examples: Examples, split: Callable[..., Split], *, whole: bool) -> list[Fold]:
+        """Of one kind; none where they would hold out too few queries."""
+        fit, folds = self._fit, []
+        try:
+            splits = [split(examples.pairs, fit.seed + number) for number in range(FOLDS)]
+        except CorpusError:  # all pairs are of one intent
+            return []
+        if min(min(len(one.test), len(one.train)) for one in splits) < MIN_QUERIES:
+            return []
+        for one in splits:
+            folds.append(split_fold(examples, one, fit.seed, fit.rank_form, fit.max_clusters, whole=whole))
+            self._advance(1)
+        return folds
+
+    @property
+    def tried(self) -> list[Tried]:
+        """Everything, in order."""
+        return list(self._found.values())
+
+    def run(self, groups: Sequence[Sequence[Change]]) -> Tried:
+        """The best that the search finds, starting from the defaults."""
+        best = self.ask(hyperparameters_of(None, self._fit))
+        for _ in range(ROUNDS):
+            before = best
+            for group in groups:
+                leader = max((self.ask(change(best.trial)) for change in group), key=lambda one: one.trial.mrr)
+                gain, error = self._difference(leader, best)
+                best = leader if gain > error else best
+            if best is before:
+                break
+        return best
+
+    def not_below(self, one: Tried, other: Tried) -> bool:
+        """Whether no kind of question is answered worse by more than the standard error."""
+        return all(
+            np.mean(first - second) >= -_error(first - second, intents)
+            for first, second, intents in zip(one.reciprocal, other.reciprocal, self._intents, strict=True)
+        )
+
+    def _difference(self, one: Tried, other: Tried) -> tuple[float, float]:
+        """Mean over the kinds of the mean difference, and its standard error."""
+        differences = [first - second for first, second in zip(one.reciprocal, other.reciprocal, strict=True)]
+        errors = [_error(part, intents) for part, intents in zip(differences, self._intents, strict=True)]
+        kinds = len(differences)
+        return float(sum(part.mean() for part in differences)) / kinds, float(np.linalg.norm(errors)) / kinds
+
+    def ask(self, hyperparameters: Hyperparameters) -> Tried:
+        """How well the queries of all folds are answered with these hyperparameters."""
+        plain = Hyperparameters(regularization=hyperparameters.regularization, search=hyperparameters.search)
+        if plain not in self._found:
+            reciprocal = tuple(np.concatenate([1 / ranks_of(fold, plain) for fold in folds]) for folds in self.kinds)
+            means = [round(float(part.mean()), 6) for part in reciprocal]
+            trial = Trial(**dict(plain), phrasings=means[0], intents=means[1] if len(means) > 1 else None)
+            self._found[plain] = Tried(trial, reciprocal)
+            self._advance(1)
+        return self._found[plain]
 
 
-def _groups(regularization: float | None) -> Iterator[list[Change]]:
-    if regularization is None:
-        yield [partial(_with, regularization=value) for value in REGULARIZATIONS]
-    yield [partial(_with, temperature=temperature, hits=hits) for temperature in TEMPERATURES for hits in HITS]
-    yield [
-        partial(_with, routing="question", final_temperature=SearchParams().final_temperature),
-        *(partial(_with, routing="question2", final_temperature=value) for value in FINAL_TEMPERATURES),
+def _numbers(names: Sequence[str]) -> NDArray[np.intp]:
+    return np.asarray(np.unique(np.array(names), return_inverse=True)[1], dtype=np.intp)
+
+
+def _error(differences: Floats, intents: NDArray[np.intp]) -> float:
+    """Standard error of the mean of (m,) where the G intents are drawn, each with its queries (Liang & Zeger 1986).
+
+    √(G/(G-1) · Σ_g (Σ_{i in g} (d_i - mean))²) / m
+    """
+    sums = np.bincount(intents, weights=differences - differences.mean())
+    return float(np.sqrt(len(sums) / max(1, len(sums) - 1) * (sums**2).sum()) / len(differences))
+
+
+def _groups(regularization: float | None, *, topics: bool) -> list[list[Change]]:
+    groups: list[list[Change]] = [
+        [partial(_with, lexical_weight=value) for value in LEXICAL_WEIGHTS],
+        [partial(_with, projection=name, projection_share=share) for name, share in PROJECTIONS],
+        [partial(_with, temperature=temperature, hits=hits) for temperature in TEMPERATURES for hits in HITS],
+        [
+            partial(_with, routing="question", final_temperature=SearchParams().final_temperature),
+            *(partial(_with, routing="question2", final_temperature=value) for value in FINAL_TEMPERATURES),
+        ],
+        [partial(_with, second_share=value) for value in SECOND_SHARES],
     ]
-    yield [partial(_with, lexical_weight=value) for value in LEXICAL_WEIGHTS]
+    if topics:
+        groups.insert(1, [partial(_with, topic_weight=value) for value in TOPIC_WEIGHTS])
+    if regularization is None:
+        groups.insert(0, [partial(_with, regularization=value) for value in REGULARIZATIONS])
+    return groups
+
+
+def _plain(base: Hyperparameters) -> Iterator[Hyperparameters]:
+    """A plain search with words of every weight."""
+    for value in LEXICAL_WEIGHTS:
+        yield _with(base, **PLAIN.given, lexical_weight=value)
 
 
 def _with(base: Hyperparameters, regularization: float | None = None, **search: Any) -> Hyperparameters:
@@ -99,20 +192,9 @@ def _with(base: Hyperparameters, regularization: float | None = None, **search: 
     )
 
 
-def _try(
-    folds: Sequence[Fold], hyperparameters: Hyperparameters, tried: dict[Hyperparameters, Tried], advance: Advance
-) -> Tried:
-    if hyperparameters not in tried:
-        reciprocal = np.concatenate([1 / ranks_of(fold, hyperparameters) for fold in folds])
-        trial = Trial(**dict(hyperparameters), mrr=round(float(reciprocal.mean()), 6))
-        tried[hyperparameters] = Tried(trial, reciprocal)
-        advance(1)
-    return tried[hyperparameters]
-
-
 def ranks_of(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
     """(m,) rank of the relevant intent of every query of a fold, answered with these hyperparameters."""
-    return fold.ranks(fold.scores(fold.project(hyperparameters).vectors, hyperparameters.search))
+    return fold.ranks_by(fold.cosines_of(hyperparameters), hyperparameters.search)
 
 
 def hyperparameters_of(tuning: Tuning | None, fit: FitSettings) -> Hyperparameters:

@@ -5,11 +5,13 @@ import re
 from difflib import SequenceMatcher
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
 from qaserve.schemas.ingest import BuildParams, ClusterChanges, Comparison, IngestReport, ParamChanges
-from ui import look
+from qaserve.schemas.params import Trial, Tuning
+from ui import charts, look
 from ui.markdown import literal
 
 COUNTS = (("added", "Added"), ("updated", "Changed"), ("unchanged", "Unchanged"), ("removed", "Removed"))
@@ -174,12 +176,60 @@ def _change(change: float, shown: str) -> dict[str, Any]:
 
 def _params(changes: ParamChanges) -> None:
     """What the build answers with; the names are those of the Why page."""
-    chosen = "tuned on these pairs" if changes.tuned else "as before" if changes.live else "the defaults"
+    chosen = "tuned on these pairs" if changes.tuning else "as before" if changes.live else "the defaults"
     with st.expander(f"Parameters: {chosen}", icon=":material/tune:"):
         after = _said(changes.new)
         columns = {"number": list(after), **({"before": list(_said(changes.live).values())} if changes.live else {})}
         frame = pd.DataFrame(columns | {"after": list(after.values())})
         st.dataframe(frame, hide_index=True, height="content")
+        if changes.tuning is not None:
+            _tuning(changes.tuning)
+
+
+def _tuning(tuning: Tuning) -> None:
+    """Everything that was tried, by how well it answers both kinds of question."""
+    chosen, plain = tuning.chosen, tuning.plain
+    told = (
+        f"Chosen among {len(tuning.curve)} settings by mean reciprocal rank. New phrasings: {chosen.phrasings:.3f}, "
+        f"plain search with words {plain.phrasings:.3f}."
+    )
+    if chosen.intents is None or plain.intents is None:
+        st.caption(told)
+        return
+    told += f" Questions with no known phrasing: {chosen.intents:.3f}, plain search with words {plain.intents:.3f}."
+    if chosen.search.projection == "none":
+        told += " The projection does not pay on this corpus, so the build answers without it."
+    st.caption(told)
+    named = {chosen: "chosen", plain: "plain search with words"}
+    frame = pd.DataFrame(
+        [
+            {
+                "phrasings": one.phrasings,
+                "intents": one.intents,
+                "setting": named.get(one, "tried"),
+                "what": _short(one),
+            }
+            for one in sorted(tuning.curve, key=lambda one: one in named)
+        ]
+    )
+    names, shades = ["tried", "plain search with words", "chosen"], [charts.REST, charts.PALETTE[1], charts.PALETTE[0]]
+    axis = alt.Scale(zero=False, nice=True)
+    points = alt.Chart(frame).mark_point(filled=True, size=70)
+    drawn = points.encode(
+        alt.X("phrasings:Q", scale=axis, title="new phrasings"),
+        alt.Y("intents:Q", scale=axis, title="no known phrasing"),
+        color=alt.Color("setting:N", scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(orient="bottom")),
+        tooltip=["what:N", alt.Tooltip("phrasings:Q", format=".3f"), alt.Tooltip("intents:Q", format=".3f")],
+    )
+    st.altair_chart(drawn, width="stretch", alt=told)
+
+
+def _short(trial: Trial) -> str:
+    search = trial.search
+    return (
+        f"λ {trial.regularization:g}, {search.projection} {search.projection_share:g}, τ {search.temperature:g}, "
+        f"N {search.hits}, β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
+    )
 
 
 def _said(params: BuildParams) -> dict[str, str]:
@@ -188,7 +238,10 @@ def _said(params: BuildParams) -> dict[str, str]:
         "λ: how much a projection leaves alone": f"{params.regularization:g}",
         "τ: temperature of the votes": f"{search.temperature:g}",
         "N: known questions that vote": f"{search.hits:,}",
+        "projection": f"{search.projection}, share {search.projection_share:g}",
         "β: weight of the words": f"{search.lexical_weight:g}",
+        "θ: weight of the topic": f"{search.topic_weight:g}",
+        "σ: share of an intent's second-best pair": f"{search.second_share:g}",
         "abstains below": "never" if params.threshold is None else f"{params.threshold:.0%}",
     }
 

@@ -16,7 +16,7 @@ KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a known question like yours voted, but its answer is farther than those shown",
     "routing": "the turn led your question away from it",
-    "words": "as near, but it shares fewer words with your question",
+    "words": "as near, but it shares fewer words or topics with your question",
 }
 TURNED_BY = {
     "cluster": "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns "
@@ -131,13 +131,11 @@ def _moves(result: AskResult) -> None:
 def nearest(result: AskResult) -> None:
     """Step 4."""
     trace = result.explained
-    if trace.params.lexical_weight:
-        words = (
-            f"A score is {1 - trace.params.lexical_weight:.0%} nearness of meaning, after the turn, and up to "
-            f"{trace.params.lexical_weight:.0%} words in common, so that names and flags count."
-        )
-    else:
-        words = "A score is the nearness of meaning after the turn."
+    words = "A score is the similarity of the projected question to the answer."
+    shares = [(trace.params.topic_weight, "similarity to the topic"), (trace.params.lexical_weight, "words in common")]
+    added = " and ".join(f"up to {share:.0%} {name}" for share, name in shares if share)
+    if added:
+        words += f" It is blended with {added}."
     look.step(4, "These answers are nearest", words)
     for answer in result.answers:
         st.markdown(f"{answer.rank}. **{literal(answer.question)}** · score {answer.score:.2f}  \n{_parts(answer)}")
@@ -149,22 +147,27 @@ def nearest(result: AskResult) -> None:
                 "rank": [answer.rank for answer in result.answers],
                 "score": [answer.score for answer in result.answers],
                 "meaning": [answer.parts.projected for answer in result.answers],
+                "topic": [answer.parts.topic for answer in result.answers],
                 "words": [answer.parts.lexical for answer in result.answers],
                 "answers the question": [answer.question for answer in result.answers],
             }
         ),
         score="%.3f",
         meaning="%.3f",
+        topic="%.3f",
         words="%.3f",
     )
     _excluded(result)
 
 
 def _parts(answer: Answer) -> str:
-    if not answer.parts.lexical:
-        return f"meaning {answer.parts.projected:.2f}"
-    shared = ", ".join(f"`{word.replace('`', '')}`" for word in answer.words[:WORDS_SHOWN])
-    return f"meaning {answer.parts.projected:.2f} + words {answer.parts.lexical:.2f}: {shared}"
+    parts = [f"meaning {answer.parts.projected:.2f}"]
+    if answer.parts.topic:
+        parts.append(f"topic {answer.parts.topic:.2f}")
+    if answer.parts.lexical:
+        shared = ", ".join(f"`{word.replace('`', '')}`" for word in answer.words[:WORDS_SHOWN])
+        parts.append(f"words {answer.parts.lexical:.2f}: {shared}")
+    return " + ".join(parts)
 
 
 def _excluded(result: AskResult) -> None:

@@ -8,7 +8,8 @@ from pydantic import Field, StringConstraints
 from qaserve.core.calibration import Calibration
 from qaserve.core.student import StudentSpec
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
-from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm
+from qaserve.schemas.pairs import TopicText
+from qaserve.schemas.params import BuildId, CorpusName, Hyperparameters, RankForm, Tuning
 from qaserve.schemas.record import Record
 from qaserve.store.words import Bm25Params
 
@@ -23,21 +24,6 @@ class FileEntry(Record):
 
     sha256: str
     size: int
-
-
-class Trial(Hyperparameters):
-    """Hyperparameters, and how well questions held out of the training side were answered with them."""
-
-    mrr: float = Field(description="Mean reciprocal rank of the relevant intent, over the questions of all folds.")
-
-
-class Tuning(Record):
-    """How the hyperparameters of a build were chosen: by cross-validation over held-out phrasings of its own pairs."""
-
-    folds: int
-    queries: int = Field(description="Questions held out, all folds together.")
-    chosen: Trial
-    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")
 
 
 class StudentInfo(Record):
@@ -94,6 +80,7 @@ class Manifest(Record):
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
+    topic_text: TopicText = Field(TopicText(), description="What the topic of a pair is the vector of.")
     bm25: Bm25Params = Field(description="What the words of the pairs were encoded with.")
     metrics: dict[str, float] = Field(
         default_factory=dict, description="Sizes, and how well held-out phrasings and golden questions are answered."

@@ -28,7 +28,7 @@ KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a similar question voted, but this answer is far",
     "routing": "the vote turned the question away from it",
-    "words": "others share more words with the question",
+    "words": "others share more words or topics with the question",
 }
 
 
@@ -55,8 +55,9 @@ def _about(answer: "Answer") -> str:
         if answer.raw_rank is None
         else f"rank {answer.raw_rank} in a plain search"
     )
-    lexical = [f"words {answer.parts.lexical:.3f}"] if answer.parts.lexical else []
-    parts = [f"score {answer.score:.3f}", *lexical, moved, answer.cluster_id, *answer.related_skills[:3]]
+    said = {"topic": answer.parts.topic, "words": answer.parts.lexical}
+    shown = [f"{name} {value:.3f}" for name, value in said.items() if value]
+    parts = [f"score {answer.score:.3f}", *shown, moved, answer.cluster_id, *answer.related_skills[:3]]
     return " · ".join(shorten(part, 60) for part in parts)
 
 
@@ -221,7 +222,11 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
     console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
     console.print(
         f"  λ {manifest.hyperparameters.regularization:g} · τ {numbers.temperature:g} · N {numbers.hits} · "
-        f"routing {numbers.routing} · β {numbers.lexical_weight:g}"
+        f"routing {numbers.routing} · projection {numbers.projection}, share {numbers.projection_share:g}"
+    )
+    console.print(
+        f"  weights: words {numbers.lexical_weight:g} · topic {numbers.topic_weight:g} · "
+        f"second-best pair {numbers.second_share:g}"
     )
     if manifest.prior != UNIFORM:
         console.print(f"  pairs are weighed by their importance: {manifest.prior}")
@@ -234,10 +239,19 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
     if tuning is None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
+    console.print(f"  chosen among {len(tuning.curve)} by mean reciprocal rank on questions that were held out:")
+    chosen, plain = tuning.chosen, tuning.plain
     console.print(
-        f"  chosen among {len(tuning.curve)} by MRR {tuning.chosen.mrr:.3f} (start: {tuning.curve[0].mrr:.3f}) over "
-        f"{tuning.queries} held-out questions in {tuning.folds} folds"
+        f"  new phrasings    {chosen.phrasings:.3f}, plain search with words {plain.phrasings:.3f} "
+        f"({tuning.phrasings:,} questions)"
     )
+    if chosen.intents is not None and plain.intents is not None:
+        console.print(
+            f"  unknown intents  {chosen.intents:.3f}, plain search with words {plain.intents:.3f} "
+            f"({tuning.intents:,} questions)"
+        )
+    if chosen.search.projection == "none":
+        console.print("  The projection does not pay on this corpus; the build answers without it.")
 
 
 def show_bad_lines(console: Console, bad: Sequence["BadLine"]) -> None:

@@ -162,7 +162,7 @@ def _show_clusters(console: Console, changes: "ClusterChanges", *, would: bool) 
 
 
 def _show_params(console: Console, changes: "ParamChanges") -> None:
-    source = "tuned on these pairs" if changes.tuned else "those of the live build" if changes.live else "defaults"
+    source = "tuned on these pairs" if changes.tuning else "those of the live build" if changes.live else "defaults"
     before = {} if changes.live is None else _listed_params(changes.live)
     shown = [
         f"{name} {value}" if before.get(name, value) == value else f"{name} {before[name]} → {value}"
@@ -175,8 +175,16 @@ def _listed_params(params: "BuildParams") -> dict[str, str]:
     search = params.search
     final = {"τ'": f"{search.final_temperature:g}"} if search.routing == "question2" else {}
     threshold = "none" if params.threshold is None else f"{params.threshold:.3f}"
-    numbers = {"λ": params.regularization, "τ": search.temperature, "N": search.hits, "β": search.lexical_weight}
-    return {name: f"{value:g}" for name, value in numbers.items()} | final | {"abstains below": threshold}
+    numbers = {
+        "λ": params.regularization,
+        "τ": search.temperature,
+        "N": search.hits,
+        "β": search.lexical_weight,
+        "θ": search.topic_weight,
+        "σ": search.second_share,
+    }
+    projection = {"projection": search.projection, "share": f"{search.projection_share:g}"}
+    return {name: f"{value:g}" for name, value in numbers.items()} | final | projection | {"abstains below": threshold}
 
 
 def _show_regrouping(console: Console, changes: "Regrouping") -> None:

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from qaserve.core.projection import project_by_pairs
 from qaserve.core.routing import Floats, final_softmax, redistribute, route_by_centroids, softmax
-from qaserve.core.scoring import Scores, combine
 from qaserve.schemas.params import SearchParams
 
 Ints = NDArray[np.intp]
@@ -143,13 +142,13 @@ class Pipeline:
             ValueError: Neighbors, their vectors, mean questions or a student are needed and not there.
         """
         if self.params.projection == "student":
-            return Projected(_there(self.student, "a student").project(queries), None)
+            return Projected(self._part_way(queries, _there(self.student, "a student").project(queries)), None)
         routing = self.route(queries, neighbors)
-        return Projected(self._blend(queries, routing, neighbors), routing)
+        return Projected(self._part_way(queries, self._blend(queries, routing, neighbors)), routing)
 
-    def score(self, cosines: Floats, words: Floats | None) -> Scores:
-        """Blend the parts of the scores of c pairs; see `combine`."""
-        return combine(self.params, cosines, None, words)
+    def _part_way(self, queries: Floats, moved: Floats) -> Floats:
+        share = self.params.projection_share
+        return moved if share == 1 else (1 - share) * queries + share * moved
 
     def route(self, queries: Floats, neighbors: Neighbors | None) -> Routing:
         """Cluster weights of questions (m, D); arguments and errors as of `project`."""

@@ -46,16 +46,17 @@ def combine(
         words: (m, c) BM25 over the question's best, 0 to 1; None: no words, and the dense part has the whole weight.
         best: m of all pairs where only some of them are given; None: the best dense score of each row.
     """
-    answer = np.asarray(answers, dtype=np.float64)
+    answer = np.asarray(answers)
     topic = np.zeros_like(answer)
     if topics is not None and params.topic_weight > 0:
-        share = np.where(np.isnan(topics), 0.0, params.topic_weight)
-        answer, topic = (1 - share) * answer, share * np.nan_to_num(topics)
+        absent, share = np.isnan(topics), params.topic_weight
+        answer = np.where(absent, answer, (1 - share) * answer)
+        topic = np.where(absent, topic, share * topics)
     if words is None or params.lexical_weight == 0 or answer.size == 0:
         return Scores(answer + topic, answer, topic, np.zeros_like(answer))
     dense, weight = answer + topic, params.lexical_weight
     scale = np.maximum(dense.max(axis=1, keepdims=True) if best is None else best, 0.0)
-    matched = np.asarray(weight * scale * np.asarray(words, dtype=np.float64))
+    matched = np.asarray(weight * scale * np.asarray(words))
     return Scores((1 - weight) * dense + matched, (1 - weight) * answer, (1 - weight) * topic, matched)
 
 
@@ -83,7 +84,7 @@ def intent_scores(
     rows = np.arange(len(scores))[:, None]
     position = np.where(ordered == best[:, numbers[order]], np.arange(ordered.shape[1]), ordered.shape[1])
     first = np.minimum.reduceat(position, starts, axis=1)
-    rest = ordered.astype(np.float64)
+    rest = ordered.copy()
     rest[rows, first] = -np.inf
     second = np.maximum.reduceat(rest, starts, axis=1)
     second = np.where(np.isneginf(second), best, second)

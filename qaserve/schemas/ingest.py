@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from qaserve.schemas.params import Hyperparameters
+from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.schemas.record import Record
 
 REPORTED = 1_000
@@ -82,7 +82,7 @@ class BuildParams(Hyperparameters):
 class ParamChanges(Record):
     """How the parameters of a build differ from those of the live one."""
 
-    tuned: bool = Field(description="Tuned on these pairs; false: those of the live build, or the defaults.")
+    tuning: Tuning | None = Field(description="How they were tuned; null: those of the live build, or the defaults.")
     live: BuildParams | None = Field(description="Null: there is no live build, or its bundle is broken.")
     new: BuildParams
 

@@ -1,6 +1,7 @@
 """Question/answer pairs."""
 
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +28,23 @@ class Pair(Record):
     def content_hash(self) -> str:
         """Hash of the two texts that are embedded: equal hash and equal encoder mean equal vectors."""
         return digest(self.question, self.answer)
+
+
+class TopicText(Record):
+    """How what a pair says it is about becomes one short text, whose vector is the pair's topic."""
+
+    fields: tuple[Literal["topics", "tags", "related_skills"], ...] = ("topics", "tags", "related_skills")
+    separator: str = ", "
+
+    def of(self, pair: Pair) -> str:
+        """Each value once, skills without path and suffix; empty where the pair has none."""
+        found: dict[str, str] = {}
+        for field in self.fields:
+            for value in getattr(pair, field):
+                name = PurePosixPath(value).stem if field == "related_skills" else value
+                spaced = " ".join(name.replace("_", " ").replace("-", " ").split())
+                found.setdefault(spaced.casefold(), spaced)
+        return self.separator.join(text for text in found.values() if text)
 
 
 class StoredPair(Record):

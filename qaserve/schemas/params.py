@@ -77,6 +77,7 @@ class SearchParams(Record):
         "question", description="Who votes: known questions, the same with a final softmax, or centroids."
     )
     projection: ProjectionName = Field("cluster", description="How the vote moves the question.")
+    projection_share: Weight = Field(1.0, description="How far the projection moves the question: 0 not at all.")
     temperature: Temperature = Field(0.05, description="τ of the softmax: small is sharp.")
     final_temperature: Temperature = Field(0.1, description="τ' of the final softmax of question2.")
     hits: HitCount = Field(32, description="N: how many known questions vote.")
@@ -113,3 +114,25 @@ class Hyperparameters(Record):
 
     regularization: float = Field(1.0, gt=0, description="λ: how strongly each W is held to the identity.")
     search: SearchParams = SearchParams()
+
+
+class Trial(Hyperparameters):
+    """Hyperparameters, and how well questions held out of the training side were answered with them."""
+
+    phrasings: float = Field(description="Mean reciprocal rank of the intent, for new phrasings of known intents.")
+    intents: float | None = Field(description="The same for intents without a known question; null: too few intents.")
+
+    @property
+    def mrr(self) -> float:
+        """What is maximised: the mean of both."""
+        return self.phrasings if self.intents is None else (self.phrasings + self.intents) / 2
+
+
+class Tuning(Record):
+    """How the hyperparameters of a build were chosen: by cross-validation over its pairs, on two kinds of question."""
+
+    phrasings: int = Field(description="New phrasings asked, all folds together.")
+    intents: int = Field(description="Questions asked of intents without a known question, all folds together.")
+    plain: Trial = Field(description="Search without projection, with words: the chosen one is not below it.")
+    chosen: Trial
+    curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")

@@ -91,6 +91,15 @@ class Engine:
             StoreError: Pairs are missing from it.
         """
         ref = self.store.live(self.corpus)
+        while True:
+            try:
+                return self._opened(ref)
+            except (BuildNotFoundError, BundleError):
+                tried, ref = ref, self.store.live(self.corpus)
+                if ref == tried:  # else it has been pruned meanwhile
+                    raise
+
+    def _opened(self, ref: BuildRef) -> OpenBuild:
         with self._lock:
             if self._live is None or self._live.ref != ref:
                 self._live = self._read(ref)

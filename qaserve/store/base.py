@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
 from qaserve.schemas.builds import EncoderIdentity
+from qaserve.schemas.pairs import TopicText
 from qaserve.schemas.record import Record
 
 from .words import Bm25Params, Sparse, WordEncoder, terms
@@ -61,6 +62,8 @@ class BuildMetadata(Record):
     created: str
     layout: Layout
     bm25: Bm25Params
+    topic_text: TopicText = TopicText()
+    """What the topics are the vectors of."""
 
     @property
     def ref(self) -> BuildRef:

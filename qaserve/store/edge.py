@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata as packages
 from pathlib import Path
@@ -37,6 +37,8 @@ from .words import Sparse, WordEncoder
 PACKAGE = "qdrant-edge-py"
 VERSION = packages.version(PACKAGE)
 PAGE = 256
+PAYLOADS_KEPT = 50_000
+"""Of an open build, for each set of fields: some tens of megabytes."""
 BLOCK = 1 << 18
 FREE_BYTES = 64 << 20
 """Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
@@ -85,11 +87,31 @@ class EdgeBuild(Build):
         self.metadata, self.seal = manifest.metadata, manifest.seal
         self.encoder = WordEncoder(manifest.metadata.bm25)
         self._shard, self._where = shard, where
+        self._payloads: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """See `Build`."""
         with map_errors(self._where):
-            return [from_hits(self._shard.query(_request(search))) if search.can_find else [] for search in searches]
+            return [self._search(search) if search.can_find else [] for search in searches]
+
+    def _search(self, search: Search) -> list[Hit]:
+        hits = from_hits(self._shard.query(_request(search)))
+        if not search.fields:
+            return hits
+        payloads = self._payloads_of(hits, tuple(search.fields))
+        return [Hit(hit.id, hit.score, payloads[hit.id], hit.vectors) for hit in hits]
+
+    def _payloads_of(self, hits: list[Hit], fields: tuple[str, ...]) -> Mapping[str, dict[str, Any]]:
+        """Payloads by id. They are kept, since reading them takes as long as a search, and no build changes."""
+        kept = self._payloads.setdefault(fields, {})
+        if len(kept) > PAYLOADS_KEPT:
+            kept = self._payloads[fields] = {}
+        unread = [hit.id for hit in hits if hit.id not in kept]
+        if unread:
+            wanted: list[Any] = unread
+            records = self._shard.retrieve(wanted, with_payload=list(fields), with_vector=False)
+            kept.update((str(record.id), record.payload or {}) for record in records)
+        return kept
 
     def retrieve(self, ids: Collection[str], vectors: Sequence[str] = ()) -> dict[str, Point]:
         """See `Build`."""
@@ -377,11 +399,12 @@ class EdgeStore(Store):
 
     def _manifest(self, ref: BuildRef) -> Manifest:
         path = self._folder(ref) / MANIFEST
+        there = (path.parent / SHARD).is_dir()  # looked at first: another process may put the build in place now
         with map_errors(str(path)):
             try:
                 data = path.read_bytes()
             except FileNotFoundError as error:
-                if (path.parent / SHARD).is_dir():
+                if there and (path.parent / SHARD).is_dir():  # else another process is deleting the build now
                     raise damaged(ref, f"{path} is missing") from error
                 raise not_found(ref, self.where) from error
         try:
@@ -402,7 +425,7 @@ def _request(search: Search) -> edge.QueryRequest:
         limit=search.limit,
         query=edge.Query.Nearest(vector, using=search.using),
         filter=_filter(search.where, search.among),
-        with_payload=list(search.fields) or False,
+        with_payload=False,
         with_vector=list(search.vectors) or False,
     )
 

@@ -167,9 +167,9 @@ def from_hits(found: Sequence[EngineHit]) -> list[Hit]:
 
 
 def _dense(vectors: Mapping[str, Any] | None) -> dict[str, NDArray[np.float32]]:
-    return {
-        name: np.asarray(vector, dtype=np.float32) for name, vector in sorted((vectors or {}).items()) if name != WORDS
-    }
+    if not vectors:
+        return {}
+    return {name: np.asarray(vector, dtype=np.float32) for name, vector in sorted(vectors.items()) if name != WORDS}
 
 
 def words_of(record: EngineRecord) -> Sparse:

@@ -44,7 +44,7 @@ def corpus_of(answers, start=0):
         )
         pairs[f"{number:06}"] = pair
     rows = answers.astype(np.float32)
-    return Corpus(pairs, rows, rows, np.ones(len(rows)))
+    return Corpus(pairs, rows, rows, rows, np.ones(len(rows)))
 
 
 def live_of(corpus, clusters, encoder, fit):
@@ -66,7 +66,7 @@ def joined(*parts):
     for part in parts:
         pairs |= part.pairs
     rows = np.concatenate([part.answers for part in parts])
-    return Corpus(pairs, rows, rows, np.ones(len(rows)))
+    return Corpus(pairs, rows, rows, rows, np.ones(len(rows)))
 
 
 def partition(labels):
@@ -113,7 +113,7 @@ def test_an_edited_answer_joins_the_nearest_cluster_too(first, live, place, fit)
     pairs["000000"] = pairs["000000"].model_copy(update={"answer": "another"})
     rows = first.answers.copy()
     rows[0] = place(3, 1)[0]
-    clusters = make_clusters(Corpus(pairs, rows, rows, first.priors), live, fit)
+    clusters = make_clusters(Corpus(pairs, rows, rows, rows, first.priors), live, fit)
     assert clusters.labels[0] == live.labels[99]
     np.testing.assert_array_equal(clusters.labels[1:], live.labels[1:])
     assert clusters.made.changed == 1
@@ -121,9 +121,7 @@ def test_an_edited_answer_joins_the_nearest_cluster_too(first, live, place, fit)
 
 def test_a_cluster_that_lost_all_its_pairs_leaves_no_hole(first, live, fit):
     kept = [row for row in range(100) if row < 70 or row >= 90]
-    left = Corpus(
-        {f"{row:06}": first.pairs[f"{row:06}"] for row in kept}, first.answers[kept], first.answers[kept], np.ones(80)
-    )
+    left = Corpus({f"{row:06}": first.pairs[f"{row:06}"] for row in kept}, *[first.answers[kept]] * 3, np.ones(80))
     clusters = make_clusters(left, live, FitSettings(max_clusters=4, drift="recommend"))
     assert clusters.kept
     assert np.bincount(clusters.labels).tolist() == [40, 30, 10], "the last took the number that became free"
@@ -195,7 +193,7 @@ def test_clusters_made_anew_keep_numbers_that_the_pairs_alone_would_not_give(fir
 def test_vectors_of_another_encoder_are_clustered_from_scratch_and_matched(first, live, rng, fit):
     turn, _ = np.linalg.qr(rng.normal(size=(D + 4, D + 4)))
     rows = (np.pad(first.answers, ((0, 0), (0, 4))) @ turn).astype(np.float32)
-    clusters = make_clusters(Corpus(first.pairs, rows, rows, first.priors), live, fit, comparable=False)
+    clusters = make_clusters(Corpus(first.pairs, rows, rows, rows, first.priors), live, fit, comparable=False)
     assert clusters.drift is None
     np.testing.assert_array_equal(clusters.labels, live.labels)
     assert clusters.names == dict(enumerate(live.cluster_names))

@@ -148,7 +148,7 @@ def test_drift_and_numbers_chosen_anew_are_foretold(corpus, write_rows, rows):
     planned = corpus().run([others], dry_run=True)
     assert planned.cluster_changes.reclustered
     assert planned.cluster_changes.drift.reasons
-    assert planned.params.tuned
+    assert planned.params.tuning is not None
     assert dumped(planned) == dumped(corpus().run([others]))
 
 

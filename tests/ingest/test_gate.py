@@ -177,7 +177,7 @@ def large(rng):
         for row, intent in enumerate(intents)
     }
     rows = rng.normal(size=(len(pairs), 4)).astype(np.float32)
-    return Corpus(pairs, rows, rows, np.ones(len(pairs)))
+    return Corpus(pairs, rows, rows, rows, np.ones(len(pairs)))
 
 
 def test_of_many_pairs_whole_intents_are_drawn_and_what_golden_questions_want(large, monkeypatch):

@@ -31,6 +31,7 @@ BOUNDS = {
     "FINAL_TEMPERATURE": ("search", 1e-4, 1e3, ["0", "0.00009", "1000.1", "-1", "nan", "inf"]),
     "HITS": ("search", 1, 10_000, ["0", "10001", "-1"]),
     "LEXICAL_WEIGHT": ("search", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
+    "PROJECTION_SHARE": ("search", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
     "TOPIC_WEIGHT": ("search", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
     "SECOND_SHARE": ("search", 0.0, 1.0, ["-0.1", "1.1", "nan"]),
     "PRECISION": ("fit", 1e-6, 1 - 1e-6, ["0", "1", "-1", "nan"]),

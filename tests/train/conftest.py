@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from ingest.embed import TOPIC_TEXT
 from ingest.readers import Located, find_files, read_files
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.settings import EncoderSettings, ReadSettings
@@ -19,7 +20,8 @@ def encoded(encoder):
         pairs = [item.pair for item in read_files(find_files([path]), ReadSettings()) if isinstance(item, Located)]
         questions = encoder.encode_questions([pair.question for pair in pairs])
         answers = encoder.encode_answers([pair.answer for pair in pairs])
-        return Examples(pairs, questions.astype(np.float64), answers.astype(np.float64))
+        topics = encoder.encode_answers([TOPIC_TEXT.of(pair) for pair in pairs])
+        return Examples(pairs, *(part.astype(np.float64) for part in (questions, answers, topics)))
 
     return of
 

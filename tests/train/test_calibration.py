@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
+from store_builds import stored
 
 from ingest.readers import Located, find_files, read_files
 from qaserve.core.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
 from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
-from qaserve.search.ranking import LexicalQuery, rank_intents
+from qaserve.schemas.params import Hyperparameters, SearchParams
+from qaserve.search.ranking import rank_intents
 from qaserve.settings import FitSettings, ReadSettings
+from qaserve.store.points import ANSWER, nearest_questions
 from train import calibration as fitting
 from train.calibration import (
     Cases,
@@ -124,36 +127,44 @@ def test_right_is_what_the_ranking_says(examples):
         np.testing.assert_array_equal(right, ranks_of(fold, trial) == 1)
 
 
-def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, make_ingest, rows, write_rows, edge, encoder):
+@pytest.mark.parametrize(
+    "start",
+    [START, Hyperparameters(search=SearchParams(topic_weight=0.4, second_share=0.5, projection_share=0.5))],
+    ids=["default", "all parts"],
+)
+def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, edge, start):
     """The vectorised form against store, ranking and routing of a build of the same pairs."""
     live = engine.load()
-    build, model = live.ref.build, live.bundle.model
-    points = sorted(edge.scroll("things", build), key=lambda point: point.stored.id)
+    build, model = live.points, live.bundle.model
+    points = stored(edge, live.ref)
     known = Examples(
         [point.stored.pair for point in points],
         np.stack([point.question for point in points]).astype(np.float64),
         np.stack([point.answer for point in points]).astype(np.float64),
+        np.stack([point.topic for point in points]).astype(np.float64),
     )
     asked = known.take(np.array([3, 11, 17]))
     fold = make_fold(known, asked, FitSettings().seed)
     assert fold.labels.tolist() == [point.stored.cluster for point in points]
-    found, _ = ask(fold, START)
+    found, _ = ask(fold, start)
     for row, pair in enumerate(asked.pairs):
         query = asked.questions[row]
-        hits = edge.nearest_questions("things", build, query, START.search.hits, with_vectors=False)
+        hits = nearest_questions(build, query, start.search.hits)
         vote = route_by_questions(
-            [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), START.search.temperature
+            [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), start.search.temperature
         )
-        words = LexicalQuery(START.search.lexical_weight, model.lexicon, model.lexicon.relative(pair.question))
-        ranked = rank_intents(edge, "things", build, model.bank.project(query, vote.weights), 5, words)
-        ((stored, vector),) = edge.retrieve("things", build, [ranked[0].hit.id]).values()
+        share = start.search.projection_share
+        projected = (1 - share) * query + share * model.bank.project(query, vote.weights)
+        ranked = rank_intents(build, pair.question, query, projected, start.search, 5)
+        best = ranked[0].best
+        (point,) = build.retrieve([best.id], [ANSWER]).values()
         expected = evidence(
             similarities=[hit.similarity for hit in hits],
             probabilities=vote.probabilities,
             clusters=[hit.cluster for hit in hits],
             weights=vote.weights,
             scores=[one.score for one in ranked],
-            top=Top(ranked[0].hit.similarity, float(query @ vector), ranked[0].words, stored.cluster),
+            top=Top(best.similarity, float(query @ point.vectors[ANSWER]), best.words, point.payload["cluster"]),
         )
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
 

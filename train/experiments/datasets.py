@@ -1,5 +1,7 @@
 """What an experiment runs on, from a build or from files."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from zipfile import BadZipFile
@@ -7,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.embed import TOPIC_TEXT
 from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import CorpusError
 from qaserve.schemas.pairs import Pair
@@ -55,6 +58,7 @@ def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None
         [row.stored.pair for row in rows],
         np.stack([row.question for row in rows]).astype(np.float64),
         np.stack([row.answer for row in rows]).astype(np.float64),
+        topics_of([row.topic for row in rows], identity.dimension),
     )
     return Source(identity.id, examples, model if model is not None and model.identity == identity else None)
 
@@ -67,7 +71,8 @@ def from_files(corpus: Path, embeddings: Path, read: ReadSettings, model: "Sente
         embeddings: npz file with arrays Q and A, (n, D) unit rows in the order of the pairs; its name without ending is
             taken as the encoder's.
         read: What a reader accepts.
-        model: An encoder that is at hand; it goes along if its name and dimension are those of the vectors.
+        model: An encoder that is at hand; it goes along, and makes the topics, if its name and dimension are those of
+            the vectors. Without it there are no topics.
 
     Raises:
         CorpusError: The file is no such file, does not fit the corpus, or the pairs are too few to split.
@@ -75,9 +80,22 @@ def from_files(corpus: Path, embeddings: Path, read: ReadSettings, model: "Sente
     pairs = [item.pair for item in read_files(find_files([corpus]), read) if isinstance(item, Located)]
     check_enough(len(pairs))
     examples = _examples(pairs, corpus, embeddings)
-    identity = None if model is None else model.identity
-    own = identity is not None and (identity.id, identity.dimension) == (embeddings.stem, examples.questions.shape[1])
-    return Source(embeddings.stem, examples, model if own else None)
+    dimension = examples.questions.shape[1]
+    if model is None or (model.identity.id, model.identity.dimension) != (embeddings.stem, dimension):
+        return Source(embeddings.stem, examples)
+    texts = [TOPIC_TEXT.of(pair) for pair in pairs]
+    different = sorted(set(texts) - {""})
+    vectors = dict(zip(different, model.encode_answers(different) if different else (), strict=True))
+    topics = topics_of([vectors.get(text) for text in texts], dimension)
+    return Source(embeddings.stem, replace(examples, topics=topics), model)
+
+
+def topics_of(found: Sequence[NDArray[np.float32] | None], dimension: int) -> NDArray[np.float64] | None:
+    """(n, D) topics, NaN rows where there is none; None: there is none at all."""
+    if all(one is None for one in found):
+        return None
+    none = np.full(dimension, np.nan)
+    return np.stack([none if one is None else one for one in found]).astype(np.float64)
 
 
 def check_enough(pairs: int) -> None:

@@ -118,8 +118,10 @@ class Difference(Record):
     gain: Interval
 
 
-def evaluate(scores: Floats, intents: Sequence[str], relevant: Sequence[str]) -> dict[str, Floats]:
-    """Figures of every query by `ir-measures`, each intent listed once, by its best answer.
+def evaluate(
+    scores: Floats, intents: Sequence[str], relevant: Sequence[str], second_share: float = 0.0
+) -> dict[str, Floats]:
+    """Figures of every query by `ir-measures`, each intent listed once, by its score.
 
     Of equal scores the relevant intent's is listed first, as `qaserve.core.metrics.intent_ranks` counts; `ir-measures`
     would order them by name.
@@ -128,6 +130,7 @@ def evaluate(scores: Floats, intents: Sequence[str], relevant: Sequence[str]) ->
         scores: (m, c) score of every candidate for every query, higher is better; one of -inf is not listed.
         intents: (c,) intent of every candidate.
         relevant: (m,) intent of every query.
+        second_share: σ of `qaserve.core.scoring.intent_scores`.
 
     Returns:
         (m,) reciprocal rank, Success@1, 3 and 5 (Hit@k) and nDCG@10, by the names of `SHOWN`.
@@ -141,7 +144,7 @@ def evaluate(scores: Floats, intents: Sequence[str], relevant: Sequence[str]) ->
     except ImportError as error:
         raise UsageError(f"experiments need {error.name}, which is not installed", hint=INSTALL) from error
     names = {RR: MRR, Success @ 1: "hit1", Success @ 3: "hit3", Success @ 5: "hit5", nDCG @ 10: "ndcg10"}
-    listed, best = intent_scores(scores, intents)
+    listed, best = intent_scores(scores, intents, second_share)
     right = np.array(listed) == np.array(relevant)[:, None]
     places = np.argsort(np.lexsort((~right, -best)))
     run = {

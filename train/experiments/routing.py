@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from qaserve.builds.manifest import Trial
 from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats, softmax
 from qaserve.core.splits import Split, check_families, intent_split, phrasing_split, random_split
 from qaserve.schemas.ingest import Interval
-from qaserve.schemas.params import MAX_HITS, SearchParams
+from qaserve.schemas.params import MAX_HITS, SearchParams, Trial
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.experiments.baselines import reciprocal_rank_fusion, txtai_scores
@@ -49,7 +48,7 @@ from train.experiments.harness import (
     style,
     table,
 )
-from train.folds import Examples, Fold, make_fold
+from train.folds import Examples, Fold, split_fold
 from train.tuning import START, tune
 
 if TYPE_CHECKING:
@@ -91,6 +90,7 @@ PER_PAIR_REFERENCE = f"per-pair W, τ={REFERENCE_TEMPERATURE}"
 PER_PAIR = f"per-pair W, τ={START.search.temperature:g}, {START.search.hits} hits"
 DEFAULT = "the product, default hyperparameters"
 TUNED = "the product, hyperparameters tuned on the training side"
+PLAIN_WORDS = "plain search with words, their weight tuned on the training side"
 TXTAI = "txtai over answers"
 TXTAI_BOTH = "txtai over question and answer as one text"
 TXTAI_HYBRID = "txtai hybrid over question and answer as one text"
@@ -100,6 +100,7 @@ RIVALS = (
     RAW_QUESTIONS,
     BM25,
     FUSION,
+    PLAIN_WORDS,
     REFERENCE_CENTROID,
     REFERENCE_QUESTION,
     REFERENCE_QUESTION2,
@@ -110,6 +111,8 @@ RIVALS = (
     DEFAULT,
 )
 """What the product is measured against; its own default hyperparameters where it has others."""
+RIVALS_UNKNOWN = (RAW, BM25, FUSION, PLAIN_WORDS, DEFAULT)
+"""The same where no question of the intent is known."""
 
 
 def with_words(weight: float) -> str:
@@ -228,8 +231,10 @@ REFERENCE_METHODS: dict[str, Method] = {
     ),
 }
 """The proposal's."""
-ALONE = ("the reference W", "the tuned hyperparameters", "txtai")
+ALONE = ("the reference W", "txtai")
 """What is measured on phrasing alone, in steps."""
+TUNED_ON: tuple[SplitName, ...] = ("phrasing", "intent")
+"""Splits whose training sides hyperparameters are tuned on; the random split leaks, also to tuning."""
 
 # The report
 
@@ -270,8 +275,10 @@ class RoutingRun(Run):
     splits: tuple[SplitResults, ...]
     words: tuple[WordsPoint, ...]
     chosen: tuple[Trial, ...] = Field(description="Tuned on the training side of each phrasing split.")
+    chosen_unknown: tuple[Trial, ...] = Field(description="Tuned on the training side of each intent split.")
     product: str = Field(description="The method that stands for the product in `against`.")
     against: tuple[Difference, ...] = Field(description="The product less what else there is, on phrasing.")
+    against_unknown: tuple[Difference, ...] = Field(description="The same on intents without a known question.")
     hypotheses: tuple[Tested, ...]
     left_out: tuple[str, ...] = Field(description="What was not measured, and why.")
 
@@ -294,43 +301,28 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     together = None if quick else _encoded_together(source)
     advance(1)
     dense = not quick or examples.questions.shape[1] <= QUICK_DIMENSION
-    found = _Found({name: Tally() for name in SPLITS}, {name: [] for name in SPLITS}, [], {})
+    found = _Found(
+        {name: Tally() for name in SPLITS}, {name: [] for name in SPLITS}, {name: [] for name in TUNED_ON}, {}
+    )
     for seed in seeds:
         for name, split in SPLITS.items():
             held_out = split(examples.pairs, seed)
-            fold = fold_of(examples, held_out, seed, whole=name != "phrasing")
+            fold = split_fold(examples, held_out, seed, whole=name != "phrasing")
             found.sizes[name].append((len(fold.queries), len(fold.candidates), fold.count))
             _everywhere(fold, found.tallies[name], advance)
+            if name in TUNED_ON:
+                _tuned(fold, seed, name, found)
+                advance(1)
             if name == "phrasing":
                 texts = None if together is None else together[held_out.train]
-                _phrasing_alone(fold, seed, dense, texts, found, advance)
+                _phrasing_alone(fold, dense, texts, found, advance)
     return _summary(source.encoder, examples, seeds, found)
 
 
 def steps(seeds: Sequence[int], quick: bool) -> int:
     """How often `run` will call `advance`, each time with 1."""
     everywhere = 1 + len(SCORINGS) + len(METHODS) + len(LEXICAL_WEIGHTS)
-    return 1 + len(seeds[:1] if quick else seeds) * (len(SPLITS) * everywhere + len(ALONE))
-
-
-def fold_of(examples: Examples, split: Split, seed: int, *, whole: bool) -> Fold:
-    """The fold of a split.
-
-    Args:
-        examples: All pairs.
-        split: Rows of the training side and of the queries.
-        seed: Of K-means.
-        whole: Search the answers of all pairs. The questions of those that are not fitted on stay unknown: they
-            add no words and no vote.
-    """
-    train, queries = examples.take(split.train), examples.take(split.test)
-    if not whole:
-        return make_fold(train, queries, seed)
-    fitted = set(split.train.tolist())
-    pairs = [
-        pair if row in fitted else pair.model_copy(update={"question": ""}) for row, pair in enumerate(examples.pairs)
-    ]
-    return make_fold(train, queries, seed, candidates=Examples(pairs, examples.questions, examples.answers))
+    return 1 + len(seeds[:1] if quick else seeds) * (len(SPLITS) * everywhere + len(TUNED_ON) + len(ALONE))
 
 
 def _encoded_together(source: Source) -> Floats | None:
@@ -350,7 +342,7 @@ class _Found(NamedTuple):
     tallies: dict[SplitName, Tally]
     sizes: dict[SplitName, list[tuple[int, int, int]]]
     """Queries, candidates and clusters of each seed."""
-    chosen: list[Trial]
+    chosen: dict[SplitName, list[Trial]]
     left_out: dict[str, None]
 
 
@@ -371,9 +363,7 @@ def _everywhere(fold: Fold, tally: Tally, advance: Advance) -> None:
         advance(1)
 
 
-def _phrasing_alone(
-    fold: Fold, seed: int, dense: bool, together: Floats | None, found: _Found, advance: Advance
-) -> None:
+def _phrasing_alone(fold: Fold, dense: bool, together: Floats | None, found: _Found, advance: Advance) -> None:
     tally = found.tallies["phrasing"]
     if dense:
         for method, project in REFERENCE_METHODS.items():
@@ -381,19 +371,25 @@ def _phrasing_alone(
     else:
         found.left_out["the reference W, dense: a quick run has no time for them at this dimension"] = None
     advance(1)
-    tuning = tune(fold.train, FitSettings(regularization=None, seed=seed), lambda _: None)
-    if tuning is None:
-        found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
-    else:
-        _add(fold, TUNED, fold.scores(fold.project(tuning.chosen).vectors, tuning.chosen.search), tally)
-        found.chosen.append(tuning.chosen)
-    advance(1)
     try:
         for method, scores in list(_txtai(fold, together)):
             _add(fold, method, scores, tally)
     except UsageError as missing:
         found.left_out[f"txtai: {missing}; {missing.hint}"] = None
     advance(1)
+
+
+def _tuned(fold: Fold, seed: int, name: SplitName, found: _Found) -> None:
+    """What is tuned on the training side: the product, and a plain search with words."""
+    tuning = tune(fold.train, FitSettings(regularization=None, seed=seed), lambda _: None)
+    if tuning is None:
+        found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
+        return
+    for method, trial in ((TUNED, tuning.chosen), (PLAIN_WORDS, tuning.plain)):
+        scores = fold.parts(fold.cosines_of(trial), trial.search).total
+        figures = evaluate(scores, fold.candidates.intents, fold.queries.intents, trial.search.second_share)
+        found.tallies[name].add(method, figures)
+    found.chosen[name].append(tuning.chosen)
 
 
 def _add(fold: Fold, method: str, scores: Floats, tally: Tally) -> None:
@@ -421,8 +417,8 @@ def _txtai(fold: Fold, together: Floats | None) -> Iterator[tuple[str, Floats]]:
 
 
 def _summary(encoder: str, examples: Examples, seeds: Sequence[int], found: _Found) -> RoutingRun:
-    phrasing = found.tallies["phrasing"]
-    product = TUNED if TUNED in phrasing.methods else DEFAULT
+    phrasing, unknown = found.tallies["phrasing"], found.tallies["intent"]
+    product = TUNED if {TUNED} <= phrasing.methods & unknown.methods else DEFAULT
     return RoutingRun(
         encoder=encoder,
         dimension=examples.questions.shape[1],
@@ -430,9 +426,11 @@ def _summary(encoder: str, examples: Examples, seeds: Sequence[int], found: _Fou
         seeds=tuple(seeds),
         splits=tuple(_split_results(name, found) for name in SPLITS),
         words=tuple(_words_point(phrasing, weight) for weight in (0.0, *LEXICAL_WEIGHTS)),
-        chosen=tuple(found.chosen),
+        chosen=tuple(found.chosen["phrasing"]),
+        chosen_unknown=tuple(found.chosen["intent"]),
         product=product,
         against=phrasing.differences(product, [name for name in RIVALS if name != product]),
+        against_unknown=unknown.differences(product, [name for name in RIVALS_UNKNOWN if name != product]),
         hypotheses=tuple(
             Tested(
                 claim=one.claim,
@@ -464,6 +462,8 @@ def _words_point(tally: Tally, weight: float) -> WordsPoint:
 def tables(run: RoutingRun) -> Iterator[Table]:
     """The product against the rest, all methods on each split, and the tuned hyperparameters."""
     yield differences_table(f"{run.encoder}: the product against what else there is, new phrasings", run.against)
+    title = f"{run.encoder}: the product against what else there is, {ABOUT['intent']}"
+    yield differences_table(title, run.against_unknown)
     for part in run.splits:
         yield results_table(
             f"{run.encoder} (D {run.dimension}), {ABOUT[part.split]}: {run.pairs:,} pairs, mean of {len(run.seeds)} "
@@ -471,12 +471,15 @@ def tables(run: RoutingRun) -> Iterator[Table]:
             f"{part.clusters:.0f} clusters",
             part.results,
         )
-    if run.chosen:
+    for split, chosen in (("phrasing", run.chosen), ("intent", run.chosen_unknown)):
+        if not chosen:
+            continue
         yield table(
-            f"{run.encoder}: hyperparameters tuned on the training side of each split",
-            enumerate(run.chosen),
+            f"{run.encoder}: hyperparameters tuned on the training side of each {split} split",
+            enumerate(chosen),
             {
                 "split": lambda row: row[0],
+                "projection": lambda row: f"{row[1].search.projection}, {row[1].search.projection_share:g}",
                 "λ": lambda row: f"{row[1].regularization:g}",
                 "τ": lambda row: f"{row[1].search.temperature:g}",
                 "N": lambda row: row[1].search.hits,
@@ -484,7 +487,10 @@ def tables(run: RoutingRun) -> Iterator[Table]:
                     f"{row[1].search.final_temperature:g}" if row[1].search.routing == "question2" else NONE
                 ),
                 "β": lambda row: f"{row[1].search.lexical_weight:g}",
-                "MRR there": lambda row: f"{row[1].mrr:.3f}",
+                "θ": lambda row: f"{row[1].search.topic_weight:g}",
+                "σ": lambda row: f"{row[1].search.second_share:g}",
+                "MRR there, phrasings": lambda row: f"{row[1].phrasings:.3f}",
+                "intents": lambda row: NONE if row[1].intents is None else f"{row[1].intents:.3f}",
             },
         )
 
@@ -504,10 +510,11 @@ def findings(run: RoutingRun) -> Iterator[str]:
     """The product on each split and against its rivals, every hypothesis, and what was left out."""
     for part in run.splits:
         yield _sentence_of_split(part)
-    for outcome, sentence in OUTCOMES.items():
-        told = [f"{one.reference} {signed(one.gain)}" for one in run.against if compared(one.gain) == outcome]
-        if told:
-            yield f"{run.product}, asked new phrasings: {sentence} {'; '.join(told)}."
+    for asked, against in (("new phrasings", run.against), ("intents without a known question", run.against_unknown)):
+        for outcome, sentence in OUTCOMES.items():
+            told = [f"{one.reference} {signed(one.gain)}" for one in against if compared(one.gain) == outcome]
+            if told:
+                yield f"{run.product}, asked {asked}: {sentence} {'; '.join(told)}."
     yield from map(_sentence_of_hypothesis, run.hypotheses)
     for reason in run.left_out:
         yield f"left out: {reason}."
@@ -515,7 +522,7 @@ def findings(run: RoutingRun) -> Iterator[str]:
 
 def _sentence_of_split(part: SplitResults) -> str:
     found = {one.method: one for one in part.results}
-    product, raw = found[DEFAULT], found[RAW]
+    product, raw = found.get(TUNED, found[DEFAULT]), found[RAW]
     gain = product.gain or Interval(low=0, mean=0, high=0)
     return (
         f"{product.method}, asked {ABOUT[part.split]}: MRR {product.metrics[MRR]:.3f}, raw answers "

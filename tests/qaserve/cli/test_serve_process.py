@@ -1,5 +1,7 @@
-"""`qaserve serve` as a process, with the real MiniLM: killed in the middle of asking and writing, and started again."""
+"""Processes with the real MiniLM: an API that is killed and started again, and many that read while one writes."""
 
+import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -11,14 +13,24 @@ from pathlib import Path
 
 import httpx
 import pytest
+from conftest import Silent
+from mcp import Client as AgentClient
+from mcp import StdioServerParameters
 
+from ingest.builder import Builder
+from ingest.pipeline import Ingest
+from qaserve.builds.catalog import prune
 from qaserve.client.http import Client
+from qaserve.encoders.serving import ServingEncoder
 from qaserve.schemas.ask import AskRequest
+from qaserve.settings import EncoderSettings, FitSettings, ReadSettings
+from qaserve.store import EdgeStore
 
 PATIENCE = 120
 CALLERS = 4
 KILLS = 2
 QUESTION = "How do I make bread?"
+SWAPS = 20
 
 
 @pytest.fixture
@@ -105,3 +117,105 @@ def test_it_ends_politely_and_says_so(environment):
     with served(environment) as (process, _):
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) in {0, -signal.SIGTERM}
+
+
+# Many readers and a writer
+
+
+class Readers:
+    """Threads that ask until they are stopped, each in its own way; what they got is (build, first answer)."""
+
+    def __init__(self) -> None:
+        self.got: dict[str, list[tuple[str, str]]] = {"api": [], "command": [], "agent": []}
+        self.failed: list[BaseException] = []
+        self.stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, ask, name) -> None:
+        def until_stopped() -> None:
+            try:
+                ask(self.got[name], self.stopping)
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                self.failed.append(error)
+
+        self._threads.append(threading.Thread(target=until_stopped))
+        self._threads[-1].start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def ask_api(url):
+    def ask(got, stopping):
+        with Client(url) as client:
+            while not stopping.is_set():
+                result = client.ask(AskRequest(question=QUESTION))
+                got.append((result.build, result.answers[0].answer))
+
+    return ask
+
+
+def ask_command(environment):
+    def ask(got, stopping):
+        command = [sys.executable, "-m", "qaserve", "ask", QUESTION, "--json"]
+        while not stopping.is_set():
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            result = json.loads(done.stdout)
+            got.append((result["build"], result["answers"][0]["answer"]))
+
+    return ask
+
+
+def ask_agent(environment):
+    def ask(got, stopping):
+        async def talk() -> None:
+            server = StdioServerParameters(command=sys.executable, args=["-m", "qaserve", "mcp"], env=environment)
+            async with AgentClient(server) as client:
+                while not stopping.is_set():
+                    result = await client.call_tool("search_skills", {"question": QUESTION})
+                    assert not result.is_error, result.content[0].text
+                    found = result.structured_content
+                    got.append((found["build"], found["answers"][0]["answer"]))
+
+        asyncio.run(talk())
+
+    return ask
+
+
+def test_all_read_while_one_writes_and_every_answer_is_of_the_build_it_names(environment, tmp_path, write_rows, rows):
+    """Each build holds another edition of the answers; old builds are pruned at once."""
+    store, encoder = (
+        EdgeStore(tmp_path / "data"),
+        ServingEncoder(EncoderSettings(), tmp_path / "data" / "encoders", Silent()),
+    )
+    builder = Builder(store, encoder.identity, tmp_path / "models", "things", fit=FitSettings(), reporter=Silent())
+    edition_of = {store.live("things").build: rows()[0]["answer"][:30]}
+    readers = Readers()
+    with served(environment) as (_, url):
+        readers.start(ask_api(url), "api")
+        readers.start(ask_command(environment), "command")
+        readers.start(ask_agent(environment), "agent")
+        try:
+            for number in range(SWAPS):
+                edited = [row | {"answer": f"Edition {number}: {row['answer']}"} for row in rows(["bread"])]
+                report = Ingest(builder, encoder, ReadSettings()).run([write_rows(edited)], replace=True, force=True)
+                edition_of[report.build] = f"Edition {number}: "
+                prune(store, tmp_path / "models", "things", keep=0)
+            deadline = time.monotonic() + PATIENCE
+            while not all(got and got[-1][0] == report.build for got in readers.got.values()):
+                assert not readers.failed
+                assert time.monotonic() < deadline, {name: len(got) for name, got in readers.got.items()}
+                time.sleep(0.05)
+        finally:
+            readers.stop()
+    assert readers.failed == []
+    assert len(edition_of) == 1 + SWAPS
+    for name, got in readers.got.items():
+        for build, answer in got:
+            assert answer.startswith(edition_of[build]), name
+        assert len({build for build, _ in got}) > 1, name
+    assert store.names("things") == [report.build]

@@ -41,32 +41,42 @@ def recompute(engine, result):
         moved = project_by_pairs(query, [hit.question for hit in hits], [hit.answer for hit in hits], shares)
     else:
         moved = query
+    moved = (1 - trace.params.projection_share) * query + trace.params.projection_share * moved
     moved = moved / np.linalg.norm(moved)
     cosines = np.array([row.answer @ moved for row in rows])
     relative = BM25Index([pair_text(row.stored.pair) for row in rows]).relative(result.question)
-    weight = trace.params.lexical_weight
-    best = {}
-    for row, cosine, words in zip(rows, cosines, relative, strict=True):
-        score = (1 - weight) * cosine + weight * max(0.0, cosines.max()) * words
-        intent = row.stored.pair.cluster_id
-        best[intent] = max(best.get(intent, -2.0), score)
-    return sorted(best.items(), key=lambda item: -item[1])
+    share, weight, second = trace.params.topic_weight, trace.params.lexical_weight, trace.params.second_share
+    topics = np.array(
+        [cosine if row.topic is None else row.topic @ query for row, cosine in zip(rows, cosines, strict=True)]
+    )
+    dense = (1 - share) * cosines + share * topics
+    scores = {}
+    for row, score in zip(rows, (1 - weight) * dense + weight * max(0.0, dense.max()) * relative, strict=True):
+        scores.setdefault(row.stored.pair.cluster_id, []).append(score)
+    ranked = {name: sorted(found, reverse=True) for name, found in scores.items()}
+    found = {name: (1 - second) * one[0] + second * one[min(1, len(one) - 1)] for name, one in ranked.items()}
+    return sorted(found.items(), key=lambda item: -item[1])
 
 
+@pytest.mark.parametrize("weights", [{}, {"topic_weight": 0.4, "second_share": 0.3, "projection_share": 0.5}])
 @pytest.mark.parametrize(
     ("routing", "projection"),
     [(r, p) for r in ("question", "question2", "centroid") for p in ("cluster", "pair", "none") if (r, p) != NOBODY],
 )
-def test_the_answer_can_be_recomputed_from_the_trace(engine, routing, projection):
-    result = engine.ask(AskRequest(question=QUESTION, routing=routing, projection=projection, top_k=6))
+def test_the_answer_can_be_recomputed_from_the_trace(engine, routing, projection, weights):
+    result = engine.ask(AskRequest(question=QUESTION, routing=routing, projection=projection, top_k=6, **weights))
     expected = recompute(engine, result)
     assert [answer.cluster_id for answer in result.answers] == [intent for intent, _ in expected]
     for answer, (_, score) in zip(result.answers, expected, strict=True):
         assert answer.score == pytest.approx(score, abs=1e-5)
-        assert answer.parts.projected + answer.parts.lexical == pytest.approx(answer.score, abs=1e-12)
-        assert answer.parts.projected == pytest.approx(
-            (1 - result.explained.params.lexical_weight) * answer.similarity, abs=1e-9
+        params, parts = result.explained.params, answer.parts
+        best = parts.projected + parts.topic + parts.lexical
+        second = best if answer.second is None else answer.second
+        assert answer.score == pytest.approx((1 - params.second_share) * best + params.second_share * second, abs=1e-9)
+        assert parts.projected == pytest.approx(
+            (1 - params.lexical_weight) * (1 - params.topic_weight) * answer.similarity, abs=1e-9
         )
+        assert (parts.topic != 0) == bool(weights)
     assert [answer.rank for answer in result.answers] == list(range(1, 7))
 
 

@@ -76,7 +76,7 @@ def test_a_missing_txtai_names_the_extra(monkeypatch):
 
 # MRR on split seed 0 of the real corpus, MiniLM. txtai is published within ±0.02 of it; its hybrid is published (0.635)
 # with vectors of "question answer", which nothing here encodes.
-FIGURES = {"fusion": 0.626, "txtai": 0.614, "txtai hybrid": 0.630}
+FIGURES = {"fusion": 0.638, "txtai": 0.614, "txtai hybrid": 0.630}
 
 
 @pytest.mark.corpus
@@ -98,5 +98,5 @@ def test_the_figures_of_the_real_corpus_come_out(real_corpus):
         "txtai hybrid": txtai_scores(texts, fold.train.answers, queries, vectors, hybrid=True),
     }
     found = {name: summarize(fold.ranks(rows))["mrr"] for name, rows in scores.items()}
-    assert found == pytest.approx(FIGURES, abs=0.01)
+    assert found == pytest.approx(FIGURES, abs=1e-3)
     np.testing.assert_allclose(np.where(cosines > 0, cosines, -np.inf), dense, atol=1e-5)

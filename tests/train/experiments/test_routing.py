@@ -16,13 +16,12 @@ from train.experiments.routing import (
     RAW,
     TUNED,
     RoutingRun,
-    fold_of,
     run,
     steps,
     verdict,
     with_words,
 )
-from train.folds import Examples
+from train.folds import Examples, split_fold
 
 # Published for MiniLM, mean of three seeds: MRR, Hit@3, cosine to the answer. A reproduction lands within ±0.02.
 PUBLISHED = {
@@ -78,8 +77,10 @@ def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
     for part in found.splits:
         assert [one.method for one in part.results if one.gain is None] == [RAW]
     alone = set(of(found)) - set(of(found, "intent"))
-    assert alone == {*experiment.REFERENCE_METHODS, TUNED, experiment.TXTAI, experiment.TXTAI_HYBRID_ANSWERS}
-    assert len(found.chosen) == 2
+    assert alone == {*experiment.REFERENCE_METHODS, experiment.TXTAI, experiment.TXTAI_HYBRID_ANSWERS}
+    assert set(of(found, "intent")) - set(of(found, "random")) == {TUNED, experiment.PLAIN_WORDS}
+    assert (len(found.chosen), len(found.chosen_unknown)) == (2, 2)
+    assert {one.reference for one in found.against_unknown} == set(experiment.RIVALS_UNKNOWN)
     assert found.left_out == ()
     assert {one.reference for one in found.against} == set(experiment.RIVALS) - {
         experiment.TXTAI_BOTH,
@@ -140,7 +141,7 @@ def test_pairs_without_phrasings_are_refused(examples):
 
 def test_an_intent_held_out_keeps_its_answers_and_loses_its_questions(examples):
     split = intent_split(examples.pairs, 0)
-    fold = fold_of(examples, split, 0, whole=True)
+    fold = split_fold(examples, split, 0, whole=True)
     assert len(fold.train) == len(split.train)
     assert [pair.answer for pair in fold.candidates.pairs] == [pair.answer for pair in examples.pairs]
     for row in split.test:
@@ -156,14 +157,14 @@ def test_no_word_of_an_unknown_question_is_searched(examples):
     asked = np.array([row for row, pair in enumerate(examples.pairs) if "recipe" in pair.question])
     split = Split(np.setdiff1d(np.arange(len(examples)), asked), asked)
     only_recipe = [pair.model_copy(update={"question": "recipe"}) for pair in examples.take(asked).pairs]
-    fold = fold_of(examples, split, 0, whole=True)
+    fold = split_fold(examples, split, 0, whole=True)
     alone = Examples(only_recipe, fold.queries.questions, fold.queries.answers)
     assert not type(fold)(fold.train, alone, fold.labels, fold.count, fold.candidates).lexical.any()
     assert type(fold)(fold.train, alone, fold.labels, fold.count, examples).lexical.any()
 
 
 def test_the_best_question_of_a_cluster_votes_alone(examples):
-    fold = fold_of(examples, intent_split(examples.pairs, 1), 1, whole=False)
+    fold = split_fold(examples, intent_split(examples.pairs, 1), 1, whole=False)
     powers = np.exp(fold.similarities / 0.05)
     best = np.array([[row[fold.labels == k].max() for k in range(fold.count)] for row in powers])
     weights = best / best.sum(axis=1, keepdims=True)
