@@ -1,9 +1,14 @@
-"""Ingests that die: run by tests/ingest/test_crashes.py as a process of its own, `python crash_driver.py FOLDER SEED`.
+"""Ingests that die: run by tests/ingest/test_crashes.py as a process of its own.
+
+    PYTHONPATH=.:tests python tests/crash_driver.py FOLDER SEED [KILLS]
+
+KILLS is the number of kills at random moments; 1,000 take about SAID.
 
 It imports everything once and then forks a process for every ingest, so that a crash costs a fraction of a second. It
 never computes anything itself: a fork of a process that has started threads would hang. Its last line is JSON.
 """
 
+import errno
 import json
 import math
 import os
@@ -11,6 +16,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -32,7 +38,9 @@ from qaserve.store import Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
-RANDOM_KILLS, MOST_TRIES, RANDOM_DISKS = 32, 100, 10
+RANDOM_KILLS, RANDOM_DISKS = 50, 10
+MOST_WRITES = 200
+NEW = os.O_CREAT | (os.O_TMPFILE ^ os.O_DIRECTORY)
 FULL = 3
 """Exit code of a run that met the full disk and said so."""
 Run = Callable[[Path], Any]
@@ -47,7 +55,7 @@ def ingest(place: Path, things: Sequence[str] = SECOND) -> list[str]:
 
 
 def look(place: Path) -> dict[str, Any]:
-    """What there is, as a process sees it that opens the folder anew: embedded Qdrant rounds otherwise until then."""
+    """What there is."""
     with open_store(StoreSettings(data_dir=place / "data")) as store:
         return state(place, store)
 
@@ -63,9 +71,11 @@ def builder(place: Path, store: Store) -> Ingest:
 def state(place: Path, store: Store) -> dict[str, Any]:
     """Everything that a user of the live build can see, and every file that there is."""
     live = store.live_builds().get("things")
+    if live is not None:
+        store.verify(store.live("things"))
     builds = [(found.build, found.complete) for found in list_builds(store, place / "models", "things")]
     folders = sorted(path.name for path in (place / "models" / "things").glob("*") if path.name != ".lock")
-    collections = sorted(path.name for path in (place / "data" / "qdrant" / "collection").glob("*"))
+    points = sorted(path.name for path in (place / "data" / "things").glob("*"))
     answers = []
     if live is not None:
         engine = Engine(store, FakeEncoder(), place / "models", "things")
@@ -73,13 +83,12 @@ def state(place: Path, store: Store) -> dict[str, Any]:
             document = engine.ask(AskRequest(question=question)).model_dump(mode="json")
             del document["timings_ms"]
             answers.append(document)
-    unlisted = store.unlisted("things")
     return {
         "live": live,
         "builds": builds,
-        "unlisted": unlisted,
+        "unfinished": store.unfinished("things"),
         "bundles": folders,
-        "collections": collections,
+        "points": points,
         "answers": answers,
     }
 
@@ -155,6 +164,29 @@ def with_files_of_at_most(size: int) -> Run:
     return starve
 
 
+def full_from(number: int) -> Run:
+    """An ingest on a disk that has no place for the n-th new file or folder, nor for any after it."""
+
+    def starve(place: Path) -> Any:
+        made, places = 0, (str(place / "data"), str(place / "models"))
+
+        def watch(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal made
+            if (event == "os.mkdir" or (event == "open" and arguments[2] & NEW)) and _is_below(arguments[0], places):
+                made += 1
+                if made >= number:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+
+        sys.addaudithook(watch)
+        return ingest(place)
+
+    return starve
+
+
+def _is_below(path: Any, places: tuple[str, ...]) -> bool:
+    return not isinstance(path, int) and str(path).startswith(places)
+
+
 def pruned(place: Path) -> None:
     """Delete all builds but the live one."""
     with open_store(StoreSettings(data_dir=place / "data")) as store:
@@ -180,7 +212,11 @@ class Judge:
         self.wrong: list[str] = []
 
     def copy(self, name: str) -> Path:
-        return Path(shutil.copytree(self.base, self.folder / name))
+        """A copy of the first state. Files of a shard are mostly holes, and stay so."""
+        place = self.folder / name
+        sparse = ["--sparse=always"] if sys.platform == "linux" else []
+        subprocess.run(["cp", "-a", *sparse, str(self.base), str(place)], check=True)
+        return place
 
     def judge(self, name: str, place: Path, *, kept: bool = True) -> None:
         """The live build answers as before; the next ingest cleans up, says so, and ends as an undisturbed run."""
@@ -193,15 +229,14 @@ class Judge:
         lived = self.first if before["live"] == self.first["live"] else self.second
         checks = {
             "live answers": same(before["answers"], lived["answers"]),
-            # A kill while a collection is created leaves a folder that is not listed: it is cleaned and said too.
             "cleaned is said": cleaned
-            == [build for build, complete in before["builds"] if not complete] + before["unlisted"],
+            == sorted({*before["unfinished"], *(build for build, complete in before["builds"] if not complete)}),
             "same live build": after["live"] == self.second["live"],
             "same answers": same(after["answers"], self.second["answers"]),
             "only whole builds": all(complete for _, complete in after["builds"]),
             "same builds": not kept or sorted(after["builds"]) == sorted(self.second["builds"]),
             "same bundles": not kept or after["bundles"] == self.second["bundles"],
-            "same collections": not kept or after["collections"] == self.second["collections"],
+            "same points": not kept or after["points"] == self.second["points"],
         }
         self.wrong += [f"{name}: not {check}" for check, held in checks.items() if not held]
         end = "swapped" if before["live"] == self.second["live"] else "cleaned" if cleaned else "untouched"
@@ -214,7 +249,7 @@ def at_steps(judge: Judge) -> int:
     deleting = {"bundle removed", "build removed"}
     plans = [[(step, ingest)] for step in STEPS if step not in deleting]
     plans += [[("swap due", ingest), (step, pruned)] for step in sorted(deleting)]
-    plans += [[("build written", ingest), ("build removed", ingest)]]
+    plans += [[("bundle begun", ingest), (step, ingest)] for step in sorted(deleting)]
     plans += [[("page written", ingest), ("bundle begun", ingest), ("bundle complete", ingest)]]
     for plan in plans:
         name = ", ".join(step for step, _ in plan)
@@ -227,11 +262,11 @@ def at_steps(judge: Judge) -> int:
     return sum(len(plan) for plan in plans)
 
 
-def at_random(judge: Judge, chance: random.Random) -> int:
+def at_random(judge: Judge, chance: random.Random, kills: int) -> int:
     """Killed at random moments, every other time twice in a row, until enough have died before their end. How many."""
     died = 0
-    for number in range(MOST_TRIES):
-        if died >= RANDOM_KILLS:
+    for number in range(3 * kills):
+        if died >= kills:
             break
         place = judge.copy(f"random {number}")
         for _ in range(1 + number % 2):
@@ -254,16 +289,32 @@ def on_full_disks(judge: Judge, chance: random.Random) -> int:
     return full
 
 
-def main(folder: Path, seed: int) -> dict[str, Any]:
+def at_every_write(judge: Judge) -> int:
+    """On a disk on which the n-th new file or folder finds no place, for every n that an ingest reaches. How many."""
+    for number in range(1, MOST_WRITES):
+        name = f"the disk is full at file {number}"
+        place = judge.copy(name)
+        code, _ = forked(place, full_from(number))
+        if code not in {0, FULL}:
+            judge.wrong.append(f"{name}: the run ended with {code}")
+        judge.judge(name, place)
+        if code == 0:
+            return number - 1
+    judge.wrong.append(f"an ingest makes more than {MOST_WRITES} files")
+    return MOST_WRITES
+
+
+def main(folder: Path, seed: int, kills: int = RANDOM_KILLS) -> dict[str, Any]:
     """All crashes."""
     chance, judge = random.Random(seed), Judge(folder)
     counts = {
         "at steps": at_steps(judge),
-        "at random": at_random(judge, chance),
+        "at random": at_random(judge, chance, kills),
+        "at every write": at_every_write(judge),
         "disk full": on_full_disks(judge, chance),
     }
     return {"wrong": judge.wrong, "counts": counts, "ends": judge.ends, "seconds": round(judge.seconds, 3)}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201
+    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:]))))  # noqa: T201

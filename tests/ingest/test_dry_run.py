@@ -1,5 +1,6 @@
 """A dry run says everything that the real run then does, and does nothing."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from qaserve.common.errors import CorpusError, EncoderMismatchError, QualityErro
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
 from qaserve.store import BuildRef, open_store
+from qaserve.store.edge import REWRITTEN
 
 MANY = [f"thing{number}" for number in range(24)]
 TOLD_APART = {"dry_run", "seconds", "stages"}
@@ -64,9 +66,18 @@ def snapshot(store):
 
 
 def bytes_of(*folders: Path) -> dict[str, bytes]:
-    """Every file and folder; but not the note of who has a folder open, which a killed process leaves."""
+    """Every file and folder, a file by its hash; but not the note of who holds a lock, which a killed process leaves.
+
+    Two small files of a shard are written again whenever it is opened, with the same content in another order.
+    """
+
+    def content(path: Path) -> bytes:
+        if path.name in REWRITTEN:
+            return json.dumps(json.loads(path.read_text()), sort_keys=True).encode()
+        return hashlib.sha256(path.read_bytes()).digest()
+
     return {
-        str(path): path.read_bytes() if path.is_file() else b""
+        str(path): content(path) if path.is_file() else b""
         for folder in folders
         for path in folder.rglob("*")
         if path.name != "holder.json"
@@ -89,7 +100,7 @@ def test_it_says_what_the_real_run_says(store, corpus, write_rows, many, rows, r
     assert planned.dry_run
     assert planned.gate.held_out.questions > 0
     assert planned.cluster_changes is not None
-    assert planned.encoded == 17
+    assert planned.encoded == 17 + 2  # topics of two things
     assert set(done.stages) - set(planned.stages) == {"write"}
 
 
@@ -112,7 +123,7 @@ def test_a_removal_and_a_re_encoding_are_foretold(store, encoder, corpus, make_b
     again = Ingest(make_builder(store, other), other, ReadSettings(), tmp_path / "data")
     planned = again.run(re_encode=True, dry_run=True, force=True)
     assert dumped(planned) == dumped(again.run(re_encode=True, force=True))
-    assert planned.encoded == 2 * (len(many) - 4)
+    assert planned.encoded == 2 * (len(many) - 4) + len(many) // 4 - 1
 
 
 def test_nothing_changed_is_foretold_without_encoding(store, encoder, corpus, write_rows, many):
@@ -179,10 +190,10 @@ def test_orphans_are_named_and_left(edge, encoder, make_ingest, write_rows, rows
         patch.setattr(edge, "delete", full)
         with pytest.raises(StoreWriteError, match="disk full"):
             make_ingest(edge, encoder).run([write_rows(rows(["bread"]))])
-    orphan = edge.builds("things")[0].build
+    (orphan,) = edge.names("things")
     planned = make_ingest(edge, encoder).run([write_rows(rows(["wine"]))], dry_run=True)
     assert planned.cleaned == (orphan,)
-    assert [found.build for found in edge.builds("things")] == [orphan]
+    assert edge.names("things") == [orphan]
     assert make_ingest(edge, encoder).run([write_rows(rows(["wine"]))]).cleaned == planned.cleaned
 
 

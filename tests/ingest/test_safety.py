@@ -95,7 +95,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
 
 @contextmanager
 def stopped_before_the_swap(run):
-    """A thread that does this, and waits before the alias changes until the context is left."""
+    """A thread that does this, and waits before the live build changes until the context is left."""
     there, leave, failures = threading.Event(), threading.Event(), []
 
     def hook(step):
@@ -131,7 +131,7 @@ def test_nothing_comes_between_an_ingest_and_its_swap(
     first = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
     second = make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).build
     changes = {
-        "activate": lambda: activate(store, models, "things", first),
+        "activate": lambda: activate(store, models, BuildRef("things", first)),
         "prune": lambda: prune(store, models, "things", keep=0),
         "remove": lambda: make_ingest(store, encoder).remove(Selection(ids=("bread_q0",))),
         "fit": lambda: make_builder(store, encoder).alone("fit"),
@@ -142,7 +142,7 @@ def test_nothing_comes_between_an_ingest_and_its_swap(
             changes[change]()
         assert store.live("things").build == second
         assert len(store.builds("things")) == 3
-    assert store.live("things") not in {first, second}
+    assert store.live("things").build not in {first, second}
     changes["activate"]()
     assert store.live("things").build == first
 
@@ -151,7 +151,7 @@ def test_an_activation_keeps_an_ingest_out(store, encoder, make_ingest, write_ro
     first = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
     make_ingest(store, encoder).run([write_rows(rows(["wine"]))])
     with (
-        stopped_before_the_swap(lambda: activate(store, tmp_path / "models", "things", first)),
+        stopped_before_the_swap(lambda: activate(store, tmp_path / "models", BuildRef("things", first))),
         pytest.raises(StoreLockedError, match=r"\(activation in corpus things\)$"),
     ):
         make_ingest(store, encoder).run([write_rows(rows(["steel"]))])
@@ -167,15 +167,15 @@ def test_an_activation_takes_the_lock_of_a_dead_process_over_and_waits_as_long_a
     with subprocess.Popen([sys.executable, "-c", HOLD, str(models)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreLockedError, match=rf"process {process.pid} \(doomed ingest\), also after 0\.1 s"):
-            activate(edge, models, "things", first, wait=0.1)
+            activate(edge, models, BuildRef("things", first), wait=0.1)
         process.kill()
-    activate(edge, models, "things", first, wait=60)
+    activate(edge, models, BuildRef("things", first), wait=60)
     assert edge.live("things").build == first
 
 
 def test_no_lock_is_made_for_a_build_that_is_not_there(edge, tmp_path):
     with pytest.raises(NotFoundError, match="no build"):
-        activate(edge, tmp_path / "models", "things", "0123456789ab")
+        activate(edge, tmp_path / "models", BuildRef("things", "0123456789ab"))
     with pytest.raises(NotFoundError, match="no corpus 'things'"):
         prune(edge, tmp_path / "models", "things", keep=0)
     assert not (tmp_path / "models").exists()
@@ -211,7 +211,7 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
         assert files_with(MARKER, data)  # its build can still be gone back to
         half_written = models / "things" / ".0123456789ab-x" / "bundle"
         half_written.mkdir(parents=True)
-        (half_written / "lexicon.safetensors").write_text(MARKER)
+        (half_written / "model.safetensors").write_text(MARKER)
         prune(store, models, "things", keep=0)
         assert files_with(MARKER, data, models) == []
     assert files_with(MARKER, data, models) == []
@@ -219,29 +219,39 @@ def test_removed_text_is_on_no_disk_once_its_builds_are_pruned(tmp_path, encoder
         assert store.metadata(store.live("things")).pairs == 8
 
 
-def test_a_folder_of_a_build_that_is_not_listed_is_kept_until_prune(tmp_path, encoder, make_ingest, write_rows, rows):
-    data = tmp_path / "data"
-    with open_store(StoreSettings(data_dir=data)) as store:
-        make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
-    left = data / "qdrant" / "collection" / "things@0123456789ab"
-    left.mkdir()
-    (left / "storage.sqlite").write_text(MARKER)
-    with open_store(StoreSettings(data_dir=data)) as store:
-        assert make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).cleaned == ()
-        assert store.unlisted("things") == ["0123456789ab"]
-        assert files_with(MARKER, data) == [left / "storage.sqlite"]
-        assert prune(store, tmp_path / "models", "things", keep=3) == ["0123456789ab"]
-        assert files_with(MARKER, data) == []
-        assert store.count("things", store.live("things")) == 8
+@pytest.mark.parametrize("lost", ["all", "half"])
+def test_a_build_whose_seal_is_damaged_is_kept_until_prune(
+    edge, encoder, make_ingest, write_rows, rows, tmp_path, lost
+):
+    data, models = tmp_path / "data", tmp_path / "models"
+    secret = rows(["bread"])
+    secret[0] |= {"answer": f"Take flour, and {MARKER}."}
+    damaged = make_ingest(edge, encoder).run([write_rows(secret)]).build
+    make_ingest(edge, encoder).run([write_rows(rows(["wine", "steel"]))], replace=True)
+    seal = data / "things" / damaged / "build.json"
+    if lost == "all":
+        seal.unlink()
+    else:
+        seal.write_bytes(seal.read_bytes()[: seal.stat().st_size // 2])
+    assert make_ingest(edge, encoder).run([write_rows(rows(["glass"]))]).cleaned == ()
+    assert edge.names("things").count(damaged) == 1
+    assert damaged not in {one.build for one in edge.builds("things")}
+    assert {path.relative_to(data).parts[1] for path in files_with(MARKER, data)} == {damaged}
+    assert prune(edge, models, "things", keep=3) == [damaged]
+    assert files_with(MARKER, data, models) == []
+    assert edge.open(edge.live("things")).count() == 12
 
 
-def test_an_interrupted_deletion_is_finished_by_the_next_ingest(tmp_path, encoder, make_ingest, write_rows, rows):
+@pytest.mark.parametrize("ending", [".ID.deleted", ".ID.unfinished"])
+def test_what_an_interruption_left_is_removed_by_the_next_ingest(
+    tmp_path, encoder, make_ingest, write_rows, rows, ending
+):
     data, models = tmp_path / "data", tmp_path / "models"
     with open_store(StoreSettings(data_dir=data)) as store:
         make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
-    left = data / "qdrant" / "collection" / "things@0123456789ab"
-    left.mkdir()
-    (left / "storage.sqlite").write_text(MARKER)
+    left = data / "things" / ending.replace("ID", "0123456789ab") / "shard"
+    left.mkdir(parents=True)
+    (left / "page_0.dat").write_text(MARKER)
     mark_unfinished(models, BuildRef("things", "0123456789ab"))
     with open_store(StoreSettings(data_dir=data)) as store:
         report = make_ingest(store, encoder).run([write_rows(rows(["bread"]))])
@@ -251,6 +261,28 @@ def test_an_interrupted_deletion_is_finished_by_the_next_ingest(tmp_path, encode
 
 
 # Readers see one build
+
+
+READ = """
+import sys
+from pathlib import Path
+from qaserve.store import EdgeStore
+store = EdgeStore(Path(sys.argv[1]))
+print(store.live("things").build, store.open(store.live("things")).count())
+"""
+
+
+def test_readers_in_other_processes_do_not_wait_for_who_writes(edge, encoder, make_ingest, write_rows, rows, tmp_path):
+    first = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
+    path = write_rows(rows(["wine"]))
+
+    def read():
+        command = [sys.executable, "-c", READ, str(tmp_path / "data")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+
+    with stopped_before_the_swap(lambda: make_ingest(edge, encoder).run([path])):
+        assert read() == [first, "4"]
+    assert read() == [edge.live("things").build, "8"]
 
 
 def keep_asking(engine: Engine, question: str, results: list, failures: list, done: threading.Event) -> None:

@@ -69,6 +69,14 @@ def test_reading_changes_no_file(sealed, folder, rows):
         assert path.name in engine.REWRITTEN or path.read_bytes() == data, path
 
 
+def test_a_build_is_deleted_again_after_an_interrupted_deletion(sealed, folder, rows):
+    leftover = folder.with_name(f".{folder.name}.deleted")
+    leftover.mkdir()
+    (leftover / "page_0.dat").touch()
+    sealed.delete(REF)
+    assert list(folder.parent.iterdir()) == []
+
+
 # Damage
 
 
