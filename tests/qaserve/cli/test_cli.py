@@ -289,7 +289,7 @@ def test_ask_goes_to_an_api_where_one_is_set(run, engine, serve_app, monkeypatch
     monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, ServerSettings())))
     code, out, _ = run("ask", "how to make wine", "--json")
     assert code == 0
-    assert json.loads(out)["build"] == engine.load().info.build
+    assert json.loads(out)["build"] == engine.load().ref.build
 
 
 def test_doctor_finds_nothing_wrong_and_then_what_is(run, loaded, monkeypatch, tmp_path):
