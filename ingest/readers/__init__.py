@@ -1,4 +1,4 @@
-"""Readers: `files` opens, `json_lines` parses, `shapes` says what the fields of a row mean."""
+"""Readers: `files` opens, `json_lines` and `delimited` parse, `shapes` says what the fields of a row mean."""
 
 from ingest.readers.files import Located, find_files, read_files
 

@@ -1,14 +1,16 @@
 """Files and folders in, pairs and rejections out, in bounded memory."""
 
 import gzip
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from ingest.readers import delimited
 from ingest.readers.json_lines import parse
-from ingest.readers.shapes import BadRowError, check_texts, pairs_of
+from ingest.readers.shapes import BadRowError, Row, check_texts, pairs_of
 from qaserve.common.errors import CorpusError
 from qaserve.schemas.ingest import Rejection
 from qaserve.schemas.pairs import Pair
@@ -18,6 +20,7 @@ from qaserve.settings import ReadSettings
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK"
 STAT_EVERY = 1_000
 """Lines between two looks at whether the file is being written."""
 BAD_SHOWN = 5
@@ -112,6 +115,10 @@ def _read_file(
 ) -> Iterator[Located | Rejection]:
     try:
         before = path.stat()
+        if name.lower().endswith(delimited.SUFFIXES):
+            yield from _read_table(path, name, settings, on_lines, on_bad_line)
+            _check_unchanged(path, before)
+            return
         with _open(path) as file:
             for number, raw, size in _lines(file, settings.max_line_bytes):
                 on_lines(1)
@@ -126,6 +133,46 @@ def _read_file(
         raise CorpusError(f"{path} cannot be unpacked: {error}", hint="The file is damaged or not gzip.") from error
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
+
+
+def _read_table(
+    path: Path,
+    name: str,
+    settings: ReadSettings,
+    on_lines: Callable[[int], None],
+    on_bad_line: Callable[[bytes], None],
+) -> Iterator[Located | Rejection]:
+    """The rows of a table; of a bad one, `on_bad_line` gets a line of JSON that can be mended and read."""
+    with _open(path) as file:
+        start = file.read(2)
+    if start == ZIP_MAGIC:
+        raise CorpusError(
+            f"{path} is not CSV; it looks like an Excel file",
+            hint='Open it in the spreadsheet program and save it as "CSV UTF-8".',
+        )
+    try:
+        with _open(path) as file:
+            for number, row, bad in delimited.rows(cast("IO[bytes]", file), start):
+                on_lines(1)
+                found = list(_read_row(row, bad, name, number, settings))
+                if any(isinstance(item, Rejection) for item in found):
+                    on_bad_line(json.dumps(row, ensure_ascii=False).encode())
+                yield from found
+    except delimited.BadTableError as error:
+        raise CorpusError(f"{path}, {error.reason}", hint=error.hint) from error
+
+
+def _read_row(
+    row: Row, bad: BadRowError | None, name: str, number: int, settings: ReadSettings
+) -> Iterator[Located | Rejection]:
+    try:
+        if bad is not None:
+            raise bad
+        for pair in pairs_of(row, name):
+            check_texts(pair, settings)
+            yield Located(file=name, line=number, pair=pair)
+    except BadRowError as error:
+        yield Rejection(file=name, line=number, field=error.field, reason=error.reason)
 
 
 def _check_unchanged(path: Path, before: os.stat_result) -> None:
