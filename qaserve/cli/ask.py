@@ -12,7 +12,7 @@ from qaserve.cli.base import FILTER_RULE, Json, app, err, out, parse_filters
 from qaserve.common.errors import UsageError
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import AskRequest, Filters
-from qaserve.schemas.params import ProjectionName, RoutingName
+from qaserve.schemas.params import ProjectionName, RoutingName, SearchParams
 from qaserve.settings import Settings, get_settings
 
 PLACEHOLDER = "?"
@@ -38,6 +38,8 @@ With --input, every line of the file is a question; in a .jsonl file it is a JSO
 `id` and parameters such as `top_k`. The output has one JSON line a question, in order; a question that cannot be
 answered has `error` there, and the exit code is then 1. The same command continues an output that was interrupted.
 """
+OPTIONS = frozenset({"top_k", "routing", "projection", "temperature", "hits", "lexical_weight", "priors", "filter"})
+"""Of a request, that have an option of their own; `--set` takes the other parameters."""
 
 
 @app.command(help=HELP)
@@ -54,6 +56,10 @@ def ask(
     hits: Annotated[int | None, typer.Option(help="How many known questions vote.")] = None,
     lexical_weight: Annotated[
         float | None, typer.Option(help="β, 0 to 1: how much the words in common count; 0 is off.")
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help=f"Any parameter: {', '.join(SearchParams.model_fields)}."),
     ] = None,
     priors: Annotated[
         bool | None, typer.Option(help="Whether the priors of known questions count in the vote.", show_default=False)
@@ -83,16 +89,19 @@ def ask(
 ) -> None:
     """See HELP."""
     _check_way(question, source, output, interactive=interactive)
+    named = {
+        "routing": routing,
+        "projection": projection,
+        "temperature": temperature,
+        "hits": hits,
+        "lexical_weight": lexical_weight,
+        "priors": priors,
+    }
     request = _request(
         question=PLACEHOLDER if question is None else question,
         top_k=top_k,
-        routing=routing,
-        projection=projection,
-        temperature=temperature,
-        hits=hits,
-        lexical_weight=lexical_weight,
-        priors=priors,
         filters=parse_filters(only or [], Filters.model_fields) or None,
+        **named | _named(more or []),
     )
     settings = get_settings()
     options = request.model_dump(exclude_unset=True, exclude={"question"}) | {"explain": explain}
@@ -160,13 +169,25 @@ def _ask_at_prompt(question: str | None, options: dict[str, Any], settings: Sett
         Prompt(answering, options, out).run(chain(first, typed_lines(settings.store.data_dir)))
 
 
+def _named(given: list[str]) -> dict[str, str]:
+    """Parameters of `--set`. Raises UsageError where one is unknown."""
+    found = {name: value for name, _, value in (one.partition("=") for one in given)}
+    for name in found:
+        if name not in SearchParams.model_fields:
+            raise UsageError(
+                f"--set {shorten(name, 40)}: there is no such parameter",
+                hint=f"There are: {', '.join(SearchParams.model_fields)}.",
+            )
+    return found
+
+
 def _request(**fields: Any) -> AskRequest:
     try:
         return AskRequest.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         named = "filter" if first["loc"][0] == "filters" else str(first["loc"][0])
-        option = "--" + named.replace("_", "-")
+        option = f"--{named.replace('_', '-')}" if named in OPTIONS else f"--set {named}"
         raise UsageError(
             f"{option} {shorten(repr(first['input']), 80)}: {first['msg']}",
             hint="`qaserve ask --help` lists the options.",
