@@ -719,8 +719,8 @@ def test_any_parameter_can_be_set_by_name(run, loaded):
     params = json.loads(out)["trace"]["params"]
     assert (params["topic_weight"], params["priors"]) == (0.5, False)
     code, _, err = run("ask", "bread", "--set", "nonsense=1")
-    assert code == 1
+    assert code == 2
     assert "--set nonsense: there is no such parameter" in err
     code, _, err = run("ask", "bread", "--set", "second_share=2")
-    assert code == 1
+    assert code == 2
     assert "--set second_share '2': Input should be less than or equal to 1" in err
