@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:tests python tests/crash_driver.py FOLDER SEED [KILLS]
 
-KILLS is the number of kills at random moments; 1,000 take about half an hour.
+KILLS is the number of kills at random moments; 1,000 take about an hour on two cores.
 
 It imports everything once and then forks a process for every ingest, so that a crash costs a fraction of a second. It
 never computes anything itself: a fork of a process that has started threads would hang. Its last line is JSON.
@@ -249,7 +249,7 @@ def at_steps(judge: Judge) -> int:
     deleting = {"bundle removed", "build removed"}
     plans = [[(step, ingest)] for step in STEPS if step not in deleting]
     plans += [[("swap due", ingest), (step, pruned)] for step in sorted(deleting)]
-    plans += [[("bundle begun", ingest), ("build removed", ingest)]]
+    plans += [[("bundle begun", ingest), ("build removed", ingest)]]  # there is no bundle yet to remove
     plans += [[("page written", ingest), ("bundle begun", ingest), ("bundle complete", ingest)]]
     for plan in plans:
         name = ", ".join(step for step, _ in plan)

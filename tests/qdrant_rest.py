@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.models import models as wire
 
-VERSION = "1.19.0"
+VERSION = "1.18.3"
 
 
 class QdrantRest:

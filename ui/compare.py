@@ -12,7 +12,10 @@ from ui import charts, data, state
 from ui.markdown import literal
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Plain search": ("nearest answers to the question as it is", {"projection": "none", "lexical_weight": 0}),
+    "Plain search": (
+        "nearest answers to the question as it is",
+        {"projection": "none", "lexical_weight": 0, "topic_weight": 0, "second_share": 0},
+    ),
     "Clusters' centres": ("the nearest clusters turn it", {"routing": "centroid", "projection": "cluster"}),
     "Known questions": ("known questions vote", {"routing": "question", "projection": "cluster"}),
     "Single pairs": ("each voter brings its own turn", {"routing": "question", "projection": "pair"}),

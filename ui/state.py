@@ -15,7 +15,18 @@ from qaserve.common.text import control_character
 from qaserve.schemas.ask import AskRequest, Filters
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
-OPTIONS = ("routing", "projection", "temperature", "final_temperature", "hits", "lexical_weight", "priors")
+OPTIONS = (
+    "routing",
+    "projection",
+    "projection_share",
+    "temperature",
+    "final_temperature",
+    "hits",
+    "lexical_weight",
+    "topic_weight",
+    "second_share",
+    "priors",
+)
 """What can be changed to see what would happen; unset, the build says."""
 DEFAULT_TOP_K = 5
 MOST_VALUES = 20
@@ -51,10 +62,13 @@ _FIELDS = {
     "top_k": _Field(int),
     "routing": _Field(str),
     "projection": _Field(str),
+    "projection_share": _Field(float),
     "temperature": _Field(float),
     "final_temperature": _Field(float),
     "hits": _Field(int),
     "lexical_weight": _Field(float),
+    "topic_weight": _Field(float),
+    "second_share": _Field(float),
     "priors": _Field(_yes_or_no),
     **{name: _Field(_text, several=True) for name in FILTERS if name != "cluster"},
     "cluster": _Field(_cluster, several=True),

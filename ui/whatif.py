@@ -15,7 +15,7 @@ TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 FINAL_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 HITS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-DEFAULT_FINAL = 0.1
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 UNIFORM = "uniform"
 IMPORTANCE = {
     "entropy": "those count more whose own vote is undecided",
@@ -63,12 +63,34 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
                 "Low: the cluster with most votes takes all. High: all clusters count nearly alike.",
             )
         _choice("projection", "What turns your question?", PROJECTIONS)
+        if (state.get("projection") or trace.params.projection) != "none":
+            _slide(
+                "projection_share",
+                "How far is your question moved?",
+                SHARES,
+                trace.params.projection_share,
+                "0: not at all. 1: as far as the projection says.",
+            )
         _slide(
             "lexical_weight",
             "How much do common words count?",
             WEIGHTS,
             trace.params.lexical_weight,
             "0: only the meaning counts. 1: only the words.",
+        )
+        _slide(
+            "topic_weight",
+            "How much does the topic count?",
+            WEIGHTS,
+            trace.params.topic_weight,
+            "How similar your question is to the topics, tags and skills of a pair. 0: only its answer counts.",
+        )
+        _slide(
+            "second_share",
+            "How much does a second pair of the same intent count?",
+            WEIGHTS,
+            trace.params.second_share,
+            "0: an intent scores as its best pair.",
         )
         st.button(
             "Back to what the build says",
@@ -157,7 +179,10 @@ def _said(usual: Trace, now: Trace) -> str:
         for label, before, after in (
             ("temperature τ", usual.params.temperature, now.params.temperature),
             ("known questions that vote", len(usual.hits), len(now.hits)),
+            ("how far the question is moved", usual.params.projection_share, now.params.projection_share),
             ("weight of common words", usual.params.lexical_weight, now.params.lexical_weight),
+            ("weight of the topic", usual.params.topic_weight, now.params.topic_weight),
+            ("share of the second pair", usual.params.second_share, now.params.second_share),
         )
         if before != after
     ]

@@ -1,17 +1,22 @@
 """`qaserve ask`."""
 
+from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich.text import Text
 
-from qaserve.cli.base import FILTER_RULE, Json, app, corpus_to_ask, err, make_encoder, out, parse_filters
-from qaserve.cli.render_answer import show_answers, show_trace
+from qaserve.cli.base import FILTER_RULE, Json, app, err, out, parse_filters
 from qaserve.common.errors import UsageError
 from qaserve.common.text import shorten
-from qaserve.schemas.ask import AskRequest, AskResult, Filters
-from qaserve.schemas.params import ProjectionName, RoutingName
+from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.schemas.params import ProjectionName, RoutingName, SearchParams
 from qaserve.settings import Settings, get_settings
+
+PLACEHOLDER = "?"
+"""Stands for the question while the other options are checked."""
 
 HELP = """Answer a question, and say why.
 
@@ -24,12 +29,22 @@ HELP = """Answer a question, and say why.
     qaserve ask "parse XML" --routing centroid --temperature 0.1 --top-k 3 --json
 
     qaserve ask "parse XML" --filter topics=xml --filter topics=csv --filter tags=parsing
+
+    qaserve ask --interactive
+
+    qaserve ask --input questions.txt --output answers.jsonl
+
+With --input, every line of the file is a question; in a .jsonl file it is a JSON text or an object with `question`,
+`id` and parameters such as `top_k`. The output has one JSON line a question, in order; a question that cannot be
+answered has `error` there, and the exit code is then 1. The same command continues an output that was interrupted.
 """
+OPTIONS = frozenset({"top_k", "routing", "projection", "temperature", "hits", "lexical_weight", "priors", "filter"})
+"""Of a request, that have an option of their own; `--set` takes the other parameters."""
 
 
 @app.command(help=HELP)
 def ask(
-    question: Annotated[str, typer.Argument(help="What you want to know.", show_default=False)],
+    question: Annotated[str | None, typer.Argument(help="What you want to know.", show_default=False)] = None,
     *,
     top_k: Annotated[int, typer.Option(help="How many answers, one per intent.")] = 5,
     routing: Annotated[
@@ -41,6 +56,10 @@ def ask(
     hits: Annotated[int | None, typer.Option(help="How many known questions vote.")] = None,
     lexical_weight: Annotated[
         float | None, typer.Option(help="β, 0 to 1: how much the words in common count; 0 is off.")
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help=f"Any parameter: {', '.join(SearchParams.model_fields)}."),
     ] = None,
     priors: Annotated[
         bool | None, typer.Option(help="Whether the priors of known questions count in the vote.", show_default=False)
@@ -56,27 +75,110 @@ def ask(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the vote, the projection and the raw ranking.")
     ] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", "-i", help="Ask at a prompt with history and completion. :help helps there."),
+    ] = False,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="File of questions, one a line: text, or JSON lines.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File of the answers to --input, as JSON lines; it is continued.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """See HELP."""
+    _check_way(question, source, output, interactive=interactive)
+    named = {
+        "routing": routing,
+        "projection": projection,
+        "temperature": temperature,
+        "hits": hits,
+        "lexical_weight": lexical_weight,
+        "priors": priors,
+    }
     request = _request(
-        question=question,
+        question=PLACEHOLDER if question is None else question,
         top_k=top_k,
-        routing=routing,
-        projection=projection,
-        temperature=temperature,
-        hits=hits,
-        lexical_weight=lexical_weight,
-        priors=priors,
         filters=parse_filters(only or [], Filters.model_fields) or None,
+        **named | _named(more or []),
     )
-    result = _answer(request, get_settings())
+    settings = get_settings()
+    options = request.model_dump(exclude_unset=True, exclude={"question"}) | {"explain": explain}
+    if source is not None and output is not None:
+        _ask_file(source, output, options, settings, as_json=as_json)
+    elif interactive:
+        _ask_at_prompt(question, options, settings)
+    else:
+        _ask_once(request, settings, explain=explain, as_json=as_json)
+
+
+def _check_way(question: str | None, source: Path | None, output: Path | None, *, interactive: bool) -> None:
+    """Raise UsageError unless there is one way of asking: a question, a file of questions, or a prompt."""
+    if (source is None) != (output is None):
+        raise UsageError("--input and --output go together", hint="For example: --input q.txt --output answers.jsonl")
+    if source is not None and (question is not None or interactive):
+        raise UsageError(
+            "--input takes its questions from the file", hint="Leave out QUESTION and --interactive, or --input."
+        )
+    if question is None and source is None and not interactive:
+        raise UsageError(
+            "Missing argument 'QUESTION'", hint='qaserve ask "How do I add a pair?", or qaserve ask --interactive'
+        )
+
+
+def _ask_once(request: AskRequest, settings: Settings, *, explain: bool, as_json: bool) -> None:
+    from qaserve.cli.answering import answerer
+    from qaserve.search.engine import checked_question
+
+    checked_question(request.question)
+    with answerer(settings) as answering:
+        result = answering.ask(request)
     if as_json:
         print(result.model_dump_json(indent=2))
         return
+    from qaserve.cli.render_answer import show_answers, show_trace
+
     show_answers(out, result)
     if explain:
         show_trace(out, result)
+
+
+def _ask_file(source: Path, output: Path, options: dict[str, Any], settings: Settings, *, as_json: bool) -> None:
+    from qaserve.cli.ask_file import ask_file
+
+    report = ask_file(source, output, options, settings)
+    if as_json:
+        print(report.model_dump_json(indent=2))
+    else:
+        kept = f"; an earlier run wrote {report.kept:,}" if report.kept else ""
+        text = f"{report.answered:,} of {report.questions:,} questions are answered in {report.output}{kept}."
+        err.print(Text(text))
+        if report.failed:
+            err.print(Text(f"{report.failed:,} failed; their lines have `error`.", style="yellow"))
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _ask_at_prompt(question: str | None, options: dict[str, Any], settings: Settings) -> None:
+    from qaserve.cli.answering import answerer
+    from qaserve.cli.prompt import Prompt, typed_lines
+
+    with answerer(settings) as answering:
+        first = [] if question is None else [question]
+        Prompt(answering, options, out).run(chain(first, typed_lines(settings.store.data_dir)))
+
+
+def _named(given: list[str]) -> dict[str, str]:
+    """Parameters of `--set`. Raises UsageError where one is unknown."""
+    found = {name: value for name, _, value in (one.partition("=") for one in given)}
+    for name in found:
+        if name not in SearchParams.model_fields:
+            raise UsageError(
+                f"--set {shorten(name, 40)}: there is no such parameter",
+                hint=f"There are: {', '.join(SearchParams.model_fields)}.",
+            )
+    return found
 
 
 def _request(**fields: Any) -> AskRequest:
@@ -85,27 +187,8 @@ def _request(**fields: Any) -> AskRequest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         named = "filter" if first["loc"][0] == "filters" else str(first["loc"][0])
-        option = "--" + named.replace("_", "-")
+        option = f"--{named.replace('_', '-')}" if named in OPTIONS else f"--set {named}"
         raise UsageError(
             f"{option} {shorten(repr(first['input']), 80)}: {first['msg']}",
             hint="`qaserve ask --help` lists the options.",
         ) from error
-
-
-def _answer(request: AskRequest, settings: Settings) -> AskResult:
-    from qaserve.search.engine import Engine, checked_question
-    from qaserve.store import open_store
-
-    checked_question(request.question)
-    if settings.server.api_url is not None:
-        from qaserve.client.http import Client
-
-        with Client(**settings.server.client) as client:
-            return client.ask(request)
-    with open_store(settings.store, read_only=True) as store:
-        corpus = corpus_to_ask(settings, store)
-        engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
-        engine.load()
-        with err.status("Loading the encoder …"):
-            engine.encoder.encode_questions([request.question])
-        return engine.ask(request)

@@ -114,10 +114,7 @@ def corpus_to_ask(settings: "Settings", store: "Store") -> str:
     if len(there) > 1:
         raise UsageError(f"there are several corpora: {', '.join(there)}", hint=f"Say which: QASERVE_CORPUS={there[0]}")
     if not there:
-        raise NotFoundError(
-            f"there is no corpus in {store.where}",
-            hint="`qaserve ingest FILE` makes one; `make run` loads the public one.",
-        )
+        raise NotFoundError(f"there is no corpus in {store.where}", hint=store.how_to_start())
     return there[0]
 
 

@@ -59,6 +59,15 @@ LATENCY_HELP = """Ask known questions and show where the time goes, beside the b
     qaserve bench latency --questions 500 --json
 """
 
+COLD_HELP = """Start commands and measure time and peak memory until they end or answer, beside bare Python.
+
+**Examples**
+
+    qaserve bench cold
+
+    qaserve bench cold --runs 5 --json
+"""
+
 LOAD_HELP = """Ask a running API (QASERVE_API_URL) by one client, then by many at once, and compare.
 
 Every client asks its next question when it has its answer. The questions are known ones of the live build.
@@ -166,6 +175,26 @@ def latency(
     out.print(f"  total {took.total}; bare encoder {report.bare_encode}, two bare searches {report.bare_searches}")
     out.print(f"  the engine takes {report.over_bare} times its bare parts")
     out.print(f"Bank of W: {report.bank_bytes:,} bytes; as dense matrices {report.dense_bank_bytes:,}")
+
+
+@bench_app.command(help=COLD_HELP)
+def cold(
+    *,
+    question: Annotated[str, typer.Option(help="What to ask.")] = "How do I add a pair?",
+    runs: Annotated[int, typer.Option(min=1, max=100, help="How often each command is started.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """See COLD_HELP."""
+    from train.experiments import cold as cold_experiment
+
+    with Bars(err).stage("Starting (processes)", runs * cold_experiment.MEASURES) as advance:
+        report = cold_experiment.run(question, runs, advance)
+    if as_json:
+        print(report.model_dump_json(indent=2))
+        return
+    for one in (*report.bare, *report.commands):
+        out.print(Text(f"{one.seconds:7.3f} s {one.peak_bytes >> 20:5} MiB  {one.name}"))
+    print(report.model_dump_json())
 
 
 @bench_app.command(help=LOAD_HELP)

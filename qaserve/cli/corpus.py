@@ -54,6 +54,10 @@ Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any m
 
     {"cluster_id": "a", "questions": ["…", "…"], "answer": {"text": "…"}}
 
+A question or an answer may be an object with `text` in any of them. A CSV or TSV file that is named (`faq.csv`; not
+one in a folder) needs a header with the columns `question` and `answer`, in UTF-8, or in UTF-16 with its mark. The
+delimiter is found in the header. Other columns stay with the pair.
+
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
 rest goes on. Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the
 corpus exactly the given files. The same file again changes nothing.

@@ -32,21 +32,46 @@ KEPT_OUT = {
 }
 
 
-def show_answers(console: Console, result: "AskResult") -> None:
-    """How sure the first answer is, and the answers, best first."""
+def show_answers(console: Console, result: "AskResult", in_full: int | None = None) -> None:
+    """How sure the first answer is, and the answers, best first. Of those after the first `in_full` only a headline."""
     confidence = result.confidence
     if confidence.abstained:
         console.print(Text(confidence.reason, style="bold yellow"))
         console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
     elif confidence.value is not None:
         console.print(Text(f"Confidence {confidence.value:.0%}. {confidence.reason}\n", style=DIM))
-    for answer in result.answers:
-        head = Text.assemble((f"{answer.rank}. ", "bold cyan"), (shorten(answer.question, 200), "bold"))
-        console.print(head)
+    for number, answer in enumerate(result.answers):
+        console.print(_head(answer))
         console.print(Text(f"   {_about(answer)}", style=DIM))
-        console.print(Padding(Markdown(answer.answer, hyperlinks=False), (0, 0, 1, 3)))
+        if in_full is None or number < in_full:
+            console.print(_body(answer))
     if not result.answers:
         console.print("No answer.")
+
+
+def show_one(console: Console, answer: "Answer") -> None:
+    """One answer in full, with what its pair says of itself."""
+    console.print(_head(answer))
+    console.print(_body(answer))
+    for name, value in (
+        ("pair", answer.pair_id),
+        ("intent", answer.cluster_id),
+        ("skills", ", ".join(answer.related_skills)),
+        ("documents", ", ".join(answer.related_docs)),
+        ("topics", ", ".join(answer.topics)),
+        ("tags", ", ".join(answer.tags)),
+        ("source", answer.source_file),
+    ):
+        if value:
+            console.print(Text(f"   {name:<9} {value}", style=DIM))
+
+
+def _head(answer: "Answer") -> Text:
+    return Text.assemble((f"{answer.rank}. ", "bold cyan"), (shorten(answer.question, 200), "bold"))
+
+
+def _body(answer: "Answer") -> Padding:
+    return Padding(Markdown(answer.answer, hyperlinks=False), (0, 0, 1, 3))
 
 
 def _about(answer: "Answer") -> str:

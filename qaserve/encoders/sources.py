@@ -9,8 +9,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from qaserve.common.errors import EncoderError
 from qaserve.common.text import shorten
 from qaserve.schemas.builds import EncoderIdentity
@@ -195,6 +193,7 @@ def _from_parts(source: ModelSource, cache_dir: str) -> Path:
 
 def _from_hub(source: ModelSource) -> tuple[str, str]:
     """A snapshot from the local cache, or else from the hub, which must answer within seconds."""
+    import httpx  # noqa: PLC0415 - as the next
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import, rarely needed
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 

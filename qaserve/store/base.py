@@ -247,7 +247,7 @@ class Store(Protocol):
 
     def how_to_start(self) -> str:
         """What to do where there is no corpus."""
-        return "`qaserve ingest FILE` creates one."
+        return "`qaserve ingest FILE` creates one; `make run` loads the public one."
 
     def set_live(self, ref: BuildRef) -> None:
         """Make a sealed build live by one atomic change."""

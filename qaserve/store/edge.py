@@ -11,11 +11,14 @@ log, any number of processes open a shard at once. They map its files, which sta
 after they were deleted. Edge does not notice a flipped byte; `verify` does.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import time
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata as packages
@@ -37,6 +40,7 @@ from .words import Sparse, WordEncoder
 PACKAGE = "qdrant-edge-py"
 VERSION = packages.version(PACKAGE)
 PAGE = 256
+REMOVALS, REMOVAL_SECONDS = 50, 0.02
 PAYLOADS_KEPT = 50_000
 """Of an open build, for each set of fields: some tens of megabytes."""
 BLOCK = 1 << 18
@@ -47,6 +51,8 @@ REWRITTEN = frozenset({"edge_config.json", "segment.json"})
 """Edge writes these files anew whenever it opens a shard, with their keys in another order."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LEFTOVER = re.compile(r"\.(?P<build>[A-Za-z0-9].*)\.(unfinished|deleted)")
+DESCRIPTORS = Path("/proc/self/fd")
+"""Where Linux names what is open."""
 OLD_FOLDER = "qdrant"
 """Where version 0.1 kept its builds, in the data folder."""
 
@@ -82,11 +88,11 @@ class Manifest(Record):
 class EdgeBuild(Build):
     """A sealed build, its files mapped."""
 
-    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str) -> None:
+    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str, folder: "_OpenFolder") -> None:
         """Wrap an open shard. It is closed when nothing refers to it any more."""
         self.metadata, self.seal = manifest.metadata, manifest.seal
         self.encoder = WordEncoder(manifest.metadata.bm25)
-        self._shard, self._where = shard, where
+        self._shard, self._where, self._folder = shard, where, folder
         self._payloads: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
@@ -139,6 +145,20 @@ class EdgeBuild(Build):
     def content_hash(self) -> str:
         """See `Build`."""
         return _content_hash(self._shard, self._where).hexdigest()
+
+
+class _OpenFolder:
+    """A folder by a path that stays with it when it is renamed.
+
+    The engine makes what it misses: a build that is deleted while it is opened would come back in part under its name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        if DESCRIPTORS.is_dir():
+            handle = os.open(folder, os.O_RDONLY)
+            weakref.finalize(self, os.close, handle)
+            self.path = DESCRIPTORS / str(handle)
 
 
 class EdgeWriter(Writer):
@@ -310,8 +330,10 @@ class EdgeStore(Store):
         try:
             return self._open(ref, manifest)
         except StoreError:
-            self._manifest(ref)  # raises BuildNotFoundError where the build was deleted meanwhile
-            raise
+            now = self._manifest(ref)  # raises BuildNotFoundError where the build was deleted meanwhile
+            if now == manifest:
+                raise
+            return self._open(ref, now)  # it was deleted and written again
 
     def _open(self, ref: BuildRef, manifest: Manifest) -> EdgeBuild:
         folder, place = self._folder(ref), f"build {ref} in {self.where}"
@@ -329,11 +351,12 @@ class EdgeStore(Store):
                     raise damaged(ref, f"{path} is missing")
                 if path.name not in REWRITTEN and path.stat().st_size != sealed.size:
                     raise damaged(ref, f"{path} has {path.stat().st_size:,} bytes; it was sealed with {sealed.size:,}")
-            shard = edge.EdgeShard.load(str(folder / SHARD))
+            held = _OpenFolder(folder)
+            shard = edge.EdgeShard.load(str(held.path / SHARD))
             points = shard.count(edge.CountRequest(exact=True))
         if points != manifest.seal.points:
             raise damaged(ref, f"{folder} holds {points:,} points; it was sealed with {manifest.seal.points:,}")
-        return EdgeBuild(manifest, shard, place)
+        return EdgeBuild(manifest, shard, place, held)
 
     def verify(self, ref: BuildRef) -> Seal:
         """See `Store`."""
@@ -360,7 +383,7 @@ class EdgeStore(Store):
             shutil.rmtree(leftover, ignore_errors=True)  # of an interrupted deletion of the same build
             folder.rename(leftover)
             _sync_folder(folder.parent)
-            shutil.rmtree(leftover)
+            _remove(leftover)
         failpoint("build removed")
 
     def unfinished(self, corpus: str) -> list[str]:
@@ -372,7 +395,7 @@ class EdgeStore(Store):
         removed = self.unfinished(corpus)
         for path, _ in self._leftovers(corpus):
             with map_errors(str(path)):
-                shutil.rmtree(path)
+                _remove(path)
         return removed
 
     def _leftovers(self, corpus: str) -> list[tuple[Path, re.Match[str]]]:
@@ -399,14 +422,16 @@ class EdgeStore(Store):
 
     def _manifest(self, ref: BuildRef) -> Manifest:
         path = self._folder(ref) / MANIFEST
-        there = (path.parent / SHARD).is_dir()  # looked at first: another process may put the build in place now
+        data = None
         with map_errors(str(path)):
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError as error:
-                if there and (path.parent / SHARD).is_dir():  # else another process is deleting the build now
-                    raise damaged(ref, f"{path} is missing") from error
-                raise not_found(ref, self.where) from error
+            for _ in range(2):  # another process may delete the build now, or put it in place
+                with suppress(FileNotFoundError):
+                    data = path.read_bytes()
+                    break
+                if not (path.parent / SHARD).is_dir():
+                    raise not_found(ref, self.where)
+        if data is None:
+            raise damaged(ref, f"{path} is missing")
         try:
             manifest = Manifest.from_bytes(data)
         except (ValueError, ValidationError) as error:
@@ -525,6 +550,20 @@ def _sync(folder: Path) -> None:
         else:
             _sync_file(path)
     _sync_folder(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder, also while a reader that opened it before it was renamed makes and removes files in it."""
+    for _ in range(REMOVALS):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
+                raise
+            time.sleep(REMOVAL_SECONDS)
+        if not folder.exists():
+            return
+    shutil.rmtree(folder)
 
 
 def _sync_file(path: Path) -> None:

@@ -122,7 +122,7 @@ def test_three_nodes_find_each_other(compose):
     services = compose["services"]
     for name in NODES:
         node = services[name]
-        assert re.fullmatch(r"qdrant/qdrant:v1\.19\.\d+-unprivileged", node["image"])
+        assert re.fullmatch(r"qdrant/qdrant:v1\.18\.3-unprivileged", node["image"])
         assert node["environment"]["QDRANT__CLUSTER__ENABLED"] == "true"
         assert node["volumes"] == [f"{name}:/qdrant/storage"]
         own = ["--uri", f"http://{name}:6335"]

@@ -35,7 +35,7 @@ INTENT_SPREAD, NOISE = 0.7, 0.35
 """Length of an intent's offset from its topic, and of a text's from its intent, where a topic has length 1."""
 VOCABULARY, ANSWER_WORDS, QUESTION_WORDS = 20_000, 60, 6
 CORPUS = "scale"
-QUESTIONS = 20
+QUESTIONS = 200
 ENCODER_BATCH = 1024
 TENTHS = 10
 
@@ -56,7 +56,10 @@ class ScaleReport(Record):
     file_bytes: int = Field(description="Of the corpus file.")
     unchanged_seconds: float = Field(description="The same file again.")
     added_seconds: float = Field(description=f"The same file and {NEW_PAIRS} new pairs.")
+    disk_bytes: int = Field(description="Of the build's points and bundle, as the disk counts them.")
+    open_seconds: float = Field(description="To open the build and its bundle.")
     ask_ms: float = Field(description="Median of a question to the build, encoding left out.")
+    ask_p99_ms: float = Field(description="99th percentile of the same.")
 
 
 class SyntheticEncoder:
@@ -147,8 +150,12 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         again = ingest.run([path])
         write_corpus(folder / "more.jsonl", pairs + NEW_PAIRS, fit.seed)
         added = ingest.run([folder / "more.jsonl"])
-        engine = Engine(store, encoder, folder / "models", CORPUS)
+        engine, began = Engine(store, encoder, folder / "models", CORPUS), time.perf_counter()
+        live = engine.load()
+        opened = time.perf_counter() - began
         asked = [engine.ask(AskRequest(question=text)).timings_ms for text in _questions(path)]
+        taken = np.array([took.total - took.encode for took in asked])
+        places = [folder / "data" / CORPUS / live.ref.build, folder / "models" / CORPUS / live.ref.build]
     return ScaleReport(
         pairs=first.pairs,
         dimension=dimension,
@@ -161,8 +168,17 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         file_bytes=path.stat().st_size,
         unchanged_seconds=again.seconds,
         added_seconds=added.seconds,
-        ask_ms=round(float(np.median([took.total - took.encode for took in asked])), 3),
+        disk_bytes=sum(_on_disk(file) for place in places for file in place.rglob("*")),
+        open_seconds=round(opened, 3),
+        ask_ms=round(float(np.median(taken)), 3),
+        ask_p99_ms=round(float(np.quantile(taken, 0.99)), 3),
     )
+
+
+def _on_disk(file: Path) -> int:
+    """Bytes that a file takes, without its holes."""
+    status = file.stat()
+    return getattr(status, "st_blocks", status.st_size // 512) * 512
 
 
 def _questions(path: Path) -> Iterator[str]:

@@ -711,3 +711,16 @@ def test_what_no_api_does_says_where_it_works(run, loaded, monkeypatch, tmp_path
     code, _, err = run(*command)
     assert code == 0
     assert "QASERVE_API_URL is set, but this works on" in err
+
+
+def test_any_parameter_can_be_set_by_name(run, loaded):
+    code, out, _ = run("ask", "How do I make bread?", "--json", "--set", "topic_weight=0.5", "--set", "priors=false")
+    assert code == 0
+    params = json.loads(out)["trace"]["params"]
+    assert (params["topic_weight"], params["priors"]) == (0.5, False)
+    code, _, err = run("ask", "bread", "--set", "nonsense=1")
+    assert code == 2
+    assert "--set nonsense: there is no such parameter" in err
+    code, _, err = run("ask", "bread", "--set", "second_share=2")
+    assert code == 2
+    assert "--set second_share '2': Input should be less than or equal to 1" in err

@@ -223,7 +223,7 @@ def test_builds_newest_first_and_live(store, rows):
 def test_what_is_not_there(store):
     with pytest.raises(NotFoundError, match=r"no corpus 'things' in .*") as error:
         store.live("things")
-    assert error.value.hint == "There is none yet. `qaserve ingest FILE` creates one."
+    assert error.value.hint == f"There is none yet. {store.how_to_start()}"
     for call in (store.metadata, store.open, store.verify, store.delete, store.set_live):
         for ref in (REF, BuildRef("things", "../other"), BuildRef("..", "things")):
             with pytest.raises(BuildNotFoundError, match=r"^no (build|corpus) "):

@@ -19,6 +19,8 @@ def test_every_stage_is_measured(tmp_path):
     assert min(report.write_rates) > 0
     assert report.peak_bytes >= report.start_bytes > 1 << 20
     assert report.unchanged_seconds > 0 < report.added_seconds
+    assert report.disk_bytes > 60 * 2 * 32 * 4  # two vectors of each pair at least
+    assert report.ask_p99_ms >= report.ask_ms > 0 < report.open_seconds
 
 
 def test_a_larger_corpus_begins_with_the_smaller_one(tmp_path):

@@ -1,0 +1,182 @@
+"""Shapes: what the fields of one row mean. Rows in, pairs out.
+
+Four shapes are understood, recognised per row by their fields:
+
+pair       `question` and `answer`, with `pair_id`
+single     the same without `pair_id`: an older shape
+variants   `question`, `question_variants` and `answer`: one pair per phrasing
+questions  a list `questions` and an `answer`: one pair per question
+
+`question` and `answer` are texts, or objects with `text`; the other fields of such an object stay with the pair as
+`question_details` and `answer_details`.
+
+To add a shape, write a function that turns a row into pairs and name it in `_shape_of`.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from qaserve.common.text import control_character, digest, fold, has_surrogate, shorten
+from qaserve.schemas.pairs import Pair
+from qaserve.settings import ReadSettings
+
+KNOWN = tuple(field for field in Pair.model_fields if field != "extra")
+LISTS = ("topics", "tags", "related_skills", "related_docs")
+ID_CHARS = 512
+HALF_PAIR = "holds half a surrogate pair, which is not text"
+
+Row = dict[str, Any]
+
+
+class BadRowError(Exception):
+    """A row that cannot be read, with the field to blame."""
+
+    def __init__(self, field: str | None, reason: str) -> None:
+        super().__init__(reason)
+        self.field, self.reason = field, reason
+
+
+def pairs_of(row: Row, name: str) -> list[Pair]:
+    """The pairs of one row of the file `name`.
+
+    Raises:
+        BadRowError: The row cannot be read.
+    """
+    flat = _flattened(row)
+    return _shape_of(flat)(flat, name)
+
+
+def _flattened(row: Row) -> Row:
+    """The row with the `text` of a question or answer that is an object, and its other fields beside it."""
+    flat = dict(row)
+    for field in ("question", "answer"):
+        value = row.get(field)
+        if isinstance(value, dict):
+            flat[field] = _text(value, "text", path=f"{field}.")
+            rest = {key: item for key, item in value.items() if key != "text"}
+            flat |= {f"{field}_details": rest} if rest else {}
+    return flat
+
+
+def _shape_of(row: Row) -> Callable[[Row, str], list[Pair]]:
+    if row.get("questions") is not None:
+        return _from_questions
+    if row.get("question_variants") is not None:
+        return _from_variants
+    if "question" in row or "answer" in row:
+        return _from_pair
+    fields = ", ".join(sorted(row)[:8]) or "none"
+    raise BadRowError(
+        None, f"unknown shape: neither `question` nor `questions` among its fields ({shorten(fields, 120)})"
+    )
+
+
+def _from_pair(row: Row, name: str) -> list[Pair]:
+    return [_pair(row, name, question=_text(row, "question"), answer=_text(row, "answer"), used=())]
+
+
+def _from_variants(row: Row, name: str) -> list[Pair]:
+    questions = [_text(row, "question"), *_texts(row, "question_variants")]
+    answer = _text(row, "answer")
+    return [
+        _pair(row, name, question=question, answer=answer, used=("id", "question_variants")) for question in questions
+    ]
+
+
+def _from_questions(row: Row, name: str) -> list[Pair]:
+    questions = _texts(row, "questions")
+    if not questions:
+        raise BadRowError("questions", "the list is empty")
+    answer = _text(row, "answer")
+    return [_pair(row, name, question=question, answer=answer, used=("id", "questions")) for question in questions]
+
+
+def _pair(row: Row, name: str, *, question: str, answer: str, used: tuple[str, ...]) -> Pair:
+    """One pair of a row. Its intent is the row's `cluster_id`, else its id, else its answer."""
+    own_id = _identifier(row, "pair_id") or _identifier(row, "id")
+    intent = _identifier(row, "cluster_id") or own_id or f"answer-{digest(fold(answer))[:12]}"
+    source = _identifier(row, "source_file")
+    if source is None and row.get("source_files"):
+        source = _texts(row, "source_files")[0]
+    return Pair(
+        pair_id=own_id or intent,
+        cluster_id=intent,
+        question=question,
+        answer=answer,
+        question_type=_identifier(row, "question_type"),
+        source_file=source or name,
+        extra={key: value for key, value in row.items() if key not in KNOWN and key not in used},
+        **{field: tuple(_texts(row, field)) for field in LISTS},
+    )
+
+
+def _text(row: Row, field: str, path: str = "") -> str:
+    value = row.get(field)
+    if value is None:
+        raise BadRowError(path + field, "missing")
+    if not isinstance(value, str):
+        raise BadRowError(path + field, f"a text is needed, this is {kind(value)}")
+    if not value.strip():
+        raise BadRowError(path + field, "empty")
+    return value.strip()
+
+
+def _texts(row: Row, field: str) -> list[str]:
+    value = row.get(field)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BadRowError(field, f"a list of texts is needed, this is {kind(value)}")
+    for position, item in enumerate(value):
+        if not isinstance(item, str):
+            raise BadRowError(f"{field}[{position}]", f"a text is needed, this is {kind(item)}")
+        if not item.strip():
+            raise BadRowError(f"{field}[{position}]", "empty")
+    return [item.strip() for item in value]
+
+
+def _identifier(row: Row, field: str) -> str | None:
+    if row.get(field) is None:
+        return None
+    value = _text(row, field)
+    if len(value) > ID_CHARS:
+        raise BadRowError(field, f"{len(value):,} characters; at most {ID_CHARS} are read")
+    return value
+
+
+def check_texts(pair: Pair, settings: ReadSettings) -> None:
+    """Refuse texts that are too long or hold what is not text.
+
+    Raises:
+        BadRowError: One is.
+    """
+    for field, text, limit in (
+        ("question", pair.question, settings.max_question_chars),
+        ("answer", pair.answer, settings.max_answer_chars),
+    ):
+        if len(text) > limit:
+            raise BadRowError(field, f"{len(text):,} characters; at most {limit:,} are read")
+    for field in KNOWN:
+        value = getattr(pair, field) or ""
+        text = value if isinstance(value, str) else " ".join(value)
+        control = control_character(text)
+        if control is not None:
+            raise BadRowError(field, f"holds the control character {control}")
+        if has_surrogate(text):
+            raise BadRowError(field, HALF_PAIR)
+    if has_surrogate(json.dumps(pair.model_dump(), ensure_ascii=False)):
+        raise BadRowError(None, HALF_PAIR)
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, in words."""
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "null")
