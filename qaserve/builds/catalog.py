@@ -142,6 +142,7 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 
     if not store.names(corpus) and not store.unfinished(corpus):
         raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")
     with corpus_lock(models_dir, corpus, f"prune of corpus {corpus}", wait):
+        orphaned = remove_orphans(store, models_dir, corpus)  # first: none of them is one of the `keep`
         live = store.live_builds().get(corpus)
         listed = [metadata.build for metadata in store.builds(corpus)]
         damaged = [build for build in store.names(corpus) if build not in listed]
@@ -149,7 +150,7 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 
         gone = [*others[keep:], *(build for build in damaged if build != live)]
         for build in gone:
             _delete(store, models_dir, BuildRef(corpus, build))
-        return gone + [build for build in remove_orphans(store, models_dir, corpus) if build not in gone]
+        return gone + orphaned
 
 
 def mark_unfinished(models_dir: Path, ref: BuildRef) -> None:

@@ -476,6 +476,18 @@ def test_builds_are_in_order_where_the_clock_goes_backwards(
     assert prune(edge, models, "things", keep=1) == [made[1], made[0]]
 
 
+def test_an_orphan_is_pruned_and_takes_no_place_of_a_build_that_is_kept(
+    store, encoder, make_ingest, write_rows, rows, models
+):
+    kept = make_ingest(store, encoder).run([write_rows(rows(["bread"]))]).build
+    live = make_ingest(store, encoder).run([write_rows(rows(["wine"]))]).build
+    with dying_at("bundle begun"), pytest.raises(Died):
+        make_ingest(store, encoder).run([write_rows(rows(["steel"]))])
+    (orphan,) = set(store.names("things")) - {kept, live}
+    assert prune(store, models, "things", keep=1) == [orphan]
+    assert sorted(store.names("things")) == sorted([kept, live])
+
+
 # History
 
 
