@@ -16,15 +16,15 @@ def test_a_crash_anywhere_leaves_the_live_build_and_the_next_ingest_ends_as_if_u
     seed = int(rng.integers(2**32))
     done = subprocess.run(
         [sys.executable, str(DRIVER), str(tmp_path), str(seed)],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        env=environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
     with capsys.disabled():
         print(f"\ncrashes survived (seed {seed}): {found['counts']}, then {found['ends']}")  # noqa: T201
     assert found["wrong"] == []
-    assert found["counts"]["at steps"] >= 13
+    assert found["counts"]["at steps"] >= 20
     assert found["counts"]["at random"] >= 50
-    assert found["counts"]["at every write"] >= 10
+    assert found["counts"]["at every write"] >= 20
     assert found["counts"]["disk full"] >= 4
     assert {"untouched", "cleaned", "swapped"} <= set(found["ends"])
