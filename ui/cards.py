@@ -11,7 +11,7 @@ from ui.markdown import blocks, literal
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
 CHIPS_SHOWN = 4
-ASKS_ONLY = ":material/lock: This page may only ask, not judge"
+ASKS_ONLY = ":material/lock: This page is read-only: no feedback"
 TALL_CHARS = 2_500
 TALL = 460
 
@@ -48,12 +48,12 @@ def text(answer: str) -> None:
 def moved(answer: Answer) -> str:
     """Where a plain search has the answer."""
     if answer.raw_rank is None:
-        return ":green[:material/arrow_upward: a plain search would not have shown it]"
+        return ":green[:material/arrow_upward: not found by a plain search]"
     if answer.raw_rank > answer.rank:
-        return f":green[:material/arrow_upward: a plain search has it at rank {answer.raw_rank}]"
+        return f":green[:material/arrow_upward: rank {answer.raw_rank} in a plain search]"
     if answer.raw_rank < answer.rank:
-        return f":orange[:material/arrow_downward: a plain search has it at rank {answer.raw_rank}]"
-    return "same rank as in a plain search"
+        return f":orange[:material/arrow_downward: rank {answer.raw_rank} in a plain search]"
+    return "same rank in a plain search"
 
 
 def _chips(answer: Answer, filters: dict[str, list[str]]) -> None:
@@ -109,7 +109,7 @@ def _judge(key: str, answer: Answer, result: AskResult) -> None:
     except QaserveError as error:
         st.toast(literal(error.message), icon=":material/error:")
     else:
-        st.toast("Thank you: it is noted.", icon=":material/favorite:")
+        st.toast("Thank you. Your feedback is saved.", icon=":material/favorite:")
 
 
 def _filter(key: str, before: list[tuple[str, str]]) -> None:

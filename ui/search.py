@@ -16,19 +16,19 @@ FACETS = {
     "source_file": "Source file",
 }
 ROUTINGS = {
-    "": "As the build says",
+    "": "Default",
     "question": "Known questions like yours",
     "question2": "Known questions, in two rounds",
     "centroid": "The clusters nearest to your question",
 }
 PROJECTIONS = {
-    "": "As the build says",
-    "cluster": "The clusters voted for",
-    "pair": "The single pairs that voted",
-    "student": "A network trained to do it",
-    "none": "Nothing: a plain search",
+    "": "Default",
+    "cluster": "One projection per cluster",
+    "pair": "One projection per known question",
+    "student": "A trained network",
+    "none": "No projection: a plain search",
 }
-WORDS = ((0.8, "green", "Very likely right"), (0.5, "green", "Probably right"), (0.25, "orange", "Perhaps right"))
+WORDS = ((0.8, "green", "Very likely right"), (0.5, "green", "Probably right"), (0.25, "orange", "Possibly right"))
 UNLIKELY = "Unlikely to be right"
 STEPS = (
     (
@@ -38,13 +38,13 @@ STEPS = (
     ),
     (
         "turn_slight_right",
-        "The vote turns your question",
-        "Questions and their answers use different words. Each cluster has learned the turn from one to the other.",
+        "Your question is projected",
+        "Questions and their answers use different words. Each cluster has learned a projection from one to the other.",
     ),
     (
         "fact_check",
         "The nearest answers are shown",
-        "With how sure we are, and with every vote one click away.",
+        "The best answer comes with its confidence. The Why page shows every vote.",
     ),
 )
 VOTES_SHOWN = 4
@@ -57,7 +57,7 @@ def draw(build: BuildInfo) -> None:
     if not state.get("q"):
         look.title(
             "Ask, and see why",
-            f"Search {look.counted(build.pairs, 'answer')} by meaning. Every answer can say why it was found.",
+            f"Search {look.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
         )
     question = question_box()
     _tools(build)
@@ -110,7 +110,7 @@ def _tools(build: BuildInfo) -> None:
 
 def _filters(build: BuildInfo) -> None:
     facets = data.facets(build.build)
-    st.caption("Any of the values in a box; all of the boxes.")
+    st.caption("A pair must have one of the values in every box that is filled.")
     for name, label in FACETS.items():
         known: tuple[FacetValue, ...] = getattr(facets, name)
         names = {_value(name, one.value): f"{_label(name, one.label)} ({one.count:,})" for one in known}
@@ -160,7 +160,7 @@ def _options() -> None:
     )
     state.keep("routing", routing)
     projection = st.selectbox(
-        "What turns your question",
+        "Projection",
         PROJECTIONS,
         format_func=PROJECTIONS.__getitem__,
         key=state.offer("projection", ""),
@@ -170,7 +170,7 @@ def _options() -> None:
     most = max(ANSWERS, state.get("top_k") or 0)  # an address may ask for more
     top_k = st.slider("Answers", 1, most, key=state.offer("top_k", state.DEFAULT_TOP_K))
     state.keep("top_k", top_k, state.DEFAULT_TOP_K)
-    st.caption("The **Why** page has more of them, and shows what each one changes.")
+    st.caption("The **Why** page has more options and shows what each one changes.")
 
 
 # Before a question
@@ -214,7 +214,7 @@ def _found(result: AskResult) -> None:
         for answer in result.answers:
             cards.card(answer, result, filters)
         if not result.answers:
-            st.info("No pair matches these filters. Remove one to search more.", icon=":material/filter_list_off:")
+            st.info("No pair matches these filters. Remove a filter.", icon=":material/filter_list_off:")
     with reasons:
         _reasons(result)
 
@@ -251,7 +251,7 @@ def _short_reasons(result: AskResult) -> None:
         st.markdown(
             f"Why? **{share}** of the vote went to **{name}**."
             if result.explained.hits
-            else f"Why? The nearest cluster is **{name}**, which weighs **{share}**."
+            else f"Why? The nearest cluster is **{name}**. Its weight is **{share}**."
         )
         _way_to_why()
 

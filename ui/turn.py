@@ -1,4 +1,4 @@
-"""Steps 3 and 4 of the story: what the vote does to the question, and what is nearest then."""
+"""Steps 3 and 4 of the story: how the question is projected, and which answers are nearest then."""
 
 import math
 
@@ -14,21 +14,21 @@ from ui.markdown import literal
 WORDS_SHOWN = 4
 KEPT_OUT = {
     "filter": "it does not match the filters",
-    "similarity": "a known question like yours voted, but its answer is farther than those shown",
-    "routing": "the turn led your question away from it",
-    "words": "as near, but it shares fewer words or topics with your question",
+    "similarity": "a similar known question voted for it, but its answer is farther away than those shown",
+    "routing": "the projection moved your question away from it",
+    "words": "it is as near, but shares fewer words or topics with your question",
 }
-TURNED_BY = {
-    "cluster": "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns "
-    "of the clusters voted for are blended by their weight.",
-    "pair": "Each known question that voted brings its own turn, the one that takes it to its own answer. They are "
-    "blended by their share of the vote.",
-    "student": "A small network that was taught what vote and turn do together does it in one step.",
+PROJECTED_BY = {
+    "cluster": "Each cluster has learned a projection from its questions to its answers. The projections of the "
+    "clusters voted for are averaged by their weight.",
+    "pair": "Each known question that voted has its own projection, from itself to its answer. The projections are "
+    "averaged by their share of the vote.",
+    "student": "A small network was trained to do the vote and the projection in one step.",
 }
 
-TURNED_BY_CENTRES = (
-    "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns of the "
-    "nearest clusters are blended by their weight."
+PROJECTED_BY_CENTRES = (
+    "Each cluster has learned a projection from its questions to its answers. The projections of the nearest clusters "
+    "are averaged by their weight."
 )
 
 
@@ -36,18 +36,18 @@ def turn(result: AskResult) -> None:
     """Step 3."""
     trace = result.explained
     if trace.params.projection == "none" or not result.answers:
-        look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
+        look.step(3, "Your question is not projected", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
-    who, by = "The vote turns", TURNED_BY[trace.params.projection]
+    who, by = "The projection moves", PROJECTED_BY[trace.params.projection]
     if trace.params.projection == "student":
-        who = "A small network turns"
+        who = "A small network moves"
     elif not trace.hits:
-        who, by = "The clusters turn", TURNED_BY_CENTRES
+        by = PROJECTED_BY_CENTRES
     look.step(
         3,
         f"{who} your question by {degrees:.0f}° towards answers like these",
-        f"Questions and answers use different words, so a question does not lie where its answer lies. {by}",
+        f"Questions and answers use different words, so a question and its answer are apart. {by}",
     )
     first = result.answers[0]
     gain = first.similarity - first.raw_similarity
@@ -55,15 +55,15 @@ def turn(result: AskResult) -> None:
         st.metric(
             "Similarity",
             f"{first.raw_similarity:.2f} → {first.similarity:.2f}",
-            delta=f"{gain:+.2f} by the turn",
-            help="How alike your question and the first answer are, before and after the turn.",
+            delta=f"{gain:+.2f} by projection",
+            help="Similarity of your question to the first answer, before and after projection.",
             border=True,
             height="stretch",
         )
         st.metric(
             "Rank, plain → here",
             f"{_rank(first.raw_rank)} → {first.rank}",
-            help="Where a plain search has the first answer, and where it is here. Far: not among those it looked at.",
+            help="Rank of the first answer in a plain search, and here. Far: not among the answers it looked at.",
             border=True,
             height="stretch",
         )
@@ -111,8 +111,8 @@ def _moves(result: AskResult) -> None:
         charts.texts(labels, "label", height),
         charts.texts(ends, "hint", height, quiet=True, centred=True),
     ]
-    charts.show(layers, height, "chart_turn", "Similarity of each answer before and after the turn; see the table.")
-    st.caption("○ similarity of your question to the answer before the turn, ● after it")
+    charts.show(layers, height, "chart_turn", "Similarity of each answer before and after projection; see the table.")
+    st.caption("○ similarity of your question to the answer before projection, ● after projection")
     charts.table(
         pd.DataFrame(
             {
@@ -178,5 +178,5 @@ def _excluded(result: AskResult) -> None:
         for one in excluded:
             st.markdown(
                 f"**{literal(one.question)}** is not shown: {KEPT_OUT[one.by]} "
-                f"(similarity {one.raw_similarity:.2f} before the turn, {one.similarity:.2f} after)."
+                f"(similarity {one.raw_similarity:.2f} before projection, {one.similarity:.2f} after)."
             )

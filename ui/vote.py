@@ -1,4 +1,4 @@
-"""Steps 1 and 2 of the story: who is like the question, and whom they vote for."""
+"""Steps 1 and 2 of the story: which known questions are similar, and which clusters they vote for."""
 
 import math
 
@@ -13,7 +13,7 @@ from ui.markdown import literal
 
 HITS_SHOWN = 8
 CLUSTERS_SHOWN = 5
-LESS_ALIKE = 0.05
+DROP = 0.05
 VOTE_PIXELS = 240
 HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
 LEFT, RIGHT = 0.43, 0.66
@@ -33,7 +33,7 @@ def likeness(trace: Trace) -> None:
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown) + 22
     rows = [(26 + charts.ROW * number, hit) for number, hit in enumerate(shown)]
-    heads = pd.DataFrame([{"x": 0, "y": 10, "label": "how alike"}, {"x": 0.54, "y": 10, "label": "share of the vote"}])
+    heads = pd.DataFrame([{"x": 0, "y": 10, "label": "similarity"}, {"x": 0.54, "y": 10, "label": "share of the vote"}])
     labels = pd.DataFrame([{"x": 0, "y": y + 10, "label": shorten(hit.question, 140)} for y, hit in rows])
     most = max(hit.probability for hit in shown)
     alike = [_bar(0, 0.36 * max(hit.similarity, 0), y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
@@ -59,7 +59,7 @@ def likeness(trace: Trace) -> None:
         layers,
         height,
         "chart_likeness",
-        f"Known questions by how alike they are; the first, {first.similarity:.2f}. The table has the figures.",
+        f"Similarity and share of the vote of the known questions; the first has similarity {first.similarity:.2f}.",
     )
     rest = trace.hits[HITS_SHOWN:]
     if rest:
@@ -78,18 +78,18 @@ def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
 
 
 def _likeness_words(trace: Trace) -> str:
-    first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.params.temperature)
+    first, factor = trace.hits[0], math.exp(DROP / trace.params.temperature)
     text = (
-        f"Your question was compared with every known one; the most similar vote ({len(trace.hits)}). The first is "
-        f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
-        f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
-        f"τ = {trace.params.temperature:g} means."
+        f"Your question is compared with all known questions. The most similar ones vote: {len(trace.hits)}. The first "
+        f"has similarity **{first.similarity:.2f}** (1 is identical) and gets **{look.percent(first.probability)}** of "
+        f"the vote. Each {DROP} drop in similarity divides a question's weight by {factor:.1f} (temperature "
+        f"τ = {trace.params.temperature:g})."
     )
     if _weighed(trace):
         text += (
-            " Each also counts by its importance, its *prior*: 1 is usual, 2 counts double."
+            " Each weight is multiplied by the question's importance, its *prior*: 2 counts double."
             if trace.params.priors
-            else " Their importance, the *prior*, is left out: all count alike."
+            else " Their importance, the *prior*, is switched off."
         )
     return text
 
@@ -115,7 +115,7 @@ def _hits_table(trace: Trace) -> None:
 
 def flow(trace: Trace) -> None:
     """Step 2."""
-    head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are taken"
+    head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are used"
     look.step(2, head, _flow_words(trace))
     if trace.hits:
         _flow_chart(trace)
@@ -142,18 +142,18 @@ def _flow_words(trace: Trace) -> str:
     first = trace.clusters[0]
     if trace.params.routing == "centroid":
         return (
-            "With this routing no single question votes: the clusters whose *average* question is most like yours are "
-            f"taken. **{literal(first.name)}** weighs most, {look.percent(first.weight)}."
+            "No question votes with this routing. It uses the clusters whose mean question is most similar to yours. "
+            f"**{literal(first.name)}** has the largest weight: {look.percent(first.weight)}."
         )
     text = (
-        "A cluster is a group of answers about the same thing, and every known question votes for the cluster that its "
-        f"own answer is in. **{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
+        "A cluster is a group of similar answers. Each known question votes for the cluster of its own answer. "
+        f"**{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
         f"{first.hits} of {look.counted(len(trace.hits), 'question')}."
     )
     if trace.params.routing == "question2":
         text += (
-            f" A second round then weighs all clusters by those sums (τ' = {trace.params.final_temperature:g}), "
-            f"and leaves it {look.percent(first.weight)}."
+            f" A second softmax over all clusters (τ' = {trace.params.final_temperature:g}) changes its weight to "
+            f"{look.percent(first.weight)}."
         )
     return text
 
@@ -199,7 +199,7 @@ def _flow_chart(trace: Trace) -> None:
 
 
 def _alike(hit: Hit) -> str:
-    return f"{hit.similarity:.2f} alike → {look.percent(hit.probability)}"
+    return f"similarity {hit.similarity:.2f} → {look.percent(hit.probability)}"
 
 
 def _counted(trace: Trace, clusters: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""Why a question got its answers: a story in four steps, and what would happen otherwise."""
+"""Why a question got its answers: the steps from question to answers, and what other options would change."""
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ def draw(build: BuildInfo) -> None:
     """Draw the page of reasons."""
     state.load("why")
     if not state.get("q"):
-        look.title("Why did my question get its answers?", "Ask something, and every step to its answers is shown.")
+        look.title("Why did my question get its answers?", "Ask a question to see every step to its answers.")
     question = question_box()
     look.ignored(state.ignored())
     state.save()
@@ -35,20 +35,20 @@ def _story(build: BuildInfo) -> None:
         query_params=state.address(),
     )
     with st.container(key="phone_whatif"):
-        st.caption("**What if …?** The » on top opens the controls that answer your question otherwise.")
+        st.caption("**What if …?** The » on top opens the options.")
     whatif.differences(usual, result)
     _in_short(result)
     _steps(result)
     st.divider()
-    st.markdown("## The same on a map")
+    st.markdown("## Your question on the map")
     atlas.draw(data.corpus_map(build.build), data.place(state.request(), build.build))
     st.divider()
-    st.markdown("## The same question, answered in other ways")
+    st.markdown("## Your question, answered in other ways")
     compare.draw(build)
 
 
 def _in_short(result: AskResult) -> None:
-    """The whole story in three sentences."""
+    """A summary in three sentences."""
     trace = result.explained
     if not result.answers:
         return
@@ -63,8 +63,8 @@ def _in_short(result: AskResult) -> None:
             )
     moved = {
         "none": "Your question was compared with the answers as it is.",
-        "student": "A small network turned your question towards answers like these.",
-    }.get(trace.params.projection, "That turned your question towards answers like these.")
+        "student": "A small network moved your question towards answers like these.",
+    }.get(trace.params.projection, "The projection moved your question towards answers like these.")
     with st.container(border=True, key="in_short"):
         st.markdown(f"**In short.** {who} {moved} The nearest is the one to **“{literal(first.question)}”**.")
         if result.confidence.abstained:
@@ -76,7 +76,7 @@ def _steps(result: AskResult) -> None:
     if trace.hits:
         vote.likeness(trace)
     elif trace.clusters:
-        look.step(1, "Clusters are compared with your question", "No single known question votes with this routing.")
+        look.step(1, "Clusters are compared with your question", "No known question votes with this routing.")
     else:
         look.step(1, "A small network reads your question", "No known question votes, so there is no step 2.")
     if trace.clusters:

@@ -98,6 +98,6 @@ def test_a_question_about_something_else_is_told_so(service, ask, tab):
 def test_a_judgement_is_kept(service, ask, tab):
     ask(QUESTION)
     tab.locator(".st-key-card1").get_by_role("radio", name="Thumbs up").click()
-    expect(tab.get_by_text("it is noted")).to_be_visible()
+    expect(tab.get_by_text("Your feedback is saved")).to_be_visible()
     found = httpx.get(f"{service.api}/v1/feedback", timeout=60).json()["feedback"]
     assert (found[-1]["question"], found[-1]["helpful"]) == (QUESTION, True)
