@@ -27,8 +27,8 @@ WORDS = """
 PICTURE = 900
 JUDGEMENTS = 1_000
 ABOUT = {
-    "routing": "Does qaserve find more than a plain search, and which part of it does? Questions were held out and asked. MRR "
-    "is 1 if the right answer is always first, 0.5 if it is always second.",
+    "routing": "Does qaserve find more than a plain search, and which part of it? Questions were held out and asked. "
+    "MRR is 1 if the right answer is always first, 0.5 if it is always second.",
     "finetuning": "Does training the language model itself on the same pairs work better, and what does it cost?",
     "distill": "Can one small network learn the vote and the projection together?",
     "importance": "Does it help if some pairs count more than others?",

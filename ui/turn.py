@@ -1,6 +1,7 @@
 """Steps 3 and 4 of the story: how the question is projected, and which answers are nearest then."""
 
 import math
+from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
@@ -11,7 +12,13 @@ from qaserve.schemas.ask import Answer, AskResult
 from ui import charts, look
 from ui.markdown import literal
 
-WORDS_SHOWN = 4
+PARTS = {"projected": charts.PALETTE[0], "topic": charts.PALETTE[2], "lexical": charts.PALETTE[1]}
+"""Parts of a score, in the order of its bar, with their colours."""
+PART_NAMES = {"projected": "meaning", "topic": "topic", "lexical": "words"}
+WIDTH = 0.7
+"""Share of the chart's width that is a score of 1."""
+HEAD = 20
+"""Pixels of the legend."""
 KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a similar known question voted for it, but its answer is farther away than those shown",
@@ -137,10 +144,10 @@ def nearest(result: AskResult) -> None:
     if added:
         words += f" It is blended with {added}."
     look.step(4, "These answers are nearest", words)
-    for answer in result.answers:
-        st.markdown(f"{answer.rank}. **{literal(answer.question)}** · score {answer.score:.2f}  \n{_parts(answer)}")
     if not result.answers:
         st.info("No pair matches the filters.")
+        return
+    _scores(result.answers)
     charts.table(
         pd.DataFrame(
             {
@@ -149,6 +156,7 @@ def nearest(result: AskResult) -> None:
                 "meaning": [answer.parts.projected for answer in result.answers],
                 "topic": [answer.parts.topic for answer in result.answers],
                 "words": [answer.parts.lexical for answer in result.answers],
+                "words in common": [", ".join(answer.words) for answer in result.answers],
                 "answers the question": [answer.question for answer in result.answers],
             }
         ),
@@ -160,14 +168,81 @@ def nearest(result: AskResult) -> None:
     _excluded(result)
 
 
-def _parts(answer: Answer) -> str:
-    parts = [f"meaning {answer.parts.projected:.2f}"]
-    if answer.parts.topic:
-        parts.append(f"topic {answer.parts.topic:.2f}")
-    if answer.parts.lexical:
-        shared = ", ".join(f"`{word.replace('`', '')}`" for word in answer.words[:WORDS_SHOWN])
-        parts.append(f"words {answer.parts.lexical:.2f}: {shared}")
-    return " + ".join(parts)
+def _scores(answers: Sequence[Answer]) -> None:
+    """Each score as a bar of its parts, one after the other, from 0 to 1."""
+    height = charts.ROW * len(answers) + HEAD
+    rows = part_rows(answers)
+    tops = [HEAD + charts.ROW * number for number in range(len(answers))]
+    labels = pd.DataFrame(
+        [
+            {"x": 0.0, "y": top + 14, "label": f"{answer.rank}. {shorten(answer.question, 140)}"}
+            for top, answer in zip(tops, answers, strict=True)
+        ]
+    )
+    sums = pd.DataFrame(
+        [{"x": WIDTH + 0.015, "y": top + 28, "label": _sum(answer)} for top, answer in zip(tops, answers, strict=True)]
+    )
+    tracks = pd.DataFrame([{"x": 0.0, "x2": WIDTH, "y": top + 28} for top in tops])
+    layers = [
+        charts.tracks(tracks, height),
+        charts.texts(labels, "label", height),
+        charts.bars(rows, height, cap="butt"),
+        charts.texts(sums, "label", height, quiet=True, centred=True, limit=0.98 - WIDTH),
+        *_part_names(height, {name for answer in answers for name in _present(answer)}),
+    ]
+    first = answers[0]
+    charts.show(
+        layers,
+        height,
+        "chart_scores",
+        f"Scores by their parts; the first is {first.score:.2f}: {_sum(first)}. The table has the figures.",
+    )
+    if any(answer.second is not None for answer in answers):
+        st.caption("The score also holds a share σ of the intent's second-best pair, so it may differ from the sum.")
+
+
+def part_rows(answers: Sequence[Answer]) -> pd.DataFrame:
+    """One row for each part of each score that is above 0: where its bar begins and ends."""
+    rows = []
+    for number, answer in enumerate(answers):
+        begin = 0.0
+        for name, shade in PARTS.items():
+            part = max(0.0, getattr(answer.parts, name))
+            if part:
+                rows.append(
+                    {
+                        "x": WIDTH * begin,
+                        "x2": WIDTH * (begin + part),
+                        "y": HEAD + charts.ROW * number + 28,
+                        "colour": shade,
+                        "hint": f"{PART_NAMES[name]} {part:.3f}",
+                    }
+                )
+            begin += part
+    return pd.DataFrame(rows, columns=["x", "x2", "y", "colour", "hint"])
+
+
+def _present(answer: Answer) -> list[str]:
+    return [name for name in PARTS if getattr(answer.parts, name) > 0]
+
+
+def _sum(answer: Answer) -> str:
+    """The score, and the parts above 0 where there are several."""
+    present = _present(answer)
+    if len(present) < 2:
+        return f"{answer.score:.2f}"
+    return f"{answer.score:.2f} = {' + '.join(f'{getattr(answer.parts, name):.2f}' for name in present)}"
+
+
+def _part_names(height: float, present: set[str]) -> list[alt.Chart]:
+    """The legend, in the line on top."""
+    drawn = []
+    for number, name in enumerate(name for name in PARTS if name in present):
+        place = pd.DataFrame([{"x": 0.16 * number, "x2": 0.16 * number + 0.02, "y": 8, "colour": PARTS[name]}])
+        drawn.append(charts.bars(place.assign(hint=PART_NAMES[name]), height, cap="butt"))
+        text = place.assign(x=place["x2"] + 0.01, label=PART_NAMES[name])
+        drawn.append(charts.texts(text, "label", height, quiet=True, centred=True))
+    return drawn
 
 
 def _excluded(result: AskResult) -> None:

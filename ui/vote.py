@@ -18,6 +18,8 @@ VOTE_PIXELS = 240
 HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
 LEFT, RIGHT = 0.43, 0.66
 CURVE = 24
+SHARES, BAR, WIDE = 0.54, 0.36, 0.85
+"""Where the bars of shares begin, and the widths that stand for 1."""
 
 
 def names(trace: Trace) -> dict[int, str]:
@@ -33,27 +35,27 @@ def likeness(trace: Trace) -> None:
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown) + 22
     rows = [(26 + charts.ROW * number, hit) for number, hit in enumerate(shown)]
-    heads = pd.DataFrame([{"x": 0, "y": 10, "label": "similarity"}, {"x": 0.54, "y": 10, "label": "share of the vote"}])
+    heads = pd.DataFrame(
+        [
+            {"x": 0, "y": 10, "label": "similarity (0 to 1)"},
+            {"x": SHARES, "y": 10, "label": "share of the vote (0 to 100%)"},
+        ]
+    )
     labels = pd.DataFrame([{"x": 0, "y": y + 10, "label": shorten(hit.question, 140)} for y, hit in rows])
-    most = max(hit.probability for hit in shown)
-    alike = [_bar(0, 0.36 * max(hit.similarity, 0), y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
+    alike = [share_bar(0, BAR, hit.similarity, y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
     shares = [
-        _bar(
-            0.54,
-            0.54 + 0.36 * hit.probability / most,
-            y,
-            colour.get(hit.cluster, charts.REST),
-            f"{hit.probability:.1%}",
-        )
+        share_bar(SHARES, BAR, hit.probability, y, colour.get(hit.cluster, charts.REST), f"{hit.probability:.1%}")
         for y, hit in rows
     ]
     layers = [
         charts.texts(heads, "label", height, quiet=True, limit=0.44),
         charts.texts(labels, "label", height),
+        _tracks(alike, BAR, height),
+        _tracks(shares, BAR, height),
         charts.bars(pd.DataFrame(alike), height),
         charts.bars(pd.DataFrame(shares), height),
-        charts.texts(_ends(alike), "hint", height, quiet=True, centred=True),
-        charts.texts(_ends(shares), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(alike, BAR), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(shares, BAR), "hint", height, quiet=True, centred=True),
     ]
     charts.show(
         layers,
@@ -68,13 +70,19 @@ def likeness(trace: Trace) -> None:
     _hits_table(trace)
 
 
-def _bar(x: float, x2: float, y: float, colour: str, hint: str) -> dict[str, float | str]:
-    return {"x": x, "x2": max(x2, x + 0.004), "y": y + 22, "colour": colour, "hint": hint}
+def share_bar(x: float, width: float, share: float, y: float, colour: str, hint: str) -> dict[str, float | str]:
+    """A bar from x for a share of 0 to 1, on a fixed axis: 1 is `width`, whatever the other bars are."""
+    return {"x": x, "x2": x + max(width * share, 0.004), "y": y + 22, "colour": colour, "hint": hint}
 
 
-def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
+def _ends(rows: list[dict[str, float | str]], width: float) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
-    return frame.assign(x=frame["x2"] + 0.025)
+    return frame.assign(x=frame["x"] + width + 0.015)
+
+
+def _tracks(rows: list[dict[str, float | str]], width: float, height: float) -> alt.Chart:
+    frame = pd.DataFrame(rows)
+    return charts.tracks(frame.assign(x2=frame["x"] + width), height)
 
 
 def _likeness_words(trace: Trace) -> str:
@@ -276,15 +284,15 @@ def _weights_chart(trace: Trace) -> None:
     shown = trace.clusters[: CLUSTERS_SHOWN + 3]
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown)
-    most = max(vote.weight for vote in shown)
     rows = [(charts.ROW * number, vote) for number, vote in enumerate(shown)]
     labels = pd.DataFrame([{"x": 0, "y": y + 14, "label": vote.name} for y, vote in rows])
     weights = [
-        _bar(0, 0.85 * vote.weight / most, y + 4, colour[vote.cluster], look.percent(vote.weight)) for y, vote in rows
+        share_bar(0, WIDE, vote.weight, y + 4, colour[vote.cluster], look.percent(vote.weight)) for y, vote in rows
     ]
     layers = [
         charts.texts(labels, "label", height),
+        _tracks(weights, WIDE, height),
         charts.bars(pd.DataFrame(weights), height),
-        charts.texts(_ends(weights), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(weights, WIDE), "hint", height, quiet=True, centred=True),
     ]
     charts.show(layers, height, "chart_flow", "Clusters by weight; the table has the figures.")

@@ -20,7 +20,7 @@ def test_the_story_is_one_click_away_and_has_four_steps(service, ask, tab):
         expect(tab.get_by_text(step).first).to_be_visible()
     expect(tab.get_by_text("Your question on the map")).to_be_visible()
     expect(tab.get_by_text("answered in other ways")).to_be_visible()
-    expect(tab.locator("[data-testid=stVegaLiteChart]")).to_have_count(4)
+    expect(tab.locator("[data-testid=stVegaLiteChart]")).to_have_count(7)
     assert "/why" in tab.url
     assert "q=" in tab.url
     trace = answer_of(service)["trace"]
