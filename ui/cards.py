@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qaserve.common.errors import QaserveError
+from qaserve.common.text import shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from ui import data, state
@@ -12,6 +13,8 @@ CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
 CHIPS_SHOWN = 4
 ASKS_ONLY = ":material/lock: This page is read-only: no feedback"
+LINE_CHARS = 100
+"""Of a question that must fit one line."""
 TALL_CHARS = 2_500
 TALL = 460
 
@@ -26,13 +29,24 @@ def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> No
     """
     with st.container(border=True, key=f"card{answer.rank}"):
         st.markdown(f"### {answer.rank}. {literal(answer.question)}")
-        st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
-        text(answer.answer)
-        _chips(answer, filters)
-        if answer.related_docs:
-            shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
-            st.caption(f":material/description: {shown}")
-        _feedback(answer, result)
+        _body(answer, result, filters)
+
+
+def near_miss(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
+    """An answer to another question, as one line that opens. The arguments are those of `card`."""
+    label = f"{literal(shorten(answer.question, LINE_CHARS))} · similarity {answer.similarity:.2f}"
+    with st.expander(label, key=f"near_miss{answer.rank}"):
+        _body(answer, result, filters)
+
+
+def _body(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
+    st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
+    text(answer.answer)
+    _chips(answer, filters)
+    if answer.related_docs:
+        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
+        st.caption(f":material/description: {shown}")
+    _feedback(answer, result)
 
 
 def text(answer: str) -> None:

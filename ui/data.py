@@ -41,7 +41,7 @@ def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is 
 
 def ask(request: AskRequest, build: str) -> AskResult:
     """The answer to a request."""
-    return _ask(request.model_dump_json(exclude_none=True), build)
+    return _ask(request.model_dump_json(exclude_unset=True), build)
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")
@@ -51,7 +51,7 @@ def _place(request: str, build: str) -> PlacedAsk:  # noqa: ARG001 - the build i
 
 def place(request: AskRequest, build: str) -> PlacedAsk:
     """An ask on the map."""
-    return _place(request.model_dump_json(exclude_none=True), build)
+    return _place(request.model_dump_json(exclude_unset=True), build)
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map. The first time takes some seconds …")

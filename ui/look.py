@@ -48,6 +48,13 @@ FOCUS = """
 </script>
 """
 """Gives the box the focus, for a while, because the page is still being put together when this runs."""
+SELECT = """
+<script>
+  const box = document.querySelector('input[type="search"]');
+  if (box) { box.focus(); box.select(); box.scrollIntoView({ block: "center" }); }
+</script>
+"""
+"""Gives the box the focus and selects the question, so that typing replaces it."""
 
 
 def title(text: str, below: str) -> None:

@@ -17,7 +17,8 @@ LOWEST, HIGHEST, STEPS = 0.01, 0.5, 60
 WIDTH = 0.8
 """Share of the chart's width that is 100%."""
 ROW = 58
-SWEEP_HEIGHT = 260
+SWEEP_HEIGHT, LEGEND_LINE = 280, 20
+"""Pixels of the sweep, and of each name below it, which Streamlit takes from the height of the chart."""
 NAME_CHARS = 60
 OTHERS = "other clusters"
 FORMULAS = """
@@ -210,7 +211,7 @@ def _sweep(trace: Trace, found: Mechanics, called: dict[int, str], default: floa
         marks.append(dashed.encode(across))
     charts.show(
         [lines, *marks],
-        SWEEP_HEIGHT,
+        SWEEP_HEIGHT + LEGEND_LINE * len(names),
         "chart_temperature",
         f"Cluster weights at temperatures from {frame['temperature'].min():g} to {frame['temperature'].max():g}; "
         f"the build's is {default:g}.",

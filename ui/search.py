@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from qaserve.schemas.ask import AskResult, Confidence
+from qaserve.common.text import fold
+from qaserve.schemas.ask import AskResult, Confidence, Hit
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import FacetValue
 from ui import cards, data, look, state
@@ -48,6 +49,7 @@ STEPS = (
     ),
 )
 VOTES_SHOWN = 4
+NEAR_MISSES = 3
 ANSWERS = 20
 
 
@@ -208,29 +210,61 @@ def examples(build: BuildInfo) -> None:
 def _found(result: AskResult) -> None:
     found, reasons = st.columns([2, 1], gap="large")
     with found:
-        _verdict(result)
-        _short_reasons(result)
         filters = {name: list(getattr(result.explained.filters, name)) for name in cards.CHIPS}
-        for answer in result.answers:
-            cards.card(answer, result, filters)
         if not result.answers:
             st.info("No pair matches these filters. Remove a filter.", icon=":material/filter_list_off:")
+        elif nothing_found(result):
+            _no_answer(result, filters)
+        else:
+            _verdict(result)
+            _short_reasons(result)
+            for answer in result.answers:
+                cards.card(answer, result, filters)
     with reasons:
         _reasons(result)
 
 
+def known_question(result: AskResult) -> Hit | None:
+    """The most similar known question, where it is the question itself but for case, spacing and punctuation."""
+    first = next(iter(result.explained.hits), None)
+    return first if first is not None and fold(first.question) == fold(result.question) else None
+
+
+def nothing_found(result: AskResult) -> bool:
+    """Whether most likely nothing answers the question. A known question has an answer, whatever else is like it."""
+    return result.confidence.abstained and known_question(result) is None
+
+
+def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
+    """One sentence, the nearest answers as lines, and what to do next."""
+    st.markdown("## No answer here")
+    st.warning(literal(result.confidence.reason), icon=":material/search_off:")
+    for answer in result.answers[:NEAR_MISSES]:
+        cards.near_miss(answer, result, filters)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("Rephrase", type="tertiary", icon=":material/edit:", help="Select the question to change it."):
+            st.html(look.SELECT, unsafe_allow_javascript=True)
+        st.page_link(st.session_state["pages"]["clusters"], label="Browse", icon=":material/hub:")
+    _short_reasons(result)
+
+
 def _verdict(result: AskResult) -> None:
-    sure = result.confidence
-    if not result.answers:
-        return
-    if sure.abstained:
-        st.markdown("## No answer here")
-        st.warning(
-            f"{literal(sure.reason)}  \nThe pairs below are only what comes nearest.", icon=":material/search_off:"
-        )
-    else:
+    sure, known = result.confidence, known_question(result)
+    if known is None:
         st.markdown(f"## Answers {_badge(sure)}")
         st.caption(literal(sure.reason))
+        return
+    st.markdown("## Answers :green-badge[:material/check: Matches a known question]")
+    st.caption(_of_known(result, known))
+
+
+def _of_known(result: AskResult, known: Hit) -> str:
+    """Where the answer to the known question is, and how sure the first answer is."""
+    rank = next((answer.rank for answer in result.answers if answer.pair_id == known.pair_id), None)
+    told = [] if rank in (None, 1) else [f"Its own answer is number {rank}."]
+    if result.confidence.value is not None:
+        told.append(f"Confidence that the first answer is right: {result.confidence.value:.0%}.")
+    return " ".join(told) or literal(result.confidence.reason)
 
 
 def _badge(sure: Confidence) -> str:
@@ -247,7 +281,7 @@ def _short_reasons(result: AskResult) -> None:
         return
     with st.container(key="phone_reasons", gap="xsmall"):
         vote = result.explained.clusters[0]
-        share, name = look.percent(vote.weight), literal(vote.name)
+        share, name = look.percent(vote.weight if vote.vote is None else vote.vote), literal(vote.name)
         st.markdown(
             f"Why? **{share}** of the vote went to **{name}**."
             if result.explained.hits

@@ -53,7 +53,7 @@ def turn(result: AskResult) -> None:
         by = PROJECTED_BY_CENTRES
     look.step(
         3,
-        f"{who} your question by {degrees:.0f}° towards answers like these",
+        f"{who} your question by {degrees:.0f}°",
         f"Questions and answers use different words, so a question and its answer are apart. {by}",
     )
     first = result.answers[0]

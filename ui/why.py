@@ -6,7 +6,7 @@ from qaserve.schemas.ask import AskResult
 from qaserve.schemas.builds import BuildInfo
 from ui import atlas, compare, data, look, mechanics_panel, state, turn, vote, whatif
 from ui.markdown import literal
-from ui.search import examples, question_box
+from ui.search import examples, nothing_found, question_box
 
 
 def draw(build: BuildInfo) -> None:
@@ -53,8 +53,8 @@ def _in_short(result: AskResult) -> None:
         return
     with st.container(border=True, key="in_short"):
         st.markdown(f"**In short.** {in_short(result)}")
-        if result.confidence.abstained:
-            st.markdown("But it is far away: most likely nothing here answers your question.")
+        if nothing_found(result):
+            st.markdown("It is far away. Most likely nothing here answers your question.")
 
 
 def in_short(result: AskResult) -> str:

@@ -42,7 +42,7 @@ class Call(Generic[T]):
 
 def ask(request: AskRequest) -> Call[AskResult]:
     """Ask a question."""
-    return Call("POST", "/v1/ask", AskResult, json=request.model_dump(mode="json", exclude_none=True))
+    return Call("POST", "/v1/ask", AskResult, json=request.model_dump(mode="json", exclude_unset=True))
 
 
 def clusters() -> Call[ClusterList]:
@@ -92,7 +92,7 @@ def corpus_map() -> Call[CorpusMap]:
 
 def place(request: AskRequest) -> Call[PlacedAsk]:
     """Ask a question, and place it on the map."""
-    return Call("POST", "/v1/map", PlacedAsk, json=request.model_dump(mode="json", exclude_none=True))
+    return Call("POST", "/v1/map", PlacedAsk, json=request.model_dump(mode="json", exclude_unset=True))
 
 
 def reports() -> Call[ReportList]:

@@ -206,8 +206,18 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     assert "right · " in text_of(page)
     page.text_input(key="ask_q").set_value("unrelated nonsense everywhere").run()
     assert not page.exception
-    assert "only what comes nearest" in page.warning[0].value
     assert "No answer here" in text_of(page)
+    assert len(page.warning) == 1
+    misses = [one.label for one in page.expander]
+    assert len(misses) == 3
+    assert all("similarity" in label and "\n" not in label for label in misses)
+    assert not [one.value for one in page.markdown if one.value.startswith("### ")], "no card is open"
+    assert [link.label for link in page.get("page_link")][:2] == ["Browse", "See every step"]
+    assert "Rephrase" in [button.label for button in page.button]
+    known = many.read_text().splitlines()[0]
+    page.text_input(key="ask_q").set_value(json.loads(known)["question"].upper()).run()
+    assert "Matches a known question" in text_of(page)
+    assert "No answer here" not in text_of(page)
 
 
 def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
@@ -217,6 +227,19 @@ def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
     monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call.path) or real(call))
     page.run()
     assert [path for path in sent if path != "/v1/builds"] == []
+
+
+def test_only_what_is_given_is_sent_so_that_the_build_decides_the_rest(page, monkeypatch):
+    sent = []
+    real = data.client().send
+    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call) or real(call))
+    opened(page, "why", q="how to make bread", temperature="0.3")
+    bodies = [call.json for call in sent if call.path in ("/v1/ask", "/v1/map") and call.json]
+    usual = {"question": "how to make bread", "top_k": 5, "filters": {}}
+    assert bodies[0] == usual
+    assert usual | {"temperature": 0.3} in bodies
+    assert bodies[-1]["question"] == "how to make bread"
+    assert all("hits" not in body for body in bodies)
 
 
 # Why
@@ -377,6 +400,30 @@ def test_with_routing_by_centres_no_question_votes(why, ask, page):
     for words in ("They vote", "voted for"):
         assert words not in text
     assert "of the vote went to" not in opened(page, "search", q="how to make bread", routing="centroid")
+
+
+def test_the_mechanics_have_the_weights_of_the_api(why, page, engine):
+    text = why("how to make bread", temperature="0.2")
+    trace = engine.ask(AskRequest(question="how to make bread", temperature=0.2)).trace
+    assert "One strong match or many?" in text
+    table = next(table for table in tables_of(page) if "free energy" in table)
+    assert (table["weight"] / 100).tolist() == pytest.approx([vote.weight for vote in trace.clusters], rel=1e-4)
+    assert table["hits (g)"].tolist() == [vote.hits for vote in trace.clusters]
+    assert "the dashed line the τ = 0.2 of this answer" in text
+    assert "the dashed line" not in why("how to make bread", temperature="0.05")
+
+
+def test_a_temperature_at_which_weights_underflow_has_its_story(why, page):
+    assert "One strong match or many?" in why("how to make bread", temperature="0.0001")
+
+
+def test_the_mechanics_say_so_where_no_question_votes(why, edge, encoder, make_builder, tmp_path):
+    add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
+    words = "so there is no energy to compare"
+    assert f"No known question votes with this routing, {words}" in why("how to make bread", routing="centroid")
+    assert f"A student answers without a vote, {words}" in why(
+        "how to make bread", routing="question", projection="student"
+    )
 
 
 def test_one_known_question_is_one(why, page):

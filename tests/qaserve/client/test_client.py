@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
+from qaserve.client import endpoints
 from qaserve.client.endpoints import Call
 from qaserve.client.http import MAX_PAUSE_SECONDS, AsyncClient, Client
 from qaserve.common.errors import TABLE, AccessError, BusyError, LimitError, NotFoundError, QaserveError, ServiceError
@@ -77,6 +78,12 @@ def test_both_clients_return_the_records_of_the_engine(talk, engine, serve_app):
         talk(url, "pairs", "a/b")
     assert raised.value.hint
     assert raised.value.retry_after is None
+
+
+@pytest.mark.parametrize("endpoint", [endpoints.ask, endpoints.place])
+def test_only_the_parameters_that_are_given_are_sent(endpoint):
+    request = AskRequest(question="bread", temperature=0.05, filters={"topics": ["wine"]})
+    assert endpoint(request).json == {"question": "bread", "temperature": 0.05, "filters": {"topics": ["wine"]}}
 
 
 def test_both_clients_change_what_may_be_changed(
