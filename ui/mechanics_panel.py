@@ -51,6 +51,8 @@ def draw(trace: Trace, default: float) -> None:
     called = _names(trace)
     found = mechanics(trace.hits, trace.params.temperature, priors=trace.params.priors)
     st.markdown(summary(found, called))
+    if trace.params.routing == "question2":
+        st.caption("The figures are those of the vote, before the second softmax.")
     _numbers(found, len(trace.hits))
     _weights(found, called)
     _sweep(trace, found, called, default)
@@ -86,7 +88,7 @@ def summary(found: Mechanics, called: dict[int, str]) -> str:
         return f"{said}. All hits are in this cluster."
     if first.weight > first.best_weight:
         return f"{said}. It leads by its best hit, and its other hits add to the lead."
-    return f"{said}. One strong match decides, and the many hits of other clusters count against it."
+    return f"{said}. One strong match decides. The other clusters gain by their number of hits."
 
 
 def _numbers(found: Mechanics, hits: int) -> None:
@@ -226,7 +228,7 @@ def _tables(trace: Trace, found: Mechanics, called: dict[int, str]) -> None:
             "best hit": "%.3f",
             "Z": "%.4g",
             "free energy": "%.4f",
-            "weight": charts.PERCENT,
+            "share of the vote": charts.PERCENT,
             "by best hit alone": charts.PERCENT,
         },
     )
@@ -245,8 +247,6 @@ def _tables(trace: Trace, found: Mechanics, called: dict[int, str]) -> None:
     )
     with st.expander("The formulas", icon=":material/function:"):
         st.markdown(FORMULAS)
-        if trace.params.routing == "question2":
-            st.markdown("These weights are the votes before the second softmax.")
 
 
 def cluster_table(states: tuple[ClusterState, ...], called: dict[int, str]) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def cluster_table(states: tuple[ClusterState, ...], called: dict[int, str]) -> p
             "best hit": [state.best for state in states],
             "Z": [state.partition for state in states],
             "free energy": [state.free_energy for state in states],
-            "weight": [state.weight for state in states],
+            "share of the vote": [state.weight for state in states],
             "by best hit alone": [state.best_weight for state in states],
         }
     )

@@ -15,8 +15,10 @@ from ui.markdown import literal
 PARTS = {"projected": charts.PALETTE[0], "topic": charts.PALETTE[2], "lexical": charts.PALETTE[1]}
 """Parts of a score, in the order of its bar, with their colours."""
 PART_NAMES = {"projected": "meaning", "topic": "topic", "lexical": "words"}
-WIDTH = 0.7
+WIDTH = 0.58
 """Share of the chart's width that is a score of 1."""
+PART_ROOM = 0.24
+"""Share of the width for each name of the legend."""
 HEAD = 20
 """Pixels of the legend."""
 KEPT_OUT = {
@@ -238,7 +240,9 @@ def _part_names(height: float, present: set[str]) -> list[alt.Chart]:
     """The legend, in the line on top."""
     drawn = []
     for number, name in enumerate(name for name in PARTS if name in present):
-        place = pd.DataFrame([{"x": 0.16 * number, "x2": 0.16 * number + 0.02, "y": 8, "colour": PARTS[name]}])
+        place = pd.DataFrame(
+            [{"x": PART_ROOM * number, "x2": PART_ROOM * number + 0.02, "y": 8, "colour": PARTS[name]}]
+        )
         drawn.append(charts.bars(place.assign(hint=PART_NAMES[name]), height, cap="butt"))
         text = place.assign(x=place["x2"] + 0.01, label=PART_NAMES[name])
         drawn.append(charts.texts(text, "label", height, quiet=True, centred=True))

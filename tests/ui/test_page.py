@@ -202,7 +202,7 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     many = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]), "many.jsonl")
     make_ingest(edge, encoder).run([many], replace=True)
     st.cache_data.clear()
-    page.text_input(key="ask_q").set_value("steps for good thing7 part0").run()
+    page.text_input(key="ask_q").set_value("good steps for thing7 part0").run()
     assert "right · " in text_of(page)
     page.text_input(key="ask_q").set_value("unrelated nonsense everywhere").run()
     assert not page.exception
@@ -407,7 +407,9 @@ def test_the_mechanics_have_the_weights_of_the_api(why, page, engine):
     trace = engine.ask(AskRequest(question="how to make bread", temperature=0.2)).trace
     assert "One strong match or many?" in text
     table = next(table for table in tables_of(page) if "free energy" in table)
-    assert (table["weight"] / 100).tolist() == pytest.approx([vote.weight for vote in trace.clusters], rel=1e-4)
+    assert (table["share of the vote"] / 100).tolist() == pytest.approx(
+        [vote.weight for vote in trace.clusters], rel=1e-4
+    )
     assert table["hits (g)"].tolist() == [vote.hits for vote in trace.clusters]
     assert "the dashed line the τ = 0.2 of this answer" in text
     assert "the dashed line" not in why("how to make bread", temperature="0.05")
