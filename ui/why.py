@@ -83,7 +83,7 @@ def _moved(result: AskResult) -> str:
         said = "Your question was compared with the answers as it is."
         return f"{said} Without a projection, the vote does not change the search." if trace.hits else said
     if trace.params.projection == "student":
-        return "A small network moved your question towards answers like these."
+        return "A small network moved your question."
     return "The projection moved your question."
 
 
@@ -102,7 +102,7 @@ def _where(result: AskResult) -> str:
         )
     share = look.percent(own.weight if own.vote is None else own.vote)
     of = "of the vote" if trace.hits else "of the weight"
-    return f"It is **not** in that cluster but in **{literal(own.name)}**, which got only {share} {of}."
+    return f"It is **not** in that cluster but in **{literal(own.name)}**, which got {share} {of}."
 
 
 def _steps(result: AskResult, default: float) -> None:

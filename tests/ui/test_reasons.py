@@ -22,7 +22,7 @@ def test_the_summary_says_whether_the_first_answer_is_in_the_strongest_cluster(r
     leader, second = result.trace.clusters[:2]
     assert "It is in that cluster." in in_short(with_first(result, cluster=leader.cluster))
     text = in_short(with_first(result, cluster=second.cluster))
-    assert f"It is **not** in that cluster but in **{second.name}**, which got only {second.weight:.0%} of" in text
+    assert f"It is **not** in that cluster but in **{second.name}**, which got {second.weight:.0%} of" in text
     assert "in one without votes" in in_short(with_first(result, cluster=999))
 
 
