@@ -56,13 +56,15 @@ def place(request: AskRequest, build: str) -> PlacedAsk:
     return _place(json.dumps(request.to_json()), build)
 
 
-@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map: the first time takes some seconds …")
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map. The first time takes some seconds …")
 def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cache's key
     """Clusters and answers of the live build in two dimensions."""
     return client().corpus_map()
 
 
-@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Looking at every cluster: the first time takes seconds …")
+@st.cache_data(
+    ttl=KEPT_SECONDS, max_entries=4, show_spinner="Measuring the clusters. The first time takes some seconds …"
+)
 def quality(build: str) -> QualityList:  # noqa: ARG001 - the build is the cache's key
     """How good the live build's clusters are."""
     return client().quality()

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
+from qaserve.client import endpoints
 from qaserve.client.endpoints import Call
 from qaserve.client.http import MAX_PAUSE_SECONDS, AsyncClient, Client
 from qaserve.common.errors import TABLE, AccessError, BusyError, LimitError, NotFoundError, QaserveError, ServiceError
@@ -89,6 +90,12 @@ def test_what_a_request_leaves_out_comes_from_the_build(talk, engine, serve_app,
     assert {name: getattr(params, name) for name in own.given} == own.given
     params = talk(url, "place", AskRequest(question=QUESTION, hits=3)).result.explained.params
     assert {name: getattr(params, name) for name in own.given} == own.given | {"hits": 3}
+
+
+@pytest.mark.parametrize("endpoint", [endpoints.ask, endpoints.place])
+def test_only_the_parameters_that_are_given_are_sent(endpoint):
+    request = AskRequest(question="bread", temperature=0.05, filters={"topics": ["wine"]})
+    assert endpoint(request).json == {"question": "bread", "temperature": 0.05, "filters": {"topics": ["wine"]}}
 
 
 def test_both_clients_change_what_may_be_changed(
