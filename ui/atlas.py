@@ -45,7 +45,7 @@ WHOLE = Window(-1.05, 1.05, -1.05, 1.05)
 
 
 def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
-    """The question, the turned question, its voters and its answers, on the map of all answers."""
+    """The question, the projected question, its voters and its answers, on the map of all answers."""
     whole = st.toggle("Show the whole corpus", key="whole_map")
     trace = placed.result.explained
     colour = charts.colours([vote.cluster for vote in trace.clusters])
@@ -58,16 +58,20 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     path = pd.DataFrame(
         [
             {"what": "your question", "x": placed.question.x, "y": placed.question.y, "text": placed.result.question},
-            {"what": "turned", "x": placed.turned.x, "y": placed.turned.y, "text": placed.result.question},
+            {"what": "projected question", "x": placed.turned.x, "y": placed.turned.y, "text": placed.result.question},
         ]
     )
     layers = [*_background(corpus, colour, window), *_marks(marks, window), *_way(path, window)]
     layers.append(_legend(corpus, named, colour))
-    charts.show(layers, HEIGHT, "chart_map", "Map of answers with the question and its way; the table has the places.")
+    charts.show(
+        layers,
+        HEIGHT,
+        "chart_map",
+        "Map of answers with your question before and after projection; the table has the places.",
+    )
     st.caption(
-        "Dots: answers, coloured where their cluster got votes. ○ known questions that voted, ◆ the answers shown, "
-        "★ your question, and ● at the end of the line: where the vote turned it. Near means alike; directions mean "
-        "nothing."
+        "Dots are answers, coloured where their cluster got votes. ○ known questions that voted, ◆ answers shown, "
+        "★ your question, ● the projected question. Texts that are near are similar. Directions have no meaning."
     )
     called = {one.cluster: one.name for one in corpus.clusters}
     frame = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])
@@ -88,7 +92,7 @@ def _words_beside(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
     left = path["x"].mean() > (window.left + window.right) / 2
     up = 1 if path["y"].iloc[0] >= path["y"].iloc[1] else -1
     drawn = []
-    for number, label in enumerate(("your question", "turned to here")):
+    for number, label in enumerate(("your question", "projected question")):
         mark = alt.Chart(path.iloc[number : number + 1].assign(label=label)).mark_text(
             align="right" if left else "left",
             dx=-14 if left else 14,

@@ -1,4 +1,4 @@
-"""Bringing pairs in: what is given, what it would change, and the builds there are.
+"""Importing pairs: what is uploaded, what it would change, and the builds.
 
 Not called ingest: Streamlit puts the folder of its page first where modules are looked for.
 """
@@ -12,7 +12,7 @@ from qaserve.schemas.jobs import IngestOptions
 from ui import data, history, jobs, look
 from ui.markdown import literal
 
-FILE, ONE = "Upload a file", "Write one pair"
+FILE, ONE = "Upload a file", "Add one pair"
 MOST_MEGABYTES = 64
 """What the API takes unless it is told otherwise."""
 PAIR_FILE = "one-pair.jsonl"
@@ -21,9 +21,9 @@ PAIR_FILE = "one-pair.jsonl"
 def draw() -> None:
     """Draw the page of ingest."""
     look.title(
-        "Ingest", "Bring questions and answers in. See first what would change; nothing is lost: you can go back."
+        "Ingest", "Import questions and answers. See what would change first. You can go back to an earlier build."
     )
-    give, builds, past = st.tabs(["Bring pairs in", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun")
+    give, builds, past = st.tabs(["Import", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun")
     if give.open:
         with give:
             _give()
@@ -41,7 +41,7 @@ def _give() -> None:
         jobs.draw(number, _again)
         return
     if not data.may_change():
-        look.asks_only("Bringing pairs in changes what everybody finds.")
+        look.asks_only("An import changes the results for everyone.")
         return
     way = st.segmented_control("How?", (FILE, ONE), default=FILE, key="ingest_way", label_visibility="collapsed")
     if way == ONE:
@@ -60,9 +60,9 @@ def _file() -> None:
     )
     st.caption(f"One pair in each line, such as `{jobs.SHAPE}`")
     replace = st.toggle(
-        "The corpus shall be exactly this file",
+        "Replace the whole corpus with this file",
         key="ingest_replace",
-        help="Pairs that the file does not hold are removed. Otherwise they stay.",
+        help="Pairs that are not in the file are removed. Otherwise they stay.",
     )
     if (
         st.button("See what would change", type="primary", icon=":material/preview:", disabled=upload is None)
@@ -76,13 +76,13 @@ def _one_pair() -> None:
         question = st.text_input("Question", key="pair_question")
         answer = st.text_area("Answer, in Markdown", key="pair_answer", height=180)
         left, right = st.columns(2)
-        topics = left.text_input("Topics, with commas", key="pair_topics")
-        skills = right.text_input("Related skills, with commas", key="pair_skills")
-        name = left.text_input(
-            "Id", key="pair_id", help="To change a pair that is there, give its id and its question."
-        )
+        topics = left.text_input("Topics, separated by commas", key="pair_topics")
+        skills = right.text_input("Related skills, separated by commas", key="pair_skills")
+        name = left.text_input("Id", key="pair_id", help="To change an existing pair, enter its id and its question.")
         intent = right.text_input(
-            "Intent", key="pair_intent", help="Pairs of one intent answer the same; a search shows the best of them."
+            "Intent",
+            key="pair_intent",
+            help="Pairs with the same intent have the same answer. A search shows the best of them.",
         )
         sent = st.form_submit_button("See what would change", type="primary", icon=":material/preview:")
     if not sent:
@@ -113,13 +113,13 @@ def _dry_run(lines: bytes, name: str, *, replace: bool) -> None:
 
 
 def _again(force: bool) -> None:
-    """Offer to do in earnest what a look was about, or what was stopped; a reload of the page forgets the file."""
+    """Offer the import after a preview or a failed quality check. A reload of the page forgets the file."""
     given = st.session_state.get("ingest_given")
     if given is None:
-        st.info("To bring these pairs in, give the file again: it is not kept.", icon=":material/info:")
+        st.info("To import these pairs, upload the file again. This page does not keep it.", icon=":material/info:")
         return
     lines, name, replace = given
-    label = f"Bring {literal(name)} in{' all the same' if force else ''}"
+    label = f"Import {literal(name)}{' anyway' if force else ''}"
     options = IngestOptions(replace=replace, force=force)
     if st.button(label, type="primary", icon=":material/publish:", on_click=_run, args=(lines, name, options)):
         st.rerun()

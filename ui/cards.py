@@ -3,6 +3,7 @@
 import streamlit as st
 
 from qaserve.common.errors import QaserveError
+from qaserve.common.text import shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from ui import data, state
@@ -11,7 +12,9 @@ from ui.markdown import blocks, literal
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
 CHIPS_SHOWN = 4
-ASKS_ONLY = ":material/lock: This page may only ask, not judge"
+ASKS_ONLY = ":material/lock: This page is read-only: no feedback"
+LINE_CHARS = 100
+"""Of a question that must fit one line."""
 TALL_CHARS = 2_500
 TALL = 460
 
@@ -26,13 +29,24 @@ def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> No
     """
     with st.container(border=True, key=f"card{answer.rank}"):
         st.markdown(f"### {answer.rank}. {literal(answer.question)}")
-        st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
-        text(answer.answer)
-        _chips(answer, filters)
-        if answer.related_docs:
-            shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
-            st.caption(f":material/description: {shown}")
-        _feedback(answer, result)
+        _body(answer, result, filters)
+
+
+def near_miss(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
+    """An answer to another question, as one line that opens. The arguments are those of `card`."""
+    label = f"{literal(shorten(answer.question, LINE_CHARS))} · similarity {answer.similarity:.2f}"
+    with st.expander(label, key=f"near_miss{answer.rank}"):
+        _body(answer, result, filters)
+
+
+def _body(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
+    st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
+    text(answer.answer)
+    _chips(answer, filters)
+    if answer.related_docs:
+        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
+        st.caption(f":material/description: {shown}")
+    _feedback(answer, result)
 
 
 def text(answer: str) -> None:
@@ -48,12 +62,12 @@ def text(answer: str) -> None:
 def moved(answer: Answer) -> str:
     """Where a plain search has the answer."""
     if answer.raw_rank is None:
-        return ":green[:material/arrow_upward: a plain search would not have shown it]"
+        return ":green[:material/arrow_upward: not found by a plain search]"
     if answer.raw_rank > answer.rank:
-        return f":green[:material/arrow_upward: a plain search has it at rank {answer.raw_rank}]"
+        return f":green[:material/arrow_upward: rank {answer.raw_rank} in a plain search]"
     if answer.raw_rank < answer.rank:
-        return f":orange[:material/arrow_downward: a plain search has it at rank {answer.raw_rank}]"
-    return "same rank as in a plain search"
+        return f":orange[:material/arrow_downward: rank {answer.raw_rank} in a plain search]"
+    return "same rank in a plain search"
 
 
 def _chips(answer: Answer, filters: dict[str, list[str]]) -> None:
@@ -109,7 +123,7 @@ def _judge(key: str, answer: Answer, result: AskResult) -> None:
     except QaserveError as error:
         st.toast(literal(error.message), icon=":material/error:")
     else:
-        st.toast("Thank you: it is noted.", icon=":material/favorite:")
+        st.toast("Thank you. Your feedback is saved.", icon=":material/favorite:")
 
 
 def _filter(key: str, before: list[tuple[str, str]]) -> None:

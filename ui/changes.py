@@ -49,34 +49,30 @@ def _counts(report: IngestReport) -> None:
     with st.grid(6, min_column_width=120):
         for name, label in COUNTS:
             st.metric(label, f"{getattr(report, name):,}", border=True)
-        st.metric("Rejected", f"{report.rejections:,}", border=True, help="Lines that are no pairs.")
+        st.metric("Rejected", f"{report.rejections:,}", border=True, help="Lines that are not valid pairs.")
         st.metric(
             "Conflicts",
             f"{report.conflicts:,}",
             border=True,
-            help="Questions that lead to different answers. All are kept. Rows that repeat a question: "
-            f"{report.repeats:,}.",
+            help=f"Questions with different answers. All are kept. Rows that repeat a question: {report.repeats:,}.",
         )
 
 
 def _verdict(report: IngestReport) -> None:
-    """Whether the gate lets it pass."""
+    """The result of the quality check."""
     gate = report.gate
     if gate is None:
         return
     if gate.stops:
         st.warning(
-            "**It would be stopped.** With these pairs, known questions find their answers clearly less well than now. "
-            "The figures are below; you can bring the pairs in all the same.",
+            "**The quality check would stop this import.** Known questions would find their answers measurably less "
+            "often. The figures are below. You can import the pairs anyway.",
             icon=":material/front_hand:",
         )
     elif gate.forced:
-        said = "would find" if report.dry_run else "finds"
-        st.warning(f"It {said} less than the build before, and was told to go live.", icon=":material/warning:")
+        st.warning("Quality check failed. The import was forced, so the build went live.", icon=":material/warning:")
     elif gate.held_out is not None and report.dry_run:
-        st.success(
-            "It would pass: known questions find their answers no clearly worse than now.", icon=":material/verified:"
-        )
+        st.success("Quality check passed: no measurable loss.", icon=":material/verified:")
 
 
 def _clusters(report: IngestReport) -> None:
@@ -85,35 +81,39 @@ def _clusters(report: IngestReport) -> None:
     if changes is None:
         return
     would = report.dry_run
-    st.markdown("### Clusters: groups of answers that are alike")
+    st.markdown("### Clusters: groups of similar answers")
     why = "; ".join(changes.drift.reasons) if changes.drift is not None else ""
     if changes.reclustered:
         said = "would be" if would else "were"
-        st.markdown(f"The answers {said} grouped anew{f', for the pairs have changed: {literal(why)}' if why else ''}.")
+        st.markdown(
+            f"The answers {said} clustered again{f', because the pairs changed: {literal(why)}' if why else ''}."
+        )
     else:
         st.markdown(
-            "The clusters would stay, and what is new would join the nearest."
+            "The clusters would stay. New pairs would join the nearest cluster."
             if would
-            else "The clusters stayed, and what is new joined the nearest."
+            else "The clusters stayed. New pairs joined the nearest cluster."
         )
     if changes.recommended:
-        st.caption(f"They fit less well than they did ({literal(why)}): `qaserve fit` groups the answers anew.")
+        st.caption(
+            f"The clusters fit less well than before ({literal(why)}). `qaserve fit` clusters the answers again."
+        )
     parts = (
-        (changes.moved, "known pair in another cluster", "known pairs in another cluster"),
+        (changes.moved, "known pair moved to another cluster", "known pairs moved to another cluster"),
         (len(changes.appeared), "new cluster", "new clusters"),
-        (len(changes.vanished), "cluster gone", "clusters gone"),
+        (len(changes.vanished), "cluster removed", "clusters removed"),
         (len(changes.split), "cluster split", "clusters split"),
         (len(changes.merged), "cluster merged from others", "clusters merged from others"),
     )
     if any(count for count, _, _ in parts):
         st.markdown(" · ".join(f"**{count:,}** {one if count == 1 else many}" for count, one, many in parts if count))
         with st.expander("Which clusters", icon=":material/hub:"):
-            st.markdown(_which(changes) or "None appeared or went: pairs moved between those that there are.")
+            st.markdown(_which(changes) or "No cluster was added or removed. Pairs moved between existing clusters.")
 
 
 def _which(changes: ClusterChanges) -> str:
-    lines = [f"- appears: {literal(name)}" for name in changes.appeared[:CLUSTERS_SHOWN]]
-    lines += [f"- goes: {literal(name)}" for name in changes.vanished[:CLUSTERS_SHOWN]]
+    lines = [f"- added: {literal(name)}" for name in changes.appeared[:CLUSTERS_SHOWN]]
+    lines += [f"- removed: {literal(name)}" for name in changes.vanished[:CLUSTERS_SHOWN]]
     for word, groups in (("splits", changes.split), ("merges", changes.merged)):
         for one in groups[:CLUSTERS_SHOWN]:
             lines.append(f"- {word}: {literal(', '.join(one.before))} → {literal(', '.join(one.after))}")
@@ -129,13 +129,13 @@ def _quality(report: IngestReport) -> None:
     asked = [
         (one, name)
         for one, name in (
-            (gate.held_out if gate else None, ("known question", "kept apart and asked of both builds")),
-            (gate.golden if gate else None, ("golden question", "which people said must find a pair")),
+            (gate.held_out if gate else None, ("known question", "held out and asked of both builds")),
+            (gate.golden if gate else None, ("golden question", "with a pair that must be found")),
         )
         if one is not None
     ]
     if not asked:
-        st.caption("There is nothing to compare with: no build before, or too few questions that both builds know.")
+        st.caption("No comparison: there is no earlier build, or the builds share too few questions.")
     for one, (name, which) in asked:
         _compared(one, name, which, would=report.dry_run)
     _params(report.params)
@@ -150,18 +150,18 @@ def _compared(one: Comparison, name: str, which: str, *, would: bool) -> None:
             f"{one.new.mrr:.3f}",
             **_change(round(one.new.mrr - one.live.mrr, 3), "{:+.3f}"),
             border=True,
-            help=f"1: the right answer is always first; ½: it is second. The change lies between {low:+.3f} and "
-            f"{high:+.3f} with 95% confidence.",
+            help="1: the right answer is always first. ½: it is always second. 95% confidence interval of the change: "
+            f"{low:+.3f} to {high:+.3f}.",
         )
         st.metric(
-            "Right answer among the first three",
+            "Right answer in the first three",
             f"{one.new.hit3:.1%}",
             **_change(round(100 * (one.new.hit3 - one.live.hit3), 1), "{:+.1f} points"),
             border=True,
-            help=f"{one.live.hit3:.1%} in the build {'that is live' if would else 'before'}.",
+            help=f"{one.live.hit3:.1%} in the {'live' if would else 'previous'} build.",
         )
     if one.worse:
-        with st.expander("Questions that are answered worse", icon=":material/trending_down:"):
+        with st.expander("Questions with a worse rank", icon=":material/trending_down:"):
             rows = [(row.question, row.before, row.after) for row in one.worse[:WORSE_SHOWN]]
             frame = pd.DataFrame(rows, columns=["question", "rank before", "rank after"])
             st.dataframe(frame, hide_index=True, height="content")
@@ -171,15 +171,15 @@ def _change(change: float, shown: str) -> dict[str, Any]:
     """How a metric says that it changed."""
     if not change:
         return {"delta": "no change", "delta_color": "off", "delta_arrow": "off"}
-    return {"delta": f"{shown.format(change)} against the build before"}
+    return {"delta": f"{shown.format(change)} compared with the previous build"}
 
 
 def _params(changes: ParamChanges) -> None:
-    """What the build answers with; the names are those of the Why page."""
-    chosen = "tuned on these pairs" if changes.tuning else "as before" if changes.live else "the defaults"
+    """The parameters of the build, named as on the Why page."""
+    chosen = "tuned on these pairs" if changes.tuning else "unchanged" if changes.live else "defaults"
     with st.expander(f"Parameters: {chosen}", icon=":material/tune:"):
         after = _said(changes.new)
-        columns = {"number": list(after), **({"before": list(_said(changes.live).values())} if changes.live else {})}
+        columns = {"parameter": list(after), **({"before": list(_said(changes.live).values())} if changes.live else {})}
         frame = pd.DataFrame(columns | {"after": list(after.values())})
         st.dataframe(frame, hide_index=True, height="content")
         if changes.tuning is not None:
@@ -187,7 +187,7 @@ def _params(changes: ParamChanges) -> None:
 
 
 def _tuning(tuning: Tuning) -> None:
-    """Everything that was tried, by how well it answers both kinds of question."""
+    """Everything that was tried, by its quality on both kinds of question."""
     chosen, plain = tuning.chosen, tuning.plain
     told = (
         f"Chosen among {len(tuning.curve)} settings by mean reciprocal rank. New phrasings: {chosen.phrasings:.3f}, "
@@ -198,7 +198,7 @@ def _tuning(tuning: Tuning) -> None:
         return
     told += f" Questions with no known phrasing: {chosen.intents:.3f}, plain search with words {plain.intents:.3f}."
     if chosen.search.projection == "none":
-        told += " The projection does not pay on this corpus, so the build answers without it."
+        told += " The projection does not improve search on this corpus, so the build does not use it."
     st.caption(told)
     named = {chosen: "chosen", plain: "plain search with words"}
     frame = pd.DataFrame(
@@ -235,7 +235,7 @@ def _short(trial: Trial) -> str:
 def _said(params: BuildParams) -> dict[str, str]:
     search = params.search
     return {
-        "λ: how much a projection leaves alone": f"{params.regularization:g}",
+        "λ: regularization of the projections": f"{params.regularization:g}",
         "τ: temperature of the votes": f"{search.temperature:g}",
         "N: known questions that vote": f"{search.hits:,}",
         "projection": f"{search.projection}, share {search.projection_share:g}",
@@ -260,7 +260,7 @@ def _edits(report: IngestReport) -> None:
 
 
 def _difference(before: str, after: str) -> str:
-    """Two texts as one: what goes is red and struck out, what comes is green."""
+    """Two texts as one: removed text is red and struck out, added text is green."""
     old, new = PIECES.findall(before), PIECES.findall(after)
     pieces = []
     for what, start, end, begin, stop in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -292,7 +292,7 @@ def _rejected(report: IngestReport) -> None:
         rows = [one.model_dump() for one in report.rejected]
         st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
         st.download_button(
-            "Download them with the reasons",
+            "Download with reasons",
             "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
             file_name="rejected.jsonl",
             mime="application/x-ndjson",
@@ -304,8 +304,8 @@ def _conflicts(report: IngestReport) -> None:
     if not report.repeated_questions:
         return
     count = look.counted(len(report.repeated_questions), "question")
-    with st.expander(f"Asked more than once: {count}", icon=":material/repeat:"):
-        st.caption("They are kept. Where the answers differ, perhaps one of the questions can be put more clearly.")
+    with st.expander(f"Repeated: {count}", icon=":material/repeat:"):
+        st.caption("All are kept. Where the answers differ, rephrase one of the questions.")
         for one in report.repeated_questions[:REPEATS_SHOWN]:
             lines = ", ".join(str(row.line) for row in one.rows)
             answers = f"{one.answers} different answers" if one.answers > 1 else "the same answer"

@@ -1,6 +1,6 @@
 """Charts that stay readable from a phone to a wide screen: labels stand on lines of their own, in pixels."""
 
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
@@ -65,15 +65,24 @@ def texts(
     return drawn
 
 
-def bars(frame: pd.DataFrame, height: float, thickness: float = 9) -> alt.Chart:
-    """Bars from x to x2 (0 to 1) at y (pixels), in the colour of their row."""
-    mark: alt.Chart = alt.Chart(frame).mark_rule(strokeWidth=thickness, strokeCap="round")
+def bars(
+    frame: pd.DataFrame, height: float, thickness: float = 9, *, cap: Literal["round", "butt"] = "round"
+) -> alt.Chart:
+    """Bars from x to x2 (0 to 1) at y (pixels), in the colour of their row. `cap`: "butt" for bars that touch."""
+    mark: alt.Chart = alt.Chart(frame).mark_rule(strokeWidth=thickness, strokeCap=cap)
     drawn: alt.Chart = mark.encode(
         *place(height),
         x2="x2:Q",
         color=alt.Color("colour:N", scale=None),
         tooltip=alt.Tooltip("hint:N", title=" "),
     )
+    return drawn
+
+
+def tracks(frame: pd.DataFrame, height: float, thickness: float = 9) -> alt.Chart:
+    """Faint bars from x to x2, to stand behind bars: they show where 100% is."""
+    mark: alt.Chart = alt.Chart(frame).mark_rule(strokeWidth=thickness, strokeCap="round", color=faint(), opacity=0.4)
+    drawn: alt.Chart = mark.encode(*place(height), x2="x2:Q")
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""The clusters of answers: which there are, how good they are, and what is inside."""
+"""The clusters of answers: a list, their quality, and their pairs."""
 
 from typing import Any
 
@@ -17,27 +17,27 @@ DIGITS = 9
 TORN_SHOWN = 6
 SORTS = {
     "Largest first": lambda one: -one.size,
-    "Hardest to find first": lambda one: (one.found, -one.size),
-    "Widest spread first": lambda one: -one.spread,
-    "Strongest turn first": lambda one: -one.turn,
+    "Least often routed correctly first": lambda one: (one.found, -one.size),
+    "Largest spread first": lambda one: -one.spread,
+    "Largest rotation first": lambda one: -one.turn,
     "By name": lambda one: one.name,
 }
 COLUMNS: dict[str, Any] = {
     "cluster": st.column_config.TextColumn("Cluster", width="medium"),
     "found": st.column_config.ProgressColumn(
-        "Found again",
+        "Routed correctly",
         width=110,
         format="%.0f%%",
         min_value=0,
         max_value=100,
-        help="Share of its questions that the vote of all the other questions brings to this cluster.",
+        help="Share of its questions that the votes of all other questions lead to this cluster.",
     ),
     "pairs": st.column_config.NumberColumn("Pairs", width="small"),
     "spread": st.column_config.NumberColumn(
-        "Spread", format="%.2f", width="small", help="0: all its answers are alike. The higher, the more they differ."
+        "Spread", format="%.2f", width="small", help="0: all its answers are the same. Higher: they differ more."
     ),
     "turn": st.column_config.NumberColumn(
-        "Turn", format="%.0f°", width="small", help="How far it turns its questions to bring them to its answers."
+        "Rotation", format="%.0f°", width="small", help="Mean angle between a question before and after projection."
     ),
 }
 
@@ -74,18 +74,18 @@ def _opened(build: BuildInfo) -> int | None:
 def _all(found: QualityList) -> None:
     look.title(
         "Clusters",
-        "A cluster is a group of answers about the same thing. Questions vote for clusters, and each has learned "
-        "how its questions lead to its answers.",
+        "A cluster is a group of similar answers. Known questions vote for clusters. Each cluster has learned a "
+        "projection from its questions to its answers.",
     )
     with st.grid(2, min_column_width=140):
         st.metric(
             "Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {look.counted(found.pairs, 'pair')}."
         )
         st.metric(
-            "Found again",
+            "Routed correctly",
             f"{found.found:.0%}",
             border=True,
-            help="Share of all known questions that the vote of the others brings to their own cluster.",
+            help="Share of all known questions that the votes of the others lead to their own cluster.",
         )
     if found.looked_at < found.pairs:
         st.caption(f"Quality is measured on {found.looked_at:,} of the pairs.")
@@ -96,9 +96,9 @@ def _all(found: QualityList) -> None:
     order = sort.selectbox("Order", SORTS, key="cluster_sort")
     shown = sorted((one for one in found.clusters if _matches(one, words or "")), key=SORTS[order])
     if not shown:
-        st.info(f"No cluster is about “{literal(words or '')}”.", icon=":material/search_off:")
+        st.info(f"No cluster matches “{literal(words or '')}”.", icon=":material/search_off:")
         return
-    st.caption(f"{look.counted(len(shown), 'cluster')}. Mark a row, or choose a name below, to open one.")
+    st.caption(f"{look.counted(len(shown), 'cluster')}. Select a row or choose a name below to open one.")
     _table(shown)
     chosen = st.selectbox(
         "Open a cluster",
@@ -155,9 +155,9 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
     if one.skills:
         st.markdown(" ".join(f":gray-badge[{literal(cards.plain_name(skill))}]" for skill in one.skills))
     _figures(one)
-    near, unsure = st.tabs(["Neighbours", "Its questions at the border"])
+    near, unsure = st.tabs(["Neighbours", "Border questions"])
     with near:
-        st.caption("The clusters whose answers are most like these. 1 would be the same.")
+        st.caption("The clusters with the most similar answers. 1 is identical.")
         with st.container(horizontal=True, gap="xsmall"):
             for other in view.neighbours:
                 st.button(
@@ -169,7 +169,7 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
         if not view.neighbours:
             st.info("There is no other cluster.")
     with unsure:
-        st.caption("The questions about which the others agree least: between this cluster and another.")
+        st.caption("The questions with the closest vote between this cluster and another.")
         _torn(view.border, "border")
     _strayed(view)
     _pairs(view.quality.cluster, build)
@@ -178,39 +178,39 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
 def _figures(one: ClusterQuality) -> None:
     with st.grid(4, min_column_width=140):
         st.metric(
-            "Found again",
+            "Routed correctly",
             f"{one.found:.0%}",
             border=True,
-            help="Share of its questions that the vote of all the other questions brings here.",
+            help="Share of its questions that the votes of all other questions lead here.",
         )
-        st.metric("Spread", f"{one.spread:.2f}", border=True, help="0: all its answers are alike.")
+        st.metric("Spread", f"{one.spread:.2f}", border=True, help="0: all its answers are the same.")
         st.metric(
-            "Turn",
+            "Rotation",
             f"{one.turn:.0f}°",
             border=True,
-            help="The angle between a question before and after the turn that this cluster has learned.",
+            help="Mean angle between a question before and after the projection of this cluster.",
         )
         st.metric(
             "Before → after",
             f"{one.before:.2f} → {one.after:.2f}",
             border=True,
-            help="Mean similarity of its questions to their answers. The turn was learned from these very pairs.",
+            help="Mean similarity of its questions to their answers. The projection was fitted to these pairs.",
         )
 
 
 def _strayed(view: ClusterView) -> None:
     if not view.elsewhere:
-        st.success("Every question here finds its own cluster.", icon=":material/check_circle:")
+        st.success("All questions of this cluster are routed to it.", icon=":material/check_circle:")
         return
     count = len(view.elsewhere)
     with st.expander(
-        f"{look.counted(count, 'question')} would go to another cluster",
+        f"{look.counted(count, 'question')} routed to another cluster",
         icon=":material/alt_route:",
         expanded=True,
     ):
         st.caption(
-            "Asked anew, these would be led elsewhere. Perhaps the question can be put more clearly, or its answer "
-            "belongs to the other cluster."
+            "The votes of all other questions lead these to another cluster. Rephrase the question, or check whether "
+            "its answer belongs to the other cluster."
         )
         _torn(view.elsewhere, "elsewhere")
 

@@ -13,13 +13,13 @@ from ui.markdown import literal
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "Plain search": (
-        "nearest answers to the question as it is",
+        "the question as it is",
         {"projection": "none", "lexical_weight": 0, "topic_weight": 0, "second_share": 0},
     ),
-    "Clusters' centres": ("the nearest clusters turn it", {"routing": "centroid", "projection": "cluster"}),
+    "Clusters' centres": ("the nearest clusters project it", {"routing": "centroid", "projection": "cluster"}),
     "Known questions": ("known questions vote", {"routing": "question", "projection": "cluster"}),
-    "Single pairs": ("each voter brings its own turn", {"routing": "question", "projection": "pair"}),
-    "Student": ("a network taught to do it", {"projection": "student"}),
+    "Single pairs": ("each voter has its own projection", {"routing": "question", "projection": "pair"}),
+    "Student": ("a trained network", {"projection": "student"}),
 }
 SHOWN = 5
 
@@ -37,11 +37,11 @@ def draw(build: BuildInfo) -> None:
                 st.markdown(f"**{way}**")
                 st.caption(WAYS[way][0])
                 st.markdown("\n".join(_line(result, number, plain) for number in range(len(result.answers))))
-    st.caption("▲ ▼ against the plain search; ● not among its first five.")
+    st.caption("▲ ▼ compared with plain search. ● not among the first five of plain search.")
     if "Student" not in found:
         st.caption(
-            "There is no column of a student, a small network taught to do what vote and turn do: this build has no "
-            "student. `qaserve distill` trains one."
+            "There is no column for a student, a small network trained to do the vote and the projection: this build "
+            "has no student. `qaserve distill` trains one."
         )
     _table(found)
 

@@ -1,5 +1,7 @@
 """What the page knows of the API. A rerun of the page repeats no request that was answered a moment ago."""
 
+import json
+
 import streamlit as st
 
 from qaserve.client.http import Client
@@ -41,7 +43,7 @@ def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is 
 
 def ask(request: AskRequest, build: str) -> AskResult:
     """The answer to a request."""
-    return _ask(request.model_dump_json(exclude_none=True), build)
+    return _ask(json.dumps(request.to_json()), build)
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")
@@ -51,16 +53,18 @@ def _place(request: str, build: str) -> PlacedAsk:  # noqa: ARG001 - the build i
 
 def place(request: AskRequest, build: str) -> PlacedAsk:
     """An ask on the map."""
-    return _place(request.model_dump_json(exclude_none=True), build)
+    return _place(json.dumps(request.to_json()), build)
 
 
-@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map: the first time takes some seconds …")
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map. The first time takes some seconds …")
 def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cache's key
     """Clusters and answers of the live build in two dimensions."""
     return client().corpus_map()
 
 
-@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Looking at every cluster: the first time takes seconds …")
+@st.cache_data(
+    ttl=KEPT_SECONDS, max_entries=4, show_spinner="Measuring the clusters. The first time takes some seconds …"
+)
 def quality(build: str) -> QualityList:  # noqa: ARG001 - the build is the cache's key
     """How good the live build's clusters are."""
     return client().quality()

@@ -1,4 +1,4 @@
-"""The builds there are, and going back to one."""
+"""The list of builds, and going back to one."""
 
 import pandas as pd
 import streamlit as st
@@ -11,15 +11,15 @@ from ui.markdown import literal
 
 def draw() -> None:
     """Every build, newest first, each with a way back to it."""
-    st.caption("Every ingest that changes something makes a build, and the one that was live before stays.")
+    st.caption("Every ingest that changes something makes a new build. Earlier builds are kept.")
     failed = st.session_state.pop("activate_failed", None)
     if isinstance(failed, QaserveError):
         look.failure(failed)
     found = data.builds().builds
     if not data.may_change():
-        st.caption(":material/lock: This page may only ask: the key for changing is needed to go back to a build.")
+        st.caption(":material/lock: This page is read-only. Set QASERVE_WRITE_KEY to go back to a build.")
     if not found:
-        st.info("There is no build yet.", icon=":material/inventory_2:")
+        st.info("No builds yet.", icon=":material/inventory_2:")
     for build in found:
         _build(build)
 
@@ -36,9 +36,7 @@ def _build(build: BuildInfo) -> None:
         )
         if not build.live and build.complete and data.may_change():
             with st.popover("Go back to it", icon=":material/settings_backup_restore:", width="content"):
-                st.markdown(
-                    "Questions will be answered from this build. The present one stays, and you can return to it."
-                )
+                st.markdown("This build will answer all questions. The current build is kept. You can return to it.")
                 st.button(
                     "Make it live",
                     key=f"activate {build.build}",

@@ -1,4 +1,4 @@
-"""A job that brings pairs in: how far it is, and what it did."""
+"""An ingest job: its progress and its result."""
 
 from collections.abc import Callable
 
@@ -15,12 +15,12 @@ WORSE = TABLE[QualityError].code
 NO_PAIR = TABLE[CorpusError].code
 SHAPE = '{"question": "How do I …?", "answer": "You …", "topics": ["…"]}'
 STATES = {
-    "queued": ("Waiting for its turn", ":material/hourglass:"),
-    "running": ("At work", ":material/progress_activity:"),
+    "queued": ("Queued", ":material/hourglass:"),
+    "running": ("Running", ":material/progress_activity:"),
     "done": ("Done", ":material/check_circle:"),
     "failed": ("Failed", ":material/error:"),
     "cancelled": ("Cancelled", ":material/cancel:"),
-    "interrupted": ("Interrupted: the server was stopped", ":material/power_off:"),
+    "interrupted": ("Interrupted: the server stopped", ":material/power_off:"),
 }
 
 
@@ -29,9 +29,9 @@ def draw(number: str, offer: Callable[[bool], None]) -> None:
 
     Args:
         number: Of the job, as the address has it.
-        offer: Draws what can be done next: after a look or, given True, where the build is not good enough.
+        offer: Draws the next step: after a preview or, given True, after a failed quality check.
     """
-    st.button("Bring other pairs in", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
+    st.button("Import other pairs", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
     failed = st.session_state.pop("ingest_failed", None)
     if isinstance(failed, QaserveError):
         look.failure(failed)
@@ -50,14 +50,14 @@ def _at_work(number: str) -> None:
         st.rerun()
     words, icon = STATES[job.state]
     st.markdown(f"## {icon} {words}: {literal(job.source)}")
-    st.caption("You can close the page: the work goes on, and this address shows it.")
+    st.caption("You can close this page. The job continues, and this address shows its progress.")
     for stage in job.stages:
         done = min(1.0, stage.done / stage.total) if stage.total else 0.0
         of = f"{stage.done:,} of {stage.total:,}" if stage.total else f"{stage.done:,}"
         st.progress(done, text=f"{stage.name} · {of}")
     if data.may_change():
         st.button(
-            "Stop it", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build stays as it is."
+            "Cancel", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build does not change."
         )
     if job.planned is not None:
         st.markdown("### What would change" if job.options.dry_run else "### What changes")
@@ -92,20 +92,20 @@ def listed() -> None:
     """The jobs there were, newest first."""
     found = data.client().jobs().jobs
     if not found:
-        st.info("No pairs have been brought in through the API yet.", icon=":material/history:")
+        st.info("The API has run no ingest yet.", icon=":material/history:")
         return
     frame = pd.DataFrame(
         {
             "when": [pd.Timestamp(job.created) for job in found],
             "file": [job.source for job in found],
-            "what": ["only a look" if job.options.dry_run else "brought in" for job in found],
+            "what": ["preview" if job.options.dry_run else "import" for job in found],
             "state": [STATES[job.state][0] for job in found],
         }
     )
     config = {"when": st.column_config.DatetimeColumn("When", format="calendar")}
     st.dataframe(frame, hide_index=True, column_config=config, height="content")
     chosen = st.selectbox(
-        "Look at one",
+        "Open a job",
         [job.id for job in found],
         format_func={job.id: f"{job.created[:19].replace('T', ' ')} · {job.source}" for job in found}.__getitem__,
         index=None,

@@ -1,4 +1,4 @@
-"""How the page looks, and what it says when there is nothing to show."""
+"""Style of the page, and its messages when there is nothing to show."""
 
 import streamlit as st
 
@@ -48,6 +48,13 @@ FOCUS = """
 </script>
 """
 """Gives the box the focus, for a while, because the page is still being put together when this runs."""
+SELECT = """
+<script>
+  const box = document.querySelector('input[type="search"]');
+  if (box) { box.focus(); box.select(); box.scrollIntoView({ block: "center" }); }
+</script>
+"""
+"""Gives the box the focus and selects the question, so that typing replaces it."""
 
 
 def title(text: str, below: str) -> None:
@@ -66,7 +73,7 @@ def ignored(values: dict[str, list[str]]) -> None:
     """Say which values of the address cannot be used. `values`: by name."""
     if values:
         named = ", ".join(f"{name}={shorten(', '.join(texts), VALUE_CHARS)}" for name, texts in values.items())
-        st.caption(f":material/link_off: Ignored in the address, because it cannot be used: {literal(named)}")
+        st.caption(f":material/link_off: Ignored in the address because it is invalid: {literal(named)}")
 
 
 def failure(error: QaserveError) -> None:
@@ -74,7 +81,7 @@ def failure(error: QaserveError) -> None:
     gone = isinstance(error, ServiceError)
     may_pass = not isinstance(error, UsageError | AccessError)  # else the same again fails again
     with st.container(border=True):
-        st.markdown("## The search service does not answer" if gone else "## That did not work")
+        st.markdown("## The search service does not answer" if gone else "## The request failed")
         st.error(
             literal(error.message[:1].upper() + error.message[1:]),
             icon=":material/cloud_off:" if gone else ":material/error:",
@@ -85,33 +92,33 @@ def failure(error: QaserveError) -> None:
                 st.cache_data.clear()
                 st.rerun()
             if not gone and any(state.get(name) is not None for name in state.OPTIONS):
-                st.button("Ask as the build says", icon=":material/restart_alt:", on_click=state.clear_options)
+                st.button("Reset to default", icon=":material/restart_alt:", on_click=state.clear_options)
 
 
 def asks_only(what: str) -> None:
-    """Say that the key of this page is for asking only. `what`: what it is needed for here."""
+    """Say that the key of this page is for asking only. `what`: why a key for changing is needed here."""
     with st.container(border=True):
-        st.markdown("## :material/lock: This page may ask, but not change anything")
+        st.markdown("## :material/lock: This page is read-only")
         st.markdown(f"{what} Restart the page with QASERVE_WRITE_KEY to enable edits.")
         st.caption(
-            "That is QASERVE_WRITE_KEY of the API; docker-compose.yml calls it PAGE_KEY. "
-            "The page asks nobody for a key, so whoever reaches it may then change things too."
+            "The API has the same setting. docker-compose.yml calls it PAGE_KEY. The page has no login: everyone who "
+            "can open it can then make edits."
         )
 
 
 def nothing_loaded() -> None:
-    """Say that there is no corpus yet, and how one comes in."""
+    """Say that there is no corpus yet, and how to load one."""
     with st.container(border=True):
         st.markdown("## Nothing to search yet")
         st.warning("The API has no live build.", icon=":material/database_off:")
-        st.markdown("Load a file of questions and answers on the **Ingest** page, or run `qaserve ingest FILE`.")
+        st.markdown("Upload a file of questions and answers on the **Ingest** page, or run `qaserve ingest FILE`.")
 
 
 def percent(share: float) -> str:
-    """A share as people say it; little is not nothing."""
+    """A share in whole percent; a share below 1% is not shown as 0%."""
     return "less than 1%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def counted(count: int, thing: str) -> str:
-    """So many things."""
+    """A count with its noun, in the plural unless it is 1."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The results: what was measured, in sentences, plots and tables."""
+"""The results of the experiments, in sentences, plots and tables."""
 
 from base64 import b64decode
 
@@ -14,33 +14,32 @@ LONG = 300
 """A finding of more characters lists many figures; it comes after those that say one thing."""
 PARTS = "; "
 WORDS = """
-- **MRR**, mean reciprocal rank: 1 where the right answer always comes first, 0.5 where it comes second, and so on.
-- **+0.043 (+0.024 … +0.063)**: a difference, and where it lies with 95% certainty. If 0 lies between, it is called *no
-  difference*.
+- **MRR**, mean reciprocal rank: 1 if the right answer is always first, 0.5 if it is always second.
+- **+0.043 (+0.024 … +0.063)**: a difference and its 95% confidence interval. *No difference*: the interval contains 0.
 - **cosine**, similarity: 1 is the same direction, 0 has nothing in common.
-- **minilm**, **mpnet**: two language models that turn texts into vectors of D = 384 and 768 numbers.
-- **raw answers**, **raw questions**: a plain search among the answers, or among the known questions.
+- **minilm**, **mpnet**: two language models. They encode a text as a vector of D = 384 or 768 numbers.
+- **raw answers**, **raw questions**: a plain search of the answers, or of the known questions.
 - **BM25**: a search by common words alone.
-- **W**: the turn that a cluster has learned. *Seed W* is as first proposed, *anchored W* as qaserve has it.
+- **W**: the projection of a cluster. *Reference W* is the proposal's method. *Anchored W* is qaserve's method.
 - **τ**, temperature: how much similarity decides in the vote. **β**: how much common words count.
-- **splits**: how often other questions were kept apart and everything measured anew.
+- **splits**: how often the experiment was repeated with other held-out questions.
 """
 PICTURE = 900
 JUDGEMENTS = 1_000
 ABOUT = {
-    "routing": "Does all this find more than a plain search, and which part of it? Questions were held out and asked; "
-    "MRR is 1 where the right answer always comes first, 0.5 where it comes second, and so on.",
-    "finetuning": "Would training the language model itself on the same pairs do better, and what would it cost?",
-    "distill": "Can one small network learn what the vote and the turn do together?",
-    "importance": "Does it help to let some pairs count more than others?",
-    "calibration": "When the page says 80%, is it right in 8 of 10 cases? Does it notice when nothing answers?",
-    "projection": "What do the turns cost in time and memory, stored in full and stored small?",
+    "routing": "Does qaserve find more than a plain search, and which part of it? Questions were held out and asked. "
+    "MRR is 1 if the right answer is always first, 0.5 if it is always second.",
+    "finetuning": "Does training the language model itself on the same pairs work better, and what does it cost?",
+    "distill": "Can one small network learn the vote and the projection together?",
+    "importance": "Does it help if some pairs count more than others?",
+    "calibration": "When the page says 80%, is it right in 8 of 10 cases? Does it notice questions without an answer?",
+    "projection": "What do the projections cost in time and memory, in full and in low rank?",
 }
 
 
 def draw() -> None:
     """Draw the page of results."""
-    look.title("Results", "What was measured, with questions that were kept apart, and what people say of answers.")
+    look.title("Results", "Measurements on held-out questions, and feedback on answers.")
     measured, said = st.tabs(["Experiments", "Feedback"], key="results_tab", on_change="rerun")
     if measured.open:
         with measured:
@@ -74,13 +73,11 @@ def _experiments() -> None:
 
 def _feedback() -> None:
     if not data.may_change():
-        look.asks_only("What people said of answers shows what they asked, so it is not for everybody.")
+        look.asks_only("Feedback shows the questions that people asked.")
         return
     found = data.client().feedback(JUDGEMENTS).feedback
     if not found:
-        st.info(
-            "Nobody has said yet whether an answer helped: the thumbs are on each card.", icon=":material/thumb_up:"
-        )
+        st.info("No feedback yet. Every answer has buttons for it.", icon=":material/thumb_up:")
         return
     helpful = sum(one.helpful for one in found)
     with st.grid(3, min_column_width=140):
@@ -106,8 +103,8 @@ def _nothing() -> None:
         st.markdown("## No reports here")
         st.info("This server has no folder of reports.", icon=":material/folder_off:")
         st.markdown(
-            "The project's own measurements come with its source code. `qaserve bench NAME --reports reports` measures "
-            "on your corpus, and QASERVE_REPORTS_DIR says where reports are."
+            "The project's own reports come with its source code. `qaserve bench NAME --reports reports` measures your "
+            "corpus. QASERVE_REPORTS_DIR sets the folder of reports."
         )
 
 
@@ -117,14 +114,14 @@ def _report(view: ReportView) -> None:
         st.markdown(ABOUT[view.name])
     findings = sorted(view.findings, key=lambda finding: len(finding) > LONG)
     st.markdown("\n".join(map(_finding, findings[:FINDINGS_SHOWN])))
-    with st.expander("What the words mean", icon=":material/menu_book:"):
+    with st.expander("What the terms mean", icon=":material/menu_book:"):
         st.markdown(WORDS)
     rest = findings[FINDINGS_SHOWN:]
     if rest:
         with st.expander(f"{len(rest)} more findings", icon=":material/format_list_bulleted:"):
             st.markdown("\n".join(map(_finding, rest)))
     with st.container(key="phone_wide"):
-        st.caption(":material/swipe: Pictures and tables are wider than the screen: push them sideways.")
+        st.caption(":material/swipe: Pictures and tables are wider than the screen. Scroll them sideways.")
     for number, picture in enumerate(view.pictures):
         with st.container(width=PICTURE, key=f"picture{number}"):
             st.image(b64decode(picture.png), caption=picture.title, width="stretch")

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from qaserve.schemas.ask import AskResult, Confidence
+from qaserve.common.text import fold
+from qaserve.schemas.ask import AskResult, Confidence, Hit
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import FacetValue
 from ui import cards, data, look, state
@@ -16,19 +17,19 @@ FACETS = {
     "source_file": "Source file",
 }
 ROUTINGS = {
-    "": "As the build says",
+    "": "Default",
     "question": "Known questions like yours",
     "question2": "Known questions, in two rounds",
     "centroid": "The clusters nearest to your question",
 }
 PROJECTIONS = {
-    "": "As the build says",
-    "cluster": "The clusters voted for",
-    "pair": "The single pairs that voted",
-    "student": "A network trained to do it",
-    "none": "Nothing: a plain search",
+    "": "Default",
+    "cluster": "One projection per cluster",
+    "pair": "One projection per known question",
+    "student": "A trained network",
+    "none": "No projection: a plain search",
 }
-WORDS = ((0.8, "green", "Very likely right"), (0.5, "green", "Probably right"), (0.25, "orange", "Perhaps right"))
+WORDS = ((0.8, "green", "Very likely right"), (0.5, "green", "Probably right"), (0.25, "orange", "Possibly right"))
 UNLIKELY = "Unlikely to be right"
 STEPS = (
     (
@@ -38,16 +39,17 @@ STEPS = (
     ),
     (
         "turn_slight_right",
-        "The vote turns your question",
-        "Questions and their answers use different words. Each cluster has learned the turn from one to the other.",
+        "Your question is projected",
+        "Questions and their answers use different words. Each cluster has learned a projection from one to the other.",
     ),
     (
         "fact_check",
         "The nearest answers are shown",
-        "With how sure we are, and with every vote one click away.",
+        "The best answer comes with its confidence. The Why page shows every vote.",
     ),
 )
 VOTES_SHOWN = 4
+NEAR_MISSES = 3
 ANSWERS = 20
 
 
@@ -57,7 +59,7 @@ def draw(build: BuildInfo) -> None:
     if not state.get("q"):
         look.title(
             "Ask, and see why",
-            f"Search {look.counted(build.pairs, 'answer')} by meaning. Every answer can say why it was found.",
+            f"Search {look.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
         )
     question = question_box()
     _tools(build)
@@ -110,7 +112,7 @@ def _tools(build: BuildInfo) -> None:
 
 def _filters(build: BuildInfo) -> None:
     facets = data.facets(build.build)
-    st.caption("Any of the values in a box; all of the boxes.")
+    st.caption("A pair must have one of the values in every box that is filled.")
     for name, label in FACETS.items():
         known: tuple[FacetValue, ...] = getattr(facets, name)
         names = {_value(name, one.value): f"{_label(name, one.label)} ({one.count:,})" for one in known}
@@ -160,7 +162,7 @@ def _options() -> None:
     )
     state.keep("routing", routing)
     projection = st.selectbox(
-        "What turns your question",
+        "Projection",
         PROJECTIONS,
         format_func=PROJECTIONS.__getitem__,
         key=state.offer("projection", ""),
@@ -170,7 +172,7 @@ def _options() -> None:
     most = max(ANSWERS, state.get("top_k") or 0)  # an address may ask for more
     top_k = st.slider("Answers", 1, most, key=state.offer("top_k", state.DEFAULT_TOP_K))
     state.keep("top_k", top_k, state.DEFAULT_TOP_K)
-    st.caption("The **Why** page has more of them, and shows what each one changes.")
+    st.caption("The **Why** page has more options and shows what each one changes.")
 
 
 # Before a question
@@ -208,29 +210,61 @@ def examples(build: BuildInfo) -> None:
 def _found(result: AskResult) -> None:
     found, reasons = st.columns([2, 1], gap="large")
     with found:
-        _verdict(result)
-        _short_reasons(result)
         filters = {name: list(getattr(result.explained.filters, name)) for name in cards.CHIPS}
-        for answer in result.answers:
-            cards.card(answer, result, filters)
         if not result.answers:
-            st.info("No pair matches these filters. Remove one to search more.", icon=":material/filter_list_off:")
+            st.info("No pair matches these filters. Remove a filter.", icon=":material/filter_list_off:")
+        elif nothing_found(result):
+            _no_answer(result, filters)
+        else:
+            _verdict(result)
+            _short_reasons(result)
+            for answer in result.answers:
+                cards.card(answer, result, filters)
     with reasons:
         _reasons(result)
 
 
+def known_question(result: AskResult) -> Hit | None:
+    """The most similar known question, where it is the question itself but for case, spacing and punctuation."""
+    first = next(iter(result.explained.hits), None)
+    return first if first is not None and fold(first.question) == fold(result.question) else None
+
+
+def nothing_found(result: AskResult) -> bool:
+    """Whether most likely nothing answers the question. A known question has an answer, whatever else is like it."""
+    return result.confidence.abstained and known_question(result) is None
+
+
+def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
+    """One sentence, the nearest answers as lines, and what to do next."""
+    st.markdown("## No answer here")
+    st.warning(literal(result.confidence.reason), icon=":material/search_off:")
+    for answer in result.answers[:NEAR_MISSES]:
+        cards.near_miss(answer, result, filters)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("Rephrase", type="tertiary", icon=":material/edit:", help="Select the question to change it."):
+            st.html(look.SELECT, unsafe_allow_javascript=True)
+        st.page_link(st.session_state["pages"]["clusters"], label="Browse", icon=":material/hub:")
+    _short_reasons(result)
+
+
 def _verdict(result: AskResult) -> None:
-    sure = result.confidence
-    if not result.answers:
-        return
-    if sure.abstained:
-        st.markdown("## No answer here")
-        st.warning(
-            f"{literal(sure.reason)}  \nThe pairs below are only what comes nearest.", icon=":material/search_off:"
-        )
-    else:
+    sure, known = result.confidence, known_question(result)
+    if known is None:
         st.markdown(f"## Answers {_badge(sure)}")
         st.caption(literal(sure.reason))
+        return
+    st.markdown("## Answers :green-badge[:material/check: Matches a known question]")
+    st.caption(_of_known(result, known))
+
+
+def _of_known(result: AskResult, known: Hit) -> str:
+    """Where the answer to the known question is, and how sure the first answer is."""
+    rank = next((answer.rank for answer in result.answers if answer.pair_id == known.pair_id), None)
+    told = [] if rank in (None, 1) else [f"Its own answer is number {rank}."]
+    if result.confidence.value is not None:
+        told.append(f"Confidence that the first answer is right: {result.confidence.value:.0%}.")
+    return " ".join(told) or literal(result.confidence.reason)
 
 
 def _badge(sure: Confidence) -> str:
@@ -247,11 +281,11 @@ def _short_reasons(result: AskResult) -> None:
         return
     with st.container(key="phone_reasons", gap="xsmall"):
         vote = result.explained.clusters[0]
-        share, name = look.percent(vote.weight), literal(vote.name)
+        share, name = look.percent(vote.weight if vote.vote is None else vote.vote), literal(vote.name)
         st.markdown(
             f"Why? **{share}** of the vote went to **{name}**."
             if result.explained.hits
-            else f"Why? The nearest cluster is **{name}**, which weighs **{share}**."
+            else f"Why? The nearest cluster is **{name}**. Its weight is **{share}**."
         )
         _way_to_why()
 

@@ -27,7 +27,7 @@ OPTIONS = (
     "second_share",
     "priors",
 )
-"""What can be changed to see what would happen; unset, the build says."""
+"""What the Why page can change; unset, the build decides."""
 DEFAULT_TOP_K = 5
 MOST_VALUES = 20
 """Of one field, to filter by: more would fill the page."""
@@ -189,7 +189,7 @@ def clear_filters() -> None:
 
 
 def clear_options() -> None:
-    """Ask as the build says."""
+    """Ask with the defaults of the build."""
     for name in OPTIONS:
         put(name, None)
 
@@ -198,8 +198,8 @@ def request(*, options: bool = True, **changes: Any) -> AskRequest:
     """The request that is asked, or one with other options.
 
     Args:
-        options: False asks as the build says.
-        changes: Fields that are set otherwise.
+        options: False asks with the defaults of the build.
+        changes: Fields with other values.
     """
     fields = {name: get(name) for name in OPTIONS if options and get(name) is not None}
     filters = Filters(**{name: tuple(get(name)) for name in FILTERS if get(name)})

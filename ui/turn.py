@@ -1,6 +1,7 @@
-"""Steps 3 and 4 of the story: what the vote does to the question, and what is nearest then."""
+"""Steps 3 and 4 of the story: how the question is projected, and which answers are nearest then."""
 
 import math
+from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
@@ -11,24 +12,32 @@ from qaserve.schemas.ask import Answer, AskResult
 from ui import charts, look
 from ui.markdown import literal
 
-WORDS_SHOWN = 4
+PARTS = {"projected": charts.PALETTE[0], "topic": charts.PALETTE[2], "lexical": charts.PALETTE[1]}
+"""Parts of a score, in the order of its bar, with their colours."""
+PART_NAMES = {"projected": "meaning", "topic": "topic", "lexical": "words"}
+WIDTH = 0.58
+"""Share of the chart's width that is a score of 1."""
+PART_ROOM = 0.24
+"""Share of the width for each name of the legend."""
+HEAD = 20
+"""Pixels of the legend."""
 KEPT_OUT = {
     "filter": "it does not match the filters",
-    "similarity": "a known question like yours voted, but its answer is farther than those shown",
-    "routing": "the turn led your question away from it",
-    "words": "as near, but it shares fewer words or topics with your question",
+    "similarity": "a similar known question voted for it, but its answer is farther away than those shown",
+    "routing": "the projection moved your question away from it",
+    "words": "it is as near, but shares fewer words or topics with your question",
 }
-TURNED_BY = {
-    "cluster": "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns "
-    "of the clusters voted for are blended by their weight.",
-    "pair": "Each known question that voted brings its own turn, the one that takes it to its own answer. They are "
-    "blended by their share of the vote.",
-    "student": "A small network that was taught what vote and turn do together does it in one step.",
+PROJECTED_BY = {
+    "cluster": "Each cluster has learned a projection from its questions to its answers. The projections of the "
+    "clusters voted for are averaged by their weight.",
+    "pair": "Each known question that voted has its own projection, from itself to its answer. The projections are "
+    "averaged by their share of the vote.",
+    "student": "A small network was trained to do the vote and the projection in one step.",
 }
 
-TURNED_BY_CENTRES = (
-    "Each cluster has learned, from its own pairs, the turn that takes a question to its answer. The turns of the "
-    "nearest clusters are blended by their weight."
+PROJECTED_BY_CENTRES = (
+    "Each cluster has learned a projection from its questions to its answers. The projections of the nearest clusters "
+    "are averaged by their weight."
 )
 
 
@@ -36,18 +45,18 @@ def turn(result: AskResult) -> None:
     """Step 3."""
     trace = result.explained
     if trace.params.projection == "none" or not result.answers:
-        look.step(3, "Your question is not turned", "It is compared with the answers as it is: a plain search.")
+        look.step(3, "Your question is not projected", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
-    who, by = "The vote turns", TURNED_BY[trace.params.projection]
+    who, by = "The projection moves", PROJECTED_BY[trace.params.projection]
     if trace.params.projection == "student":
-        who = "A small network turns"
+        who = "A small network moves"
     elif not trace.hits:
-        who, by = "The clusters turn", TURNED_BY_CENTRES
+        by = PROJECTED_BY_CENTRES
     look.step(
         3,
-        f"{who} your question by {degrees:.0f}° towards answers like these",
-        f"Questions and answers use different words, so a question does not lie where its answer lies. {by}",
+        f"{who} your question by {degrees:.0f}°",
+        f"Questions and answers use different words, so a question and its answer are apart. {by}",
     )
     first = result.answers[0]
     gain = first.similarity - first.raw_similarity
@@ -55,15 +64,15 @@ def turn(result: AskResult) -> None:
         st.metric(
             "Similarity",
             f"{first.raw_similarity:.2f} → {first.similarity:.2f}",
-            delta=f"{gain:+.2f} by the turn",
-            help="How alike your question and the first answer are, before and after the turn.",
+            delta=f"{gain:+.2f} by projection",
+            help="Similarity of your question to the first answer, before and after projection.",
             border=True,
             height="stretch",
         )
         st.metric(
             "Rank, plain → here",
             f"{_rank(first.raw_rank)} → {first.rank}",
-            help="Where a plain search has the first answer, and where it is here. Far: not among those it looked at.",
+            help="Rank of the first answer in a plain search, and here. Far: not among the answers it looked at.",
             border=True,
             height="stretch",
         )
@@ -111,8 +120,8 @@ def _moves(result: AskResult) -> None:
         charts.texts(labels, "label", height),
         charts.texts(ends, "hint", height, quiet=True, centred=True),
     ]
-    charts.show(layers, height, "chart_turn", "Similarity of each answer before and after the turn; see the table.")
-    st.caption("○ similarity of your question to the answer before the turn, ● after it")
+    charts.show(layers, height, "chart_turn", "Similarity of each answer before and after projection; see the table.")
+    st.caption("○ similarity of your question to the answer before projection, ● after projection")
     charts.table(
         pd.DataFrame(
             {
@@ -137,10 +146,10 @@ def nearest(result: AskResult) -> None:
     if added:
         words += f" It is blended with {added}."
     look.step(4, "These answers are nearest", words)
-    for answer in result.answers:
-        st.markdown(f"{answer.rank}. **{literal(answer.question)}** · score {answer.score:.2f}  \n{_parts(answer)}")
     if not result.answers:
         st.info("No pair matches the filters.")
+        return
+    _scores(result.answers)
     charts.table(
         pd.DataFrame(
             {
@@ -149,6 +158,7 @@ def nearest(result: AskResult) -> None:
                 "meaning": [answer.parts.projected for answer in result.answers],
                 "topic": [answer.parts.topic for answer in result.answers],
                 "words": [answer.parts.lexical for answer in result.answers],
+                "words in common": [", ".join(answer.words) for answer in result.answers],
                 "answers the question": [answer.question for answer in result.answers],
             }
         ),
@@ -160,14 +170,83 @@ def nearest(result: AskResult) -> None:
     _excluded(result)
 
 
-def _parts(answer: Answer) -> str:
-    parts = [f"meaning {answer.parts.projected:.2f}"]
-    if answer.parts.topic:
-        parts.append(f"topic {answer.parts.topic:.2f}")
-    if answer.parts.lexical:
-        shared = ", ".join(f"`{word.replace('`', '')}`" for word in answer.words[:WORDS_SHOWN])
-        parts.append(f"words {answer.parts.lexical:.2f}: {shared}")
-    return " + ".join(parts)
+def _scores(answers: Sequence[Answer]) -> None:
+    """Each score as a bar of its parts, one after the other, from 0 to 1."""
+    height = charts.ROW * len(answers) + HEAD
+    rows = part_rows(answers)
+    tops = [HEAD + charts.ROW * number for number in range(len(answers))]
+    labels = pd.DataFrame(
+        [
+            {"x": 0.0, "y": top + 14, "label": f"{answer.rank}. {shorten(answer.question, 140)}"}
+            for top, answer in zip(tops, answers, strict=True)
+        ]
+    )
+    sums = pd.DataFrame(
+        [{"x": WIDTH + 0.015, "y": top + 28, "label": _sum(answer)} for top, answer in zip(tops, answers, strict=True)]
+    )
+    tracks = pd.DataFrame([{"x": 0.0, "x2": WIDTH, "y": top + 28} for top in tops])
+    layers = [
+        charts.tracks(tracks, height),
+        charts.texts(labels, "label", height),
+        charts.bars(rows, height, cap="butt"),
+        charts.texts(sums, "label", height, quiet=True, centred=True, limit=0.98 - WIDTH),
+        *_part_names(height, {name for answer in answers for name in _present(answer)}),
+    ]
+    first = answers[0]
+    charts.show(
+        layers,
+        height,
+        "chart_scores",
+        f"Scores by their parts; the first is {first.score:.2f}: {_sum(first)}. The table has the figures.",
+    )
+    if any(answer.second is not None for answer in answers):
+        st.caption("The score also holds a share σ of the intent's second-best pair, so it may differ from the sum.")
+
+
+def part_rows(answers: Sequence[Answer]) -> pd.DataFrame:
+    """One row for each part of each score that is above 0: where its bar begins and ends."""
+    rows = []
+    for number, answer in enumerate(answers):
+        begin = 0.0
+        for name, shade in PARTS.items():
+            part = max(0.0, getattr(answer.parts, name))
+            if part:
+                rows.append(
+                    {
+                        "x": WIDTH * begin,
+                        "x2": WIDTH * (begin + part),
+                        "y": HEAD + charts.ROW * number + 28,
+                        "colour": shade,
+                        "hint": f"{PART_NAMES[name]} {part:.3f}",
+                    }
+                )
+            begin += part
+    return pd.DataFrame(rows, columns=["x", "x2", "y", "colour", "hint"])
+
+
+def _present(answer: Answer) -> list[str]:
+    return [name for name in PARTS if getattr(answer.parts, name) > 0]
+
+
+def _sum(answer: Answer) -> str:
+    """The score, and the parts above 0 where there are several."""
+    present = _present(answer)
+    if len(present) < 2:
+        return f"{answer.score:.2f}"
+    return f"{answer.score:.2f} = {' + '.join(f'{getattr(answer.parts, name):.2f}' for name in present)}"
+
+
+def _part_names(height: float, present: set[str]) -> list[alt.Chart]:
+    """The legend, in the line on top."""
+    drawn = []
+    for number, name in enumerate(name for name in PARTS if name in present):
+        place = pd.DataFrame(
+            [{"x": PART_ROOM * number, "x2": PART_ROOM * number + 0.02, "y": 8, "colour": PARTS[name]}]
+        )
+        drawn.append(charts.bars(place.assign(hint=PART_NAMES[name]), height, cap="butt"))
+        text = place.assign(x=place["x2"] + 0.01, label=PART_NAMES[name])
+        drawn.append(charts.texts(text, "label", height, quiet=True, centred=True))
+    return drawn
 
 
 def _excluded(result: AskResult) -> None:
@@ -178,5 +257,5 @@ def _excluded(result: AskResult) -> None:
         for one in excluded:
             st.markdown(
                 f"**{literal(one.question)}** is not shown: {KEPT_OUT[one.by]} "
-                f"(similarity {one.raw_similarity:.2f} before the turn, {one.similarity:.2f} after)."
+                f"(similarity {one.raw_similarity:.2f} before projection, {one.similarity:.2f} after)."
             )

@@ -1,4 +1,4 @@
-"""Steps 1 and 2 of the story: who is like the question, and whom they vote for."""
+"""Steps 1 and 2 of the story: which known questions are similar, and which clusters they vote for."""
 
 import math
 
@@ -13,11 +13,13 @@ from ui.markdown import literal
 
 HITS_SHOWN = 8
 CLUSTERS_SHOWN = 5
-LESS_ALIKE = 0.05
+DROP = 0.05
 VOTE_PIXELS = 240
 HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
 LEFT, RIGHT = 0.43, 0.66
 CURVE = 24
+SHARES, BAR, WIDE = 0.54, 0.36, 0.85
+"""Where the bars of shares begin, and the widths that stand for 1."""
 
 
 def names(trace: Trace) -> dict[int, str]:
@@ -33,33 +35,33 @@ def likeness(trace: Trace) -> None:
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown) + 22
     rows = [(26 + charts.ROW * number, hit) for number, hit in enumerate(shown)]
-    heads = pd.DataFrame([{"x": 0, "y": 10, "label": "how alike"}, {"x": 0.54, "y": 10, "label": "share of the vote"}])
+    heads = pd.DataFrame(
+        [
+            {"x": 0, "y": 10, "label": "similarity (0 to 1)"},
+            {"x": SHARES, "y": 10, "label": "share of the vote (0 to 100%)"},
+        ]
+    )
     labels = pd.DataFrame([{"x": 0, "y": y + 10, "label": shorten(hit.question, 140)} for y, hit in rows])
-    most = max(hit.probability for hit in shown)
-    alike = [_bar(0, 0.36 * max(hit.similarity, 0), y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
+    alike = [share_bar(0, BAR, hit.similarity, y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
     shares = [
-        _bar(
-            0.54,
-            0.54 + 0.36 * hit.probability / most,
-            y,
-            colour.get(hit.cluster, charts.REST),
-            f"{hit.probability:.1%}",
-        )
+        share_bar(SHARES, BAR, hit.probability, y, colour.get(hit.cluster, charts.REST), f"{hit.probability:.1%}")
         for y, hit in rows
     ]
     layers = [
         charts.texts(heads, "label", height, quiet=True, limit=0.44),
         charts.texts(labels, "label", height),
+        _tracks(alike, BAR, height),
+        _tracks(shares, BAR, height),
         charts.bars(pd.DataFrame(alike), height),
         charts.bars(pd.DataFrame(shares), height),
-        charts.texts(_ends(alike), "hint", height, quiet=True, centred=True),
-        charts.texts(_ends(shares), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(alike, BAR), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(shares, BAR), "hint", height, quiet=True, centred=True),
     ]
     charts.show(
         layers,
         height,
         "chart_likeness",
-        f"Known questions by how alike they are; the first, {first.similarity:.2f}. The table has the figures.",
+        f"Similarity and share of the vote of the known questions; the first has similarity {first.similarity:.2f}.",
     )
     rest = trace.hits[HITS_SHOWN:]
     if rest:
@@ -68,28 +70,34 @@ def likeness(trace: Trace) -> None:
     _hits_table(trace)
 
 
-def _bar(x: float, x2: float, y: float, colour: str, hint: str) -> dict[str, float | str]:
-    return {"x": x, "x2": max(x2, x + 0.004), "y": y + 22, "colour": colour, "hint": hint}
+def share_bar(x: float, width: float, share: float, y: float, colour: str, hint: str) -> dict[str, float | str]:
+    """A bar from x for a share of 0 to 1, on a fixed axis: 1 is `width`, whatever the other bars are."""
+    return {"x": x, "x2": x + max(width * share, 0.004), "y": y + 22, "colour": colour, "hint": hint}
 
 
-def _ends(rows: list[dict[str, float | str]]) -> pd.DataFrame:
+def _ends(rows: list[dict[str, float | str]], width: float) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
-    return frame.assign(x=frame["x2"] + 0.025)
+    return frame.assign(x=frame["x"] + width + 0.015)
+
+
+def _tracks(rows: list[dict[str, float | str]], width: float, height: float) -> alt.Chart:
+    frame = pd.DataFrame(rows)
+    return charts.tracks(frame.assign(x2=frame["x"] + width), height)
 
 
 def _likeness_words(trace: Trace) -> str:
-    first, factor = trace.hits[0], math.exp(LESS_ALIKE / trace.params.temperature)
+    first, factor = trace.hits[0], math.exp(DROP / trace.params.temperature)
     text = (
-        f"Your question was compared with every known one; the most similar vote ({len(trace.hits)}). The first is "
-        f"**{first.similarity:.2f}** alike (1 would be the same) and has **{look.percent(first.probability)}** of the "
-        f"say. A question that is {LESS_ALIKE} less alike has {factor:.1f} times less: that is what temperature "
-        f"τ = {trace.params.temperature:g} means."
+        f"Your question is compared with all known questions. The most similar ones vote: {len(trace.hits)}. The first "
+        f"has similarity **{first.similarity:.2f}** (1 is identical) and gets **{look.percent(first.probability)}** of "
+        f"the vote. Each {DROP} drop in similarity divides a question's weight by {factor:.1f} (temperature "
+        f"τ = {trace.params.temperature:g})."
     )
     if _weighed(trace):
         text += (
-            " Each also counts by its importance, its *prior*: 1 is usual, 2 counts double."
+            " Each weight is multiplied by the question's importance, its *prior*: 2 counts double."
             if trace.params.priors
-            else " Their importance, the *prior*, is left out: all count alike."
+            else " Their importance, the *prior*, is switched off."
         )
     return text
 
@@ -115,7 +123,7 @@ def _hits_table(trace: Trace) -> None:
 
 def flow(trace: Trace) -> None:
     """Step 2."""
-    head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are taken"
+    head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are used"
     look.step(2, head, _flow_words(trace))
     if trace.hits:
         _flow_chart(trace)
@@ -142,18 +150,18 @@ def _flow_words(trace: Trace) -> str:
     first = trace.clusters[0]
     if trace.params.routing == "centroid":
         return (
-            "With this routing no single question votes: the clusters whose *average* question is most like yours are "
-            f"taken. **{literal(first.name)}** weighs most, {look.percent(first.weight)}."
+            "No question votes with this routing. It uses the clusters whose mean question is most similar to yours. "
+            f"**{literal(first.name)}** has the largest weight: {look.percent(first.weight)}."
         )
     text = (
-        "A cluster is a group of answers about the same thing, and every known question votes for the cluster that its "
-        f"own answer is in. **{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
+        "A cluster is a group of similar answers. Each known question votes for the cluster of its own answer. "
+        f"**{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
         f"{first.hits} of {look.counted(len(trace.hits), 'question')}."
     )
     if trace.params.routing == "question2":
         text += (
-            f" A second round then weighs all clusters by those sums (τ' = {trace.params.final_temperature:g}), "
-            f"and leaves it {look.percent(first.weight)}."
+            f" A second softmax over all clusters (τ' = {trace.params.final_temperature:g}) changes its weight to "
+            f"{look.percent(first.weight)}."
         )
     return text
 
@@ -199,7 +207,7 @@ def _flow_chart(trace: Trace) -> None:
 
 
 def _alike(hit: Hit) -> str:
-    return f"{hit.similarity:.2f} alike → {look.percent(hit.probability)}"
+    return f"similarity {hit.similarity:.2f} → {look.percent(hit.probability)}"
 
 
 def _counted(trace: Trace, clusters: list[int]) -> str:
@@ -276,15 +284,15 @@ def _weights_chart(trace: Trace) -> None:
     shown = trace.clusters[: CLUSTERS_SHOWN + 3]
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown)
-    most = max(vote.weight for vote in shown)
     rows = [(charts.ROW * number, vote) for number, vote in enumerate(shown)]
     labels = pd.DataFrame([{"x": 0, "y": y + 14, "label": vote.name} for y, vote in rows])
     weights = [
-        _bar(0, 0.85 * vote.weight / most, y + 4, colour[vote.cluster], look.percent(vote.weight)) for y, vote in rows
+        share_bar(0, WIDE, vote.weight, y + 4, colour[vote.cluster], look.percent(vote.weight)) for y, vote in rows
     ]
     layers = [
         charts.texts(labels, "label", height),
+        _tracks(weights, WIDE, height),
         charts.bars(pd.DataFrame(weights), height),
-        charts.texts(_ends(weights), "hint", height, quiet=True, centred=True),
+        charts.texts(_ends(weights, WIDE), "hint", height, quiet=True, centred=True),
     ]
     charts.show(layers, height, "chart_flow", "Clusters by weight; the table has the figures.")

@@ -1,4 +1,4 @@
-"""What would happen with other options: the controls, and what they change."""
+"""What other options would change: the controls, and their effect."""
 
 from collections.abc import Sequence
 
@@ -18,13 +18,13 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 UNIFORM = "uniform"
 IMPORTANCE = {
-    "entropy": "those count more whose own vote is undecided",
-    "fisher-empirical": "those count more that would change the vote most",
-    "fisher-expected": "those count more that could change the vote most",
-    "token": "those count more whose words surprise the language model",
-    "norm": "those count more whose vector is longer than others",
-    "dropout": "those count more whose vector is unsteady",
-    "combined": "those count more whose vote is undecided, or whose words surprise the language model",
+    "entropy": "a question with an undecided vote counts more",
+    "fisher-empirical": "a question that changes the vote more counts more",
+    "fisher-expected": "a question that is expected to change the vote more counts more",
+    "token": "a question with words that are improbable for the language model counts more",
+    "norm": "a question with a longer vector counts more",
+    "dropout": "a question whose vector changes more under dropout counts more",
+    "combined": "a question with an undecided vote or improbable words counts more",
 }
 """What the importances of `qaserve fit --prior` mean, in plain words."""
 SHIFT = 0.0005
@@ -35,13 +35,13 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
     """The controls, in the bar at the side.
 
     Args:
-        usual: The answer as the build says, whose options are their defaults.
+        usual: The answer with the defaults of the build.
         build: The live build.
     """
     trace = usual.explained
     with st.sidebar:
         st.markdown("## What if …?")
-        st.caption("Change how your question is answered: the page shows at once what it does.")
+        st.caption("Change how your question is answered. The page updates at once.")
         _choice("routing", "Who votes?", ROUTINGS)
         now = state.get("routing") or trace.params.routing
         _slide(
@@ -49,7 +49,7 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
             "How much does similarity decide? (temperature τ)",
             TEMPERATURES,
             trace.params.temperature,
-            "Low: the most similar known question decides alone. High: all that vote count nearly alike.",
+            "Low: the most similar known question decides alone. High: all voters count almost equally.",
         )
         if now != "centroid":
             _slide("hits", "How many known questions vote?", HITS, len(trace.hits) or HITS[5], "The most similar ones.")
@@ -57,19 +57,19 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
         if now == "question2":
             _slide(
                 "final_temperature",
-                "How sharp is the second round? (τ')",
+                "How sharp is the second softmax? (τ')",
                 FINAL_TEMPERATURES,
                 trace.params.final_temperature,
-                "Low: the cluster with most votes takes all. High: all clusters count nearly alike.",
+                "Low: the cluster with most votes decides alone. High: all clusters count almost equally.",
             )
-        _choice("projection", "What turns your question?", PROJECTIONS)
+        _choice("projection", "How is your question projected?", PROJECTIONS)
         if (state.get("projection") or trace.params.projection) != "none":
             _slide(
                 "projection_share",
-                "How far is your question moved?",
+                "How far does the projection move it?",
                 SHARES,
                 trace.params.projection_share,
-                "0: not at all. 1: as far as the projection says.",
+                "0: not at all. 1: all the way.",
             )
         _slide(
             "lexical_weight",
@@ -93,7 +93,7 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
             "0: an intent scores as its best pair.",
         )
         st.button(
-            "Back to what the build says",
+            "Reset to default",
             icon=":material/restart_alt:",
             width="stretch",
             on_click=state.clear_options,
@@ -107,17 +107,19 @@ def _priors(trace: Trace, build: BuildInfo) -> None:
     if build.prior == UNIFORM:
         st.toggle(label, value=False, disabled=True, key="no_priors")
         st.caption(
-            "Not in this build: all its known questions count alike. `qaserve fit --prior entropy` makes one where "
-            "they do not."
+            "This build has no priors: all its known questions count equally. `qaserve fit --prior entropy` makes a "
+            "build with priors."
         )
         return
-    about = f"This build weighs its known questions: {IMPORTANCE.get(build.prior or '', 'some count more')}."
+    about = (
+        f"This build weighs its known questions: {IMPORTANCE.get(build.prior or '', 'some count more than others')}."
+    )
     value = st.toggle(label, key=state.offer("priors", trace.params.priors), help=about)
     state.keep("priors", value, trace.params.priors)
 
 
 def changed() -> bool:
-    """Whether anything is asked otherwise than the build says."""
+    """Whether an option differs from its default."""
     return any(state.get(name) is not None for name in state.OPTIONS)
 
 
@@ -134,7 +136,7 @@ def _slide(name: str, label: str, values: Sequence[float], usual: float, about: 
 
 
 def differences(usual: AskResult, now: AskResult) -> None:
-    """What the options changed, against what the build says."""
+    """What the options changed, compared with the default."""
     if not changed():
         return
     with st.container(border=True):
@@ -154,13 +156,13 @@ def differences(usual: AskResult, now: AskResult) -> None:
         shifted = sum(1 for rank, answer in moves if rank is not None and rank != answer.rank)
         fresh = sum(1 for rank, _ in moves if rank is None)
         if shifted or fresh or gone:
-            st.markdown(f"Answers: **{shifted}** moved, **{fresh}** came in, **{gone}** left.")
+            st.markdown(f"Answers: **{shifted}** moved, **{fresh}** new, **{gone}** gone.")
         else:
             st.markdown("Answers: the same, in the same order.")
         frame = pd.DataFrame(
             {
                 "rank": [answer.rank for _, answer in moves],
-                "as the build says": ["–" if rank is None else str(rank) for rank, _ in moves],
+                "default": ["–" if rank is None else str(rank) for rank, _ in moves],
                 "answers the question": [answer.question for _, answer in moves],
             }
         )
@@ -168,18 +170,18 @@ def differences(usual: AskResult, now: AskResult) -> None:
 
 
 def _said(usual: Trace, now: Trace) -> str:
-    """What is asked otherwise, in words."""
+    """The options that differ from the default, in words."""
     changes = []
     if now.params.routing != usual.params.routing:
         changes.append(f"who votes → {ROUTINGS[now.params.routing].lower()}")
     if now.params.projection != usual.params.projection:
-        changes.append(f"what turns your question → {PROJECTIONS[now.params.projection].lower()}")
+        changes.append(f"projection → {PROJECTIONS[now.params.projection].lower()}")
     changes += [
         f"{label} {before:g} → {after:g}"
         for label, before, after in (
             ("temperature τ", usual.params.temperature, now.params.temperature),
             ("known questions that vote", len(usual.hits), len(now.hits)),
-            ("how far the question is moved", usual.params.projection_share, now.params.projection_share),
+            ("share of the projection", usual.params.projection_share, now.params.projection_share),
             ("weight of common words", usual.params.lexical_weight, now.params.lexical_weight),
             ("weight of the topic", usual.params.topic_weight, now.params.topic_weight),
             ("share of the second pair", usual.params.second_share, now.params.second_share),
@@ -187,9 +189,7 @@ def _said(usual: Trace, now: Trace) -> str:
         if before != after
     ]
     if now.params.priors != usual.params.priors:
-        changes.append(
-            "the importance of known questions counts" if now.params.priors else "all known questions count alike"
-        )
+        changes.append("priors on" if now.params.priors else "priors off: all known questions count equally")
     return "; ".join(changes)
 
 
@@ -201,12 +201,12 @@ def _votes(usual: Sequence[Hit], now: Sequence[Hit]) -> None:
     if most is None or abs(most.probability - before[most.id]) < SHIFT:
         return
     shift = f"{before[most.id]:.1%} → **{most.probability:.1%}**"
-    st.markdown(f"Share of the vote that changed most: “{literal(most.question)}”, {shift}")
+    st.markdown(f"Largest change of a share of the vote: “{literal(most.question)}”, {shift}")
     frame = pd.DataFrame(
         {
             "known question": [hit.question for hit in both],
-            "as the build says": [before[hit.id] for hit in both],
+            "default": [before[hit.id] for hit in both],
             "now": [hit.probability for hit in both],
         }
     )
-    charts.table(frame, "Shares before and after", **{"as the build says": charts.PERCENT, "now": charts.PERCENT})
+    charts.table(frame, "Shares before and after", default=charts.PERCENT, now=charts.PERCENT)

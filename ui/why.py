@@ -1,19 +1,19 @@
-"""Why a question got its answers: a story in four steps, and what would happen otherwise."""
+"""Why a question got its answers: the steps from question to answers, and what other options would change."""
 
 import streamlit as st
 
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.builds import BuildInfo
-from ui import atlas, compare, data, look, state, turn, vote, whatif
+from ui import atlas, compare, data, look, mechanics_panel, state, turn, vote, whatif
 from ui.markdown import literal
-from ui.search import examples, question_box
+from ui.search import examples, nothing_found, question_box
 
 
 def draw(build: BuildInfo) -> None:
     """Draw the page of reasons."""
     state.load("why")
     if not state.get("q"):
-        look.title("Why did my question get its answers?", "Ask something, and every step to its answers is shown.")
+        look.title("Why did my question get its answers?", "Ask a question to see every step to its answers.")
     question = question_box()
     look.ignored(state.ignored())
     state.save()
@@ -35,50 +35,86 @@ def _story(build: BuildInfo) -> None:
         query_params=state.address(),
     )
     with st.container(key="phone_whatif"):
-        st.caption("**What if …?** The » on top opens the controls that answer your question otherwise.")
+        st.caption("**What if …?** The » on top opens the options.")
     whatif.differences(usual, result)
     _in_short(result)
-    _steps(result)
+    _steps(result, usual.explained.params.temperature)
     st.divider()
-    st.markdown("## The same on a map")
+    st.markdown("## Your question on the map")
     atlas.draw(data.corpus_map(build.build), data.place(state.request(), build.build))
     st.divider()
-    st.markdown("## The same question, answered in other ways")
+    st.markdown("## Your question, answered in other ways")
     compare.draw(build)
 
 
 def _in_short(result: AskResult) -> None:
-    """The whole story in three sentences."""
-    trace = result.explained
+    """A summary in a few sentences."""
     if not result.answers:
         return
-    first, who = result.answers[0], ""
-    if trace.clusters:  # a student answers without them
-        name, share = literal(trace.clusters[0].name), look.percent(trace.clusters[0].weight)
-        voters = look.counted(len(trace.hits), "known question")
-        who = f"Your question is most like those about **{name}**, which weighs **{share}**."
-        if trace.hits:
-            who = (
-                f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about **{name}**."
-            )
-    moved = {
-        "none": "Your question was compared with the answers as it is.",
-        "student": "A small network turned your question towards answers like these.",
-    }.get(trace.params.projection, "That turned your question towards answers like these.")
     with st.container(border=True, key="in_short"):
-        st.markdown(f"**In short.** {who} {moved} The nearest is the one to **“{literal(first.question)}”**.")
-        if result.confidence.abstained:
-            st.markdown("But it is far away: most likely nothing here answers your question.")
+        st.markdown(f"**In short.** {in_short(result)}")
+        if nothing_found(result):
+            st.markdown("It is far away. Most likely nothing here answers your question.")
 
 
-def _steps(result: AskResult) -> None:
+def in_short(result: AskResult) -> str:
+    """Who voted, how the question moved, and whether the first answer is where the vote went."""
+    trace, first = result.explained, result.answers[0]
+    said = []
+    if trace.clusters:  # a student answers without them
+        leader = trace.clusters[0]
+        name, share = literal(leader.name), look.percent(leader.weight if leader.vote is None else leader.vote)
+        voters = look.counted(len(trace.hits), "known question")
+        said.append(
+            f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about **{name}**."
+            if trace.hits
+            else f"The cluster nearest to your question is **{name}**, with **{share}** of the weight."
+        )
+    said.append(_moved(result))
+    said.append(f"The nearest answer is the one to **“{literal(first.question)}”**.")
+    if trace.clusters:
+        said.append(_where(result))
+    return " ".join(said)
+
+
+def _moved(result: AskResult) -> str:
+    trace = result.explained
+    if trace.params.projection == "none":
+        said = "Your question was compared with the answers as it is."
+        return f"{said} Without a projection, the vote does not change the search." if trace.hits else said
+    if trace.params.projection == "student":
+        return "A small network moved your question."
+    return "The projection moved your question."
+
+
+def _where(result: AskResult) -> str:
+    """Whether the first answer is in the cluster with the most weight."""
+    trace, first = result.explained, result.answers[0]
+    leader, votes = trace.clusters[0], {vote.cluster: vote for vote in trace.clusters}
+    if first.cluster == leader.cluster:
+        return "It is in that cluster."
+    own = votes.get(first.cluster)
+    if own is None or (trace.hits and not own.hits):
+        return (
+            "It is **not** in that cluster but in one without votes."
+            if trace.hits
+            else ("It is **not** in that cluster but in one that was not used.")
+        )
+    share = look.percent(own.weight if own.vote is None else own.vote)
+    of = "of the vote" if trace.hits else "of the weight"
+    return f"It is **not** in that cluster but in **{literal(own.name)}**, which got {share} {of}."
+
+
+def _steps(result: AskResult, default: float) -> None:
+    """All steps. `default`: τ of the build."""
     trace = result.explained
     if trace.hits:
         vote.likeness(trace)
     elif trace.clusters:
-        look.step(1, "Clusters are compared with your question", "No single known question votes with this routing.")
+        look.step(1, "Clusters are compared with your question", "No known question votes with this routing.")
     else:
         look.step(1, "A small network reads your question", "No known question votes, so there is no step 2.")
+    mechanics_panel.draw(trace, default)
     if trace.clusters:
         vote.flow(trace)
     turn.turn(result)

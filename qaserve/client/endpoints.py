@@ -42,7 +42,7 @@ class Call(Generic[T]):
 
 def ask(request: AskRequest) -> Call[AskResult]:
     """Ask a question."""
-    return Call("POST", "/v1/ask", AskResult, json=request.model_dump(mode="json", exclude_none=True))
+    return Call("POST", "/v1/ask", AskResult, json=request.to_json())
 
 
 def clusters() -> Call[ClusterList]:
@@ -92,7 +92,7 @@ def corpus_map() -> Call[CorpusMap]:
 
 def place(request: AskRequest) -> Call[PlacedAsk]:
     """Ask a question, and place it on the map."""
-    return Call("POST", "/v1/map", PlacedAsk, json=request.model_dump(mode="json", exclude_none=True))
+    return Call("POST", "/v1/map", PlacedAsk, json=request.to_json())
 
 
 def reports() -> Call[ReportList]:
@@ -107,7 +107,9 @@ def report(name: str) -> Call[ReportView]:
 
 def say(request: FeedbackRequest) -> Call[FeedbackKept]:
     """Say whether a pair helped with a question."""
-    return Call("POST", "/v1/feedback", FeedbackKept, json=request.model_dump(mode="json"), repeatable=False)
+    return Call(
+        "POST", "/v1/feedback", FeedbackKept, json=request.model_dump(mode="json", exclude_unset=True), repeatable=False
+    )
 
 
 def feedback(limit: int = 100, after: int = 0) -> Call[FeedbackPage]:

@@ -1,6 +1,6 @@
 """Asking: a question, its answers, and why."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,10 @@ class AskRequest(SearchParams):
     explain: bool = Field(
         True, description="False leaves out why: the trace, with its plain search, and the ranks there."
     )
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is sent: what was given alone, so that everything else comes from the settings, or else the build."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Hit(Record):

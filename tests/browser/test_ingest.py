@@ -1,4 +1,4 @@
-"""Bringing pairs in through the page: good and bad rows, hostile texts, and back again."""
+"""Importing pairs through the page: good and bad rows, hostile texts, and back again."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def bring_in(service, tab, path):
 def foretold(tab):
     """Wait for a look to end; what it changes is shown before, under a smaller heading."""
     expect(tab.get_by_role("heading", name="What would change", level=2)).to_be_visible(timeout=180_000)
-    expect(tab.get_by_role("heading", name="Clusters: groups of answers")).to_be_visible()
+    expect(tab.get_by_role("heading", name="Clusters: groups of similar answers")).to_be_visible()
     expect(tab.get_by_role("heading", name="Quality: how well questions")).to_be_visible()
 
 
@@ -56,11 +56,11 @@ def test_good_and_bad_rows_then_found_then_rolled_back_then_gone(service, tab, t
     assert live(service) == going_back, "a look changes nothing"
     expect(tab.get_by_text("2 rejected lines")).to_be_visible()
     with tab.expect_download() as download:
-        tab.get_by_role("button", name="Download them").click()
+        tab.get_by_role("button", name="Download with reasons").click()
     rejected = [json.loads(line) for line in download.value.path().read_text().splitlines()]
     assert [row["line"] for row in rejected] == [2, 3]
     dry_run = tab.url
-    tab.get_by_role("button", name="Bring lamps").click()
+    tab.get_by_role("button", name="Import lamps").click()
     tab.wait_for_url(lambda url: "job=" in url and url != dry_run)
     tab.reload()  # the address holds the job: work goes on
     expect(tab.get_by_role("heading", name="What was done")).to_be_visible(timeout=180_000)
@@ -81,7 +81,7 @@ def test_good_and_bad_rows_then_found_then_rolled_back_then_gone(service, tab, t
 
 def test_one_pair_can_be_written_by_hand(service, tab):
     tab.goto(f"{service.page}/ingest")
-    tab.get_by_text("Write one pair").click()
+    tab.get_by_text("Add one pair").click()
     send = tab.get_by_role("button", name="See what would change")
     send.click()
     expect(tab.get_by_text("needs a question and an answer")).to_be_visible()

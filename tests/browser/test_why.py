@@ -16,11 +16,11 @@ def answer_of(service, **options):
 def test_the_story_is_one_click_away_and_has_four_steps(service, ask, tab):
     ask(QUESTION)
     tab.get_by_role("link", name="See every step").click()
-    for step in ("are like yours", "vote for these clusters", "turns your question by", "These answers are nearest"):
+    for step in ("are like yours", "vote for these clusters", "moves your question by", "These answers are nearest"):
         expect(tab.get_by_text(step).first).to_be_visible()
-    expect(tab.get_by_text("The same on a map")).to_be_visible()
+    expect(tab.get_by_text("Your question on the map")).to_be_visible()
     expect(tab.get_by_text("answered in other ways")).to_be_visible()
-    expect(tab.locator("[data-testid=stVegaLiteChart]")).to_have_count(4)
+    expect(tab.locator("[data-testid=stVegaLiteChart]")).to_have_count(7)
     assert "/why" in tab.url
     assert "q=" in tab.url
     trace = answer_of(service)["trace"]
@@ -43,7 +43,7 @@ def test_another_temperature_moves_the_weights_to_what_the_api_computes(service,
     expect(tab.get_by_text(f"gets most: {trace['clusters'][0]['weight']:.0%}").first).to_be_visible()
     expect(tab.get_by_text(f"τ = {chosen:g}").first).to_be_visible()
     expect(tab.get_by_text("What your changes do")).to_be_visible()
-    tab.get_by_role("button", name="Back to what the build says").click()
+    tab.get_by_role("button", name="Reset to default").click()
     expect(tab.get_by_text("What your changes do")).to_have_count(0)
     tab.wait_for_url(lambda url: "temperature" not in url)
 
@@ -53,4 +53,4 @@ def test_every_way_has_its_story(service, tab, options):
     tab.goto(f"{service.page}/why?q=parse+records&{options}")
     expect(tab.get_by_text("These answers are nearest")).to_be_visible()
     expect(tab.get_by_text("answered in other ways")).to_be_visible()
-    assert tab.get_by_text("That did not work").count() == 0
+    assert tab.get_by_text("The request failed").count() == 0

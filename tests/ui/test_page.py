@@ -120,7 +120,7 @@ def test_a_value_of_the_address_that_cannot_be_used_is_ignored_and_said(ask, pag
     text = ask("bread", **address)
     assert "Why these answers" in text
     (name,) = address
-    assert f"because it cannot be used: {name}".replace("_", "\\_") in text
+    assert f"because it is invalid: {name}".replace("_", "\\_") in text
     assert name not in page.query_params
 
 
@@ -128,7 +128,7 @@ def test_a_question_of_control_characters_is_ignored(page):
     page.query_params["q"] = "\0"
     page.run()
     assert not page.exception
-    assert "because it cannot be used: q" in text_of(page)
+    assert "because it is invalid: q" in text_of(page)
 
 
 def test_an_address_may_ask_for_more_answers_than_the_slider_offers(ask, page):
@@ -202,12 +202,22 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     many = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]), "many.jsonl")
     make_ingest(edge, encoder).run([many], replace=True)
     st.cache_data.clear()
-    page.text_input(key="ask_q").set_value("steps for good thing7 part0").run()
+    page.text_input(key="ask_q").set_value("good steps for thing7 part0").run()
     assert "right · " in text_of(page)
     page.text_input(key="ask_q").set_value("unrelated nonsense everywhere").run()
     assert not page.exception
-    assert "only what comes nearest" in page.warning[0].value
     assert "No answer here" in text_of(page)
+    assert len(page.warning) == 1
+    misses = [one.label for one in page.expander]
+    assert len(misses) == 3
+    assert all("similarity" in label and "\n" not in label for label in misses)
+    assert not [one.value for one in page.markdown if one.value.startswith("### ")], "no card is open"
+    assert [link.label for link in page.get("page_link")][:2] == ["Browse", "See every step"]
+    assert "Rephrase" in [button.label for button in page.button]
+    known = many.read_text().splitlines()[0]
+    page.text_input(key="ask_q").set_value(json.loads(known)["question"].upper()).run()
+    assert "Matches a known question" in text_of(page)
+    assert "No answer here" not in text_of(page)
 
 
 def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
@@ -217,6 +227,19 @@ def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
     monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call.path) or real(call))
     page.run()
     assert [path for path in sent if path != "/v1/builds"] == []
+
+
+def test_only_what_is_given_is_sent_so_that_the_build_decides_the_rest(page, monkeypatch):
+    sent = []
+    real = data.client().send
+    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call) or real(call))
+    opened(page, "why", q="how to make bread", temperature="0.3")
+    bodies = [call.json for call in sent if call.path in ("/v1/ask", "/v1/map") and call.json]
+    usual = {"question": "how to make bread", "top_k": 5, "filters": {}}
+    assert bodies[0] == usual
+    assert usual | {"temperature": 0.3} in bodies
+    assert bodies[-1]["question"] == "how to make bread"
+    assert all("hits" not in body for body in bodies)
 
 
 # Why
@@ -311,10 +334,10 @@ def test_a_filter_that_an_address_repeats_counts_once(page):
     assert [button.label for button in page.button if (button.key or "").startswith("drop")] == ["Topic: wine"]
 
 
-def test_a_student_is_a_way_to_turn_the_question(why, edge, encoder, make_builder, tmp_path):
+def test_a_student_is_a_way_to_project_the_question(why, edge, encoder, make_builder, tmp_path):
     add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
     text = why("how to make bread", projection="student")
-    for words in ("A small network turned your question", "A small network turns your question by"):
+    for words in ("A small network moved your question", "A small network moves your question by"):
         assert words in text
 
 
@@ -326,7 +349,7 @@ def test_a_build_without_priors_says_that_there_is_nothing_to_switch(why, page):
     text = why("how to make bread")
     toggle = page.toggle(key="no_priors")
     assert toggle.disabled
-    assert "all its known questions count alike" in text
+    assert "all its known questions count equally" in text
     assert "ask_priors" not in [one.key for one in page.toggle]
 
 
@@ -337,15 +360,15 @@ def test_priors_can_be_switched_off_and_the_votes_become_those_of_the_api(
     text = why("how to make bread")
     assert "no_priors" not in [one.key for one in page.toggle]
     assert page.toggle(key="ask_priors").value
-    assert "counts by its importance" in text
+    assert "multiplied by the question's importance" in text
     votes = [engine.ask(AskRequest(question="how to make bread", priors=priors)).trace.hits for priors in (True, False)]
     assert shares_shown(page) == pytest.approx([hit.probability for hit in votes[0]], rel=1e-4)
     page.toggle(key="ask_priors").set_value(False).run()
     assert not page.exception
     assert page.query_params["priors"] == "false"
     text = text_of(page)
-    assert "all known questions count alike" in text
-    assert "Share of the vote that changed most" in text
+    assert "all known questions count equally" in text
+    assert "Largest change of a share of the vote" in text
     assert shares_shown(page) == pytest.approx([hit.probability for hit in votes[1]], rel=1e-4)
     page.toggle(key="ask_priors").set_value(True).run()
     assert "priors" not in page.query_params
@@ -354,7 +377,7 @@ def test_priors_can_be_switched_off_and_the_votes_become_those_of_the_api(
 
 def test_priors_in_an_address_are_taken_over(why, page, edge, encoder, make_builder):
     refit(make_builder(edge, encoder), "entropy")
-    assert "all known questions count alike" in why("how to make bread", priors="false")
+    assert "all known questions count equally" in why("how to make bread", priors="false")
     assert not page.toggle(key="ask_priors").value
     assert "What your changes do" not in why("how to make bread", priors="perhaps")
 
@@ -370,13 +393,39 @@ def test_the_story_begins_in_short(why, engine):
     assert f"**{vote.weight:.0%}** of the vote" in short
 
 
-def test_with_routing_by_centres_nobody_votes(why, ask, page):
+def test_with_routing_by_centres_no_question_votes(why, ask, page):
     text = why("how to make bread", routing="centroid")
-    assert "The nearest clusters are taken" in text
-    assert "The clusters turn your question by" in text
-    for words in ("They vote", "voted for", "The vote turns"):
+    assert "The nearest clusters are used" in text
+    assert "projections of the nearest clusters" in text
+    for words in ("They vote", "voted for"):
         assert words not in text
     assert "of the vote went to" not in opened(page, "search", q="how to make bread", routing="centroid")
+
+
+def test_the_mechanics_have_the_weights_of_the_api(why, page, engine):
+    text = why("how to make bread", temperature="0.2")
+    trace = engine.ask(AskRequest(question="how to make bread", temperature=0.2)).trace
+    assert "One strong match or many?" in text
+    table = next(table for table in tables_of(page) if "free energy" in table)
+    assert (table["share of the vote"] / 100).tolist() == pytest.approx(
+        [vote.weight for vote in trace.clusters], rel=1e-4
+    )
+    assert table["hits (g)"].tolist() == [vote.hits for vote in trace.clusters]
+    assert "the dashed line the τ = 0.2 of this answer" in text
+    assert "the dashed line" not in why("how to make bread", temperature="0.05")
+
+
+def test_a_temperature_at_which_weights_underflow_has_its_story(why, page):
+    assert "One strong match or many?" in why("how to make bread", temperature="0.0001")
+
+
+def test_the_mechanics_say_so_where_no_question_votes(why, edge, encoder, make_builder, tmp_path):
+    add_student(make_builder(edge, encoder), "slots-8", tmp_path / "training")
+    words = "so there is no energy to compare"
+    assert f"No known question votes with this routing, {words}" in why("how to make bread", routing="centroid")
+    assert f"A student answers without a vote, {words}" in why(
+        "how to make bread", routing="question", projection="student"
+    )
 
 
 def test_one_known_question_is_one(why, page):
@@ -389,7 +438,7 @@ def test_one_known_question_is_one(why, page):
 
 
 def test_without_projection_the_story_says_so(why):
-    assert "Your question is not turned" in why("wine", projection="none")
+    assert "Your question is not projected" in why("wine", projection="none")
 
 
 # The other pages
@@ -415,7 +464,7 @@ def test_clusters_are_listed_searched_and_opened(page, engine):
     assert found
     assert all("bread" in name for name in found)
     page.text_input(key="cluster_search").set_value("zyx").run()
-    assert "No cluster is about" in text_of(page)
+    assert "No cluster matches" in text_of(page)
 
 
 def test_a_cluster_shows_its_pairs_and_figures(page, engine):
@@ -427,12 +476,12 @@ def test_a_cluster_shows_its_pairs_and_figures(page, engine):
 
 
 def test_an_address_of_a_cluster_that_is_not_there_shows_all(page):
-    assert "clusters. Mark a row" in opened(page, "clusters", open="99999")
+    assert "clusters. Select a row" in opened(page, "clusters", open="99999")
 
 
 @pytest.mark.parametrize("number", ["99999", "9" * 5_000, "-1", "x"])
 def test_a_cluster_that_the_address_names_wrongly_is_said(page, number):
-    assert "because it cannot be used: open" in opened(page, "clusters", open=number)
+    assert "because it is invalid: open" in opened(page, "clusters", open=number)
 
 
 def test_results_without_reports_say_where_they_come_from(page):
@@ -449,7 +498,7 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
     assert "## Calibration" in text
     assert "is not a report of experiment" in text
     assert str(tmp_path) not in text
-    assert "What the words mean" in [one.label for one in page.expander]
+    assert "What the terms mean" in [one.label for one in page.expander]
     assert page.table
 
 
@@ -477,17 +526,17 @@ def test_a_page_that_may_only_ask_says_so_before_anything_is_filled_in(asking_pa
     thumbs = [one for one in page.get("feedback") if one.key]
     assert thumbs
     assert all(one.proto.disabled for one in thumbs)
-    assert "This page may only ask" in text_of(page)
-    assert "may ask, but not change anything" in opened(page, "ingest")
+    assert "This page is read-only" in text_of(page)
+    assert "This page is read-only" in opened(page, "ingest")
     assert not page.button
     assert not page.get("file_uploader")
     page.session_state["ingest_tab"] = "Builds"
     text = opened(page, "ingest")
-    assert "may only ask: the key for changing is needed to go back" in text
+    assert "Set QASERVE_WRITE_KEY to go back" in text
     assert text.count("pairs in") == 2, "both builds are listed"
     assert not page.button
     page.session_state["results_tab"] = "Feedback"
-    assert "may ask, but not change anything" in opened(page, "results")
+    assert "This page is read-only" in opened(page, "results")
     assert not page.error
 
 
@@ -506,7 +555,7 @@ def test_a_job_that_is_not_there_is_said(page):
     assert page.error
 
 
-# Bringing pairs in
+# Importing pairs
 
 
 @pytest.fixture
@@ -569,19 +618,19 @@ def test_a_look_tells_of_clusters_quality_and_edits_and_changes_nothing(served, 
     assert "What would change" in said
     assert {"Added": "4", "Changed": "1", "Unchanged": "3"}.items() <= shown_metrics(served).items()
     assert ":red-background[~~0~~] :green-background[99]" in said
-    assert "Clusters: groups of answers that are alike" in said
-    assert "The answers would be grouped anew" in said or "The clusters would stay" in said
+    assert "Clusters: groups of similar answers" in said
+    assert "The answers would be clustered again" in said or "The clusters would stay" in said
     assert "Quality: how well questions find their answers" in said
     assert any(one.label.startswith("Parameters: ") for one in served.expander)
     assert engine.load().ref.build == build
-    button(served, "Bring pairs").click().run()
+    button(served, "Import pairs").click().run()
     said = settled(served)
     assert "What was done" in said
     assert "The corpus holds 28 pairs" in said
     assert engine.load().ref.build != build
 
 
-def test_a_look_says_that_the_gate_would_stop_it_and_the_pairs_can_be_brought_in_all_the_same(
+def test_a_look_says_that_the_gate_would_stop_it_and_the_pairs_can_be_imported_anyway(
     served, engine, make_ingest, encoder, write_rows, rows
 ):
     many = rows([f"thing{number}" for number in range(20)])
@@ -589,18 +638,18 @@ def test_a_look_says_that_the_gate_would_stop_it_and_the_pairs_can_be_brought_in
     mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
     build = make_ingest(engine.store, encoder).run([write_rows(many)], replace=True).build
     said = look(served, mixed)
-    assert "It would be stopped." in said
+    assert "The quality check would stop this import." in said
     assert served.metric[-2].label == "Mean reciprocal rank"
     assert served.metric[-2].delta.startswith("-0.")
-    assert any(one.label == "Questions that are answered worse" for one in served.expander)
-    assert button(served, "Bring pairs").label.endswith("in all the same")
-    button(served, "Bring pairs").click().run()
+    assert any(one.label == "Questions with a worse rank" for one in served.expander)
+    assert button(served, "Import pairs").label.endswith("anyway")
+    button(served, "Import pairs").click().run()
     said = settled(served)
-    assert "was told to go live" in said
+    assert "The import was forced" in said
     assert engine.load().ref.build != build
 
 
-def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, make_ingest, encoder, write_rows, rows):
+def test_a_job_that_the_gate_stopped_can_be_done_anyway(served, engine, make_ingest, encoder, write_rows, rows):
     many = rows([f"thing{number}" for number in range(20)])
     build = make_ingest(engine.store, encoder).run([write_rows(many)], replace=True).build
     look(served, rows(["gold"]))
@@ -609,13 +658,13 @@ def test_a_job_that_the_gate_stopped_can_be_done_all_the_same(served, engine, ma
     content = "".join(json.dumps(row) + "\n" for row in mixed).encode()
     served.session_state["ingest_given"] = (content, "pairs.jsonl", False)  # the file is another by now
     served.run()
-    button(served, "Bring pairs").click().run()
+    button(served, "Import pairs").click().run()
     said = settled(served)
     assert "the new build finds less than the live one" in said
     assert engine.load().ref.build == build
-    assert button(served, "Bring pairs").label.endswith("in all the same")
-    button(served, "Bring pairs").click().run()
-    assert "was told to go live" in settled(served)
+    assert button(served, "Import pairs").label.endswith("anyway")
+    button(served, "Import pairs").click().run()
+    assert "The import was forced" in settled(served)
     assert engine.load().ref.build != build
 
 

@@ -7,13 +7,16 @@ from fastapi.responses import JSONResponse
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
+from qaserve.client import endpoints
 from qaserve.client.endpoints import Call
 from qaserve.client.http import MAX_PAUSE_SECONDS, AsyncClient, Client
 from qaserve.common.errors import TABLE, AccessError, BusyError, LimitError, NotFoundError, QaserveError, ServiceError
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.schemas.feedback import FeedbackRequest
 from qaserve.schemas.jobs import IngestRequest
+from qaserve.schemas.params import SearchParams
 from qaserve.schemas.service import Health
+from qaserve.search.engine import Engine
 from qaserve.service.feedback import FeedbackLog
 from qaserve.settings import ServerSettings
 
@@ -77,6 +80,22 @@ def test_both_clients_return_the_records_of_the_engine(talk, engine, serve_app):
         talk(url, "pairs", "a/b")
     assert raised.value.hint
     assert raised.value.retry_after is None
+
+
+def test_what_a_request_leaves_out_comes_from_the_build(talk, engine, serve_app, tmp_path):
+    own = SearchParams(temperature=0.3, hits=7, lexical_weight=0.4, topic_weight=0.2, second_share=0.1, priors=False)
+    other = Engine(engine.store, engine.encoder, tmp_path / "models", "things", own)
+    url = serve_app(create_app(other, ServerSettings()))
+    params = talk(url, "ask", AskRequest(question=QUESTION)).explained.params
+    assert {name: getattr(params, name) for name in own.given} == own.given
+    params = talk(url, "place", AskRequest(question=QUESTION, hits=3)).result.explained.params
+    assert {name: getattr(params, name) for name in own.given} == own.given | {"hits": 3}
+
+
+@pytest.mark.parametrize("endpoint", [endpoints.ask, endpoints.place])
+def test_only_the_parameters_that_are_given_are_sent(endpoint):
+    request = AskRequest(question="bread", temperature=0.05, filters={"topics": ["wine"]})
+    assert endpoint(request).json == {"question": "bread", "temperature": 0.05, "filters": {"topics": ["wine"]}}
 
 
 def test_both_clients_change_what_may_be_changed(
