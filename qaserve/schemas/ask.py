@@ -12,6 +12,9 @@ FilterValue = Annotated[str, Field(max_length=300)]
 FilterValues = Annotated[tuple[FilterValue, ...], Field(max_length=64)]
 
 
+ClusterNumber = Annotated[int, Field(ge=0, lt=2**31), NotBoolean]
+
+
 class Filters(Record):
     """Which pairs may vote and be found: those with one of the values, in every field that is given."""
 
@@ -19,9 +22,7 @@ class Filters(Record):
     tags: FilterValues = ()
     related_skills: FilterValues = ()
     source_file: FilterValues = ()
-    cluster: Annotated[tuple[Annotated[int, NotBoolean], ...], Field(max_length=64)] = Field(
-        (), description="The model's clusters."
-    )
+    cluster: Annotated[tuple[ClusterNumber, ...], Field(max_length=64)] = Field((), description="The model's clusters.")
 
     def __bool__(self) -> bool:
         """Whether anything is filtered."""

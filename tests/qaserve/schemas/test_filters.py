@@ -1,6 +1,7 @@
 """Filters act inside Qdrant on both searches, and the trace says what kept an expected answer out."""
 
 import pytest
+from pydantic import ValidationError
 
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.search.trace import matches
@@ -81,6 +82,12 @@ def test_with_all_answers_shown_none_is_missing(engine):
 
 def test_without_reasons_nothing_is_looked_up(engine):
     assert engine.ask(AskRequest(question=QUESTION, top_k=1, explain=False)).trace is None
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 2**63, True])
+def test_a_cluster_that_no_engine_takes_is_refused(number):
+    with pytest.raises(ValidationError, match="cluster"):
+        Filters(cluster=(number,))
 
 
 def test_facets_count_pairs(engine):
