@@ -27,7 +27,7 @@ DIM = "dim"
 KEPT_OUT = {
     "filter": "it does not match the filters",
     "similarity": "a similar question voted, but this answer is far",
-    "routing": "the vote turned the question away from it",
+    "routing": "the projection moved the question away from it",
     "words": "others share more words or topics with the question",
 }
 
@@ -156,9 +156,9 @@ def _table(*columns: tuple[str, Literal["left", "right"] | None]) -> Table:
 
 def _movement(trace: "Trace", result: "AskResult") -> Group:
     said = {
-        "cluster": "The clusters' projections, blended by weight, turn your question",
-        "pair": "The projections of the single pairs, blended by probability, turn your question",
-        "student": "The student, which was taught what the clusters' projections do, turns your question",
+        "cluster": "The clusters' projections, blended by weight, move your question",
+        "pair": "The projections of the single pairs, blended by probability, move your question",
+        "student": "The student, which was taught what the clusters' projections do, moves your question",
         "none": "No projection: your question stays where it is",
     }[trace.params.projection]
     lines = [Text.assemble(("3. ", "bold"), (said, "bold"))]

@@ -72,8 +72,8 @@ _TABLE = {
     ),
     "lexical": _Feature(
         1,
-        "few words of the question are in the best match (score {:.3f})",
-        "the question's words are in it (score {:.3f})",
+        "the best match has few of the question's words",
+        "it has the question's words",
     ),
 }
 FEATURES = tuple(_TABLE)
