@@ -420,7 +420,7 @@ def test_over_stdio_from_an_empty_folder_to_an_answer(command, rows, tmp_path):
     async def fill(client):
         status = await call(client, "corpus_status")
         assert (status["ready"], status["writable"]) == (False, True)
-        assert "`qaserve ingest FILE` makes one" in status["problem"]
+        assert "`qaserve ingest FILE` creates one" in status["problem"]
         assert "there is no corpus" in await refusal(client, "search_skills", question=QUESTION)
         added = await call(client, "add_pairs", pairs=pairs)
         assert (added["added"], added["pairs"], added["rejected"]) == (24, 24, [])
