@@ -54,9 +54,9 @@ def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | Non
     Returns:
         What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_QUERIES` queries.
     """
-    if len(phrasing_split(examples.pairs, fit.seed).test) < MIN_QUERIES:
-        return None
     search = _Search(examples, fit, advance)
+    if not search.kinds:
+        return None
     best = search.run(_groups(fit.regularization, topics=examples.topics is not None))
     plain = max((search.ask(one) for one in _plain(best.trial)), key=lambda one: one.trial.mrr)
     if not search.not_below(best, plain):
@@ -83,8 +83,10 @@ class _Search:
         self._fit, self._advance = fit, advance
         self._found: dict[Hyperparameters, Tried] = {}
         single = examples.in_single_precision()  # enough for ranks, in half the time
-        kinds = self._folds(single, phrasing_split, whole=False), self._folds(single, intent_split, whole=True)
-        self.kinds = [folds for folds in kinds if folds]
+        phrasings = self._folds(single, phrasing_split, whole=False)
+        intents = self._folds(single, intent_split, whole=True) if phrasings else []
+        self.kinds = [folds for folds in (phrasings, intents) if folds]
+        """Folds of new phrasings and, where there are enough, of unknown intents; none without the first."""
         self._intents = [
             _numbers([intent for fold in folds for intent in fold.queries.intents]) for folds in self.kinds
         ]

@@ -5,6 +5,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -122,7 +123,9 @@ def _read_file(
         with _open(path) as file:
             for number, raw, size in _lines(file, settings.max_line_bytes):
                 on_lines(1)
-                found = list(_read_line(raw, name, number, size, settings))
+                found = list(
+                    _checked(partial(_row_of_line, raw, size, settings.max_line_bytes), name, number, settings)
+                )
                 if raw is not None and any(isinstance(item, Rejection) for item in found):
                     on_bad_line(raw)
                 yield from found
@@ -154,7 +157,7 @@ def _read_table(
         with _open(path) as file:
             for number, row, bad in delimited.rows(cast("IO[bytes]", file), start):
                 on_lines(1)
-                found = list(_read_row(row, bad, name, number, settings))
+                found = list(_checked(partial(_row_of_table, row, bad), name, number, settings))
                 if any(isinstance(item, Rejection) for item in found):
                     on_bad_line(json.dumps(row, ensure_ascii=False).encode())
                 yield from found
@@ -162,17 +165,20 @@ def _read_table(
         raise CorpusError(f"{path}, {error.reason}", hint=error.hint) from error
 
 
-def _read_row(
-    row: Row, bad: BadRowError | None, name: str, number: int, settings: ReadSettings
+def _checked(
+    row_of: Callable[[], Row], name: str, number: int, settings: ReadSettings
 ) -> Iterator[Located | Rejection]:
+    """The pairs of one row, and what is wrong with it or with one of them."""
     try:
-        if bad is not None:
-            raise bad
-        for pair in pairs_of(row, name):
-            check_texts(pair, settings)
-            yield Located(file=name, line=number, pair=pair)
-    except BadRowError as error:
-        yield Rejection(file=name, line=number, field=error.field, reason=error.reason)
+        for pair in pairs_of(row_of(), name):
+            try:
+                check_texts(pair, settings)
+            except BadRowError as bad:
+                yield Rejection(file=name, line=number, field=bad.field, reason=bad.reason)
+            else:
+                yield Located(file=name, line=number, pair=pair)
+    except BadRowError as bad:
+        yield Rejection(file=name, line=number, field=bad.field, reason=bad.reason)
 
 
 def _check_unchanged(path: Path, before: os.stat_result) -> None:
@@ -212,18 +218,13 @@ def _lines(file: IO[bytes] | gzip.GzipFile, limit: int) -> Iterator[tuple[int, b
             yield number, line, size
 
 
-def _read_line(
-    raw: bytes | None, name: str, number: int, size: int, settings: ReadSettings
-) -> Iterator[Located | Rejection]:
-    try:
-        if raw is None:
-            raise BadRowError(None, f"the line has {size:,} bytes; at most {settings.max_line_bytes:,} are read")
-        for pair in pairs_of(parse(raw), name):
-            try:
-                check_texts(pair, settings)
-            except BadRowError as bad:
-                yield Rejection(file=name, line=number, field=bad.field, reason=bad.reason)
-            else:
-                yield Located(file=name, line=number, pair=pair)
-    except BadRowError as bad:
-        yield Rejection(file=name, line=number, field=bad.field, reason=bad.reason)
+def _row_of_line(raw: bytes | None, size: int, limit: int) -> Row:
+    if raw is None:
+        raise BadRowError(None, f"the line has {size:,} bytes; at most {limit:,} are read")
+    return parse(raw)
+
+
+def _row_of_table(row: Row, bad: BadRowError | None) -> Row:
+    if bad is not None:
+        raise bad
+    return row

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 API_CALLERS = 8
 """Questions of a file that are sent at once; the API encodes them together."""
-WARM_UP = "the first forward pass is slow"
 
 
 class Answerer(Protocol):
@@ -48,9 +47,8 @@ def answerer(settings: Settings) -> Iterator[Answerer]:
     with open_store(settings.store, read_only=True) as store:
         corpus = corpus_to_ask(settings, store)
         engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
-        engine.load()
         with err.status("Loading the encoder …"):
-            engine.encoder.encode_questions([WARM_UP])
+            engine.load()
         yield InProcess(engine)
 
 

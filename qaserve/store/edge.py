@@ -11,14 +11,8 @@ log, any number of processes open a shard at once. They map its files, which sta
 after they were deleted. Edge does not notice a flipped byte; `verify` does.
 """
 
-import errno
-import hashlib
-import json
-import os
 import re
 import shutil
-import time
-import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata as packages
@@ -30,9 +24,19 @@ from pydantic import ValidationError
 
 from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, StoreWriteError, UsageError
 from qaserve.common.failpoints import failpoint
-from qaserve.schemas.record import Record
 
 from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
+from .build_files import (
+    REWRITTEN,
+    Manifest,
+    OpenFolder,
+    remove_tree,
+    seal_file,
+    seal_files,
+    sync_file,
+    sync_folder,
+    sync_tree,
+)
 from .errors import damaged, map_errors, not_found
 from .points import ContentHash, Intake, from_hits, from_record, words_of
 from .words import Sparse, WordEncoder
@@ -40,55 +44,21 @@ from .words import Sparse, WordEncoder
 PACKAGE = "qdrant-edge-py"
 VERSION = packages.version(PACKAGE)
 PAGE = 256
-REMOVALS, REMOVAL_SECONDS = 50, 0.02
 PAYLOADS_KEPT = 50_000
 """Of an open build, for each set of fields: some tens of megabytes."""
-BLOCK = 1 << 18
 FREE_BYTES = 64 << 20
 """Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
 MANIFEST, SHARD, LIVE = "build.json", "shard", "live"
-REWRITTEN = frozenset({"edge_config.json", "segment.json"})
-"""Edge writes these files anew whenever it opens a shard, with their keys in another order."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LEFTOVER = re.compile(r"\.(?P<build>[A-Za-z0-9].*)\.(unfinished|deleted)")
-DESCRIPTORS = Path("/proc/self/fd")
-"""Where Linux names what is open."""
 OLD_FOLDER = "qdrant"
 """Where version 0.1 kept its builds, in the data folder."""
-
-
-class FileSeal(Record):
-    """A file of a sealed build."""
-
-    size: int
-    sha256: str
-
-
-class Manifest(Record):
-    """What `build.json` holds."""
-
-    metadata: BuildMetadata
-    seal: Seal
-    files: dict[str, FileSeal]
-
-    def to_bytes(self) -> bytes:
-        """With a hash over itself."""
-        content = self.model_dump(mode="json")
-        return json.dumps({"content": content, "sha256": _digest(content)}, indent=1, ensure_ascii=False).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Manifest":
-        """Raises ValueError where it is not as it was written."""
-        document = json.loads(data)
-        if not isinstance(document, dict) or document.get("sha256") != _digest(document.get("content")):
-            raise ValueError("its hash is another")
-        return cls.model_validate(document["content"])
 
 
 class EdgeBuild(Build):
     """A sealed build, its files mapped."""
 
-    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str, folder: "_OpenFolder") -> None:
+    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str, folder: "OpenFolder") -> None:
         """Wrap an open shard. It is closed when nothing refers to it any more."""
         self.metadata, self.seal = manifest.metadata, manifest.seal
         self.encoder = WordEncoder(manifest.metadata.bm25)
@@ -145,20 +115,6 @@ class EdgeBuild(Build):
     def content_hash(self) -> str:
         """See `Build`."""
         return _content_hash(self._shard, self._where).hexdigest()
-
-
-class _OpenFolder:
-    """A folder by a path that stays with it when it is renamed.
-
-    The engine makes what it misses: a build that is deleted while it is opened would come back in part under its name.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder
-        if DESCRIPTORS.is_dir():
-            handle = os.open(folder, os.O_RDONLY)
-            weakref.finalize(self, os.close, handle)
-            self.path = DESCRIPTORS / str(handle)
 
 
 class EdgeWriter(Writer):
@@ -219,10 +175,10 @@ class EdgeWriter(Writer):
             stored = self._shard.count(edge.CountRequest(exact=True))
             self._shard.close()
             seal = self._intake.sealed(stored, f"{PACKAGE} {VERSION}")
-            files = {str(path.relative_to(self._folder).as_posix()): _sealed(path) for path in _files(self._folder)}
+            files = seal_files(self._folder, self._folder / SHARD)
             manifest = Manifest(metadata=self._metadata, seal=seal, files=files)
             (self._folder / MANIFEST).write_bytes(manifest.to_bytes())
-            _sync(self._folder)
+            sync_tree(self._folder)
             failpoint("build written")
             replaced = None
             if self._target.exists():  # it was damaged, and is given back what it lost
@@ -230,7 +186,7 @@ class EdgeWriter(Writer):
                 shutil.rmtree(replaced, ignore_errors=True)
                 self._target.rename(replaced)
             self._folder.rename(self._target)
-            _sync_folder(self._target.parent)
+            sync_folder(self._target.parent)
             if replaced is not None:
                 shutil.rmtree(replaced, ignore_errors=True)
         return seal
@@ -285,9 +241,9 @@ class EdgeStore(Store):
         with map_errors(str(folder)):
             fresh = folder / f".{LIVE}.unfinished"
             fresh.write_text(f"{ref.build}\n", encoding="utf-8")
-            _sync_file(fresh)
+            sync_file(fresh)
             fresh.replace(folder / LIVE)
-            _sync_folder(folder)
+            sync_folder(folder)
         failpoint("swapped")
 
     # Builds
@@ -351,10 +307,11 @@ class EdgeStore(Store):
                     raise damaged(ref, f"{path} is missing")
                 if path.name not in REWRITTEN and path.stat().st_size != sealed.size:
                     raise damaged(ref, f"{path} has {path.stat().st_size:,} bytes; it was sealed with {sealed.size:,}")
-            held = _OpenFolder(folder)
+            held = OpenFolder(folder)
             shard = edge.EdgeShard.load(str(held.path / SHARD))
             points = shard.count(edge.CountRequest(exact=True))
         if points != manifest.seal.points:
+            shard.close()  # before its folder is let go of
             raise damaged(ref, f"{folder} holds {points:,} points; it was sealed with {manifest.seal.points:,}")
         return EdgeBuild(manifest, shard, place, held)
 
@@ -365,7 +322,7 @@ class EdgeStore(Store):
             with map_errors(str(folder / name)):
                 if not (folder / name).is_file():
                     raise damaged(ref, f"{folder / name} is missing")
-                if _sealed(folder / name) != sealed:
+                if seal_file(folder / name) != sealed:
                     raise damaged(ref, f"{folder / name} has changed since it was sealed")
         if self.open(ref).content_hash() != manifest.seal.content_hash:
             raise damaged(ref, f"{folder} does not hold what was written to it")
@@ -382,8 +339,8 @@ class EdgeStore(Store):
             leftover = folder.with_name(f".{folder.name}.deleted")
             shutil.rmtree(leftover, ignore_errors=True)  # of an interrupted deletion of the same build
             folder.rename(leftover)
-            _sync_folder(folder.parent)
-            _remove(leftover)
+            sync_folder(folder.parent)
+            remove_tree(leftover)
         failpoint("build removed")
 
     def unfinished(self, corpus: str) -> list[str]:
@@ -395,7 +352,7 @@ class EdgeStore(Store):
         removed = self.unfinished(corpus)
         for path, _ in self._leftovers(corpus):
             with map_errors(str(path)):
-                _remove(path)
+                remove_tree(path)
         return removed
 
     def _leftovers(self, corpus: str) -> list[tuple[Path, re.Match[str]]]:
@@ -502,80 +459,3 @@ def _config(metadata: BuildMetadata) -> edge.EdgeConfig:
 
 def _index(field: str, kind: edge.PayloadSchemaType) -> edge.UpdateOperation:
     return edge.UpdateOperation.create_field_index(field, kind)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / SHARD).rglob("*") if path.is_file())
-
-
-def _sealed(path: Path) -> FileSeal:
-    """The seal of a file. Edge's files are mostly holes: blocks of zeros are passed over, which makes hashing fast."""
-    if path.name in REWRITTEN:
-        data = path.read_bytes()
-        with suppress(ValueError):
-            data = json.dumps(json.loads(data), sort_keys=True).encode()
-        return FileSeal(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    digest, size = hashlib.sha256(), path.stat().st_size
-    with path.open("rb", buffering=0) as file:
-        number = 0
-        while number * BLOCK < size:
-            number = _next_data(file.fileno(), number, size)
-            file.seek(number * BLOCK)
-            block = file.read(BLOCK)
-            if block.strip(b"\0"):
-                digest.update(b"%d " % number + block)
-            number += 1
-    return FileSeal(size=size, sha256=digest.hexdigest())
-
-
-def _next_data(handle: int, number: int, size: int) -> int:
-    """The first block, from this one on, that may hold something; where the system does not tell, the block itself."""
-    if not hasattr(os, "SEEK_DATA"):
-        return number
-    try:
-        return os.lseek(handle, number * BLOCK, os.SEEK_DATA) // BLOCK
-    except OSError:  # a hole up to the end
-        return -(-size // BLOCK)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Put every file and folder below, and the folder itself, on the disk."""
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            _sync_folder(path)
-        else:
-            _sync_file(path)
-    _sync_folder(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder, also while a reader that opened it before it was renamed makes and removes files in it."""
-    for _ in range(REMOVALS):
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
-                raise
-            time.sleep(REMOVAL_SECONDS)
-        if not folder.exists():
-            return
-    shutil.rmtree(folder)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":  # its folders cannot be opened
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

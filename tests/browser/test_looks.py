@@ -16,7 +16,7 @@ PAGES = {
     "clusters": ("/clusters", "Open a cluster"),
     "cluster": ("/clusters?open=3", "pairs"),
     "ingest": ("/ingest", "A file of JSON Lines"),
-    "results": ("/results", "Results"),
+    "results": ("/results", "What the terms mean"),
 }
 TALLEST = 5_000
 

@@ -21,7 +21,7 @@ from qaserve.common.errors import CorpusError, EncoderMismatchError, QualityErro
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
 from qaserve.store import BuildRef, open_store
-from qaserve.store.edge import REWRITTEN
+from qaserve.store.build_files import REWRITTEN
 
 MANY = [f"thing{number}" for number in range(24)]
 TOLD_APART = {"dry_run", "seconds", "stages"}

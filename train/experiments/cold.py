@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from statistics import median
+from typing import IO, cast
 
 import httpx
 from pydantic import Field
@@ -137,17 +138,17 @@ def _mcp(question: str) -> tuple[float, int]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
+    requests, replies = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     with process:
-        process.stdin.write("".join(json.dumps(one) + "\n" for one in messages).encode())
-        process.stdin.flush()
-        for line in process.stdout:
+        requests.write("".join(json.dumps(one) + "\n" for one in messages).encode())
+        requests.flush()
+        for line in replies:
             reply = json.loads(line)
             if reply.get("id") == 2:
                 result = time.perf_counter() - started, _peak(process.pid)
                 if "error" in reply or reply["result"].get("isError"):
                     break
-                process.stdin.close()
+                requests.close()
                 return result
         process.terminate()
     raise ServiceError("qaserve mcp gave no answer", hint="Run `qaserve ask` with the same question.")
