@@ -136,16 +136,20 @@ def _scores(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
 # Golden questions
 
 
-def golden_rows(side: EvaluatedBuild, golden: Golden) -> dict[int, int]:
-    """By golden question, a row of the pair that it wants; those whose pair is not there are left out."""
+def golden_rows(side: EvaluatedBuild, golden: Golden) -> dict[int, dict[str, int]]:
+    """By golden question, a row of every accepted pair that is there; questions without one are left out."""
     rows = {pair.pair_id: row for row, pair in reversed(list(enumerate(side.examples.pairs)))}
-    return {number: rows[wanted] for number, wanted in enumerate(golden.wanted) if wanted in rows}
+    found = {
+        number: {pair_id: rows[pair_id] for pair_id in accepted if pair_id in rows}
+        for number, accepted in enumerate(golden.accepted)
+    }
+    return {number: there for number, there in found.items() if there}
 
 
-def ask_golden(side: EvaluatedBuild, golden: Golden, rows: dict[int, int]) -> Asked:
-    """Ask golden questions of the whole build."""
-    numbers = list(rows)
-    wanted = side.examples.take(np.array(list(rows.values()), dtype=np.int64))
+def ask_golden(side: EvaluatedBuild, golden: Golden, rows: dict[int, dict[str, int]]) -> Asked:
+    """Ask golden questions of the whole build. What counts is the first of the accepted intents."""
+    numbers = [number for number, accepted in rows.items() for _ in accepted]
+    wanted = side.examples.take(np.array([row for there in rows.values() for row in there.values()], dtype=np.int64))
     pairs = [
         pair.model_copy(update={"question": golden.questions[number]})
         for number, pair in zip(numbers, wanted.pairs, strict=True)
@@ -153,4 +157,5 @@ def ask_golden(side: EvaluatedBuild, golden: Golden, rows: dict[int, int]) -> As
     asked = Examples(pairs, golden.vectors[numbers].astype(np.float64), wanted.answers)
     whole = Fold(side.examples, asked, side.labels, side.count, side.examples)
     ranks = whole.ranks(_scores(whole, side.hyperparameters), side.hyperparameters.search.second_share)
+    ranks = np.minimum.reduceat(ranks, np.flatnonzero(np.diff(numbers, prepend=-1)))
     return Asked(ranks, ranks, None)

@@ -14,6 +14,7 @@ that a golden question wants.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def measure(
         force: Let it pass whatever it loses.
         advance: Told 1 after each set of questions.
     """
-    wanted = frozenset(() if golden is None else golden.wanted)
+    wanted = frozenset(() if golden is None else chain.from_iterable(golden.accepted))
     new = side_of(corpus, clusters.labels, clusters.count, choice, sample(corpus, seed, wanted))
     metrics = _alone(new, seed, advance)
     found = None if golden is None else golden_rows(new, golden)
@@ -159,12 +160,15 @@ def _joined(asked: Sequence[Asked]) -> Asked:
 
 def _compare_golden(old: EvaluatedBuild, new: EvaluatedBuild, golden: Golden, tolerance: float) -> Comparison | None:
     in_old, in_new = golden_rows(old, golden), golden_rows(new, golden)
-    both = [number for number in in_old if number in in_new]
+    both = {number: there.keys() & in_new.get(number, {}).keys() for number, there in in_old.items()}
+    both = {number: pair_ids for number, pair_ids in both.items() if pair_ids}
     if not both:
         return None
-    first = ask_golden(old, golden, {number: in_old[number] for number in both})
-    second = ask_golden(new, golden, {number: in_new[number] for number in both})
-    points = [old.points[in_old[number]] for number in both]
+    first, second = (
+        ask_golden(side, golden, {number: {one: rows[number][one] for one in both[number]} for number in both})
+        for side, rows in ((old, in_old), (new, in_new))
+    )
+    points = [old.points[min(in_old[number][one] for one in both[number])] for number in both]
     texts = [golden.questions[number] for number in both]
     return _compared(old, points, first, second, tolerance, texts)
 

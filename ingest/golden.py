@@ -1,4 +1,7 @@
-"""The golden set: questions that people said must find a pair. One JSON object a line: `question` and `pair_id`."""
+"""The golden set: questions that people said must find a pair.
+
+One JSON object a line: `question`, `pair_id` and, where other pairs answer it as well, their ids in the list `also`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,12 @@ class GoldenQuestion(Record):
 
     question: _Text
     pair_id: _Text = Field(description="One of the pairs that answers it; any answer of its intent will do.")
+    also: tuple[_Text, ...] = Field((), description="Further pairs that answer it, as of other intents.")
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The pair_id of every pair that answers it."""
+        return tuple(dict.fromkeys((self.pair_id, *self.also)))
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,8 @@ class Golden:
     """A golden set with its vectors."""
 
     questions: list[str]
-    wanted: list[str]
-    """The pair_id that each question must find."""
+    accepted: list[tuple[str, ...]]
+    """The pair_ids of which each question must find one."""
     vectors: NDArray[np.float32]
     """(g, D) unit rows."""
     encoder: EncoderIdentity
@@ -68,7 +77,7 @@ def read_golden(path: Path) -> list[GoldenQuestion]:
             where = ".".join(map(str, first["loc"])) or "the line"
             raise CorpusError(
                 f"{path}:{number} is not a golden question: {where}: {first['msg']}",
-                hint='A line is {"question": "…", "pair_id": "…"}; mend it or take it out.',
+                hint='A line is {"question": "…", "pair_id": "…"}, and may have "also": ["…"]; mend it or take it out.',
             ) from error
         found.pop(golden.question, None)
         found[golden.question] = golden
@@ -80,4 +89,4 @@ def encode_golden(golden: list[GoldenQuestion], encoder: Encoder) -> Golden | No
     if not golden:
         return None
     texts = [one.question for one in golden]
-    return Golden(texts, [one.pair_id for one in golden], encoder.encode_questions(texts), encoder.identity)
+    return Golden(texts, [one.accepted for one in golden], encoder.encode_questions(texts), encoder.identity)

@@ -1,7 +1,7 @@
 """Judgements: questions with the pair that answers them, or that does not. Read from exported feedback or by hand.
 
-A line is an object with `question` and `pair_id`; exported feedback has more fields, of which `point` and `helpful` are
-read too. It is one format for `qaserve bench golden`, for `qaserve fit --feedback` and for a corpus's golden set.
+A line is an object with `question` and `pair_id`, and may list in `also` the ids of other pairs that answer it as well.
+Exported feedback has more fields, of which `point` and `helpful` are read too. It is one format for `qaserve bench golden`, for `qaserve fit --feedback` and for a corpus's golden set.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ class Judgement(BaseModel):
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     pair_id: Identifier
     point: Identifier | None = Field(None, description="Id of the pair's point, which is unique; pair_id may not be.")
+    also: tuple[Identifier, ...] = Field((), description="The pair_id of further pairs that are meant as well.")
     helpful: Annotated[bool, Field(strict=True)] = True
 
 
@@ -60,9 +61,10 @@ class KnownPairs:
             self._ids.setdefault(stored.pair.pair_id, []).append(stored)
 
     def of(self, judgement: Judgement) -> Sequence[StoredPair]:
-        """The pairs that a judgement means; none where the build lacks them, several where a pair_id is not unique."""
+        """The pairs that a judgement means, those of `also` last; none where the build lacks them all."""
         exact = self._points.get(judgement.point) if judgement.point is not None else None
-        return [exact] if exact is not None else self._ids.get(judgement.pair_id, [])
+        first = [exact] if exact is not None else self._ids.get(judgement.pair_id, [])
+        return [*first, *(stored for pair_id in judgement.also for stored in self._ids.get(pair_id, []))]
 
 
 def read_judgements(path: Path, read: ReadSettings) -> Judged:
@@ -114,7 +116,7 @@ def _read_line(raw: bytes, name: str, number: int, read: ReadSettings) -> Judgem
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or None
         return bad(field, first["input"] if field and first["type"] != "missing" else None, first["msg"])
-    for field, text in (("question", one.question), ("pair_id", one.pair_id)):
+    for field, text in (("question", one.question), ("pair_id", one.pair_id), *(("also", also) for also in one.also)):
         control = control_character(text)
         if control is not None or has_surrogate(text):
             return bad(field, text, f"holds {control or 'half a surrogate pair'}, which is not text")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from qaserve.common.text import fold
 from qaserve.schemas.builds import BuildInfo
-from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, QualityList
+from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, OverlapList, QualityList
 from ui import cards, data, look
 from ui.markdown import literal
 
@@ -40,6 +40,13 @@ COLUMNS: dict[str, Any] = {
         "Rotation", format="%.0f°", width="small", help="Mean angle between a question before and after projection."
     ),
 }
+OVERLAP_COLUMNS: dict[str, Any] = {
+    "keep": st.column_config.TextColumn("Keep"),
+    "merge": st.column_config.TextColumn("Merge"),
+    "question": st.column_config.NumberColumn("Questions", format="%.2f", width="small", help="1: the same question."),
+    "answer": st.column_config.NumberColumn("Answers", format="%.2f", width="small", help="1: the same answer."),
+    "reason": st.column_config.TextColumn("Why", width="large"),
+}
 
 
 def draw(build: BuildInfo) -> None:
@@ -47,6 +54,7 @@ def draw(build: BuildInfo) -> None:
     number = _opened(build)
     if number is None:
         _all(data.quality(build.build))
+        _overlaps(data.overlaps(build.build))
     else:
         _one(data.cluster_view(number, build.build), build)
 
@@ -141,6 +149,27 @@ def _table(shown: list[ClusterQuality]) -> None:
     if rows and rows[0] < len(shown):
         open_cluster(shown[rows[0]].cluster)
         st.rerun()
+
+
+def _overlaps(found: OverlapList) -> None:
+    """Intents that nearly coincide; nothing where there are none."""
+    if not found.overlaps:
+        return
+    with st.expander(f"Similar intents ({found.found:,})", icon=":material/join_inner:", key="overlaps"):
+        st.caption(
+            f"Intents with a question or an answer in common, from a similarity of {found.threshold:g}. The right one "
+            "of two is hard to find: merge them, or make their questions differ."
+        )
+        frame = pd.DataFrame(
+            {
+                "keep": [one.keep for one in found.overlaps],
+                "merge": [one.merge for one in found.overlaps],
+                "question": [one.question for one in found.overlaps],
+                "answer": [one.answer for one in found.overlaps],
+                "reason": [one.reason for one in found.overlaps],
+            }
+        )
+        st.dataframe(frame, hide_index=True, column_config=OVERLAP_COLUMNS, height=320)
 
 
 # One

@@ -7,7 +7,16 @@ import streamlit as st
 from qaserve.client.http import Client
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterInfo
-from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
+from qaserve.schemas.explore import (
+    ClusterView,
+    CorpusMap,
+    Facets,
+    OverlapList,
+    PlacedAsk,
+    QualityList,
+    ReportList,
+    ReportView,
+)
 from qaserve.settings import get_settings
 
 EXAMPLES = 5
@@ -68,6 +77,12 @@ def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cach
 def quality(build: str) -> QualityList:  # noqa: ARG001 - the build is the cache's key
     """How good the live build's clusters are."""
     return client().quality()
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Comparing the intents …")
+def overlaps(build: str) -> OverlapList:  # noqa: ARG001 - the build is the cache's key
+    """Intents of the live build that nearly coincide."""
+    return client().overlaps()
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Opening the cluster …")

@@ -5,7 +5,17 @@ from fastapi import APIRouter
 
 from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.builds import ClusterDetail, ClusterList
-from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList
+from qaserve.schemas.explore import (
+    OVERLAP_THRESHOLD,
+    ClusterView,
+    CorpusMap,
+    Facets,
+    OverlapLimit,
+    OverlapList,
+    OverlapThreshold,
+    PlacedAsk,
+    QualityList,
+)
 from qaserve.schemas.pairs import PairsFound
 from qaserve.search.engine import Engine
 from qaserve.search.explore import Explorer
@@ -13,7 +23,7 @@ from qaserve.service.query_service import QueryService
 
 
 def routes(engine: Engine, desk: QueryService) -> APIRouter:
-    """/v1/clusters, /v1/pairs, /v1/quality, /v1/map and /v1/facets."""
+    """/v1/clusters, /v1/pairs, /v1/quality, /v1/overlaps, /v1/map and /v1/facets."""
     router = APIRouter(prefix="/v1", tags=["explore"])
     _what_there_is(router, engine)
     _from_above(router, Explorer(engine), desk)
@@ -50,6 +60,11 @@ def _from_above(router: APIRouter, explorer: Explorer, desk: QueryService) -> No
     def cluster_quality(number: int) -> ClusterView:
         """One cluster: its neighbours, and where its questions are unsure."""
         return explorer.cluster(number)
+
+    @router.get("/overlaps")
+    def overlaps(threshold: OverlapThreshold = OVERLAP_THRESHOLD, limit: OverlapLimit = 100) -> OverlapList:
+        """Intents whose questions or answers nearly coincide, with a suggested merge."""
+        return explorer.overlaps(threshold, limit)
 
     @router.get("/facets")
     def facets() -> Facets:

@@ -65,6 +65,8 @@ corpus exactly the given files. The same file again changes nothing.
 Clusters keep their numbers and names: a new pair joins the nearest, and only where the pairs have drifted are they made
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
+A golden question is a line `{"question": "…", "pair_id": "…", "also": ["…"]}`; `also` lists other pairs that answer it,
+and may be left out.
 
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.

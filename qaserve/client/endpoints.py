@@ -8,7 +8,17 @@ from pydantic import JsonValue
 
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterList
-from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
+from qaserve.schemas.explore import (
+    OVERLAP_THRESHOLD,
+    ClusterView,
+    CorpusMap,
+    Facets,
+    OverlapList,
+    PlacedAsk,
+    QualityList,
+    ReportList,
+    ReportView,
+)
 from qaserve.schemas.feedback import FeedbackKept, FeedbackPage, FeedbackRequest
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobList
 from qaserve.schemas.pairs import PairsFound
@@ -78,6 +88,11 @@ def quality() -> Call[QualityList]:
 def cluster_quality(number: int) -> Call[ClusterView]:
     """One cluster: its neighbours, and where its questions are unsure."""
     return Call("GET", f"/v1/quality/{number}", ClusterView)
+
+
+def overlaps(threshold: float = OVERLAP_THRESHOLD, limit: int = 100) -> Call[OverlapList]:
+    """Intents whose questions or answers nearly coincide."""
+    return Call("GET", f"/v1/overlaps?{urlencode({'threshold': threshold, 'limit': limit})}", OverlapList)
 
 
 def facets() -> Call[Facets]:

@@ -1,9 +1,22 @@
 """Records of what the page shows beyond answers: maps, how good clusters are, facets, reports."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.record import Record
+
+
+OVERLAP_THRESHOLD = 0.95
+"""Cosine from which intents overlap. With MiniLM on the public corpus: 64 pairs of its 384 intents.
+
+There, each of them asks or answers the same. From 0.91 to 0.95 more and more only share their subject.
+"""
+MAX_OVERLAPS = 1_000
+
+OverlapThreshold = Annotated[float, Field(ge=0.5, le=1)]
+OverlapLimit = Annotated[int, Field(ge=1, le=MAX_OVERLAPS)]
 
 
 class MapCluster(Record):
@@ -116,6 +129,32 @@ class ClusterView(Record):
     neighbours: tuple[Neighbour, ...]
     border: tuple[BorderPair, ...] = Field(description="The pairs whose votes are least decided, first.")
     elsewhere: tuple[BorderPair, ...] = Field(description="The pairs whose question routes to another cluster.")
+
+
+class IntentOverlap(Record):
+    """Two intents whose questions or answers nearly coincide, and how to merge them."""
+
+    keep: str = Field(description="The cluster_id to keep.")
+    merge: str = Field(description="The cluster_id whose pairs would get the other one.")
+    reason: str = Field(description="Why, and what to look at first.")
+    question: float = Field(description="Highest cosine of a question of one to a question of the other.")
+    answer: float = Field(description="The same of their answers.")
+    keep_pairs: int
+    merge_pairs: int
+    keep_text: str = Field(description="The nearest question of the one to keep; the answer where answers are nearer.")
+    merge_text: str = Field(description="The same of the other.")
+
+
+class OverlapList(Record):
+    """Near-duplicate intents of the live build, the nearest first."""
+
+    build: str
+    pairs: int = Field(description="Pairs in the build.")
+    looked_at: int = Field(description="Pairs that were compared; fewer than there are where a build is large.")
+    intents: int = Field(description="Intents of these pairs.")
+    threshold: float = Field(description="A pair of intents is listed from this cosine of questions or answers.")
+    found: int = Field(description="How many pairs of intents there are.")
+    overlaps: tuple[IntentOverlap, ...] = Field(description="At most as many as were asked for.")
 
 
 class FacetValue(Record):

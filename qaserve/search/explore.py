@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
 from qaserve.core.landscape import layout, place
+from qaserve.core.overlaps import Overlap, nearest_rows, overlaps
 from qaserve.core.routing import Floats, leave_one_out_weights, normalized_entropy
 from qaserve.schemas.explore import (
     BorderPair,
@@ -21,10 +22,12 @@ from qaserve.schemas.explore import (
     CorpusMap,
     Facets,
     FacetValue,
+    IntentOverlap,
     MapAnswer,
     MapCluster,
     MapMark,
     Neighbour,
+    OverlapList,
     PlacedAsk,
     QualityList,
     Spot,
@@ -127,6 +130,43 @@ class Landscape:
             for (label, cluster, _), spot in zip(labelled, spots, strict=True)
         )
 
+    def overlaps(self, threshold: float, limit: int) -> OverlapList:
+        """Intents whose questions or answers nearly coincide."""
+        names, intents = np.unique([pair.pair.cluster_id for pair in self.pairs], return_inverse=True)
+        vectors = [self.questions.astype(np.float32), self.answers.astype(np.float32)]
+        found, total = overlaps(vectors, intents, threshold, limit)
+        return OverlapList(
+            build=self.live.ref.build,
+            pairs=self.live.metadata.pairs,
+            looked_at=len(self.pairs),
+            intents=len(names),
+            threshold=threshold,
+            found=total,
+            overlaps=tuple(self._overlap(one, intents, threshold) for one in found),
+        )
+
+    def _overlap(self, found: Overlap, intents: NDArray[np.integer], threshold: float) -> IntentOverlap:
+        """The intent with more pairs is kept, for it knows more phrasings; else the first by name."""
+        members = [np.flatnonzero(intents == number) for number in (found.first, found.second)]
+        kept, merged = sorted(members, key=lambda rows: -len(rows))
+        question, answer = found.similarities
+        by_question = question >= answer
+        vectors = self.questions if by_question else self.answers
+        rows = nearest_rows(vectors[kept], vectors[merged])
+        pairs = [self.pairs[kept[rows[0]]].pair, self.pairs[merged[rows[1]]].pair]
+        keep_text, merge_text = (pair.question if by_question else pair.answer for pair in pairs)
+        return IntentOverlap(
+            keep=pairs[0].cluster_id,
+            merge=pairs[1].cluster_id,
+            reason=_why(len(kept), len(merged), question >= threshold, answer >= threshold),
+            question=round(float(question), 6),
+            answer=round(float(answer), 6),
+            keep_pairs=len(kept),
+            merge_pairs=len(merged),
+            keep_text=keep_text,
+            merge_text=merge_text,
+        )
+
     def _quality(self, cluster: int) -> ClusterQuality:
         members = self.labels == cluster
         model, info = self.live.bundle.model, self.live.clusters[cluster]
@@ -223,6 +263,11 @@ class Explorer:
                 )
             return seen.view(number)
 
+    def overlaps(self, threshold: float, limit: int) -> OverlapList:
+        """Intents of it whose questions or answers have a cosine of at least `threshold`, the nearest first."""
+        with self._lock:
+            return self._landscape().overlaps(threshold, limit)
+
     def place(self, outcome: Outcome) -> PlacedAsk:
         """Say where a question, its hits and its answers stand on the map."""
         with self._lock:
@@ -257,6 +302,18 @@ class Explorer:
         if self._seen is None or self._seen.live.ref != live.ref:
             self._seen = Landscape(live, map(to_pair_vectors, live.points.scroll(vectors=(QUESTION, ANSWER))))
         return self._seen
+
+
+def _why(kept: int, merged: int, by_question: bool, by_answer: bool) -> str:
+    """Why two intents should be merged into the one of `kept` pairs."""
+    size = f"it has {kept} pairs, not {merged}" if kept != merged else "both have as many pairs; first by name"
+    if by_question and by_answer:
+        return f"Questions and answers nearly coincide. Keep: {size}."
+    if by_question:
+        return (
+            f"The same question has two answers: join the answers, or say in the question what differs. Keep: {size}."
+        )
+    return f"The same answer is given to both. Keep: {size}."
 
 
 def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:

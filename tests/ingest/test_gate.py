@@ -244,6 +244,30 @@ def test_golden_questions_of_too_few_intents_are_only_measured(ingest, golden, w
     assert report.metrics["golden_questions"] == 1
 
 
+def test_any_accepted_pair_of_a_golden_question_will_do(ingest, golden, write_rows, many):
+    path = golden([("a good recipe for thing1", "thing2_q0")])
+    alone = ingest([write_rows(many)], dry_run=True).metrics["golden_mrr"]
+    line = {"question": "a good recipe for thing1", "pair_id": "thing2_q0"}
+    path.write_text(json.dumps(line | {"also": ["nothing_q0", "thing1_q0", "thing3_q0"]}))
+    assert ingest([write_rows(many)]).metrics["golden_mrr"] == 1 > alone
+    path.write_text(json.dumps(line | {"also": ["nothing_q0"]}))
+    assert ingest([write_rows(many)], dry_run=True, replace=True).changes.unchanged == len(many)
+
+
+def test_builds_are_compared_by_the_accepted_pairs_that_both_hold(ingest, golden, write_rows, many):
+    path = golden([])
+    also = {thing: [f"{MANY[number - 1]}_q0"] for number, thing in enumerate(MANY)}
+    lines = [
+        {"question": f"a good recipe for {thing}", "pair_id": f"{thing}_q0", "also": also[thing]} for thing in MANY
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ingest([write_rows(many)])
+    report = ingest([write_rows(many[4:], "fewer.jsonl")], replace=True)
+    assert report.gate.golden.questions == 24, "the question whose own pair is gone has another"
+    worst = report.gate.golden.worse[0] if report.gate.golden.worse else None
+    assert worst is None or worst.question != "a good recipe for thing0", "its lost pair counts in neither build"
+
+
 def test_the_last_line_of_a_question_counts_and_other_fields_are_left_alone(golden):
     path = golden([("q", "one"), ("other", "x"), ("q", "two")])
     path.write_text(path.read_text() + '\n{"question": "r", "pair_id": "y", "at": "2030"}\n')

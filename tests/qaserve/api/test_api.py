@@ -57,6 +57,20 @@ def test_the_document_has_the_names_of_the_contract(http):
     assert set(body["timings_ms"]) == {"encode", "route", "project", "search", "total"}
 
 
+def test_overlaps_come_through_the_client(client):
+    found = client.overlaps(0.5, 2)
+    assert found.found > len(found.overlaps) == 2
+    assert found.threshold == 0.5
+    assert client.overlaps(1).overlaps == ()
+
+
+@pytest.mark.parametrize("query", ["threshold=0.4", "threshold=nan", "limit=0", "limit=1001"])
+def test_overlaps_have_bounds(http, query):
+    reply = http.get(f"/v1/overlaps?{query}")
+    assert reply.status_code == 422
+    assert query.partition("=")[0] in reply.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -114,6 +114,48 @@ def test_a_pair_that_asks_like_another_cluster_is_found(edge, encoder, make_inge
         assert view.quality.cluster not in {one.cluster for one in view.neighbours}
 
 
+def overlapping(rows):
+    """`rows` with two intents more: one asks as one of theirs does, one answers so; and one of both."""
+    return [
+        *rows(),
+        {"pair_id": "x", "cluster_id": "asks", "question": "How do I make wine?", "answer": "Stamp the grapes."},
+        {"pair_id": "y", "cluster_id": "answers", "question": "Whatever?", "answer": rows()[0]["answer"]},
+        {
+            "pair_id": "z",
+            "cluster_id": "both",
+            "question": "How do I make steel?",
+            "answer": rows(["steel"])[0]["answer"],
+        },
+    ]
+
+
+def test_intents_that_ask_or_answer_alike_are_found(edge, encoder, make_ingest, write_rows, rows, tmp_path):
+    from qaserve.search.engine import Engine
+
+    make_ingest(edge, encoder).run([write_rows(overlapping(rows))])
+    explorer = Explorer(Engine(edge, encoder, tmp_path / "models", "things"))
+    found = explorer.overlaps(0.999, 10)
+    assert (found.pairs, found.looked_at, found.intents, found.found) == (27, 27, 9, 3)
+    by_merge = {one.merge: one for one in found.overlaps}
+    assert {name: one.keep for name, one in by_merge.items()} == {
+        "asks": "make_wine",
+        "answers": "make_bread",
+        "both": "make_steel",
+    }
+    asks, answers, both = (by_merge[name] for name in ("asks", "answers", "both"))
+    assert (asks.keep_pairs, asks.merge_pairs) == (4, 1)
+    assert asks.question == pytest.approx(1, abs=1e-5)
+    assert asks.answer < 0.999
+    assert asks.reason.startswith("The same question has two answers")
+    assert asks.reason.endswith("it has 4 pairs, not 1.")
+    assert (asks.keep_text, asks.merge_text) == ("How do I make wine?", "How do I make wine?")
+    assert answers.reason.startswith("The same answer is given to both")
+    assert answers.keep_text == answers.merge_text == rows()[0]["answer"]
+    assert both.reason.startswith("Questions and answers nearly coincide")
+    few = explorer.overlaps(0.999, 1)
+    assert (few.found, few.overlaps) == (3, found.overlaps[:1])
+
+
 @pytest.mark.parametrize("number", [-1, 1000])
 def test_a_cluster_that_is_not_there_is_said(explorer, number):
     with pytest.raises(NotFoundError, match=f"no cluster {number}"):

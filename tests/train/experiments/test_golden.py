@@ -30,6 +30,14 @@ def test_the_rank_of_the_judged_pairs_intent_is_what_counts(engine, intents):
     assert (report.unhelpful, report.unknown, sum(done)) == (None, 0, 2)
 
 
+def test_the_first_intent_of_several_accepted_pairs_counts(engine, intents):
+    last, third = (f"{intents[place].removeprefix('make_')}_q2" for place in (5, 2))
+    several = Judgement(question=ASKED, pair_id=last, also=("nobody", third))
+    assert run(engine, Judged((several,), ()), "said.jsonl", lambda _: None).helpful.mrr == pytest.approx(
+        1 / 3, abs=1e-6
+    )
+
+
 def test_a_pair_that_did_not_help_is_counted_where_it_is_still_first(engine):
     first = engine.ask(AskRequest(question=ASKED)).answers[0]
     other = next(f"bread_q{number}" for number in range(4) if first.pair_id != f"bread_q{number}")

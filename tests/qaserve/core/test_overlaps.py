@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from qaserve.core import overlaps as module
+from qaserve.core.overlaps import nearest_rows, overlaps
+
+
+def unit_rows(rng, count, dimension=6):
+    rows = rng.normal(size=(count, dimension))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def brute_force(vectors, groups, threshold):
+    """From the definition: every row of one group against every row of the other."""
+    found = {}
+    for first in range(groups.max() + 1):
+        for second in range(first + 1, groups.max() + 1):
+            nearest = tuple(
+                max(float(a @ b) for a in rows[groups == first] for b in rows[groups == second]) for rows in vectors
+            )
+            if max(nearest) >= threshold:
+                found[first, second] = nearest
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 1_024])
+@pytest.mark.parametrize("threshold", [0.6, 0.9])
+def test_blocks_of_any_size_find_what_all_pairs_at_once_do(rng, monkeypatch, rows, threshold):
+    monkeypatch.setattr(module, "ROWS", rows)
+    groups = np.concatenate([np.arange(9), rng.integers(0, 9, 41)])  # one group is larger than a small block
+    vectors = [unit_rows(rng, 50), unit_rows(rng, 50)]
+    found, total = overlaps(vectors, groups, threshold, 1_000)
+    expected = brute_force(vectors, groups, threshold)
+    assert total == len(found) == len(expected)
+    assert {(one.first, one.second) for one in found} == set(expected)
+    for one in found:
+        assert one.similarities == pytest.approx(expected[one.first, one.second])
+    best = [max(one.similarities) for one in found]
+    assert best == sorted(best, reverse=True)
+
+
+@pytest.mark.parametrize("rows", [1, 1_024])
+def test_the_nearest_are_kept_and_all_are_counted(rng, monkeypatch, rows):
+    groups, vectors = np.arange(30), [unit_rows(rng, 30)]
+    everything, total = overlaps(vectors, groups, 0.3, 1_000)
+    monkeypatch.setattr(module, "ROWS", rows)
+    few, counted = overlaps(vectors, groups, 0.3, 5)
+    assert total == counted > 5
+    assert few == everything[:5]
+
+
+def test_one_group_overlaps_with_none(rng):
+    assert overlaps([unit_rows(rng, 4)], np.zeros(4, dtype=int), 0.5, 10) == ([], 0)
+
+
+def test_the_nearest_rows_are_named(rng):
+    first, second = unit_rows(rng, 4), unit_rows(rng, 5)
+    second[3] = first[2]
+    assert nearest_rows(first, second) == (2, 3)
