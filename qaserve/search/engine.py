@@ -170,7 +170,7 @@ class Engine:
         projected = pipeline.project(row[None, :], neighbors_of(hits, row.size))
         clock.append(time.perf_counter())
         most = max(query.request.top_k, NEAREST)
-        best = rank_intents(points, query.question, row, projected.vectors[0], query.params, most, filters)
+        best = rank_intents(points, query.question, row, projected.searched[0], query.params, most, filters)
         found = Found(row, hits, projected, best)
         plain = PlainSearch.run(query, found) if query.request.explain else PlainSearch()
         pairs = {
