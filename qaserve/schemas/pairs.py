@@ -30,6 +30,12 @@ class Pair(Record):
         return digest(self.question, self.answer)
 
 
+def skill_name(path: str) -> str:
+    """The name of the skill that a path stands for: that of the file, or of the folder where the file is SKILL.md."""
+    file = PurePosixPath(path)
+    return file.parent.name if file.stem == "SKILL" and file.parent.name else file.stem
+
+
 class TopicText(Record):
     """How what a pair says it is about becomes one short text, whose vector is the pair's topic."""
 
@@ -41,7 +47,7 @@ class TopicText(Record):
         found: dict[str, str] = {}
         for field in self.fields:
             for value in getattr(pair, field):
-                name = PurePosixPath(value).stem if field == "related_skills" else value
+                name = skill_name(value) if field == "related_skills" else value
                 spaced = " ".join(name.replace("_", " ").replace("-", " ").split())
                 found.setdefault(spaced.casefold(), spaced)
         return self.separator.join(text for text in found.values() if text)
