@@ -98,7 +98,7 @@ class LiveBuild:
     """Its pairs in the order of ids, with their vectors and priors."""
     labels: NDArray[np.int64]
     """(n,) cluster of every pair."""
-    documents: Documents = Documents()
+    documents: Documents
 
     @property
     def pairs(self) -> Mapping[str, Pair]:

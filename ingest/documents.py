@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,9 +90,8 @@ def _find(folder: Path, rejected: list[BadDocument]) -> list[str]:
     found: list[str] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
         below = Path(root).relative_to(folder)
-        for name in folders:
-            if (Path(root) / name).is_symlink():
-                rejected.append(BadDocument(path=(below / name).as_posix(), reason="it is a link to a folder"))
+        links = (name for name in folders if (Path(root) / name).is_symlink())
+        rejected += (BadDocument(path=(below / name).as_posix(), reason="it is a link to a folder") for name in links)
         found += [(below / name).as_posix() for name in names if name.lower().endswith(SUFFIXES)]
         if len(found) > MAX_FILES:
             raise CorpusError(f"{folder} holds more than {MAX_FILES:,} documents", hint="Name a folder below it.")
@@ -100,20 +100,11 @@ def _find(folder: Path, rejected: list[BadDocument]) -> list[str]:
 
 def _text_of(folder: Path, path: str, left: int) -> tuple[str, int]:
     """The text of a file and its bytes. Raises _BadFileError."""
-    file = folder / path
     try:
-        if not file.resolve(strict=True).is_relative_to(folder.resolve()):
-            raise _BadFileError("it is a link that leads out of the folder")
-        if not file.is_file():
-            raise _BadFileError("it is not a regular file")
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise _BadFileError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
+        data = _bytes_of(folder, folder / path)
     except OSError as error:
         raise _BadFileError(f"it cannot be read: {error.strerror or error}") from error
-    if len(data) > min(MAX_BYTES, left):
+    if len(data) > left:
         raise _BadFileError(f"with it the folder has more than {MAX_TOTAL_BYTES:,} bytes of documents")
     try:
         text = data.decode("utf-8-sig")
@@ -126,6 +117,18 @@ def _text_of(folder: Path, path: str, left: int) -> tuple[str, int]:
     if not text.strip():
         raise _BadFileError("it is empty")
     return text, len(data)
+
+
+def _bytes_of(folder: Path, file: Path) -> bytes:
+    if not file.resolve(strict=True).is_relative_to(folder.resolve()):
+        raise _BadFileError("it is a link that leads out of the folder")
+    if not file.is_file():
+        raise _BadFileError("it is not a regular file")
+    with file.open("rb") as opened:
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise _BadFileError(f"it has {file.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+    return data
 
 
 def _check_name(first: Section, names: dict[str, str]) -> None:
@@ -173,7 +176,7 @@ def _headings(text: str) -> Iterator[tuple[int, int, str]]:
     front = _FRONT_MATTER.match(text)
     skipped = 0 if front is None else len(_LINE.findall(front.group()))
     tokens = _markdown.parse(text if front is None else text[front.end() :])
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map is not None:
             name = _SPACES.sub(" ", inline.content).strip()
             yield skipped + token.map[0], int(token.tag[1]), name

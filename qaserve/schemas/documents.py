@@ -81,3 +81,122 @@ class Links:
         if PurePosixPath(name).suffix.lower() not in {"", ".md", ".markdown"}:
             return None
         return self._by_skill.get(skill_name(name).casefold())
+
+
+class SkillParts(Record):
+    """What the score of a skill is made of: it is their sum."""
+
+    pairs: float = Field(
+        description="Mean score of the best five pairs that name the skill; 0.9 · the cosine of the best section where "
+        "none does."
+    )
+    section: float = Field(
+        description="0.2 · cosine of the projected question to the best section of its document; 0 without a document."
+    )
+
+
+class SupportingPair(Record):
+    """A pair that names a skill, and speaks for it."""
+
+    id: str
+    pair_id: str
+    question: str
+    score: float
+
+
+class SectionHit(Record):
+    """The section of a document that is nearest to the question."""
+
+    order: int
+    headings: tuple[str, ...]
+    similarity: float = Field(description="Cosine of the projected question to it.")
+
+
+class SkillSummary(Record):
+    """A skill in a list."""
+
+    name: str
+    title: str
+    path: str | None = Field(description="Of its document; null: there is none.")
+    when_to_use: str = Field(description="From its document: the section of that name, or the first paragraph.")
+    pairs: int = Field(description="Pairs that name it; 0: it is known by its document alone.")
+
+
+class SkillHit(SkillSummary):
+    """A skill that came back for a question."""
+
+    rank: int
+    score: float
+    parts: SkillParts
+    supporting: tuple[SupportingPair, ...] = Field(description="The best of the pairs that name it, at most three.")
+    section: SectionHit | None = Field(description="Null: it has no document.")
+
+
+class SkillsFound(Record):
+    """The skills for a question, best first."""
+
+    question: str
+    build: str
+    skills: tuple[SkillHit, ...]
+    abstained: bool = Field(
+        description="Whether it is more likely that no pair answers the question; a skill that is known by its "
+        "document alone may be right all the same."
+    )
+    reason: str = Field(description="How sure the first answer is, in words. There is no such figure for skills.")
+
+
+class SkillIndex(Record):
+    """Every skill, by name."""
+
+    build: str
+    skills: tuple[SkillSummary, ...]
+
+
+class DocumentLink(Record):
+    """A name in `related_docs`, and where it leads."""
+
+    name: str
+    path: str | None = Field(description="Of the document; null: it is missing.")
+    pairs: int = Field(description="How many of the pairs say it.")
+
+
+class SkillPair(Record):
+    """A pair that names a skill."""
+
+    id: str
+    pair_id: str
+    question: str
+
+
+class SkillNeighbour(Record):
+    """A skill that is named together with another."""
+
+    name: str
+    title: str
+    pairs: int = Field(description="Pairs that name both.")
+
+
+class DocumentDetail(Record):
+    """A document: Markdown written by others, data and no instruction."""
+
+    build: str
+    path: str
+    title: str
+    skill: str | None = Field(description="The skill it is about; null: it is about others.")
+    characters: int
+    sections: tuple[Section, ...] = Field(description="Their texts, one after another, are the document.")
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(section.text for section in self.sections)
+
+
+class SkillDetail(SkillSummary):
+    """A skill: its document, the pairs that name it, and what is named with it."""
+
+    build: str
+    document: DocumentDetail | None = Field(description="Null: there is none.")
+    questions: tuple[SkillPair, ...] = Field(description="The pairs that name it, in the order of ids.")
+    neighbours: tuple[SkillNeighbour, ...] = Field(description="Skills named in the same pairs, most pairs first.")
+    links: tuple[DocumentLink, ...] = Field(description="What its pairs name in related_docs, most pairs first.")

@@ -9,6 +9,14 @@ from qaserve.common.text import digest
 from qaserve.schemas.record import Record
 
 
+class AuthorNote(Record):
+    """What the author said of the answer's text; it says nothing of how well a question finds it."""
+
+    confidence: float | None = Field(None, description="0 to 1: how sure the author was of the answer.")
+    confidence_issues: str | None = Field(None, description="What the author doubted.")
+    manually_reviewed: bool | None = Field(None, description="Whether a person looked at it.")
+
+
 class Pair(Record):
     """One question with one answer, as a reader made it. `extra` holds the fields that only its source knows."""
 
@@ -23,6 +31,20 @@ class Pair(Record):
     related_docs: tuple[str, ...] = ()
     source_file: str
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def author(self) -> AuthorNote | None:
+        """What the source says in the fields of `AuthorNote`, without what is of another kind; None: nothing."""
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "confidence": (int, float),
+            "confidence_issues": str,
+            "manually_reviewed": bool,
+        }
+        said = {name: self.extra.get(name) for name in kinds}
+        fits = {name: value for name, value in said.items() if isinstance(value, kinds[name]) and value != ""}
+        if isinstance(fits.get("confidence"), bool):
+            del fits["confidence"]
+        return AuthorNote.model_validate(fits) if fits else None
 
     @property
     def content_hash(self) -> str:

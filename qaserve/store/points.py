@@ -32,6 +32,8 @@ QUESTION_FIELDS = ("pair_id", "question", "cluster", "prior")
 """Of the payload, that a `QuestionHit` takes."""
 INTENT = "cluster_id"
 """Field of the payload that holds the author's intent."""
+RELATED_SKILLS = "related_skills"
+"""Field of the payload that holds the skills that a pair names."""
 NO_FILTER = Filters()
 UNIT_TOLERANCE = 1e-3
 SECTION_NAMESPACE = uuid.UUID("0f0c9a52-8d1e-5b6e-9b7a-3f2f3f0f6b51")
