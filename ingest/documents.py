@@ -198,7 +198,7 @@ def describe_documents(
     now, earlier = _by_path(sections), _by_path(before)
     links = Links(tuple(now))
     named = Counter(name for pair in pairs for name in {*pair.related_skills, *pair.related_docs})
-    missing = [(name, count) for name, count in named.most_common() if links.resolve(name) is None]
+    missing = sorted((-count, name) for name, count in named.items() if links.resolve(name) is None)
     return DocumentsReport(
         read=0 if read is None else len(_by_path(read.sections)),
         documents=len(now),
@@ -209,7 +209,7 @@ def describe_documents(
         removed=tuple(path for path in earlier if path not in now),
         rejected=() if read is None else read.rejected,
         resolved=len(named) - len(missing),
-        missing=tuple(MissingLink(name=name, pairs=count) for name, count in missing[:LISTED]),
+        missing=tuple(MissingLink(name=name, pairs=-count) for count, name in missing[:LISTED]),
         missing_links=len(missing),
     )
 
