@@ -57,6 +57,14 @@ class FittedFeedback(Record):
     unknown: int = Field(description="Judgements of pairs that the build does not have, which gave no row.")
 
 
+class DocumentsInfo(Record):
+    """The documents of a build: a second set of points, one for each section."""
+
+    documents: int
+    sections: int
+    content_hash: str = Field(description="SHA-256 over the sections, in their order.")
+
+
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
@@ -79,6 +87,7 @@ class Manifest(Record):
     )
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
+    documents: DocumentsInfo | None = Field(None, description="Null: it has none.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
     topic_text: TopicText = Field(TopicText(), description="What the topic of a pair is the vector of.")
     bm25: Bm25Params = Field(description="What the words of the pairs were encoded with.")

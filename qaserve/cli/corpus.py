@@ -68,6 +68,10 @@ Clusters keep their numbers and names: a new pair joins the nearest, and only wh
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
 
+`--documents DIR` gives the build its documents: the Markdown files below a folder, split by heading, so that skills are
+found and handed over (`qaserve skill`). Without it the build keeps those it has. A file that cannot be taken is
+reported; the rest goes in. A name in `related_skills` or `related_docs` that leads to no document is reported too.
+
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.
 
@@ -76,6 +80,8 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
     qaserve ingest skills_qa.jsonl
 
     qaserve ingest pairs/ more.jsonl.gz --dry-run
+
+    qaserve ingest skills_qa.jsonl --documents skills/
 
     qaserve ingest skills_qa.jsonl --replace --json
 
@@ -154,6 +160,9 @@ Force = Annotated[bool, typer.Option("--force", help="Go live even if the new bu
 def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
     *,
+    documents: Annotated[
+        Path | None, typer.Option(help="Folder of Markdown that takes the place of all documents.", show_default=False)
+    ] = None,
     dry_run: DryRun = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make the corpus exactly these files.")] = False,
     force: Force = False,
@@ -168,7 +177,7 @@ def ingest(
     """See INGEST_HELP."""
     from qaserve.store import open_store
 
-    if not paths and not re_encode:
+    if not paths and not re_encode and documents is None:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
     settings = get_settings()
     say_data_folder(settings)
@@ -177,6 +186,7 @@ def ingest(
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
         report = ingesting.run(
             paths or [],
+            documents=documents,
             replace=replace,
             dry_run=dry_run,
             force=force,
