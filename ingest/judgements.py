@@ -1,7 +1,8 @@
 """Judgements: questions with the pair that answers them, or that does not. Read from exported feedback or by hand.
 
 A line is an object with `question` and `pair_id`, and may list in `also` the ids of other pairs that answer it as well.
-Exported feedback has more fields, of which `point` and `helpful` are read too. It is one format for `qaserve bench golden`, for `qaserve fit --feedback` and for a corpus's golden set.
+Exported feedback has more fields, of which `point` and `helpful` are read too. It is one format for `qaserve bench
+golden`, for `qaserve fit --feedback` and for a corpus's golden set.
 """
 
 from collections.abc import Iterable, Sequence

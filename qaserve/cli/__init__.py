@@ -54,13 +54,15 @@ COMMANDS = {
     "feedback": Listed(("feedback",), "See what was said of answers, and take it elsewhere."),
     "mcp": Listed(("mcp",), "Serve an agent over the Model Context Protocol, on stdin and stdout."),
     "copy": Listed(("copy",), "Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back."),
-    "overlaps": Listed(
-        ("overlaps",), "Find intents whose questions or answers nearly coincide, and how to merge them."
-    ),
+    "overlaps": Listed(("overlaps",), "Find intents whose questions or answers nearly coincide, and how to merge."),
     "verify": Listed(
         ("builds",),
         "Read all of a build and compare it with the hashes it was sealed with. Example: qaserve verify --all.",
     ),
+    "skill": Listed(
+        ("skills",), "Show a skill: its document, the questions it answers, and the skills that are named with it."
+    ),
+    "skills": Listed(("skills",), "List the skills, and export them."),
     "reference": Listed(("reference",), "Write the reference of settings and commands into docs/."),
     "serve": Listed(("service",), "Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."),
     "ui": Listed(

@@ -13,7 +13,8 @@ from qaserve.settings import get_settings
 GOLDEN_HELP = """Ask the live build questions whose answers people judged, and see how well it does.
 
 A line of the file is `{"question": "…", "pair_id": "…"}`, or one of `qaserve feedback export`. Other pairs that answer
-it as well stand in a list, `"also": ["…"]`: the first of them counts. Of a pair that helped, the intent is relevant; of one that did not, it is counted how often it still comes first.
+it as well stand in a list, `"also": ["…"]`: the first of them counts. Of a pair that helped, the intent is relevant; of
+one that did not, it is counted how often it still comes first.
 
 **Examples**
 

@@ -1,4 +1,4 @@
-"""Groups of rows that nearly coincide: single linkage between groups, over blocks of rows, never over all pairs at once."""
+"""Groups of rows that nearly coincide: single linkage between groups, computed over blocks of rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -7,7 +7,6 @@ from pydantic import Field
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.record import Record
 
-
 OVERLAP_THRESHOLD = 0.95
 """Cosine from which intents overlap. With MiniLM on the public corpus: 64 pairs of its 384 intents.
 

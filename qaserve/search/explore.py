@@ -310,9 +310,7 @@ def _why(kept: int, merged: int, by_question: bool, by_answer: bool) -> str:
     if by_question and by_answer:
         return f"Questions and answers nearly coincide. Keep: {size}."
     if by_question:
-        return (
-            f"The same question has two answers: join the answers, or say in the question what differs. Keep: {size}."
-        )
+        return f"The same question has two answers: join them, or say in the question what differs. Keep: {size}."
     return f"The same answer is given to both. Keep: {size}."
 
 
