@@ -105,6 +105,7 @@ class Options(NamedTuple):
     embeddings: tuple[Path, ...]
     quick: bool
     folder: Path | None
+    trec: Path | None
     as_json: bool
 
     @property
@@ -135,11 +136,14 @@ def _add(name: str) -> None:
             bool, typer.Option("--quick", help="See that it runs: seconds, on a part of the data.")
         ] = False,
         reports: Annotated[Path | None, typer.Option(help="Folder to write report and plots to.")] = None,
+        trec: Annotated[
+            Path | None, typer.Option(help="Folder to write TREC runs and qrels to.", hidden=not listed.trec)
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """See EXPERIMENT_HELP."""
         number = seeds or (1 if quick else listed.seeds)
-        _measure(Options(name, number, corpus, tuple(embeddings or ()), quick, reports, as_json))
+        _measure(Options(name, number, corpus, tuple(embeddings or ()), quick, reports, trec, as_json))
 
 
 for _name in EXPERIMENTS:
@@ -275,6 +279,8 @@ def _measure(options: Options) -> None:
     settings = get_settings()
     cache = ResultCache(settings.store.data_dir / "experiments")
     sources = [source._replace(cache=cache) for source in _sources(settings, options)]
+    if options.trec is not None:
+        sources = _exporting(sources, options.trec)
     started = time.perf_counter()
     report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
     origin = reports.provenance(
@@ -288,6 +294,10 @@ def _measure(options: Options) -> None:
         print(reports.to_json(measured.document), end="")
     else:
         _show(measured)
+    for export in (source.trec for source in sources if source.trec is not None):
+        if not options.as_json:
+            _show_table(export.table)
+        err.print(Text(f"written: {export.close()}"))
     for path in reports.write(options.folder, measured) if options.folder is not None else ():
         err.print(Text(f"written: {path}"))
     cache.clear()
@@ -296,6 +306,9 @@ def _measure(options: Options) -> None:
 def _check(options: Options) -> None:
     if (options.corpus is None) != (not options.embeddings):
         raise UsageError("--corpus and --embeddings go together", hint="Give both, or neither for the live build.")
+    if options.trec is not None and not EXPERIMENTS[options.name].trec:
+        able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.trec)
+        raise UsageError(f"bench {options.name} writes no TREC runs", hint=f"--trec is for: {able}.")
     names = [path.stem for path in options.embeddings]
     for name in names:
         if names.count(name) > 1:
@@ -324,6 +337,18 @@ def _sources(settings: Settings, options: Options) -> "list[Source]":
         return [from_build(store, corpus_to_ask(settings, store), _encoder_at_hand(settings))]
 
 
+def _exporting(sources: "list[Source]", folder: Path) -> "list[Source]":
+    """The sources, each with an export in which another one's vectors judge which answers are the same."""
+    from train.experiments.trec import Judge, TrecExport
+
+    made = []
+    for source in sources:
+        other = next((one for one in sources if one.encoder != source.encoder), None)
+        judge = None if other is None else Judge(other.encoder, other.examples)
+        made.append(source._replace(trec=TrecExport(folder, source.encoder, judge)))
+    return made
+
+
 def _encoder_at_hand(settings: Settings, name: str = "") -> "SentenceEncoder | None":
     """An encoder whose files are on this machine; for an experiment nothing is downloaded.
 
@@ -346,15 +371,19 @@ def _encoder_at_hand(settings: Settings, name: str = "") -> "SentenceEncoder | N
 def _show(measured: "Measured") -> None:
     experiment, document = measured
     for table in experiment.tables(document.report):
-        out.print(Text(table.title, style="bold"))
-        drawn = _drawn(table)
-        # A terminal may be too narrow for all figures; long lines are better than figures without their digits.
-        needed = Measurement.get(out, out.options.update(max_width=MAX_WIDTH), drawn).minimum
-        Console(width=max(out.width, needed)).print(Padding(drawn, (0, 0, 1, 0)))
+        _show_table(table)
     for finding in experiment.findings(document.report):
         out.print(Text(f"- {finding}"))
     if document.provenance.quick:
         err.print("Measured with --quick, on a part of the data: these figures say only that it runs.")
+
+
+def _show_table(table: "Table") -> None:
+    out.print(Text(table.title, style="bold"))
+    drawn = _drawn(table)
+    # A terminal may be too narrow for all figures; long lines are better than figures without their digits.
+    needed = Measurement.get(out, out.options.update(max_width=MAX_WIDTH), drawn).minimum
+    Console(width=max(out.width, needed)).print(Padding(drawn, (0, 0, 1, 0)))
 
 
 def _drawn(table: "Table") -> Drawn:

@@ -21,6 +21,7 @@ from train.folds import Examples
 if TYPE_CHECKING:
     from qaserve.encoders.sentence_transformer import SentenceEncoder
     from train.experiments.result_cache import ResultCache
+    from train.experiments.trec import TrecExport
 
 MIN_PAIRS = 30
 UNIT_TOLERANCE = 1e-3
@@ -36,6 +37,8 @@ class Source(NamedTuple):
     """The encoder that made the vectors, where it is at hand; its weights are read when they are first needed."""
     cache: "ResultCache | None" = None
     """Where finished parts of a long experiment are kept until the report is made."""
+    trec: "TrecExport | None" = None
+    """Where runs and judgements are written, by an experiment that can."""
 
 
 def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None) -> Source:

@@ -30,6 +30,8 @@ class Listed(NamedTuple):
     """What it measures, and how, in Markdown."""
     seeds: int = 5
     """How many, unless told otherwise."""
+    trec: bool = False
+    """Whether it writes runs and judgements into the folder of `--trec`."""
 
     def load(self) -> ExperimentModule:
         """Import the module."""
@@ -47,7 +49,13 @@ EXPERIMENTS = {
 
 {HELD_OUT}
 Relevant is the pair's own intent (`cluster_id`); every intent is ranked once, by its best answer. Intents held out
-whole, and the random tenth that the proposal takes, are shown for comparison.""",
+whole, and the random tenth that the proposal takes, are shown for comparison.
+
+`--trec DIR` writes runs and judgements (qrels) in TREC's format, for each encoder, split and seed, and measures them by
+`ir-measures`: `ir_measures qrels.skill.txt run.raw_answers.txt RR` gives the same figure. Relevant is the own intent,
+every intent of the same skill, or, where the vectors of a second encoder are given, graded: an answer that it holds to
+be the same (cosine ≥ 0.85) counts half.""",
+        trec=True,
     ),
     "finetuning": Listed(
         "train.experiments.finetuning",

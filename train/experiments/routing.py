@@ -6,7 +6,7 @@ own, for comparison only, because near-repeats of the queries stay on the traini
 minute a split at D 768, the tuned hyperparameters and txtai are measured on phrasing alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -48,6 +48,7 @@ from train.experiments.harness import (
     style,
     table,
 )
+from train.experiments.trec import Scored
 from train.folds import Examples, Fold, split_fold
 from train.tuning import DEFAULTS, START, tune
 
@@ -313,9 +314,12 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
             fold = split_fold(examples, held_out, seed, whole=name != "phrasing")
             found.sizes[name].append((len(fold.queries), len(fold.candidates), fold.count))
             _everywhere(fold, found.tallies[name], advance)
+            tried: dict[str, Hyperparameters] = {DEFAULT: DEFAULTS}
             if name in TUNED_ON:
-                _tuned(fold, seed, name, found)
+                tried |= _tuned(fold, seed, name, found)
                 advance(1)
+            if source.trec is not None:
+                source.trec.write(name, seed, fold, _exported(fold, tried))
             if name == "phrasing":
                 texts = None if together is None else together[held_out.train]
                 _phrasing_alone(fold, dense, texts, found, advance)
@@ -383,18 +387,27 @@ def _phrasing_alone(fold: Fold, dense: bool, together: Floats | None, found: _Fo
     advance(1)
 
 
-def _tuned(fold: Fold, seed: int, name: SplitName, found: _Found) -> None:
-    """What is tuned on the training side: the product, and a plain search with words."""
+def _tuned(fold: Fold, seed: int, name: SplitName, found: _Found) -> dict[str, Trial]:
+    """What is tuned on the training side, by method: the product, and a plain search with words."""
     tuning = tune(fold.train, FitSettings(regularization=None, seed=seed), lambda _: None)
     if tuning is None:
         found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
-        return
+        return {}
     tried = {TUNED: tuning.chosen, UNPROJECTED: tuning.unprojected, PLAIN_WORDS: tuning.plain}
     if name == "phrasing":
         tried[TUNED_PHRASINGS] = max(tuning.curve, key=lambda trial: trial.phrasings)
     for method, trial in tried.items():
         _add_product(fold, method, trial, found.tallies[name])
     found.chosen[name].append(tuning.chosen)
+    return tried
+
+
+def _exported(fold: Fold, tried: Mapping[str, Hyperparameters]) -> Iterator[Scored]:
+    """Plain baselines, and what was tried of the product."""
+    yield Scored(RAW, fold.cosines(fold.queries.questions))
+    yield Scored(BM25, fold.lexical)
+    for method, one in tried.items():
+        yield Scored(method, fold.parts(fold.cosines_of(one), one.search).total, one.search.second_share)
 
 
 def _add_product(fold: Fold, method: str, hyperparameters: Hyperparameters, tally: Tally) -> None:

@@ -51,6 +51,25 @@ def test_the_live_builds_vectors_are_measured(run, write_rows, rows):
     assert (document["provenance"]["quick"], document["provenance"]["seeds"]) == (True, [0])
 
 
+def test_routing_writes_runs_and_judgements_in_which_the_other_encoder_judges(run, files, tmp_path):
+    corpus, embed = files
+    vectors = [part for name in ("one", "two") for part in ("--embeddings", embed(name))]
+    code, out, err = run("bench", "routing", "--quick", "--corpus", corpus, *vectors, "--trec", tmp_path / "trec")
+    assert code == 0, err
+    for name, judge in (("one", "two"), ("two", "one")):
+        assert f"{name}: graded by {judge}" in out
+        kinds = {path.name for path in (tmp_path / "trec" / name / "phrasing-0").glob("qrels.*")}
+        assert kinds == {"qrels.intent.txt", "qrels.skill.txt", "qrels.graded.txt"}
+        assert len(list((tmp_path / "trec" / name).glob("*-0/run.raw_answers.txt"))) == 3
+
+
+def test_only_an_experiment_that_can_writes_runs(run, tmp_path):
+    code, _, err = run("bench", "projection", "--trec", tmp_path / "trec")
+    assert code == 2
+    assert "bench projection writes no TREC runs" in err
+    assert not (tmp_path / "trec").exists()
+
+
 def test_a_person_sees_tables_and_findings(run, write_rows, rows):
     run("ingest", write_rows(rows(THINGS)))
     code, out, err = run("bench", "projection", "--seeds", "2")

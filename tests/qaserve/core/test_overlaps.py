@@ -46,7 +46,7 @@ def test_the_nearest_are_kept_and_all_are_counted(rng, monkeypatch, rows):
     monkeypatch.setattr(module, "ROWS", rows)
     few, counted = overlaps(vectors, groups, 0.3, 5)
     assert total == counted > 5
-    assert few == everything[:5]
+    assert [one[:2] for one in few] == [one[:2] for one in everything[:5]]
 
 
 def test_one_group_overlaps_with_none(rng):
