@@ -136,6 +136,13 @@ class SearchSettings(SearchParams, _Section):
     model_config = _Section.model_config
 
 
+class KeepOptions(TypedDict):
+    """What a log of questions takes."""
+
+    keeps: bool
+    days: int
+
+
 class ClientOptions(TypedDict):
     """What a client of the API is made with."""
 
@@ -169,6 +176,10 @@ class ServerSettings(_Section):
     cors_origins: str = Field("", description="Origins, with commas, whose pages a browser may let call the API.")
     log_json: bool = Field(False, description="Log one JSON object a line.")
     log_questions: bool = Field(False, description="Log the text of questions too.")
+    keep_questions: bool = Field(
+        False, description="Keep questions that were abstained on or answered unhelpfully, for `qaserve gaps`."
+    )
+    keep_days: int = Field(90, ge=1, le=3_650, description="Days after which a kept question is deleted.")
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 
@@ -213,6 +224,11 @@ class ServerSettings(_Section):
         key = self.write_key or self.api_key
         secret = None if key is None else key.get_secret_value()
         return ClientOptions(url=self.api_url or self.local_api_url, key=secret, timeout=self.api_timeout)
+
+    @property
+    def keeping(self) -> "KeepOptions":
+        """Whether and how long questions without an answer are kept."""
+        return KeepOptions(keeps=self.keep_questions, days=self.keep_days)
 
     @property
     def local_page_url(self) -> str:

@@ -17,6 +17,7 @@ from qaserve.schemas.explore import (
     ReportList,
     ReportView,
 )
+from qaserve.schemas.gaps import GapList
 from qaserve.settings import get_settings
 
 EXAMPLES = 5
@@ -38,6 +39,18 @@ def builds() -> BuildList:
 def may_change() -> bool:
     """Whether the key of this page lets it change something; else it only asks."""
     return builds().may_change
+
+
+def kept_days() -> int:
+    """For how many days questions without an answer are kept; 0: they are not."""
+    found = builds()
+    return found.keep_days if found.keeps_questions else 0
+
+
+@st.cache_data(ttl=10, max_entries=2, show_spinner="Grouping the questions …")
+def gaps(build: str) -> GapList:  # noqa: ARG001 - the build is part of the cache's key
+    """Questions that found no answer."""
+    return client().gaps()
 
 
 def live_build() -> BuildInfo | None:

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
 from qaserve import __version__
-from qaserve.api import ask, builds, explore, feedback, health, reports, skills
+from qaserve.api import ask, builds, explore, feedback, gaps, health, reports, skills
 from qaserve.api import jobs as job_routes
 from qaserve.api import mcp_endpoint as agents
 from qaserve.api.auth import ApiKeyAuth, RateLimiter
@@ -20,6 +20,7 @@ from qaserve.api.errors import REPLIES, handle_errors
 from qaserve.api.middleware import RequestMiddleware
 from qaserve.search.engine import Engine
 from qaserve.service.feedback import FeedbackLog
+from qaserve.service.gaps import Gaps, QuestionLog
 from qaserve.service.metrics import Metrics
 from qaserve.service.query_service import QueryService
 from qaserve.settings import LimitSettings, ServerSettings
@@ -34,6 +35,7 @@ def create_app(
     hidden: tuple[str, ...] = (),
     *,
     log: FeedbackLog | None = None,
+    kept: QuestionLog | None = None,
     jobs: Jobs | None = None,
 ) -> FastAPI:
     """The API over a loaded engine.
@@ -47,10 +49,11 @@ def create_app(
         limits: What it takes at once.
         hidden: Texts, such as folders of this machine, that no message may show.
         log: Keeps feedback; None: none is taken.
+        kept: Keeps questions without an answer, if it does; None: there is no such log.
         jobs: Bring pairs in; None: none can be brought in.
     """
     limits, metrics = limits or LimitSettings(), Metrics()
-    desk = QueryService(engine, limits, metrics)
+    desk = QueryService(engine, limits, metrics, kept)
     access, allowance = ApiKeyAuth(settings), RateLimiter(limits.requests_per_minute)
     mcp = None
     if settings.mcp_http:
@@ -68,12 +71,15 @@ def create_app(
         ask.routes(desk, log_questions=settings.log_questions),
         explore.routes(engine, desk),
         skills.routes(engine, desk),
-        builds.routes(engine, access),
+        builds.routes(engine, access, settings),
         reports.routes(settings.reports_dir),
     ):
         app.include_router(router, dependencies=known, responses=REPLIES)
     if log is not None:
-        app.include_router(feedback.routes(engine, log, access), dependencies=known, responses=REPLIES)
+        app.include_router(feedback.routes(engine, log, access, kept), dependencies=known, responses=REPLIES)
+    if kept is not None:
+        found = gaps.routes(Gaps(engine, kept), access)
+        app.include_router(found, dependencies=known, responses=REPLIES)
     if jobs is not None:
         uploads = job_routes.routes(jobs, access, limits, hidden)
         app.include_router(uploads, dependencies=known, responses=REPLIES)

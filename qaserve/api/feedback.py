@@ -12,9 +12,10 @@ from qaserve.schemas.feedback import MAX_FEEDBACK_PAGE, Feedback, FeedbackKept, 
 from qaserve.schemas.pairs import StoredPair
 from qaserve.search.engine import Engine, checked_question
 from qaserve.service.feedback import FeedbackLog
+from qaserve.service.gaps import QuestionLog
 
 
-def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth) -> APIRouter:
+def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth, kept: QuestionLog | None = None) -> APIRouter:
     """/v1/feedback. Reading needs the write key too: it shows what others asked."""
     router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=[Depends(access.write)])
 
@@ -36,6 +37,8 @@ def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth) -> APIRouter:
             trace=request.trace,
         )
         log.append(record)
+        if kept is not None and not record.helpful:
+            kept.keep(record.question, "unhelpful", record.build)
         return FeedbackKept(id=record.id)
 
     @router.get("/feedback")

@@ -54,6 +54,7 @@ def serve() -> None:
     from qaserve.api.logs import configure
     from qaserve.search.engine import Engine
     from qaserve.service.feedback import FeedbackLog
+    from qaserve.service.gaps import QuestionLog
     from qaserve.store import open_store
 
     settings = get_settings()
@@ -73,10 +74,11 @@ def serve() -> None:
         engine.load()
         hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
         log = FeedbackLog(settings.store.data_dir, engine.corpus)
+        kept = QuestionLog(settings.store.data_dir, engine.corpus, **settings.server.keeping)
         make = partial(make_ingest, settings, writer, engine.corpus, encoder, min_lock_wait=LOCK_SECONDS)
         with Jobs(settings.store.data_dir, engine.corpus, make, waiting=settings.limits.waiting_jobs) as jobs:
             uvicorn.run(
-                create_app(engine, settings.server, settings.limits, hidden, log=log, jobs=jobs),
+                create_app(engine, settings.server, settings.limits, hidden, log=log, kept=kept, jobs=jobs),
                 host=settings.server.host,
                 port=settings.server.port,
                 log_config=None,

@@ -21,6 +21,7 @@ from qaserve.schemas.explore import (
     ReportView,
 )
 from qaserve.schemas.feedback import FeedbackKept, FeedbackPage, FeedbackRequest
+from qaserve.schemas.gaps import GapList, GapsDeleted
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobList
 from qaserve.schemas.pairs import PairsFound
 from qaserve.schemas.record import Record
@@ -151,6 +152,16 @@ def say(request: FeedbackRequest) -> Call[FeedbackKept]:
 def feedback(limit: int = 100, after: int = 0) -> Call[FeedbackPage]:
     """What was said, oldest first; `after` is `next` of the page before."""
     return Call("GET", f"/v1/feedback?{urlencode({'limit': limit, 'after': after})}", FeedbackPage)
+
+
+def gaps() -> Call[GapList]:
+    """Questions that found no answer, in themes."""
+    return Call("GET", "/v1/gaps", GapList)
+
+
+def delete_gaps(number: int | None = None) -> Call[GapsDeleted]:
+    """Delete one of the kept questions, or all."""
+    return Call("DELETE", "/v1/gaps" if number is None else f"/v1/gaps/{number}", GapsDeleted, repeatable=False)
 
 
 def ingest(request: IngestRequest) -> Call[Job]:

@@ -104,3 +104,5 @@ class BuildList(Record):
     may_change: bool = Field(
         True, description="Whether who asks for this may also change something: bring pairs in, judge, go back."
     )
+    keeps_questions: bool = Field(False, description="Whether questions that find no answer are kept.")
+    keep_days: int = Field(0, description="For how many days.")

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -19,6 +20,7 @@ from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.search.engine import Engine
 from qaserve.search.outcome import Outcome, Query
 from qaserve.service.batching import MicroBatcher
+from qaserve.service.gaps import QuestionLog
 from qaserve.service.metrics import Metrics
 from qaserve.settings import LimitSettings
 
@@ -32,9 +34,11 @@ SERVER_WORKERS = 16
 class QueryService:
     """Takes questions for an engine; `run` must be running, on the event loop that also calls `ask`."""
 
-    def __init__(self, engine: Engine, limits: LimitSettings, metrics: Metrics) -> None:
-        """Remember the parts; nothing is encoded before `run`."""
-        self._engine, self._limits, self._metrics = engine, limits, metrics
+    def __init__(
+        self, engine: Engine, limits: LimitSettings, metrics: Metrics, kept: QuestionLog | None = None
+    ) -> None:
+        """Remember the parts; nothing is encoded before `run`. `kept` gets the questions that are abstained on."""
+        self._engine, self._limits, self._metrics, self._kept = engine, limits, metrics, kept
         self._shared = MicroBatcher(engine.encoder, limits.batch, metrics)
         workers = min(os.cpu_count() or 1, 2) if engine.store.embedded else SERVER_WORKERS
         self._workers = anyio.CapacityLimiter(workers)
@@ -63,7 +67,14 @@ class QueryService:
             UsageError: A question or parameter is invalid, or there are too many.
             BusyError: Too many are asking, or it takes too long.
         """
-        return [outcome.result for outcome in await self.search(requests)]
+        results = [outcome.result for outcome in await self.search(requests)]
+        if self._kept is not None and self._kept.keeps:
+            await self._keep(self._kept, [one for one in results if one.confidence.abstained])
+        return results
+
+    async def _keep(self, kept: QuestionLog, results: Sequence[AskResult]) -> None:
+        for one in results:
+            await self._in_thread(partial(kept.keep, one.question, "abstained", one.build))
 
     async def search(self, requests: Sequence[AskRequest]) -> list[Outcome]:
         """As `ask`, with the vectors that led to the results."""

@@ -50,6 +50,8 @@ def _with_build(draw: Callable[[BuildInfo], None]) -> Callable[[], None]:
             theme.nothing_loaded()
         else:
             draw(build)
+            if days := api_cache.kept_days():
+                st.caption(f"Questions that find no answer here, or an unhelpful one, are kept for {days} days.")
 
     return _guarded(page)
 

@@ -8,6 +8,7 @@ import streamlit as st
 from qaserve.common.text import fold
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, OverlapList, QualityList
+from qaserve.schemas.gaps import GapList
 from ui import api_cache, cards, theme
 from ui.markdown import literal
 
@@ -55,6 +56,8 @@ def draw(build: BuildInfo) -> None:
     if number is None:
         _all(api_cache.quality(build.build))
         _overlaps(api_cache.overlaps(build.build))
+        if api_cache.kept_days() and api_cache.may_change():
+            _gaps(api_cache.gaps(build.build))
     else:
         _one(api_cache.cluster_view(number, build.build), build)
 
@@ -170,6 +173,34 @@ def _overlaps(found: OverlapList) -> None:
             }
         )
         st.dataframe(frame, hide_index=True, column_config=OVERLAP_COLUMNS, height=320)
+
+
+def _gaps(found: GapList) -> None:
+    """Questions without an answer, in themes."""
+    with st.expander(
+        f"Unanswered questions ({found.questions:,})", icon=":material/help_center:", key="gaps", expanded=False
+    ):
+        if not found.themes:
+            st.caption("No question is kept.")
+            return
+        st.caption(
+            "Questions that were abstained on or judged unhelpful, grouped. Fill in the answers and ingest them."
+        )
+        frame = pd.DataFrame(
+            {
+                "Asked": [one.count for one in found.themes],
+                "Question": [one.question for one in found.themes],
+                "Nearest cluster": [one.cluster_name for one in found.themes],
+                "Similarity": [round(one.similarity, 2) for one in found.themes],
+            }
+        )
+        st.dataframe(frame, hide_index=True, height=320)
+        skeleton = "".join(theme.skeleton() for theme in found.themes)
+        st.download_button("Download as pairs", skeleton, "gaps.jsonl", "application/x-ndjson", key="gaps_export")
+        if st.button("Delete all", key="gaps_delete", icon=":material/delete:"):
+            api_cache.client().delete_gaps()
+            api_cache.gaps.clear()
+            st.rerun()
 
 
 # One

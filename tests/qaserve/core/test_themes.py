@@ -1,0 +1,31 @@
+import numpy as np
+
+from qaserve.core.themes import themes
+
+
+def at(*degrees):
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def test_the_row_with_most_neighbors_is_the_middle_of_the_largest_theme():
+    vectors = at(0, 30, 60, 200, 215, 120)
+    assert themes(vectors, np.cos(np.radians(35))) == [[1, 0, 2], [3, 4], [5]]
+
+
+def test_every_row_is_in_one_theme(rng):
+    vectors = rng.normal(size=(60, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = themes(vectors, 0.5)
+    assert sorted(row for rows in found for row in rows) == list(range(60))
+    for middle, *others in found:
+        assert all(vectors[middle] @ vectors[row] >= 0.5 for row in others)
+    assert [len(rows) for rows in found] == sorted((len(rows) for rows in found), reverse=True)
+
+
+def test_of_nothing_there_are_no_themes():
+    assert themes(np.empty((0, 4)), 0.5) == []
+
+
+def test_a_zero_vector_is_a_theme_of_its_own():
+    assert themes(np.zeros((2, 4)), 0.5) == [[0], [1]]
