@@ -12,7 +12,7 @@ from qaserve.cli.base import FILTER_RULE, Json, app, err, out, parse_filters
 from qaserve.common.errors import UsageError
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import AskRequest, Filters
-from qaserve.schemas.params import ProjectionName, RoutingName, SearchParams
+from qaserve.schemas.params import SHORT_NAMES, ProjectionName, RoutingName, SearchParams, parameter_named
 from qaserve.settings import Settings, get_settings
 
 PLACEHOLDER = "?"
@@ -40,6 +40,7 @@ answered has `error` there, and the exit code is then 1. The same command contin
 """
 OPTIONS = frozenset({"top_k", "routing", "projection", "temperature", "hits", "lexical_weight", "priors", "filter"})
 """Of a request, that have an option of their own; `--set` takes the other parameters."""
+SETTABLE = (*SearchParams.model_fields, *SHORT_NAMES)
 
 
 @app.command(help=HELP)
@@ -59,7 +60,11 @@ def ask(
     ] = None,
     more: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help=f"Any parameter: {', '.join(SearchParams.model_fields)}."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Any parameter: {', '.join(SETTABLE)}.",
+        ),
     ] = None,
     priors: Annotated[
         bool | None, typer.Option(help="Whether the priors of known questions count in the vote.", show_default=False)
@@ -171,12 +176,12 @@ def _ask_at_prompt(question: str | None, options: dict[str, Any], settings: Sett
 
 def _named(given: list[str]) -> dict[str, str]:
     """Parameters of `--set`. Raises UsageError where one is unknown."""
-    found = {name: value for name, _, value in (one.partition("=") for one in given)}
+    found = {parameter_named(name): value for name, _, value in (one.partition("=") for one in given)}
     for name in found:
         if name not in SearchParams.model_fields:
             raise UsageError(
                 f"--set {shorten(name, 40)}: there is no such parameter",
-                hint=f"There are: {', '.join(SearchParams.model_fields)}.",
+                hint=f"There are: {', '.join(SETTABLE)}.",
             )
     return found
 

@@ -57,6 +57,12 @@ def gaps(
     if as_json:
         print(found.model_dump_json(indent=2))
         return
+    _show(found)
+    if export is not None:
+        out.print(Text(f"written: {export}. Fill in the answers, then: qaserve ingest {export}"))
+
+
+def _show(found: "GapList") -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("asked", "question", "nearest cluster", "nearest known question"):
         table.add_column(name, justify="right" if name == "asked" else "left")
@@ -69,8 +75,6 @@ def gaps(
     out.print(f"{found.questions} questions kept, {len(found.themes)} themes. {_rule(found)}")
     if found.looked_at < found.questions:
         out.print(f"The newest {found.looked_at:,} were grouped.")
-    if export is not None:
-        out.print(Text(f"written: {export}. Fill in the answers, then: qaserve ingest {export}"))
 
 
 def _rule(found: "GapList") -> str:

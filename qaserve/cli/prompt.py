@@ -17,7 +17,7 @@ from qaserve.cli.render_skill import show_skill
 from qaserve.common.errors import QaserveError, UsageError
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import Answer, AskRequest, AskResult
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import SHORT_NAMES, SearchParams, parameter_named
 
 HELP = """Ask a question, or give a command:
 
@@ -32,15 +32,7 @@ HELP = """Ask a question, or give a command:
 
 Up and down recall earlier questions; Tab completes them."""
 COMMANDS = (":help", ":open ", ":quit", ":set ", ":skill ", ":why")
-GREEK = {
-    "tau": "temperature",
-    "n": "hits",
-    "beta": "lexical_weight",
-    "theta": "topic_weight",
-    "sigma": "second_share",
-}
-"""Short names of parameters."""
-NAMES = (*GREEK, *SearchParams.model_fields, "top_k")
+NAMES = (*SHORT_NAMES, *SearchParams.model_fields, "top_k")
 HISTORY = "ask_history"
 HISTORY_LINES = 1_000
 PROMPT = "ask> "
@@ -141,7 +133,7 @@ class Prompt:
         self._console.print(Text(shown or "All parameters are the build's."))
 
     def _change(self, words: list[str]) -> None:
-        name = GREEK.get(words[0].lower(), words[0].lower().replace("-", "_"))
+        name = parameter_named(words[0])
         if name not in NAMES or len(words) > 2:
             raise UsageError(
                 f":set {shorten(' '.join(words), 60)}: this is not a parameter and a value",

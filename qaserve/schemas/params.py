@@ -112,6 +112,22 @@ class SearchParams(Record):
         return SearchParams(**merged)
 
 
+SHORT_NAMES = {
+    "tau": "temperature",
+    "n": "hits",
+    "beta": "lexical_weight",
+    "theta": "topic_weight",
+    "sigma": "second_share",
+}
+"""What people may type for a parameter: its letter in the formulas, spelled out."""
+
+
+def parameter_named(said: str) -> str:
+    """The name of what a person typed: short names, capitals and hyphens are understood. It need not exist."""
+    name = said.strip().lower().replace("-", "_")
+    return SHORT_NAMES.get(name, name)
+
+
 class Hyperparameters(Record):
     """Everything that tuning chooses for a build."""
 

@@ -21,6 +21,7 @@ from ingest.jobs import Jobs
 from qaserve.api import create_app
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.service.feedback import FeedbackLog
+from qaserve.service.gaps import QuestionLog
 from qaserve.settings import LimitSettings, ServerSettings
 
 CHECKS = [
@@ -41,8 +42,9 @@ FIELDS = st.sampled_from(sorted(AskRequest.model_fields))
 @pytest.fixture
 def app(engine, encoder, make_ingest, tmp_path):
     log = FeedbackLog(tmp_path / "data", "things")
+    kept = QuestionLog(tmp_path / "data", "things", keeps=True, days=1)
     with Jobs(tmp_path / "data", "things", lambda _: make_ingest(engine.store, encoder), waiting=1000) as jobs:
-        yield create_app(engine, ServerSettings(), LimitSettings(requests_per_minute=0), log=log, jobs=jobs)
+        yield create_app(engine, ServerSettings(), LimitSettings(requests_per_minute=0), log=log, kept=kept, jobs=jobs)
 
 
 @pytest.fixture

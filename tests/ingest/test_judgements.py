@@ -49,7 +49,7 @@ def test_the_last_word_on_a_question_and_a_pair_counts(read):
         ('{"question": 7, "pair_id": "a"}', "question", "7", "valid string"),
         ('{"question": "a\\u0000b", "pair_id": "a"}', "question", r"'a\x00b'", "U+0000"),
         ('{"question": "a", "pair_id": "\\u0007"}', "pair_id", r"'\x07'", "U+0007"),
-        ('{"question": "a", "pair_id": "b", "also": "c"}', "also", "'c'", "valid tuple"),
+        ('{"question": "a", "pair_id": "b", "also": "c"}', "also", "'c'", "valid array"),
         ('{"question": "a", "pair_id": "b", "also": ["c", ""]}', "also.1", "''", "at least 1 character"),
         ('{"question": "a", "pair_id": "b", "also": ["\\u0007"]}', "also", r"'\x07'", "U+0007"),
         ('{"question": "a", "pair_id": "b", "helpful": "yes"}', "helpful", "'yes'", "valid boolean"),
