@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from qaserve.common.text import fold, short_digest
+from qaserve.common.text import digest, fold
 from qaserve.schemas.record import Record
 
 
@@ -34,7 +34,7 @@ class GapTheme(Record):
     def skeleton(self) -> str:
         """A line of JSON Lines to be answered and ingested: one intent, its phrasings, and an empty answer."""
         asked = list({fold(one.question): one.question for one in self.questions}.values())
-        intent = f"gap_{short_digest(fold(self.question))}"
+        intent = f"gap_{digest(fold(self.question))[:12]}"
         return json.dumps({"cluster_id": intent, "questions": asked, "answer": ""}, ensure_ascii=False) + "\n"
 
 
