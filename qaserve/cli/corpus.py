@@ -1,6 +1,7 @@
 """`qaserve fetch`, `ingest`, `remove`, `fit` and `distill`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from qaserve.common.progress import Reporter
     from qaserve.encoders.base import Encoder
     from qaserve.schemas.builds import EncoderIdentity
-    from qaserve.schemas.ingest import IngestReport
+    from qaserve.schemas.ingest import IngestReport, Preview
     from qaserve.store import Store
 
 FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.
@@ -44,7 +45,8 @@ FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from 
 
 INGEST_HELP = """Bring pairs in, and make them live.
 
-Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any mix of four shapes:
+Reads JSON Lines (`.jsonl`, `.ndjson`) and JSON arrays (`.json`), CSV and TSV with a header, also gzipped, Parquet, and
+Markdown FAQs (`.md`), files or folders. In JSON, in any mix of four shapes:
 
     {"pair_id": "a1", "cluster_id": "a", "question": "…", "answer": "…", "topics": ["…"]}
 
@@ -54,8 +56,10 @@ Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any m
 
     {"cluster_id": "a", "questions": ["…", "…"], "answer": {"text": "…"}}
 
-A question or an answer may be an object with `text` in any of them. A CSV or TSV file needs a header with the columns
-`question` and `answer`, in UTF-8 or UTF-16. The delimiter is found in the header. Other columns stay with the pair.
+A question or an answer may be an object with `text` in any of them. A table has columns of the same names; other fields
+stay with the pair. Where fields have other names, `--map question=prompt --map answer=response.text` says so, and is
+kept with the corpus. Without it usual names (prompt, query, title; response, reply, completion, body) are guessed and
+shown, and read after a yes or with `--yes`. `--separator "|"` splits a cell of several questions.
 
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
 rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or
@@ -76,6 +80,8 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
     qaserve ingest skills_qa.jsonl
 
     qaserve ingest pairs/ more.jsonl.gz --dry-run
+
+    qaserve ingest tickets.csv --map question=subject --map answer=solution --map topics=category
 
     qaserve ingest skills_qa.jsonl --replace --json
 
@@ -163,6 +169,14 @@ def ingest(
     strict: Annotated[
         bool, typer.Option("--strict", help="Change nothing, and exit 1, where a file holds nothing good.")
     ] = False,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=PATH", help="Where a field of a pair is: answer=response.text."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What stands between several questions in one cell.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Read fields by their usual names without asking.")] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
@@ -182,6 +196,10 @@ def ingest(
             force=force,
             re_encode=re_encode,
             strict=strict,
+            fields=fields or (),
+            separator=separator,
+            accept_guess=yes,
+            on_guess=confirm_guess,
             on_plan=_on_plan(settings, as_json=as_json),
         )
     _print_report(report, as_json=as_json)
@@ -307,7 +325,16 @@ def fetch_corpus(settings: Settings) -> Path:
 
 def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path]) -> "IngestReport":
     """One ingest with progress bars."""
-    return make_ingest(settings, store, corpus, make_encoder(settings), Bars(err)).run(paths)
+    ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
+    return ingesting.run(paths, on_guess=confirm_guess)
+
+
+def confirm_guess(preview: "Preview") -> bool:
+    """Show how a file would be read by guessed fields, and ask for a yes where a person can give it."""
+    from qaserve.cli.render_ingest import show_preview
+
+    show_preview(err, preview)
+    return sys.stdin.isatty() and typer.confirm("Read it so?", err=True)
 
 
 def make_ingest(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         IngestReport,
         ListedPair,
         ParamChanges,
+        Preview,
         Regrouping,
     )
 
@@ -46,6 +47,17 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
     _show_pairs(console, "-", gone, len(gone) if report.dry_run else PAIRS_SHOWN)
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
+
+
+def show_preview(console: Console, preview: "Preview") -> None:
+    """How a file would be read by fields that are guessed."""
+    console.print(Text(f"{preview.file} ({preview.format}) has the fields {', '.join(preview.fields)}."))
+    console.print(Text(f"Guessed: {', '.join(preview.guessed)}. So it would be read:"))
+    for pair in preview.pairs:
+        console.print(Text(f"  {pair.line}: {shorten(pair.question, 70)}", style="bold"))
+        console.print(Text(f"     {shorten(pair.answer, 100)}", style=DIM))
+    for bad in preview.rejected:
+        console.print(Text(f"  {bad.line}: {f'{bad.field}: ' if bad.field else ''}{bad.reason}", style=WARNING))
 
 
 def show_outcome(console: Console, report: "IngestReport") -> None:
