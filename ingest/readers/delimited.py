@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import IO, Any
 
 from ingest.readers.mapping import column_name
 from ingest.readers.parsed import BadFileError, Opened, Parsed
-from ingest.readers.shapes import LISTS, BadRowError, Row
+from ingest.readers.shapes import EXPORTED, LISTS, BadRowError, Row
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -27,7 +28,20 @@ AS_UTF8 = (
 )
 CLOSE_QUOTE = "Close the quote, and write a quote inside of a cell twice."
 
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""Beginnings of a cell that a spreadsheet takes for a formula, or that are marked as none."""
+
 _limit = threading.Lock()
+
+
+def neutralized(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula; `restored` gives the cell back."""
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def restored(cell: str) -> str:
+    """What `neutralized` was given."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def read(open_file: Callable[[], IO[bytes]]) -> Opened:
@@ -63,6 +77,7 @@ def _rows(
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             while (cells := _next(reader)) is not None:
                 line = reader.line_num + 1
+                cells = [restored(cell) for cell in cells] if EXPORTED[-1] in columns else cells
                 if any(cell.strip() for cell in cells):
                     row = _row(columns, cells)
                     raw = json.dumps(row, ensure_ascii=False).encode()

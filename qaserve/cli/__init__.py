@@ -51,6 +51,9 @@ COMMANDS = {
         "Exit code 1 on a problem.",
     ),
     "encoder": Listed(("encoder",), "The model that turns text into vectors."),
+    "export": Listed(
+        ("export",), "Write the live pairs as JSON Lines, CSV or Parquet, each with its cluster, skill and build."
+    ),
     "feedback": Listed(("feedback",), "See what was said of answers, and take it elsewhere."),
     "mcp": Listed(("mcp",), "Serve an agent over the Model Context Protocol, on stdin and stdout."),
     "copy": Listed(("copy",), "Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back."),
