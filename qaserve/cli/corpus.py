@@ -1,6 +1,7 @@
 """`qaserve fetch`, `ingest`, `remove`, `fit` and `distill`."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,9 @@ from qaserve.cli.base import (
     out,
     parse_filters,
     say_data_folder,
+    say_error,
 )
+from qaserve.common.errors import QaserveError, UsageError
 from qaserve.common.progress import Bars
 from qaserve.settings import Settings, get_settings
 
@@ -72,6 +75,9 @@ Clusters keep their numbers and names: a new pair joins the nearest, and only wh
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
 
+`--watch` does this again whenever the files have changed and are written, one ingest at a time, until Ctrl-C. Pairs of
+a file that is deleted stay, unless `--replace` is given.
+
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.
 
@@ -84,6 +90,8 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
     qaserve ingest tickets.csv --map question=subject --map answer=solution --map topics=category
 
     qaserve ingest skills_qa.jsonl --replace --json
+
+    qaserve ingest --watch docs/faq --replace
 
     QASERVE_ENCODER=mpnet qaserve ingest --re-encode
 """
@@ -177,6 +185,7 @@ def ingest(
         str | None, typer.Option(metavar="TEXT", help="What stands between several questions in one cell.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Read fields by their usual names without asking.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Ingest again when the files change, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
@@ -184,25 +193,55 @@ def ingest(
 
     if not paths and not re_encode:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
+    if watch and (dry_run or re_encode):
+        raise typer.BadParameter("--watch goes neither with --dry-run nor with --re-encode.")
     settings = get_settings()
     say_data_folder(settings)
     with open_store(settings.store) as store:
         corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
-        ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
-        report = ingesting.run(
-            paths or [],
-            replace=replace,
-            dry_run=dry_run,
-            force=force,
-            re_encode=re_encode,
-            strict=strict,
-            fields=fields or (),
-            separator=separator,
-            accept_guess=yes,
-            on_guess=confirm_guess,
-            on_plan=_on_plan(settings, as_json=as_json),
-        )
-    _print_report(report, as_json=as_json)
+        encoder = make_encoder(settings)
+
+        def once(min_lock_wait: float = 0.0) -> None:
+            ingesting = make_ingest(settings, store, corpus, encoder, Bars(err), min_lock_wait=min_lock_wait)
+            report = ingesting.run(
+                paths or [],
+                replace=replace,
+                dry_run=dry_run,
+                force=force,
+                re_encode=re_encode,
+                strict=strict,
+                fields=fields or (),
+                separator=separator,
+                accept_guess=yes,
+                on_guess=confirm_guess,
+                on_plan=_on_plan(settings, as_json=as_json),
+            )
+            _print_report(report, as_json=as_json)
+
+        if watch:
+            _watch(paths or [], once)
+        else:
+            once()
+
+
+def _watch(paths: list[Path], once: "Callable[[float], None]") -> None:
+    """Ingest whenever the files have changed. What an ingest refuses is said, and the next change is waited for."""
+    from ingest.jobs import LOCK_SECONDS
+    from ingest.watch import changes
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell starts us with it ignored
+    try:
+        for _ in changes(paths):
+            try:
+                once(LOCK_SECONDS)
+            except UsageError:
+                raise
+            except QaserveError as error:
+                say_error(error.message, error.hint)
+            err.print("Watching; Ctrl-C ends it.")
+    except KeyboardInterrupt:
+        err.print("Stopped watching.")
 
 
 @app.command(help=REMOVE_HELP)
