@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.builder import Builder, Draft
 from ingest.compare import Changes, compare, point_ids
-from ingest.corpus import Corpus, LiveBuild
+from ingest.corpus import Corpus, Documents, LiveBuild
+from ingest.documents import Read, describe_documents, read_documents
 from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.readers import FileRead, Located, find_files, mapping, read_files
@@ -26,6 +28,7 @@ from qaserve.builds.manifest import UNIFORM
 from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
 from qaserve.encoders.base import Encoder
+from qaserve.schemas.documents import DocumentsReport, Section
 from qaserve.schemas.ingest import LISTED, IngestReport, Preview
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
@@ -54,6 +57,9 @@ class Plan:
     files_read: tuple[FileRead, ...]
     anew: bool
     """Whether every text is to be encoded again."""
+    sections: tuple[Section, ...]
+    """Of the documents of the build to be."""
+    documents: DocumentsReport | None
 
     @property
     def known(self) -> Corpus | None:
@@ -64,6 +70,17 @@ class Plan:
     def vector_sources(self) -> tuple[Sources, ...]:
         """Where the vectors come from."""
         return find_sources(self.pairs, self.known)
+
+    @cached_property
+    def new_sections(self) -> list[int]:
+        """Which of the sections are to be encoded."""
+        known = set() if self.live is None or self.anew else {one.embedded for one in self.live.documents.sections}
+        return [row for row, section in enumerate(self.sections) if section.embedded not in known]
+
+    @property
+    def changes_documents(self) -> bool:
+        """Whether the documents differ from the live ones."""
+        return self.sections != (() if self.live is None else self.live.documents.sections)
 
     @property
     def before(self) -> Mapping[str, Pair]:
@@ -89,6 +106,7 @@ class Ingest:
         self,
         paths: Sequence[Path] = (),
         *,
+        documents: Path | None = None,
         replace: bool = False,
         dry_run: bool = False,
         force: bool = False,
@@ -103,7 +121,8 @@ class Ingest:
         """Read the paths and make the result live; nothing is written when nothing changes.
 
         Args:
-            paths: Files and folders; there may be none only with `re_encode`.
+            paths: Files and folders; there may be none only with `re_encode` or `documents`.
+            documents: A folder of Markdown that takes the place of all documents; None keeps the live build's.
             replace: Make the corpus exactly these files; otherwise their pairs are added to it.
             dry_run: Do all but write: the report says what would be done, also where the gate would stop it.
             force: Make the result live even if it finds less than the live build.
@@ -126,10 +145,13 @@ class Ingest:
         """
         started = time.perf_counter()
         self._builder.stages.clear()
-        if not paths and (replace or not re_encode):
-            raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
+        if not paths and (replace or not (re_encode or documents)):
+            raise UsageError(
+                "nothing is named to ingest", hint="Give files or folders; --re-encode and --documents need none."
+            )
         given = mapping.parse_map(fields, separator)
         with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
+            read = None if documents is None else self._read_documents(documents)
             found = find_files(paths) if paths else []
             kept_map = self._kept_map()
             read_by = self._read_by(found, given.over(kept_map), (lambda _: True) if accept_guess else on_guess)
@@ -138,9 +160,10 @@ class Ingest:
             _check_files(files, strict=strict, replace=replace and live is not None)
             if live is None and not paths:
                 raise NotFoundError(
-                    f"corpus {self._builder.corpus!r} has no live build to encode again", hint="Give files to ingest."
+                    f"corpus {self._builder.corpus!r} has no live build, whose pairs are needed",
+                    hint="Give files to ingest.",
                 )
-            plan = self._plan(rows, files, live, replace=replace, anew=re_encode)
+            plan = self._plan(rows, files, live, read, replace=replace, anew=re_encode)
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
@@ -180,7 +203,9 @@ class Ingest:
             gone = select(before, selection)
             pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
             changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
-            plan = Plan(live, pairs, changes, live.metadata.sources, none, {}, {}, (), anew=False)
+            sources, sections = live.metadata.sources, live.documents.sections
+            about = describe_documents(None, sections, sections, pairs.values())
+            plan = Plan(live, pairs, changes, sources, none, {}, {}, (), anew=False, sections=sections, documents=about)
             report = self._report(plan, rejected, None, dry_run=dry_run)
             return self._carry_out(plan, report, started, on_plan, force=force)
 
@@ -227,11 +252,16 @@ class Ingest:
                     rejected.add(item)
         return rows, tuple(read)
 
+    def _read_documents(self, folder: Path) -> Read:
+        with self._builder.stage("read", "Reading documents", None):
+            return read_documents(folder)
+
     def _plan(
         self,
         rows: Rows[Located],
         files_read: tuple[FileRead, ...],
         live: LiveBuild | None,
+        read: Read | None,
         *,
         replace: bool,
         anew: bool,
@@ -245,9 +275,12 @@ class Ingest:
         )
         files = [sys.intern(row.file) for row in rows]
         earlier = () if live is None or replace else live.metadata.sources
+        pairs = wanted if replace else both
+        there = () if live is None else live.documents.sections
+        sections = there if read is None or not read.sections else read.sections
         return Plan(
             live,
-            wanted if replace else both,
+            pairs,
             changes,
             tuple(dict.fromkeys([*earlier, *files]))[-MAX_SOURCES:],
             rows,
@@ -255,13 +288,16 @@ class Ingest:
             dict(zip(row_of, files, strict=True)),
             files_read,
             anew,
+            sections,
+            describe_documents(read, sections, there, pairs.values()),
         )
 
     def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
         failpoint("rows read")
         builder, live, before = self._builder, plan.live, plan.before
-        stays = live is not None and not plan.anew and not plan.changes and builder.is_up_to_date(live)
+        same = not (plan.anew or plan.changes or plan.changes_documents)
+        stays = live is not None and same and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
         return IngestReport(
             build=live.metadata.build if live is not None and stays else None,
@@ -284,7 +320,8 @@ class Ingest:
             files=count_by_file(
                 plan.changes, plan.files, rejected.by_file, {file.file: file.format for file in plan.files_read}
             ),
-            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources),
+            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources) + len(plan.new_sections),
+            documents=plan.documents,
             pairs=len(plan.pairs),
             clusters=live.metadata.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
@@ -314,11 +351,11 @@ class Ingest:
 
     def _draft(self, plan: Plan, *, force: bool) -> Draft:
         builder, live = self._builder, plan.live
-        corpus = self._embed(plan)
+        corpus, documents = self._embed(plan), self._embed_documents(plan)
         failpoint("texts encoded")
         clusters = builder.cluster(corpus, live)
         choice = builder.choose(corpus, live, clusters)
-        return builder.draft(corpus, clusters, choice, live, golden=self._golden(), force=force)
+        return builder.draft(corpus, clusters, choice, live, documents=documents, golden=self._golden(), force=force)
 
     def _golden(self) -> Golden | None:
         if self._data_dir is None:
@@ -346,6 +383,21 @@ class Ingest:
             priors = np.array([weighed.get(point, 1.0) for point in ordered], dtype=np.float64)
         prior = UNIFORM if live is None or (priors == 1).all() else live.prior
         return Corpus(Lookup(ordered, pairs.__getitem__), questions, answers, topics, priors, prior)
+
+    def _embed_documents(self, plan: Plan) -> Documents:
+        """The sections with the vectors of the live build, and of the encoder where a text is new."""
+        sections, new = plan.sections, plan.new_sections
+        if not sections:
+            return Documents()
+        rows: dict[str, NDArray[np.float32]] = {}
+        if plan.live is not None and not plan.anew:
+            known = plan.live.documents
+            rows = dict(zip((section.embedded for section in known.sections), known.vectors, strict=True))
+        texts = list(dict.fromkeys(sections[row].embedded for row in new))
+        if texts:
+            with self._builder.stage("encode", "Encoding (sections)", len(texts)) as advance:
+                rows |= zip(texts, self._encoder.encode_answers(texts, advance), strict=True)
+        return Documents(sections, np.stack([rows[section.embedded] for section in sections]))
 
 
 def _check_files(files: Sequence[FileRead], *, strict: bool, replace: bool) -> None:

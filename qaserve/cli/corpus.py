@@ -78,6 +78,10 @@ the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one tha
 `--watch` does this again whenever the files have changed and are written, one ingest at a time, until Ctrl-C. Pairs of
 a file that is deleted stay, unless `--replace` is given.
 
+`--documents DIR` gives the build its documents: the Markdown files below a folder, split by heading, so that skills are
+found and handed over (`qaserve skill`). Without it the build keeps those it has. A file that cannot be taken is
+reported; the rest goes in. A name in `related_skills` or `related_docs` that leads to no document is reported too.
+
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.
 
@@ -88,6 +92,8 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
     qaserve ingest pairs/ more.jsonl.gz --dry-run
 
     qaserve ingest tickets.csv --map question=subject --map answer=solution --map topics=category
+
+    qaserve ingest skills_qa.jsonl --documents skills/
 
     qaserve ingest skills_qa.jsonl --replace --json
 
@@ -168,6 +174,9 @@ Force = Annotated[bool, typer.Option("--force", help="Go live even if the new bu
 def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
     *,
+    documents: Annotated[
+        Path | None, typer.Option(help="Folder of Markdown that takes the place of all documents.", show_default=False)
+    ] = None,
     dry_run: DryRun = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make the corpus exactly these files.")] = False,
     force: Force = False,
@@ -191,7 +200,7 @@ def ingest(
     """See INGEST_HELP."""
     from qaserve.store import open_store
 
-    if not paths and not re_encode:
+    if not paths and not re_encode and documents is None:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
     if watch and (dry_run or re_encode):
         raise typer.BadParameter("--watch goes neither with --dry-run nor with --re-encode.")
@@ -205,6 +214,7 @@ def ingest(
             ingesting = make_ingest(settings, store, corpus, encoder, Bars(err), min_lock_wait=min_lock_wait)
             report = ingesting.run(
                 paths or [],
+                documents=documents,
                 replace=replace,
                 dry_run=dry_run,
                 force=force,
@@ -219,7 +229,7 @@ def ingest(
             _print_report(report, as_json=as_json)
 
         if watch:
-            _watch(paths or [], once)
+            _watch([*(paths or []), *([] if documents is None else [documents])], once)
         else:
             once()
 

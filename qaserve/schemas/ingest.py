@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from qaserve.schemas.documents import DocumentsReport
 from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.schemas.record import Record
 
@@ -249,6 +250,7 @@ class IngestReport(Record):
     changes: PairChanges
     edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")
     files: tuple[FileCounts, ...]
+    documents: DocumentsReport | None = Field(None, description="Null: there are none, and none were named.")
     encoded: int = Field(description="Texts that go through the encoder.")
     pairs: int = Field(description="Pairs in the build.")
     clusters: int | None = Field(description="Clusters in the build.")
