@@ -43,7 +43,6 @@ from qaserve.core.clustering import effective_rank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
 from qaserve.schemas.pairs import Pair
-from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from qaserve.store import BuildMetadata, BuildRef, Store
 from qaserve.store.errors import damaged
@@ -60,7 +59,8 @@ from qaserve.store.points import (
 from qaserve.store.words import bm25_params
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
-from train.tuning import hyperparameters_of, tune
+from train.tuning import DEFAULTS, hyperparameters_of, tune
+from train.whitening import fit_whitening
 
 UNNAMED = "0" * 12
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
@@ -206,9 +206,9 @@ class Builder:
         same = manifest is not None and manifest.model_dump(include=set(wanted)) == wanted
         if len(corpus.pairs) <= self.fit.tune_pairs and not (clusters.kept and same):
             return self.tune(corpus)
-        kept = Hyperparameters() if manifest is None else manifest.hyperparameters
+        kept = DEFAULTS if manifest is None else manifest.hyperparameters
         if self.fit.regularization is not None:
-            kept = Hyperparameters(regularization=self.fit.regularization, search=kept.search)
+            kept = kept.model_copy(update={"regularization": self.fit.regularization})
         return Choice(kept, None, None if manifest is None else manifest.calibration)
 
     def tune(self, corpus: Corpus) -> Choice:
@@ -285,6 +285,8 @@ class Builder:
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.hyperparameters.regularization, advance)
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
+            intents = [pair.cluster_id for pair in corpus.pairs.values()]
+            whitening = fit_whitening(corpus.questions, corpus.answers, intents)
         with self.stage("words", "Counting words (pairs)", len(corpus.pairs)) as advance:
             bm25 = bm25_params(_texts(corpus, advance))
         manifest = Manifest(
@@ -308,7 +310,7 @@ class Builder:
             clusters=described,
             files={},
         )
-        return manifest, bundles.pack(Model(bank, *means))
+        return manifest, bundles.pack(Model(bank, *means, whitening))
 
     def release(self, draft: Draft, sources: tuple[str, ...], live: LiveBuild | None) -> Manifest:
         """Write a build and make it live.

@@ -17,14 +17,14 @@ from ingest.corpus import Corpus, Documents, LiveBuild
 from ingest.documents import Read, describe_documents, read_documents
 from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
-from ingest.readers import Located, find_files, read_files
+from ingest.readers import FileRead, Located, find_files, read_files
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import count_by_file, list_changes, list_edits, param_changes, repeated_questions
 from ingest.selection import Selection, select
 from ingest.spool import Lookup, Rows
 from qaserve.builds.catalog import orphans, remove_orphans
 from qaserve.builds.manifest import UNIFORM
-from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.documents import DocumentsReport, Section
@@ -33,6 +33,7 @@ from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 MAX_SOURCES = 100
+BAD_FILES_SHOWN = 5
 OnPlan = Callable[[IngestReport], None]
 
 
@@ -51,6 +52,7 @@ class Plan:
     """The same by point id."""
     files: Mapping[str, str]
     """The files that they were read from, by point id."""
+    files_read: tuple[FileRead, ...]
     anew: bool
     """Whether every text is to be encoded again."""
     sections: tuple[Section, ...]
@@ -107,6 +109,7 @@ class Ingest:
         dry_run: bool = False,
         force: bool = False,
         re_encode: bool = False,
+        strict: bool = False,
         on_plan: OnPlan | None = None,
     ) -> IngestReport:
         """Read the paths and make the result live; nothing is written when nothing changes.
@@ -118,11 +121,13 @@ class Ingest:
             dry_run: Do all but write: the report says what would be done, also where the gate would stop it.
             force: Make the result live even if it finds less than the live build.
             re_encode: Encode every text again, with whatever encoder the live build was made.
+            strict: Refuse all where a file holds nothing good, instead of going on past it.
             on_plan: Told what changes as soon as that is known: the report without clusters, numbers and gate.
 
         Raises:
             UsageError: There is nothing to do.
-            CorpusError: The paths give no pairs, or the golden set is not one.
+            CorpusError: The paths give no pairs, or the golden set is not one; or a file holds nothing good, and
+                `strict` or `replace` was said.
             EncoderMismatchError: The live build was made with another encoder.
             QualityError: The result finds clearly less than the live build, which stays.
             StoreLockedError: The corpus is being changed by somebody else.
@@ -136,14 +141,15 @@ class Ingest:
             )
         with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
             read = None if documents is None else self._read_documents(documents)
-            rows = self._rows(paths, rejected)
+            rows, files = self._rows(paths, rejected)
             live = self._builder.live(any_encoder=re_encode, needed=not replace)
+            _check_files(files, strict=strict, replace=replace and live is not None)
             if live is None and not paths:
                 raise NotFoundError(
                     f"corpus {self._builder.corpus!r} has no live build, whose pairs are needed",
                     hint="Give files to ingest.",
                 )
-            plan = self._plan(rows, live, read, replace=replace, anew=re_encode)
+            plan = self._plan(rows, files, live, read, replace=replace, anew=re_encode)
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
@@ -182,7 +188,7 @@ class Ingest:
             changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
             sources, sections = live.metadata.sources, live.documents.sections
             about = describe_documents(None, sections, sections, pairs.values())
-            plan = Plan(live, pairs, changes, sources, none, {}, {}, anew=False, sections=sections, documents=about)
+            plan = Plan(live, pairs, changes, sources, none, {}, {}, (), anew=False, sections=sections, documents=about)
             report = self._report(plan, rejected, None, dry_run=dry_run)
             return self._carry_out(plan, report, started, on_plan, force=force)
 
@@ -192,25 +198,32 @@ class Ingest:
 
     # Planning
 
-    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> Rows[Located]:
-        rows = Rows(Located, self._builder.scratch)
+    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> tuple[Rows[Located], tuple[FileRead, ...]]:
+        rows, read = Rows(Located, self._builder.scratch), list[FileRead]()
         if not paths:
-            return rows
+            return rows, ()
         files = find_files(paths)
         with self._builder.stage("read", "Reading (lines)", None) as advance:
-            for item in read_files(files, self._read, advance, rejected.add_line):
+            for item in read_files(files, self._read, advance, rejected.add_line, read.append):
                 if isinstance(item, Located):
                     rows.append(item)
                 else:
                     rejected.add(item)
-        return rows
+        return rows, tuple(read)
 
     def _read_documents(self, folder: Path) -> Read:
         with self._builder.stage("read", "Reading documents", None):
             return read_documents(folder)
 
     def _plan(
-        self, rows: Rows[Located], live: LiveBuild | None, read: Read | None, *, replace: bool, anew: bool
+        self,
+        rows: Rows[Located],
+        files_read: tuple[FileRead, ...],
+        live: LiveBuild | None,
+        read: Read | None,
+        *,
+        replace: bool,
+        anew: bool,
     ) -> Plan:
         before: Mapping[str, Pair] = {} if live is None else live.pairs
         row_of = {point: row for row, point in enumerate(point_ids(self._builder.corpus, _Pairs(rows), before))}
@@ -232,6 +245,7 @@ class Ingest:
             rows,
             Lookup(row_of, lambda point: rows[row_of[point]]),
             dict(zip(row_of, files, strict=True)),
+            files_read,
             anew,
             sections,
             describe_documents(read, sections, there, pairs.values()),
@@ -248,6 +262,7 @@ class Ingest:
             build=live.metadata.build if live is not None and stays else None,
             corpus=builder.corpus,
             dry_run=dry_run,
+            bad_files=tuple(file.problem for file in plan.files_read if file.problem is not None),
             read=len(plan.rows),
             added=len(plan.changes.added),
             updated=len(plan.changes.updated),
@@ -261,7 +276,9 @@ class Ingest:
             repeated_questions=repeated[:LISTED],
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
-            files=count_by_file(plan.changes, plan.files, rejected.by_file),
+            files=count_by_file(
+                plan.changes, plan.files, rejected.by_file, {file.file: file.format for file in plan.files_read}
+            ),
             encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources) + len(plan.new_sections),
             documents=plan.documents,
             pairs=len(plan.pairs),
@@ -340,6 +357,20 @@ class Ingest:
             with self._builder.stage("encode", "Encoding (sections)", len(texts)) as advance:
                 rows |= zip(texts, self._encoder.encode_answers(texts, advance), strict=True)
         return Documents(sections, np.stack([rows[section.embedded] for section in sections]))
+
+
+def _check_files(files: Sequence[FileRead], *, strict: bool, replace: bool) -> None:
+    """Refuse files that hold nothing good where they would not only be passed over."""
+    bad = [file.problem for file in files if file.problem is not None]
+    if not bad or not (strict or replace):
+        return
+    said = "; ".join(f"{one.file} {one.reason}" for one in bad[:BAD_FILES_SHOWN])
+    hold = "holds" if len(bad) == 1 else "hold"
+    why = "`--strict` refuses that" if strict else "`--replace` would remove the pairs that they brought before"
+    raise CorpusError(
+        f"{len(bad):,} of {len(files):,} files {hold} nothing good, and {why}: {said}",
+        hint=f"Correct them, or leave them out. {bad[0].hint}",
+    )
 
 
 class _Pairs:

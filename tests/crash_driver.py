@@ -1,6 +1,6 @@
 """Ingests that die: run by tests/ingest/test_crashes.py as a process of its own.
 
-    PYTHONPATH=.:tests python tests/crash_driver.py FOLDER SEED [KILLS]
+    PYTHONPATH=.:tests python tests/crash_driver.py FOLDER SEED KILLS
 
 KILLS is the number of kills at random moments; 1,000 take about an hour on two cores.
 
@@ -38,7 +38,7 @@ from qaserve.store import BuildRef, Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
-RANDOM_KILLS, RANDOM_DISKS = 50, 10
+RANDOM_DISKS = 6
 MOST_WRITES = 200
 NEW = os.O_CREAT | (os.O_TMPFILE ^ os.O_DIRECTORY)
 FULL = 3
@@ -318,7 +318,7 @@ def at_every_write(judge: Judge) -> int:
     return MOST_WRITES
 
 
-def main(folder: Path, seed: int, kills: int = RANDOM_KILLS) -> dict[str, Any]:
+def main(folder: Path, seed: int, kills: int) -> dict[str, Any]:
     """All crashes."""
     chance, judge = random.Random(seed), Judge(folder)
     counts = {

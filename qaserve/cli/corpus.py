@@ -56,13 +56,15 @@ Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any m
 
     {"cluster_id": "a", "questions": ["…", "…"], "answer": {"text": "…"}}
 
-A question or an answer may be an object with `text` in any of them. A CSV or TSV file that is named (`faq.csv`; not
-one in a folder) needs a header with the columns `question` and `answer`, in UTF-8, or in UTF-16 with its mark. The
-delimiter is found in the header. Other columns stay with the pair.
+A question or an answer may be an object with `text` in any of them. A CSV or TSV file needs a header with the columns
+`question` and `answer`, in UTF-8 or UTF-16. The delimiter is found in the header. Other columns stay with the pair.
 
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
-rest goes on. Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the
-corpus exactly the given files. The same file again changes nothing.
+rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or
+with `--replace`, which would remove what they brought before, nothing is changed and the exit code is 1.
+
+Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
+the given files. The same file again changes nothing.
 
 Clusters keep their numbers and names: a new pair joins the nearest, and only where the pairs have drifted are they made
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
@@ -173,6 +175,9 @@ def ingest(
     re_encode: Annotated[
         bool, typer.Option("--re-encode", help="Encode every text again: the way to another encoder. Needs no PATHS.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Change nothing, and exit 1, where a file holds nothing good.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
@@ -192,6 +197,7 @@ def ingest(
             dry_run=dry_run,
             force=force,
             re_encode=re_encode,
+            strict=strict,
             on_plan=_on_plan(settings, as_json=as_json),
         )
     _print_report(report, as_json=as_json)

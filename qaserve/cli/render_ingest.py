@@ -36,6 +36,10 @@ WARNING = "yellow"
 
 def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> None:
     """What an ingest changes, known before anything is encoded. `data_dir`: where rejected lines are."""
+    for bad in report.bad_files[:FILES_SHOWN]:
+        console.print(Text(f"passed over: {bad.file} {bad.reason}", style=WARNING))
+        console.print(Text(f"  {bad.hint}", style=WARNING))
+    _show_more(console, len(report.bad_files) - FILES_SHOWN, WARNING)
     console.print(_counts(report))
     _show_files(console, report)
     for title, pairs in (("+", report.changes.added), ("~", report.changes.updated)):
@@ -131,12 +135,10 @@ def _show_documents(console: Console, said: "DocumentsReport") -> None:
 
 
 def _show_files(console: Console, report: "IngestReport") -> None:
-    if len(report.files) < 2:
-        return
     for one in report.files[:FILES_SHOWN]:
         kinds = ("added", "updated", "unchanged", "rejected")
         found = ", ".join(f"{getattr(one, kind):,} {kind}" for kind in kinds if getattr(one, kind))
-        console.print(Text(f"  {one.file}: {one.read:,} pairs, {found}", style=DIM))
+        console.print(Text(f"  {one.file}: {one.read:,} pairs, {found} ({one.format})", style=DIM))
     _show_more(console, len(report.files) - FILES_SHOWN, DIM)
 
 

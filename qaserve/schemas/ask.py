@@ -176,6 +176,7 @@ class Trace(Record):
     hits: tuple[Hit, ...]
     clusters: tuple[ClusterVote, ...]
     projected_similarity: float = Field(description="Cosine between the question before and after projection.")
+    whitened_similarity: float = Field(description="Cosine between the projected question before and after whitening.")
     filters: Filters = Field(description="What was searched; the plain search too.")
     raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first in a plain search.")
     excluded: tuple[Excluded, ...] = Field(

@@ -18,6 +18,14 @@ class Rejection(Record):
     reason: str
 
 
+class BadFile(Record):
+    """A file that holds nothing good. The others were read."""
+
+    file: str
+    reason: str
+    hint: str
+
+
 class Interval(Record):
     """A mean difference and its 95% interval; one that holds zero is called no difference."""
 
@@ -190,6 +198,7 @@ class FileCounts(Record):
     """What a file brought."""
 
     file: str
+    format: str = Field("", description="In words, with what was detected of delimiter and encoding.")
     read: int = Field(description="Pairs.")
     added: int
     updated: int
@@ -203,6 +212,7 @@ class IngestReport(Record):
     build: str | None = Field(description="The live build afterwards, or what a dry run says it would be.")
     corpus: str
     dry_run: bool
+    bad_files: tuple[BadFile, ...] = Field((), description="Files that hold nothing good; they were passed over.")
     read: int = Field(description="Pairs read.")
     added: int
     updated: int

@@ -75,4 +75,4 @@ class OpenBuild:
         """How it answers with these parameters."""
         model = self.bundle.model
         student = self.student if params.projection == "student" else None
-        return Pipeline(params, model.bank, model.mean_questions, student)
+        return Pipeline(params, model.bank, model.mean_questions, student, model.whitening)

@@ -173,7 +173,7 @@ class Engine:
         projected = pipeline.project(row[None, :], neighbors_of(hits, row.size))
         clock.append(time.perf_counter())
         most = max(query.request.top_k, NEAREST)
-        target = projected.vectors[0]
+        target = projected.searched[0]
         ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
         best_skills = rank_skills(query.build, ranked.pairs, target, query.request.top_k, filtered=bool(filters))
         found = Found(row, hits, projected, ranked.intents)

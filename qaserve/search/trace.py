@@ -114,6 +114,7 @@ def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answe
         hits=() if routing is None else _hits(found.hits, routing),
         clusters=() if routing is None else _cluster_votes(query, found.hits, routing),
         projected_similarity=cosine(found.vector, found.projected.vectors[0]),
+        whitened_similarity=cosine(found.projected.vectors[0], found.projected.searched[0]),
         filters=query.request.filters,
         raw_answers=tuple(_raw_answers(plain.shown(query.request.top_k), pairs)),
         excluded=tuple(_excluded(query, found, plain, pairs, answers)),
@@ -175,7 +176,7 @@ def _excluded(
             continue
         stored, vector = pairs[point]
         told.add(stored.pair.cluster_id)
-        similarity = cosine(found.projected.vectors[0], vector)
+        similarity = cosine(found.projected.searched[0], vector)
         by: Literal["filter", "similarity", "routing", "words"] = "similarity"
         if not matches(query.request.filters, stored):
             by = "filter"

@@ -81,12 +81,14 @@ class EdgeBuild(Build):
         self._payloads: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """See `Build`."""
+        """See `Build`. One call of the engine, whose threads are woken once."""
+        requests = [_request(search) for search in searches if search.can_find]
         with map_errors(self._where):
-            return [self._search(search) if search.can_find else [] for search in searches]
+            found = iter(self._shard.query_batch(edge.QueryBatchRequest(requests)) if requests else [])
+            return [self._hits(search, next(found)) if search.can_find else [] for search in searches]
 
-    def _search(self, search: Search) -> list[Hit]:
-        hits = from_hits(self._shard.query(_request(search)))
+    def _hits(self, search: Search, found: Sequence[edge.ScoredPoint]) -> list[Hit]:
+        hits = from_hits(found)
         if not search.fields:
             return hits
         payloads = self._payloads_of(hits, tuple(search.fields))

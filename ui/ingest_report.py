@@ -11,7 +11,7 @@ import streamlit as st
 
 from qaserve.schemas.ingest import BuildParams, ClusterChanges, Comparison, IngestReport, ParamChanges
 from qaserve.schemas.params import Trial, Tuning
-from ui import charts, look
+from ui import charts, theme
 from ui.markdown import literal
 
 COUNTS = (("added", "Added"), ("updated", "Changed"), ("unchanged", "Unchanged"), ("removed", "Removed"))
@@ -43,9 +43,9 @@ def draw_planned(report: IngestReport) -> None:
 def _counts(report: IngestReport) -> None:
     if not (report.added or report.updated or report.removed):
         st.info("No changes.", icon=":material/done_all:")
-    clusters = "" if report.clusters is None else f" in {look.counted(report.clusters, 'cluster')}"
+    clusters = "" if report.clusters is None else f" in {theme.counted(report.clusters, 'cluster')}"
     holds = "would hold" if report.dry_run else "holds"
-    st.caption(f"The corpus {holds} {look.counted(report.pairs, 'pair')}{clusters}.")
+    st.caption(f"The corpus {holds} {theme.counted(report.pairs, 'pair')}{clusters}.")
     with st.grid(6, min_column_width=120):
         for name, label in COUNTS:
             st.metric(label, f"{getattr(report, name):,}", border=True)
@@ -143,7 +143,7 @@ def _quality(report: IngestReport) -> None:
 
 def _compared(one: Comparison, name: str, which: str, *, would: bool) -> None:
     low, high = one.difference.low, one.difference.high
-    st.caption(f"{look.counted(one.questions, name)}, {which}")
+    st.caption(f"{theme.counted(one.questions, name)}, {which}")
     with st.grid(2, min_column_width=200):
         st.metric(
             "Mean reciprocal rank",
@@ -249,7 +249,7 @@ def _said(params: BuildParams) -> dict[str, str]:
 def _edits(report: IngestReport) -> None:
     if not report.edits:
         return
-    with st.expander(look.counted(report.updated, "changed pair"), icon=":material/difference:", expanded=True):
+    with st.expander(theme.counted(report.updated, "changed pair"), icon=":material/difference:", expanded=True):
         for one in report.edits:
             fields = ", ".join(name.replace("_", " ") for name in one.fields)
             st.markdown(f"**{literal(one.question)}** · {fields}")
@@ -279,7 +279,7 @@ def _listed(report: IngestReport) -> None:
         (report.changes.removed, "removed", "remove_circle"),
     ):
         if pairs:
-            with st.expander(look.counted(len(pairs), f"{word} pair"), icon=f":material/{icon}:"):
+            with st.expander(theme.counted(len(pairs), f"{word} pair"), icon=f":material/{icon}:"):
                 rows = [(one.question, one.pair_id, one.file, one.line) for one in pairs[:LISTED]]
                 frame = pd.DataFrame(rows, columns=["question", "pair id", "file", "line"])
                 st.dataframe(frame, hide_index=True, height="content" if len(rows) <= 8 else 320)
@@ -288,7 +288,7 @@ def _listed(report: IngestReport) -> None:
 def _rejected(report: IngestReport) -> None:
     if not report.rejected:
         return
-    with st.expander(look.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
+    with st.expander(theme.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
         rows = [one.model_dump() for one in report.rejected]
         st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
         st.download_button(
@@ -303,7 +303,7 @@ def _rejected(report: IngestReport) -> None:
 def _conflicts(report: IngestReport) -> None:
     if not report.repeated_questions:
         return
-    count = look.counted(len(report.repeated_questions), "question")
+    count = theme.counted(len(report.repeated_questions), "question")
     with st.expander(f"Repeated: {count}", icon=":material/repeat:"):
         st.caption("All are kept. Where the answers differ, rephrase one of the questions.")
         for one in report.repeated_questions[:REPEATS_SHOWN]:
