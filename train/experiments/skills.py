@@ -200,8 +200,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         )
     examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
     skills = _skills(examples.pairs, *source.documents)
-    named = skills.named(examples.pairs).any(axis=0)
-    unpaired = {name for name, has in zip(skills.names, named, strict=True) if not has}
+    counts = skills.named(examples.pairs).sum(axis=0).tolist()
+    unpaired = {name for name, count in zip(skills.names, counts, strict=True) if not count}
     written = _written(source, unpaired)
     tally, alone, stand_ins = Tally(), Tally(), list[tuple[Parts, NDArray[np.bool_], str]]()
     for seed in seeds:
@@ -222,7 +222,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     return SkillsRun(
         encoder=source.encoder,
         pairs=len(examples),
-        paired=int(named.sum()),
+        paired=len(skills.names) - len(unpaired),
         unpaired=len(unpaired),
         sections=len(skills.vectors),
         queries=len(tally.pooled(PRODUCT, MRR)),
