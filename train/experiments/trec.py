@@ -11,7 +11,7 @@ What is ranked are intents, each listed once, by its score. There are three ways
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -163,7 +163,7 @@ def measured(qrels: Qrels, run: Run) -> dict[str, float]:
     import ir_measures  # noqa: PLC0415 - an extra
 
     wanted = [ir_measures.parse_measure(name) for name in MEASURES]
-    found: Mapping[object, float] = ir_measures.calc_aggregate(wanted, qrels, run)
+    found = ir_measures.calc_aggregate(wanted, qrels, run)
     return {name: round(float(found[one]), 6) for name, one in zip(MEASURES, wanted, strict=True)}
 
 
