@@ -5,16 +5,22 @@ from qaserve.settings import ServerSettings
 
 
 def test_overlapping_intents_are_listed_with_the_one_to_keep(run, write_rows, rows):
-    copy = {"pair_id": "x", "cluster_id": "copy", "question": "[bold] How do I make wine?", "answer": "Stamp [i]them."}
-    assert run("ingest", write_rows([*rows(), copy]))[0] == 0
-    code, out, _ = run("overlaps", "--threshold", "0.8")
+    asked = {"question": "[bold] Where is the tea?"}
+    tea = [
+        {"pair_id": "x", "cluster_id": "copy", "answer": "On [i]shelves."} | asked,
+        {"pair_id": "y", "cluster_id": "tea", "answer": "Boil leaves."} | asked,
+        {"pair_id": "z", "cluster_id": "tea", "answer": "Boil leaves.", "question": "Tea?"},
+    ]
+    assert run("ingest", write_rows([*rows(), *tea]))[0] == 0
+    code, out, _ = run("overlaps", "--threshold", "0.999")
     assert code == 0
-    assert "make_wine (4) ← copy (1)" in out
-    assert "[bold] How do I make wine?" in out
+    assert "tea (2) ← copy (1)" in out
+    assert "[bold] Where is the tea?" in out
     assert "The same question has two answers" in out
-    document = json.loads(run("overlaps", "--threshold", "0.8", "--limit", "1", "--json")[1])
-    assert [(one["keep"], one["merge"]) for one in document["overlaps"]] == [("make_wine", "copy")]
-    assert "1 pairs" not in run("overlaps", "--threshold", "1")[1]
+    assert "1 pairs of its 8 intents" in out
+    document = json.loads(run("overlaps", "--threshold", "0.5", "--limit", "1", "--json")[1])
+    assert [(one["keep"], one["merge"]) for one in document["overlaps"]] == [("tea", "copy")]
+    assert document["found"] > 1
 
 
 def test_overlaps_of_an_api_are_those_of_its_build(run, engine, serve_app, monkeypatch, tmp_path):
