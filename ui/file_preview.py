@@ -22,20 +22,19 @@ def draw(name: str, data: bytes, upload: str) -> IngestOptions | None:
         upload: Id of the upload.
 
     Returns:
-        How to read it; None where no pair would be read.
+        How to read it; None where it cannot be read.
     """
     try:
-        first = _preview(name, data, upload, ())
-        seen = first
-        options = IngestOptions()
-        if first.guessed or (not first.pairs and first.fields):
-            options = _ask(first)
-            seen = _preview(name, data, upload, options.fields) if options.fields else first
+        seen, options = _preview(name, data, upload, ()), IngestOptions()
+        roots = {field.split(".")[0] for field in seen.fields}
+        if seen.guessed or not ("answer" in roots and roots & {"question", "questions"}):
+            options = _ask(seen, upload)
+            seen = _preview(name, data, upload, options.fields)
     except QaserveError as error:
         theme.failure(error)
         return None
     _show(seen)
-    return options if seen.pairs else None
+    return options
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Reading …")
@@ -43,7 +42,7 @@ def _preview(name: str, _data: bytes, upload: str, fields: tuple[str, ...]) -> P
     return api_cache.client().preview(name, _data, IngestOptions(fields=fields))
 
 
-def _ask(preview: Preview) -> IngestOptions:
+def _ask(preview: Preview, upload: str) -> IngestOptions:
     """A form for the fields, filled with what was guessed."""
     guessed = dict(one.split("=", 1) for one in preview.guessed)
     st.info("This file has no fields `question` and `answer`. Say which they are.", icon=":material/table_chart:")
@@ -51,7 +50,9 @@ def _ask(preview: Preview) -> IngestOptions:
     chosen = {}
     for column, target in zip(st.columns(len(MAPPED)), MAPPED, strict=True):
         index = choices.index(guessed[target]) if guessed.get(target) in choices else 0
-        chosen[target] = column.selectbox(target.capitalize(), choices, index=index, key=f"ingest_map_{target}")
+        chosen[target] = column.selectbox(
+            target.capitalize(), choices, index=index, key=f"ingest_map_{target}_{upload}"
+        )
     return IngestOptions(fields=tuple(f"{target}={path}" for target, path in chosen.items() if path != NONE))
 
 
