@@ -215,6 +215,7 @@ def _listed_params(params: "BuildParams") -> dict[str, str]:
     threshold = "none" if params.threshold is None else f"{params.threshold:.3f}"
     numbers = {
         "λ": params.regularization,
+        "ω": search.whitening,
         "τ": search.temperature,
         "N": search.hits,
         "β": search.lexical_weight,
