@@ -250,8 +250,6 @@ def test_any_accepted_pair_of_a_golden_question_will_do(ingest, golden, write_ro
     line = {"question": "a good recipe for thing1", "pair_id": "thing2_q0"}
     path.write_text(json.dumps(line | {"also": ["nothing_q0", "thing1_q0", "thing3_q0"]}))
     assert ingest([write_rows(many)]).metrics["golden_mrr"] == 1 > alone
-    path.write_text(json.dumps(line | {"also": ["nothing_q0"]}))
-    assert ingest([write_rows(many)], dry_run=True, replace=True).changes.unchanged == len(many)
 
 
 def test_builds_are_compared_by_the_accepted_pairs_that_both_hold(ingest, golden, write_rows, many):
