@@ -1,7 +1,7 @@
 """The final ranking: the parts of the score together, each intent once. Formulas: `qaserve.core.scoring`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,13 @@ from qaserve.schemas.ask import Filters
 from qaserve.schemas.params import SearchParams
 from qaserve.store import Build, Hit, Search
 from qaserve.store.base import WORDS, unit
-from qaserve.store.points import ANSWER, INTENT, NO_FILTER, TOPIC
+from qaserve.store.points import ANSWER, INTENT, NO_FILTER, RELATED_SKILLS, TOPIC
 
-FIRST_LOOK = 48
+FIRST_LOOK = 64
 """Pairs read by each part of the score before they are grouped by intent; more until the ranking is certain."""
 GROWTH = 4
+FIELDS = INTENT, RELATED_SKILLS
+"""Of the payload, that a `ScoredPair` takes."""
 
 
 class ScoredPair(NamedTuple):
@@ -29,6 +31,8 @@ class ScoredPair(NamedTuple):
     answer: float
     topic: float
     words: float
+    skills: tuple[str, ...] = ()
+    """As it says them in `related_skills`."""
 
 
 class RankedIntent(NamedTuple):
@@ -38,6 +42,15 @@ class RankedIntent(NamedTuple):
     best: ScoredPair
     second: float | None
     """Score of the second-best pair; None where there is one pair, or the second has no weight."""
+
+
+class Ranked(NamedTuple):
+    """The outcome of a ranking."""
+
+    intents: list[RankedIntent]
+    """The first, best first."""
+    pairs: list[ScoredPair]
+    """All that were read by a part of the score: the best `FIRST_LOOK`, or more, of each part."""
 
 
 class _Bound(NamedTuple):
@@ -55,7 +68,7 @@ def rank_intents(
     params: SearchParams,
     top_k: int,
     filters: Filters = NO_FILTER,
-) -> list[RankedIntent]:
+) -> Ranked:
     """The first `top_k` intents: exactly what scoring every pair would give.
 
     The best pairs by each part of the score are read, and the other parts of these pairs. A pair that was not read has
@@ -72,13 +85,14 @@ def rank_intents(
         filters: Only these pairs are ranked, and the best of BM25 is theirs.
 
     Returns:
-        Best first, equal scores in the order of ids; fewer than `top_k` where there are fewer intents.
+        The intents, best first, equal scores in the order of ids; fewer than `top_k` where there are fewer. And the
+        pairs that were read for them.
     """
     ranking = _Ranking(build, question, vector, projected, params, filters)
     limit = max(FIRST_LOOK, 6 * top_k)
     while (ranked := ranking.ranked(limit, top_k)) is None:
         limit *= GROWTH
-    return ranked
+    return Ranked(ranked, ranking.pairs)
 
 
 class _Ranking:
@@ -97,10 +111,10 @@ class _Ranking:
         queries = {ANSWER: unit(projected)} | ({TOPIC: unit(vector)} if params.topic_weight else {})
         words = {WORDS: build.encoder.query(question)} if params.lexical_weight else {}
         self._searches = {
-            using: Search(using, query, 0, filters.given, fields=(INTENT,))
-            for using, query in (queries | words).items()
+            using: Search(using, query, 0, filters.given, fields=FIELDS) for using, query in (queries | words).items()
         }
-        self._intents: dict[str, str] = {}
+        self._payloads: dict[str, dict[str, Any]] = {}
+        self.pairs: list[ScoredPair] = []
         self._best_words = self._best_dense = 0.0
 
     def ranked(self, limit: int, top_k: int) -> list[RankedIntent] | None:
@@ -111,7 +125,7 @@ class _Ranking:
         ids = list(dict.fromkeys(one for part in values.values() for one in part))
         for part, others in self._values(ids).items():
             values[part] = others | values[part]
-        pairs = self._scored(values, measure=True)
+        pairs = self.pairs = self._scored(values, measure=True)
         last = {part: hits[-1].score if len(hits) == limit else None for part, hits in found.items()}
         bound = self._bound(last)
         if bound is None:
@@ -123,7 +137,7 @@ class _Ranking:
     def _read(self, limit: int) -> dict[str, list[Hit]]:
         asked = [search._replace(limit=limit) for search in self._searches.values()]
         found = dict(zip(self._searches, self._build.search(asked), strict=True))
-        self._intents |= {hit.id: hit.payload[INTENT] for hits in found.values() for hit in hits}
+        self._payloads |= {hit.id: hit.payload for hits in found.values() for hit in hits}
         return found
 
     def _values(self, ids: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -142,8 +156,10 @@ class _Ranking:
         if self._best_words > 0:
             words = np.array([[values[WORDS].get(one, 0.0) for one in ids]]) / self._best_words
         scores = combine(self._params, answers, topics, words, self._best_dense)
-        rows = zip(ids, answers[0].tolist(), *(part[0].tolist() for part in scores), strict=True)
-        return [ScoredPair(one, self._intents[one], similarity, *parts) for one, similarity, *parts in rows]
+        payloads = [self._payloads[one] for one in ids]
+        intents, skills = [one[INTENT] for one in payloads], [tuple(one[RELATED_SKILLS]) for one in payloads]
+        parts = (part[0].tolist() for part in scores)
+        return list(map(ScoredPair, ids, intents, answers[0].tolist(), *parts, skills))
 
     def _bound(self, last: Mapping[str, float | None]) -> _Bound | None:
         """Of pairs that no search found; `last`: the last value of each, None where it found all there is."""
@@ -170,8 +186,8 @@ class _Ranking:
         return found + (self._pairs_of(more) if more else [])
 
     def _pairs_of(self, intents: Sequence[str]) -> list[ScoredPair]:
-        found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, (INTENT,))
-        self._intents |= {one: payload[INTENT] for one, payload in found.items()}
+        found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, FIELDS)
+        self._payloads |= found
         return self._scored(self._values(list(found)))
 
     def _by_intent(self, pairs: Iterable[ScoredPair]) -> list[RankedIntent]:

@@ -5,6 +5,7 @@
     data/<corpus>/live                 id of the live build
     data/<corpus>/.<build>.unfinished  a build until it is sealed
     data/<corpus>/.<build>.deleted     a build that is being deleted
+    data/<corpus>.documents/<build>/   the sections of a build's documents, laid out the same
 
 A shard is written without a write-ahead log: what is not flushed is lost, and nothing of it is live yet. Without the
 log, any number of processes open a shard at once. They map its files, which stay readable until they are closed, also
@@ -27,7 +28,21 @@ from pydantic import ValidationError
 from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, StoreWriteError, UsageError
 from qaserve.common.failpoints import failpoint
 
-from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
+from .base import (
+    DOCUMENTS_SUFFIX,
+    EVERYWHERE,
+    WORDS,
+    Build,
+    BuildMetadata,
+    BuildRef,
+    Hit,
+    Point,
+    Seal,
+    Search,
+    Store,
+    Where,
+    Writer,
+)
 from .build_files import (
     REWRITTEN,
     Manifest,
@@ -447,7 +462,8 @@ class EdgeStore(Store):
 
     def _corpora(self) -> list[Path]:
         with suppress(FileNotFoundError):
-            return sorted(folder for folder in self._data.iterdir() if folder.is_dir() and NAME.fullmatch(folder.name))
+            found = [folder for folder in self._data.iterdir() if folder.is_dir() and NAME.fullmatch(folder.name)]
+            return sorted(folder for folder in found if not folder.name.endswith(DOCUMENTS_SUFFIX))
         return []
 
     def _corpus(self, corpus: str) -> Path:
