@@ -67,7 +67,9 @@ PAGE = 256
 PAYLOADS_KEPT = 50_000
 """Of an open build, for each set of fields: some tens of megabytes."""
 VECTORS_KEPT = 20_000
-"""Of an open build, for each name: 31 MB where D is 384. So for its words."""
+"""Of an open build, for each name: 31 MB where D is 384."""
+WORDS_KEPT = 5_000
+"""Of an open build, those of so many points: some 30 MB."""
 FREE_BYTES = 64 << 20
 """Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
 MANIFEST, SHARD, LIVE = "build.json", "shard", "live"
@@ -87,7 +89,7 @@ class EdgeBuild(Build):
         self._shard, self._where, self._folder = shard, where, folder
         self._payloads: dict[tuple[str, ...], Kept[dict[str, Any]]] = {}
         self._vectors = {name: Kept(self._reader_of(name), VECTORS_KEPT) for name in manifest.metadata.layout.vectors}
-        self._words = Kept(self._read_words, VECTORS_KEPT)
+        self._words = Kept(self._read_words, WORDS_KEPT)
         self._idf: dict[int, float] = {}
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
