@@ -232,7 +232,8 @@ def _short(trial: Trial) -> str:
     search = trial.search
     return (
         f"λ {trial.regularization:g}, {search.projection} {search.projection_share:g}, ω {search.whitening:g}, "
-        f"τ {search.temperature:g}, N {search.hits}, β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
+        f"τ {search.temperature:g}, N {search.hits}, "
+        f"β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
     )
 
 
