@@ -49,6 +49,9 @@ class Search(Record):
     untrusted: Untrusted = UNTRUSTED
     answered: bool = Field(description="False: nothing here answers the question; what follows is only what is near.")
     confidence: float | None = Field(description="Probability that the first answer is right; null: not known.")
+    skill_confidence: float | None = Field(
+        description="Probability that the first answer names the right skill; null: not known."
+    )
     verdict: str = Field(description="The same in words, with the reason.")
     question: str
     build: str
@@ -60,6 +63,7 @@ class Search(Record):
         return cls(
             answered=_is_answered(result),
             confidence=result.confidence.value,
+            skill_confidence=result.confidence.skill,
             verdict=_verdict(result),
             question=result.question,
             build=result.build,
@@ -232,5 +236,4 @@ def _verdict(result: AskResult) -> str:
         return reason
     if result.confidence.abstained:
         return f"{reason} The answers are only what comes nearest."
-    value = result.confidence.value
-    return reason if value is None else f"Confidence {value:.0%}. {reason}"
+    return f"{result.confidence.statement} {reason}".strip()

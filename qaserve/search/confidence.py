@@ -1,10 +1,14 @@
-"""How sure the first answer is, where the build was calibrated for the way it was asked."""
+"""How sure the first answer is, and when to abstain: decided here for the API, the page, the terminal and agents.
+
+A question that is a known one but for case, spacing and punctuation has an answer, so nothing abstains on it.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from qaserve.builds.manifest import UNIFORM, Manifest
+from qaserve.common.text import fold
 from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import Answer, Confidence
 from qaserve.schemas.params import SearchParams
@@ -14,6 +18,7 @@ NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the fi
 NOT_CALIBRATED = Confidence(
     value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
 )
+KNOWN = "The question is a known one, but little else speaks for the first answer."
 OTHER_PARAMS = Confidence(
     value=None,
     abstained=False,
@@ -23,16 +28,23 @@ OTHER_PARAMS = Confidence(
 
 def confidence_of(query: Query, found: Found, answers: Sequence[Answer]) -> Confidence:
     """How sure the first of the answers is."""
-    manifest = query.build.bundle.manifest
     if not answers:
         return NO_MATCH
+    sure = _calibrated(query, found, answers[0])
+    if not found.hits or fold(found.hits[0].question) != fold(query.question):
+        return sure
+    reason = KNOWN if sure.abstained else sure.reason
+    return sure.model_copy(update={"known": True, "abstained": False, "reason": reason})
+
+
+def _calibrated(query: Query, found: Found, first: Answer) -> Confidence:
+    manifest = query.build.bundle.manifest
     if manifest.calibration is None:
         return NOT_CALIBRATED
     routing = found.projected.routing
     if routing is None or not _as_calibrated(query.params, manifest):
         return OTHER_PARAMS
-    first = answers[0]
-    return manifest.calibration.confidence(
+    sure = manifest.calibration.confidence(
         evidence(
             similarities=np.array([hit.similarity for hit in found.hits]),
             probabilities=routing.shares[0],
@@ -47,6 +59,7 @@ def confidence_of(query: Query, found: Found, answers: Sequence[Answer]) -> Conf
             ),
         )
     )
+    return sure if first.related_skills else sure.model_copy(update={"skill": None})
 
 
 def _as_calibrated(params: SearchParams, manifest: Manifest) -> bool:
