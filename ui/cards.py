@@ -1,22 +1,54 @@
-"""Answers as cards."""
+"""Answers as cards, those of one skill together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
 
 import streamlit as st
 
 from qaserve.common.errors import QaserveError
-from qaserve.common.text import shorten
+from qaserve.common.text import fold, shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
-from ui import api_cache, state
-from ui.markdown import blocks, literal
+from ui import api_cache, charts, state
+from ui.markdown import blocks, literal, marked
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
-CHIPS_SHOWN = 4
+CHIPS_SHOWN = 6
+DOCS_SHOWN = 4
 ASKS_ONLY = ":material/lock: This page is read-only: no feedback"
 LINE_CHARS = 100
 """Of a question that must fit one line."""
-TALL_CHARS = 2_500
-TALL = 460
+FOLD_LINES = 8
+"""A longer answer is folded."""
+CHARS_PER_LINE = 95
+
+
+def by_skill(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Answers by the first skill that their pair names, "" where it names none; the skill of the best answer first."""
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(next(iter(answer.related_skills), ""), []).append(answer)
+    return groups
+
+
+def skill(name: str, answers: Sequence[Answer], result: AskResult, filters: dict[str, list[str]]) -> None:
+    """The answers of one skill: the best one open, the others as lines.
+
+    Args:
+        name: Of the skill; empty where the pairs name none.
+        answers: Of the skill, best first.
+        result: What they are part of.
+        filters: What is filtered by already.
+    """
+    if name:
+        st.markdown(f"### :material/construction: {literal(plain_name(name))}")
+    card(answers[0], result, filters)
+    for answer in answers[1:]:
+        label = f"{answer.rank}. {literal(shorten(answer.question, LINE_CHARS))}"
+        with st.expander(label, key=f"other{answer.rank}"):
+            _body(answer, result, filters)
 
 
 def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
@@ -28,7 +60,7 @@ def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> No
         filters: What is filtered by already; its chips are pressed.
     """
     with st.container(border=True, key=f"card{answer.rank}"):
-        st.markdown(f"### {answer.rank}. {literal(answer.question)}")
+        st.markdown(f"#### {answer.rank}. {marked(literal(answer.question), answer.words)}")
         _body(answer, result, filters)
 
 
@@ -40,23 +72,61 @@ def near_miss(answer: Answer, result: AskResult, filters: dict[str, list[str]]) 
 
 
 def _body(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
-    st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
-    text(answer.answer)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"Match {answer.score:.2f} · {moved(answer)}", width="content")
+        _cluster(answer, result)
+    text(answer.answer, answer.id, answer.words)
     _chips(answer, filters)
     if answer.related_docs:
-        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
+        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:DOCS_SHOWN])
         st.caption(f":material/description: {shown}")
     _feedback(answer, result)
 
 
-def text(answer: str) -> None:
-    """The text of an answer; a long one scrolls in its card."""
-    with st.container(height=TALL if len(answer) > TALL_CHARS else "content", border=False):
+def _cluster(answer: Answer, result: AskResult) -> None:
+    """The cluster's name, in its colour in the charts, as a link to its page."""
+    votes = result.explained.clusters
+    number = next((place for place, vote in enumerate(votes) if vote.cluster == answer.cluster), len(votes))
+    name = votes[number].name if number < len(votes) else f"cluster {answer.cluster}"
+    with st.container(key=f"dot{min(number, len(charts.PALETTE))}_{answer.rank}", width="content"):
+        st.page_link(
+            st.session_state["pages"]["clusters"],
+            label=literal(name),
+            icon=":material/circle:",
+            query_params={"open": str(answer.cluster)},
+        )
+
+
+def text(answer: str, key: str, words: Sequence[str] = ()) -> None:
+    """The text of an answer, folded if it is long.
+
+    Args:
+        answer: Markdown of a stranger.
+        key: Unique on the page.
+        words: Marked in it.
+    """
+    opened = f"unfolded {key}"
+    folded = lines_of(answer) > FOLD_LINES and not st.session_state.get(opened)
+    with st.container(border=False, key=f"folded {key}" if folded else None):
         for block in blocks(answer):
             if block.language is None:
-                st.markdown(block.text)
+                st.markdown(marked(block.text, words))
             else:
                 st.code(block.text, language=block.language or None, wrap_lines=True)
+    if folded:
+        st.button(
+            "Show all",
+            key=f"unfold {key}",
+            type="tertiary",
+            icon=":material/unfold_more:",
+            on_click=st.session_state.__setitem__,
+            args=(opened, True),
+        )
+
+
+def lines_of(text: str) -> int:
+    """About how many lines a text takes in a card."""
+    return sum(max(1, math.ceil(len(line) / CHARS_PER_LINE)) for line in text.splitlines() if line.strip())
 
 
 def moved(answer: Answer) -> str:
@@ -71,11 +141,30 @@ def moved(answer: Answer) -> str:
 
 
 def _chips(answer: Answer, filters: dict[str, list[str]]) -> None:
-    chips = [(field, value) for field in CHIPS for value in getattr(answer, field)[:CHIPS_SHOWN]]
-    if not chips:
+    shown, rest = chips_of(answer, filters)
+    if not shown:
         return
+    _pills(shown, f"{answer.id} shown", filters)
+    if rest:
+        with st.popover(f"{len(rest)} more", type="tertiary"):
+            _pills(rest, f"{answer.id} rest", filters)
+
+
+def chips_of(
+    answer: Answer, filters: Mapping[str, Sequence[str]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Fields and values to filter by, those filtered by first, no name twice: at most `CHIPS_SHOWN`, and the rest."""
+    named: dict[str, tuple[str, str]] = {}
+    for field in CHIPS:
+        for value in getattr(answer, field):
+            named.setdefault(fold(plain_name(value)), (field, value))
+    chips = sorted(named.values(), key=lambda chip: chip[1] not in filters.get(chip[0], []))
+    return chips[:CHIPS_SHOWN], chips[CHIPS_SHOWN:]
+
+
+def _pills(chips: list[tuple[str, str]], key: str, filters: dict[str, list[str]]) -> None:
     chosen = [one for one in chips if one[1] in filters.get(one[0], [])]
-    key = f"chips {answer.id} {chosen}"
+    key = f"chips {key} {chosen}"
     st.pills(
         "Show only answers with",
         chips,
@@ -100,7 +189,9 @@ def plain_name(value: str) -> str:
 
 def _feedback(answer: Answer, result: AskResult) -> None:
     key = f"helpful {answer.id} {result.question}"
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="xsmall"):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="small"):
+        copies = (("Copy answer", escape(answer.answer)), ("Copy link", "link"))
+        st.html("".join(f'<button data-copy="{what}">{label}</button> ' for label, what in copies), width="content")
         if api_cache.may_change():
             st.caption("Did it help?", width="content")
             st.feedback("thumbs", key=key, on_change=_judge, args=(key, answer, result))

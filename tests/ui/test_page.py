@@ -203,7 +203,8 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     make_ingest(edge, encoder).run([many], replace=True)
     st.cache_data.clear()
     page.text_input(key="ask_q").set_value("good steps for thing7 part0").run()
-    assert "right · " in text_of(page)
+    assert "-badge[The right skill: " in text_of(page)
+    assert "-badge[This very answer: " in text_of(page)
     page.text_input(key="ask_q").set_value("unrelated nonsense everywhere").run()
     assert not page.exception
     assert "No answer here" in text_of(page)
@@ -211,13 +212,38 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     misses = [one.label for one in page.expander]
     assert len(misses) == 3
     assert all("similarity" in label and "\n" not in label for label in misses)
-    assert not [one.value for one in page.markdown if one.value.startswith("### ")], "no card is open"
-    assert [link.label for link in page.get("page_link")][:2] == ["Browse", "See every step"]
+    assert not [one.value for one in page.markdown if one.value.startswith("#### ")], "no card is open"
+    assert {"Browse", "Add this pair", "See every step"} <= {link.label for link in page.get("page_link")}
     assert "Rephrase" in [button.label for button in page.button]
     known = many.read_text().splitlines()[0]
     page.text_input(key="ask_q").set_value(json.loads(known)["question"].upper()).run()
     assert "Matches a known question" in text_of(page)
     assert "No answer here" not in text_of(page)
+
+
+def test_a_long_answer_is_folded_until_it_is_opened(edge, encoder, make_ingest, write_rows, ask, page):
+    row = {"question": "how to bake bread", "answer": "\n".join(f"Step {number}." for number in range(20))}
+    make_ingest(edge, encoder).run([write_rows([row], "long.jsonl")], replace=True)
+    ask("how to bake bread")
+    (button,) = [one for one in page.button if one.label == "Show all"]
+    button.click().run()
+    assert not page.exception
+    assert "Show all" not in [one.label for one in page.button]
+
+
+def test_questions_of_the_session_are_offered_again(ask, page):
+    ask("how to make bread")
+    page.text_input(key="ask_q").set_value("wine").run()
+    page.text_input(key="ask_q").set_value("").run()
+    recent = [one for one in page.button if (one.key or "").startswith("recent")]
+    assert [one.label for one in recent] == ["wine", "how to make bread"]
+    recent[1].click().run()
+    assert page.query_params["q"] in ("how to make bread", ["how to make bread"])
+
+
+def test_a_question_without_an_answer_can_become_a_pair(page):
+    opened(page, "ingest", question="how to shear sheep")
+    assert page.text_input(key="pair_question").value == "how to shear sheep"
 
 
 def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
