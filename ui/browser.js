@@ -37,6 +37,32 @@
     event.preventDefault();
   });
 
+  // Known questions, offered while one is typed. A chosen one is asked at once.
+  const offered = document.createElement("datalist");
+  offered.id = "qaserve-known";
+  document.body.append(offered);
+  let asked = 0;
+  document.addEventListener("input", async (event) => {
+    const search = event.target;
+    if (search !== box()) { return; }
+    if (event.inputType === "insertReplacementText" || !event.inputType) {
+      offered.replaceChildren();
+      setTimeout(() => search.blur());
+      return;
+    }
+    search.setAttribute("list", offered.id);
+    search.setAttribute("autocomplete", "off");
+    const number = ++asked;
+    const reply = await fetch(`suggest?${new URLSearchParams({ q: search.value })}`).catch(() => null);
+    const known = reply?.ok ? await reply.json() : [];
+    if (number !== asked) { return; }
+    offered.replaceChildren(...known.map((question) => {
+      const option = document.createElement("option");
+      option.value = question;
+      return option;
+    }));
+  });
+
   // Code in a sentence is copied by a click, or by Enter where it has the focus.
   const INLINE = '[data-testid="stMainBlockContainer"] [data-testid="stMarkdownContainer"] :not(pre) > code';
   async function copy(code) {

@@ -87,7 +87,7 @@ def _cluster(answer: Answer, result: AskResult) -> None:
     """The cluster's name, in its colour in the charts, as a link to its page."""
     votes = result.explained.clusters
     number = next((place for place, vote in enumerate(votes) if vote.cluster == answer.cluster), len(votes))
-    name = votes[number].name if number < len(votes) else f"cluster {answer.cluster}"
+    name = api_cache.clusters(result.build)[answer.cluster].name
     with st.container(key=f"dot{min(number, len(charts.PALETTE))}_{answer.rank}", width="content"):
         st.page_link(
             st.session_state["pages"]["clusters"],

@@ -8,7 +8,16 @@ from pydantic import JsonValue
 
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterList
-from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
+from qaserve.schemas.explore import (
+    ClusterView,
+    CorpusMap,
+    Facets,
+    PlacedAsk,
+    QualityList,
+    ReportList,
+    ReportView,
+    Suggestions,
+)
 from qaserve.schemas.feedback import FeedbackKept, FeedbackPage, FeedbackRequest
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobList
 from qaserve.schemas.pairs import PairsFound
@@ -83,6 +92,11 @@ def cluster_quality(number: int) -> Call[ClusterView]:
 def facets() -> Call[Facets]:
     """What answers can be filtered by."""
     return Call("GET", "/v1/facets", Facets)
+
+
+def suggest(text: str, limit: int = 8) -> Call[Suggestions]:
+    """Known questions that hold a text."""
+    return Call("GET", f"/v1/suggest?{urlencode({'q': text, 'limit': limit})}", Suggestions)
 
 
 def corpus_map() -> Call[CorpusMap]:

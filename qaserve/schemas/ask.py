@@ -192,8 +192,13 @@ class Confidence(Record):
 
     @property
     def statement(self) -> str:
-        """What is known of the first answer, in words; empty without calibration for a question that is not known."""
-        said = ["Matches a known question."] if self.known else []
+        """What is known of the first answer, in words; empty without calibration for a question that is not known.
+
+        A known question has no percentages: they are calibrated on questions that are not known.
+        """
+        if self.known:
+            return "Matches a known question."
+        said = []
         if self.skill is not None:
             said.append(f"The right skill: {self.skill:.0%}.")
         if self.value is not None:

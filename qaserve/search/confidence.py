@@ -18,7 +18,6 @@ NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the fi
 NOT_CALIBRATED = Confidence(
     value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
 )
-KNOWN = "The question is a known one, but little else speaks for the first answer."
 OTHER_PARAMS = Confidence(
     value=None,
     abstained=False,
@@ -33,8 +32,17 @@ def confidence_of(query: Query, found: Found, answers: Sequence[Answer]) -> Conf
     sure = _calibrated(query, found, answers[0])
     if not found.hits or fold(found.hits[0].question) != fold(query.question):
         return sure
-    reason = KNOWN if sure.abstained else sure.reason
-    return sure.model_copy(update={"known": True, "abstained": False, "reason": reason})
+    return sure.model_copy(
+        update={"known": True, "abstained": False, "reason": _of_known(found.hits[0].cluster_id, answers)}
+    )
+
+
+def _of_known(intent: str, answers: Sequence[Answer]) -> str:
+    """Where the known question's own answer is."""
+    rank = next((answer.rank for answer in answers if answer.cluster_id == intent), None)
+    if rank is None:
+        return f"Its own answer is not among the first {len(answers)}."
+    return "The first answer is its own." if rank == 1 else f"Its own answer is number {rank}."
 
 
 def _calibrated(query: Query, found: Found, first: Answer) -> Confidence:

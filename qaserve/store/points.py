@@ -23,10 +23,10 @@ PAIRS = Layout(
     text=("question", "answer"),
 )
 """Of a build of pairs. Every pair has the first two vectors; `topic` only a pair that says what it is about."""
-QUESTION_FIELDS = ("pair_id", "question", "cluster", "prior")
-"""Of the payload, that a `QuestionHit` takes."""
 INTENT = "cluster_id"
 """Field of the payload that holds the author's intent."""
+QUESTION_FIELDS = ("pair_id", INTENT, "question", "cluster", "prior")
+"""Of the payload, that a `QuestionHit` takes."""
 NO_FILTER = Filters()
 UNIT_TOLERANCE = 1e-3
 
@@ -45,6 +45,7 @@ class QuestionHit(NamedTuple):
 
     id: str
     pair_id: str
+    cluster_id: str
     question: str
     cluster: int
     prior: float

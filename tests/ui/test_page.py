@@ -1,6 +1,7 @@
 """The pages without a browser: what they ask of the API, and what they make of it."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def ask(page):
 
 def text_of(page):
     kinds = (page.markdown, page.caption, page.info, page.warning, page.error, page.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    text = "\n".join(str(element.value) for kind in kinds for element in kind)
+    return re.sub(r":yellow-background\[(.*?)\]", r"\1", text)  # marked words
 
 
 def test_the_first_thing_is_the_question_box_and_examples_follow(page):
@@ -78,8 +80,11 @@ def test_a_question_gives_cards_and_a_short_reason(page, engine):
     assert page.query_params["q"] == "how to make bread"
     result = engine.ask(AskRequest(question="how to make bread"))
     assert f"**{len(result.explained.hits)} known questions**" in text
-    headings = [one.value for one in page.markdown if one.value.startswith("### ")]
-    assert len(headings) == len(result.answers)
+    headings = [one.value for one in page.markdown if one.value.startswith("#### ")]
+    skills = {answer.related_skills[0] for answer in result.answers}
+    assert len(headings) == len(skills)
+    lines = [one.label for one in page.expander if one.label[0].isdigit()]
+    assert len(headings) + len(lines) == len(result.answers)
 
 
 def test_an_example_asks_itself(page):

@@ -65,7 +65,7 @@ def test_the_badges_state_both_confidences_in_the_colour_of_the_skills():
     assert badges(sure(skill=0.54)).startswith(":orange-badge[The right skill: 54%]")
     assert badges(sure()) == ":orange-badge[This very answer: 54%]", "without skills the answer's has the colour"
     assert badges(sure(value=None)) == ""
-    known = badges(sure(value=None, known=True))
+    known = badges(sure(skill=0.3, known=True))
     assert known == ":green-badge[:material/check: Matches a known question]"
 
 

@@ -290,19 +290,14 @@ def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
 def _verdict(result: AskResult) -> None:
     sure = result.confidence
     st.markdown(f"## Answers {badges(sure)}")
-    st.caption(_of_known(result) if sure.known else literal(sure.reason), help=None if sure.value is None else MEANING)
-
-
-def _of_known(result: AskResult) -> str:
-    """Where the answer to the known question is."""
-    known = result.explained.hits[0]
-    rank = next((answer.rank for answer in result.answers if answer.pair_id == known.pair_id), None)
-    return literal(result.confidence.reason) if rank in (None, 1) else f"Its own answer is number {rank}."
+    st.caption(literal(sure.reason), help=None if sure.known or sure.value is None else MEANING)
 
 
 def badges(sure: Confidence) -> str:
     """What is known of the first answer, in the colour of the confidence in its skill."""
-    said = [":green-badge[:material/check: Matches a known question]"] if sure.known else []
+    if sure.known:
+        return ":green-badge[:material/check: Matches a known question]"
+    said = []
     for label, value in (("The right skill", sure.skill), ("This very answer", sure.value)):
         if value is not None:
             colour = _colour(value) if value is sure.skill or sure.skill is None else "gray"
