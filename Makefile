@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Without hashes: see the head of constraints.txt.
 TORCH := torch==2.13.0
+# Processes that run tests side by side.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint types mpnet pins clean
@@ -29,8 +31,8 @@ $(VENV)/ready $(VENV)/ready-dev: constraints.txt pyproject.toml
 run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=path.jsonl]
 	@exec $(BIN)/qaserve up $(if $(CORPUS),"$(CORPUS)")
 
-test: $(VENV)/ready-dev  ## Run every test
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS=tests/ui]
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/ready-dev  ## Check style and import contracts
 	@$(BIN)/ruff check .

@@ -34,6 +34,28 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 SERVER = os.environ.get("QASERVE_TEST_QDRANT_URL", "")
 DIMENSION = 48
+LONGEST = ("tests/browser/", *(f"tests/{name}.py" for name in ("ingest/test_crashes", "ingest/test_history")))
+
+for size in ("COLUMNS", "LINES"):  # of the terminal; readline gives it to child processes, and so to xdist's
+    os.environ.pop(size, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Whole files to processes, as their fixtures are made once; the browser tests are one, they share a service."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process ends long after the others."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 class FakeEncoder:

@@ -58,6 +58,10 @@ COMMANDS = {
         ("builds",),
         "Read all of a build and compare it with the hashes it was sealed with. Example: qaserve verify --all.",
     ),
+    "skill": Listed(
+        ("skills",), "Show a skill: its document, the questions it answers, and the skills that are named with it."
+    ),
+    "skills": Listed(("skills",), "List the skills, and export them."),
     "reference": Listed(("reference",), "Write the reference of settings and commands into docs/."),
     "serve": Listed(("service",), "Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."),
     "ui": Listed(

@@ -54,17 +54,23 @@ Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any m
 
     {"cluster_id": "a", "questions": ["…", "…"], "answer": {"text": "…"}}
 
-A question or an answer may be an object with `text` in any of them. A CSV or TSV file that is named (`faq.csv`; not
-one in a folder) needs a header with the columns `question` and `answer`, in UTF-8, or in UTF-16 with its mark. The
-delimiter is found in the header. Other columns stay with the pair.
+A question or an answer may be an object with `text` in any of them. A CSV or TSV file needs a header with the columns
+`question` and `answer`, in UTF-8 or UTF-16. The delimiter is found in the header. Other columns stay with the pair.
 
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
-rest goes on. Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the
-corpus exactly the given files. The same file again changes nothing.
+rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or
+with `--replace`, which would remove what they brought before, nothing is changed and the exit code is 1.
+
+Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
+the given files. The same file again changes nothing.
 
 Clusters keep their numbers and names: a new pair joins the nearest, and only where the pairs have drifted are they made
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
+
+`--documents DIR` gives the build its documents: the Markdown files below a folder, split by heading, so that skills are
+found and handed over (`qaserve skill`). Without it the build keeps those it has. A file that cannot be taken is
+reported; the rest goes in. A name in `related_skills` or `related_docs` that leads to no document is reported too.
 
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.
@@ -74,6 +80,8 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
     qaserve ingest skills_qa.jsonl
 
     qaserve ingest pairs/ more.jsonl.gz --dry-run
+
+    qaserve ingest skills_qa.jsonl --documents skills/
 
     qaserve ingest skills_qa.jsonl --replace --json
 
@@ -152,18 +160,24 @@ Force = Annotated[bool, typer.Option("--force", help="Go live even if the new bu
 def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
     *,
+    documents: Annotated[
+        Path | None, typer.Option(help="Folder of Markdown that takes the place of all documents.", show_default=False)
+    ] = None,
     dry_run: DryRun = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make the corpus exactly these files.")] = False,
     force: Force = False,
     re_encode: Annotated[
         bool, typer.Option("--re-encode", help="Encode every text again: the way to another encoder. Needs no PATHS.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Change nothing, and exit 1, where a file holds nothing good.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
     from qaserve.store import open_store
 
-    if not paths and not re_encode:
+    if not paths and not re_encode and documents is None:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
     settings = get_settings()
     say_data_folder(settings)
@@ -172,10 +186,12 @@ def ingest(
         ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
         report = ingesting.run(
             paths or [],
+            documents=documents,
             replace=replace,
             dry_run=dry_run,
             force=force,
             re_encode=re_encode,
+            strict=strict,
             on_plan=_on_plan(settings, as_json=as_json),
         )
     _print_report(report, as_json=as_json)

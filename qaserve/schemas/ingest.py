@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from qaserve.schemas.documents import DocumentsReport
 from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.schemas.record import Record
 
@@ -15,6 +16,14 @@ class Rejection(Record):
     line: int = Field(description="1 is the first line.")
     field: str | None
     reason: str
+
+
+class BadFile(Record):
+    """A file that holds nothing good. The others were read."""
+
+    file: str
+    reason: str
+    hint: str
 
 
 class Interval(Record):
@@ -189,6 +198,7 @@ class FileCounts(Record):
     """What a file brought."""
 
     file: str
+    format: str = Field("", description="In words, with what was detected of delimiter and encoding.")
     read: int = Field(description="Pairs.")
     added: int
     updated: int
@@ -202,6 +212,7 @@ class IngestReport(Record):
     build: str | None = Field(description="The live build afterwards, or what a dry run says it would be.")
     corpus: str
     dry_run: bool
+    bad_files: tuple[BadFile, ...] = Field((), description="Files that hold nothing good; they were passed over.")
     read: int = Field(description="Pairs read.")
     added: int
     updated: int
@@ -218,6 +229,7 @@ class IngestReport(Record):
     changes: PairChanges
     edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")
     files: tuple[FileCounts, ...]
+    documents: DocumentsReport | None = Field(None, description="Null: there are none, and none were named.")
     encoded: int = Field(description="Texts that go through the encoder.")
     pairs: int = Field(description="Pairs in the build.")
     clusters: int | None = Field(description="Clusters in the build.")

@@ -7,6 +7,7 @@ import sys
 
 from conftest import ROOT
 
+KILLS = int(os.environ.get("TEST_KILLS", "12"))
 DRIVER = ROOT / "tests" / "crash_driver.py"
 
 
@@ -15,8 +16,8 @@ def test_a_crash_anywhere_leaves_the_live_build_and_the_next_ingest_ends_as_if_u
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     seed = int(rng.integers(2**32))
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(tmp_path), str(seed)],
-        env=environment, capture_output=True, text=True, timeout=900, check=False,
+        [sys.executable, str(DRIVER), str(tmp_path), str(seed), str(KILLS)],
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -24,7 +25,7 @@ def test_a_crash_anywhere_leaves_the_live_build_and_the_next_ingest_ends_as_if_u
         print(f"\ncrashes survived (seed {seed}): {found['counts']}, then {found['ends']}")  # noqa: T201
     assert found["wrong"] == []
     assert found["counts"]["at steps"] >= 20
-    assert found["counts"]["at random"] >= 50
+    assert found["counts"]["at random"] >= KILLS
     assert found["counts"]["at every write"] >= 20
-    assert found["counts"]["disk full"] >= 4
+    assert found["counts"]["disk full"] >= 2
     assert {"untouched", "cleaned", "swapped"} <= set(found["ends"])

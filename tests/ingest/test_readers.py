@@ -401,11 +401,28 @@ def test_a_file_of_lines_that_are_not_json_is_refused_without_a_field(tmp_path):
         read(path)
 
 
-def test_a_bad_file_beside_good_ones_is_refused(tmp_path):
+def test_a_bad_file_beside_good_ones_is_passed_over_and_said(tmp_path):
     write(tmp_path / "a.jsonl", GOOD)
     write(tmp_path / "b.jsonl", b"[]")
     write(tmp_path / "c.jsonl", GOOD)
-    with pytest.raises(CorpusError, match=r"b\.jsonl holds no pair; line 1: a JSON object"):
+    (tmp_path / "d.csv").write_text("question,answer\nWhy?,So.\n")
+    (tmp_path / "e.xlsx").write_bytes(b"PK")
+    (tmp_path / "f.jsonl").write_bytes(gzip.compress(_many_lines())[:2])
+    files = []
+    items = list(read_files(find_files([tmp_path]), ReadSettings(), on_file=files.append))
+    assert [item.file for item in items] == ["a.jsonl", "b.jsonl", "c.jsonl", "d.csv"]
+    assert [file.file for file in files] == ["a.jsonl", "b.jsonl", "c.jsonl", "d.csv", "e.xlsx", "f.jsonl"]
+    reasons = [file.problem and file.problem.reason for file in files]
+    assert (reasons[0], reasons[2], reasons[3]) == (None, None, None)
+    assert reasons[1] == "holds no pair; line 1: a JSON object is needed, this is a list"
+    assert reasons[4] == "looks like an Excel file, which is not read"
+    assert reasons[5].startswith("cannot be unpacked")
+
+
+def test_files_of_which_none_holds_a_pair_are_refused_together(tmp_path):
+    for number in range(7):
+        write(tmp_path / f"{number}.jsonl", b"[]")
+    with pytest.raises(CorpusError, match=r"0\.jsonl holds no pair; .*; .*4\.jsonl holds .*; and 2 more files"):
         read(tmp_path)
 
 

@@ -47,15 +47,15 @@ def test_the_figures_of_a_trial_are_what_asking_gives(examples):
         assert trial.mrr == (trial.phrasings + trial.intents) / 2
 
 
+def is_plain(search):
+    return (search.projection, search.whitening, search.topic_weight, search.second_share) == ("none", 0, 0, 0)
+
+
 def test_the_plain_search_is_the_best_without_projection_and_with_words(examples):
     tuned = tune(examples, FitSettings(seed=0), lambda _: None)
     plain = tuned.plain.search
-    assert (plain.projection, plain.topic_weight, plain.second_share) == ("none", 0, 0)
-    others = [
-        trial.mrr
-        for trial in tuned.curve
-        if (trial.search.projection, trial.search.topic_weight, trial.search.second_share) == ("none", 0, 0)
-    ]
+    assert is_plain(plain)
+    others = [trial.mrr for trial in tuned.curve if is_plain(trial.search)]
     assert len(others) >= len(tuning.LEXICAL_WEIGHTS)
     assert tuned.plain.mrr == max(others)
 

@@ -266,10 +266,10 @@ def test_only_what_is_given_is_sent_so_that_the_build_decides_the_rest(page, mon
     monkeypatch.setattr(api_cache.client(), "send", lambda call: sent.append(call) or real(call))
     opened(page, "why", q="how to make bread", temperature="0.3")
     bodies = [call.json for call in sent if call.path in ("/v1/ask", "/v1/map") and call.json]
+    bodies = [body for body in bodies if body["question"] == "how to make bread"]  # examples are tried too
     usual = {"question": "how to make bread", "top_k": 5, "filters": {}}
     assert bodies[0] == usual
     assert usual | {"temperature": 0.3} in bodies
-    assert bodies[-1]["question"] == "how to make bread"
     assert all("hits" not in body for body in bodies)
 
 

@@ -53,6 +53,21 @@ def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, 
     assert "Clusters" in out
 
 
+def test_ingest_goes_past_a_bad_file_and_says_so_first(run, write_rows, rows, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("")
+    (folder / "b.csv").write_text("question\tanswer\nWhy?\tSo.\n")
+    code, out, err = run("ingest", folder, "--strict")
+    assert (code, "a.jsonl holds no pair; it is empty" in err) == (1, True)
+    code, out, _ = run("ingest", folder)
+    assert code == 0
+    assert out.startswith("passed over: a.jsonl holds no pair; it is empty")
+    assert "b.csv: 1 pairs, 1 added (table, tab between cells, UTF-8)" in out
+    (folder / "b.csv").unlink()
+    assert run("ingest", folder)[0] == 1
+
+
 def test_ingest_needs_files_unless_it_encodes_again(run, loaded):
     code, _, err = run("ingest")
     assert code == 2
