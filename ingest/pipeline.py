@@ -17,7 +17,8 @@ from ingest.corpus import Corpus, Documents, LiveBuild
 from ingest.documents import Read, describe_documents, read_documents
 from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
-from ingest.readers import FileRead, Located, find_files, read_files
+from ingest.readers import FileRead, Located, find_files, mapping, read_files
+from ingest.readers.preview import guess_fields
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import count_by_file, list_changes, list_edits, param_changes, repeated_questions
 from ingest.selection import Selection, select
@@ -28,13 +29,14 @@ from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.documents import DocumentsReport, Section
-from qaserve.schemas.ingest import LISTED, IngestReport
+from qaserve.schemas.ingest import LISTED, IngestReport, Preview
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 MAX_SOURCES = 100
 BAD_FILES_SHOWN = 5
 OnPlan = Callable[[IngestReport], None]
+OnGuess = Callable[[Preview], bool]
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,10 @@ class Ingest:
         force: bool = False,
         re_encode: bool = False,
         strict: bool = False,
+        fields: Sequence[str] = (),
+        separator: str | None = None,
+        accept_guess: bool = False,
+        on_guess: OnGuess | None = None,
         on_plan: OnPlan | None = None,
     ) -> IngestReport:
         """Read the paths and make the result live; nothing is written when nothing changes.
@@ -122,12 +128,16 @@ class Ingest:
             force: Make the result live even if it finds less than the live build.
             re_encode: Encode every text again, with whatever encoder the live build was made.
             strict: Refuse all where a file holds nothing good, instead of going on past it.
+            fields: `FIELD=PATH`: where the fields of pairs are. What was said once is kept with the corpus.
+            separator: Between the questions of one cell, and between values of a list. Kept too.
+            accept_guess: Where nothing says it, read fields by their usual names.
+            on_guess: Asked about such a guess otherwise, with the first rows as they would be read.
             on_plan: Told what changes as soon as that is known: the report without clusters, numbers and gate.
 
         Raises:
-            UsageError: There is nothing to do.
-            CorpusError: The paths give no pairs, or the golden set is not one; or a file holds nothing good, and
-                `strict` or `replace` was said.
+            UsageError: There is nothing to do, or `fields` are not FIELD=PATH.
+            CorpusError: The paths give no pairs, or the golden set is not one; fields would have to be guessed; or a
+                file holds nothing good, and `strict` or `replace` was said.
             EncoderMismatchError: The live build was made with another encoder.
             QualityError: The result finds clearly less than the live build, which stays.
             StoreLockedError: The corpus is being changed by somebody else.
@@ -139,9 +149,13 @@ class Ingest:
             raise UsageError(
                 "nothing is named to ingest", hint="Give files or folders; --re-encode and --documents need none."
             )
+        given = mapping.parse_map(fields, separator)
         with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
             read = None if documents is None else self._read_documents(documents)
-            rows, files = self._rows(paths, rejected)
+            found = find_files(paths) if paths else []
+            kept_map = self._kept_map()
+            read_by = self._read_by(found, given.over(kept_map), (lambda _: True) if accept_guess else on_guess)
+            rows, files = self._rows(found, rejected, read_by, given)
             live = self._builder.live(any_encoder=re_encode, needed=not replace)
             _check_files(files, strict=strict, replace=replace and live is not None)
             if live is None and not paths:
@@ -154,7 +168,10 @@ class Ingest:
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
             report = self._report(plan, rejected, kept, dry_run=dry_run)
-            return self._carry_out(plan, report, started, on_plan, force=force)
+            done = self._carry_out(plan, report, started, on_plan, force=force)
+            if self._data_dir is not None and not dry_run and read_by != kept_map:
+                mapping.keep(read_by, self._data_dir, self._builder.corpus)
+            return done
 
     def remove(
         self,
@@ -198,13 +215,37 @@ class Ingest:
 
     # Planning
 
-    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> tuple[Rows[Located], tuple[FileRead, ...]]:
+    def _kept_map(self) -> mapping.FieldMap:
+        if self._data_dir is None:
+            return mapping.FieldMap()
+        return mapping.read_kept(self._data_dir, self._builder.corpus)
+
+    def _read_by(
+        self, files: Sequence[tuple[Path, str]], said: mapping.FieldMap, on_guess: OnGuess | None
+    ) -> mapping.FieldMap:
+        """Where the fields of pairs are. What is guessed needs a yes."""
+        full, preview = guess_fields(files, self._read, said)
+        if preview is not None and (on_guess is None or not on_guess(preview)):
+            raise CorpusError(
+                f"{preview.file} has no `question` and `answer`; by their names it may be {', '.join(preview.guessed)}",
+                hint="Add --yes to read it so, or say it: --map question=FIELD --map answer=FIELD",
+            )
+        return full
+
+    def _rows(
+        self,
+        files: Sequence[tuple[Path, str]],
+        rejected: Rejected,
+        read_by: mapping.FieldMap,
+        given: mapping.FieldMap,
+    ) -> tuple[Rows[Located], tuple[FileRead, ...]]:
         rows, read = Rows(Located, self._builder.scratch), list[FileRead]()
-        if not paths:
+        if not files:
             return rows, ()
-        files = find_files(paths)
         with self._builder.stage("read", "Reading (lines)", None) as advance:
-            for item in read_files(files, self._read, advance, rejected.add_line, read.append):
+            for item in read_files(
+                files, self._read, advance, rejected.add_line, read.append, fields=read_by, needed=given.fields
+            ):
                 if isinstance(item, Located):
                     rows.append(item)
                 else:

@@ -177,9 +177,7 @@ def _error(differences: Floats, intents: NDArray[np.intp]) -> float:
 
 
 def _groups(regularization: float | None, *, topics: bool) -> list[list[Change]]:
-    fitting = [] if regularization is not None else [[partial(_with, regularization=one) for one in REGULARIZATIONS]]
-    return [
-        *fitting,
+    groups: list[list[Change]] = [
         *_scorings(topics=topics),
         [partial(_with, projection=name, projection_share=share) for name, share in PROJECTIONS],
         [partial(_with, temperature=temperature, hits=hits) for temperature in TEMPERATURES for hits in HITS],
@@ -188,17 +186,20 @@ def _groups(regularization: float | None, *, topics: bool) -> list[list[Change]]
             *(partial(_with, routing="question2", final_temperature=value) for value in FINAL_TEMPERATURES),
         ],
     ]
+    if regularization is None:
+        groups.insert(0, [partial(_with, regularization=value) for value in REGULARIZATIONS])
+    return groups
 
 
 def _scorings(*, topics: bool) -> list[list[Change]]:
     """What can be tuned without projecting anything again."""
-    weights = {
-        "whitening": WHITENINGS,
-        **({"topic_weight": TOPIC_WEIGHTS} if topics else {}),
-        "lexical_weight": LEXICAL_WEIGHTS,
-        "second_share": SECOND_SHARES,
-    }
-    return [[partial(_with, **{name: value}) for value in values] for name, values in weights.items()]
+    groups: list[list[Change]] = [
+        [partial(_with, whitening=value) for value in WHITENINGS],
+        [partial(_with, topic_weight=value) for value in TOPIC_WEIGHTS],
+        [partial(_with, lexical_weight=value) for value in LEXICAL_WEIGHTS],
+        [partial(_with, second_share=value) for value in SECOND_SHARES],
+    ]
+    return groups if topics else [groups[0], *groups[2:]]
 
 
 def _plain(base: Hyperparameters) -> Iterator[Hyperparameters]:

@@ -188,19 +188,22 @@ def _params(changes: ParamChanges) -> None:
 
 def _tuning(tuning: Tuning) -> None:
     """Everything that was tried, by its quality on both kinds of question."""
-    chosen, plain = tuning.chosen, tuning.plain
+    chosen, unprojected, plain = tuning.chosen, tuning.unprojected, tuning.plain
     told = (
         f"Chosen among {len(tuning.curve)} settings by mean reciprocal rank. New phrasings: {chosen.phrasings:.3f}, "
-        f"plain search with words {plain.phrasings:.3f}."
+        f"without projection {unprojected.phrasings:.3f}, plain search with words {plain.phrasings:.3f}."
     )
-    if chosen.intents is None or plain.intents is None:
+    if chosen.intents is None:
         st.caption(told)
         return
-    told += f" Questions with no known phrasing: {chosen.intents:.3f}, plain search with words {plain.intents:.3f}."
+    told += (
+        f" Questions with no known phrasing: {chosen.intents:.3f}, without projection {unprojected.intents:.3f}, "
+        f"plain search with words {plain.intents:.3f}."
+    )
     if chosen.search.projection == "none":
         told += " The projection does not improve search on this corpus, so the build does not use it."
     st.caption(told)
-    named = {chosen: "chosen", plain: "plain search with words"}
+    named = {plain: "plain search with words", unprojected: "best without projection", chosen: "chosen"}
     frame = pd.DataFrame(
         [
             {
@@ -212,7 +215,8 @@ def _tuning(tuning: Tuning) -> None:
             for one in sorted(tuning.curve, key=lambda one: one in named)
         ]
     )
-    names, shades = ["tried", "plain search with words", "chosen"], [charts.REST, charts.PALETTE[1], charts.PALETTE[0]]
+    names = ["tried", *named.values()]
+    shades = [charts.REST, charts.PALETTE[1], charts.PALETTE[2], charts.PALETTE[0]]
     axis = alt.Scale(zero=False, nice=True)
     points = alt.Chart(frame).mark_point(filled=True, size=70)
     drawn = points.encode(
@@ -227,8 +231,9 @@ def _tuning(tuning: Tuning) -> None:
 def _short(trial: Trial) -> str:
     search = trial.search
     return (
-        f"λ {trial.regularization:g}, {search.projection} {search.projection_share:g}, τ {search.temperature:g}, "
-        f"N {search.hits}, β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
+        f"λ {trial.regularization:g}, {search.projection} {search.projection_share:g}, ω {search.whitening:g}, "
+        f"τ {search.temperature:g}, N {search.hits}, "
+        f"β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
     )
 
 
@@ -239,6 +244,7 @@ def _said(params: BuildParams) -> dict[str, str]:
         "τ: temperature of the votes": f"{search.temperature:g}",
         "N: known questions that vote": f"{search.hits:,}",
         "projection": f"{search.projection}, share {search.projection_share:g}",
+        "ω: whitening of the question": f"{search.whitening:g}",
         "β: weight of the words": f"{search.lexical_weight:g}",
         "θ: weight of the topic": f"{search.topic_weight:g}",
         "σ: share of an intent's second-best pair": f"{search.second_share:g}",

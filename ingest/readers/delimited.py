@@ -4,13 +4,15 @@ import codecs
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import IO
+from contextlib import suppress
+from typing import IO, Any
 
+from ingest.readers.mapping import column_name
 from ingest.readers.parsed import BadFileError, Opened, Parsed
-from ingest.readers.shapes import LISTS, BadRowError, Row
-from qaserve.common.text import fold
+from ingest.readers.shapes import EXPORTED, LISTS, BadRowError, Row
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -26,7 +28,20 @@ AS_UTF8 = (
 )
 CLOSE_QUOTE = "Close the quote, and write a quote inside of a cell twice."
 
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""Beginnings of a cell that a spreadsheet takes for a formula, or that are marked as none."""
+
 _limit = threading.Lock()
+
+
+def neutralized(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula; `restored` gives the cell back."""
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def restored(cell: str) -> str:
+    """What `neutralized` was given."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def read(open_file: Callable[[], IO[bytes]]) -> Opened:
@@ -48,12 +63,13 @@ def read(open_file: Callable[[], IO[bytes]]) -> Opened:
     delimiter = max(DELIMITERS, key=head.count)
     columns = _columns(head, delimiter)
     name = encoding.removesuffix("-sig").upper()
-    return Opened(
-        f"table, {DELIMITERS[delimiter]} between cells, {name}", _rows(open_file, encoding, delimiter, columns)
-    )
+    said = f"table, {DELIMITERS[delimiter]} between cells, {name}"
+    return Opened(said, _rows(open_file, encoding, delimiter, columns), columns)
 
 
-def _rows(open_file: Callable[[], IO[bytes]], encoding: str, delimiter: str, columns: list[str]) -> Iterator[Parsed]:
+def _rows(
+    open_file: Callable[[], IO[bytes]], encoding: str, delimiter: str, columns: tuple[str, ...]
+) -> Iterator[Parsed]:
     line = 1
     try:
         with open_file() as file, _text(file, encoding) as text:
@@ -61,6 +77,7 @@ def _rows(open_file: Callable[[], IO[bytes]], encoding: str, delimiter: str, col
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             while (cells := _next(reader)) is not None:
                 line = reader.line_num + 1
+                cells = [restored(cell) for cell in cells] if EXPORTED[-1] in columns else cells
                 if any(cell.strip() for cell in cells):
                     row = _row(columns, cells)
                     raw = json.dumps(row, ensure_ascii=False).encode()
@@ -115,26 +132,33 @@ def _after(text: str, line: int, column: int) -> tuple[int, int]:
     return line + before.count("\n") + len(end), (len(last) + 1 if end else column + len(last))
 
 
-def _columns(head: str, delimiter: str) -> list[str]:
+def _columns(head: str, delimiter: str) -> tuple[str, ...]:
     try:
         header = next(csv.reader([head], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         raise BadFileError(f"cannot be read: line 1: not CSV: {error}", CLOSE_QUOTE) from error
-    columns = [fold(name).replace(" ", "_") for name in header]
-    for name in ("question", "answer"):
-        if columns.count(name) != 1:
-            reason = f"line 1: one column `{name}` is needed; the columns are {', '.join(columns) or 'none'}"
-            raise BadFileError(f"cannot be read: {reason}", f"Name the column `{name}` in the first line.")
+    columns = tuple(column_name(name) for name in header)
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise BadFileError(f"cannot be read: line 1: two columns are `{twice}`", "Give each a name of its own.")
     return columns
 
 
-def _row(columns: list[str], cells: list[str]) -> Row:
-    """The cells that are not empty; a cell of a list is a list of one."""
+def _row(columns: tuple[str, ...], cells: list[str]) -> Row:
+    """The cells that are not empty; a cell of a list is a JSON list, else a list of one."""
     named = {name: cell for name, cell in zip(columns, cells, strict=False) if name and cell.strip()}
-    return {name: [cell] if name in LISTS else cell for name, cell in named.items()}
+    return {name: _listed(cell) if name in LISTS else cell for name, cell in named.items()}
 
 
-def _ragged(columns: list[str], cells: list[str]) -> BadRowError | None:
+def _listed(cell: str) -> list[Any]:
+    if cell.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(cell)
+            return found if isinstance(found, list) else [cell]
+    return [cell]
+
+
+def _ragged(columns: tuple[str, ...], cells: list[str]) -> BadRowError | None:
     if len(cells) == len(columns):
         return None
     return BadRowError(

@@ -1,15 +1,12 @@
 """Files and folders in, pairs and rejections out, in bounded memory."""
 
-import gzip
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import IO, cast
 
-from ingest.readers import delimited, json_lines
-from ingest.readers.parsed import BadFileError, Opened, Parsed
+from ingest.readers.formats import EXCEL, SUFFIXES, mapped_errors, opened
+from ingest.readers.mapping import FieldMap, FieldSource, Mapper
+from ingest.readers.parsed import BadFileError, Parsed
 from ingest.readers.shapes import BadRowError, check_texts, pairs_of
 from qaserve.common.errors import CorpusError
 from qaserve.schemas.ingest import BadFile, Rejection
@@ -17,10 +14,6 @@ from qaserve.schemas.pairs import Pair
 from qaserve.schemas.record import Record
 from qaserve.settings import ReadSettings
 
-EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
-SUFFIXES = (*json_lines.SUFFIXES, *delimited.SUFFIXES)
-GZIP_MAGIC = b"\x1f\x8b"
-EXCEL_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 STAT_EVERY = 1_000
 """Rows between two looks at whether the file is being written."""
 BAD_SHOWN = 5
@@ -87,6 +80,9 @@ def read_files(
     on_lines: Callable[[int], None] | None = None,
     on_bad_line: Callable[[bytes], None] | None = None,
     on_file: Callable[[FileRead], None] | None = None,
+    *,
+    fields: FieldMap | None = None,
+    needed: Sequence[FieldSource] = (),
 ) -> Iterator[Located | Rejection]:
     """Read files row by row, in bounded memory, past files that hold nothing good.
 
@@ -96,21 +92,25 @@ def read_files(
         on_lines: Called with 1 after each row, for progress.
         on_bad_line: Called with each row of which something was rejected, as a line of JSON; not with one too long.
         on_file: Called with each file when it is read.
+        fields: Where the fields of pairs are.
+        needed: Those of these sources that some row must have.
 
     Raises:
-        CorpusError: No file holds a pair, or one breaks off after pairs of it were yielded: it is damaged, or changes
-            while it is read. What was yielded before is then to be forgotten.
+        CorpusError: No file holds a pair, no row has a field that is needed, or a file breaks off after pairs of it
+            were yielded: it is damaged, or changes while it is read. What was yielded is then to be forgotten.
     """
     problems: list[str] = []
     hint = ""
+    mapper = Mapper(fields or FieldMap())
     for path, name in files:
-        file = _File(path, name, settings, on_lines or (lambda _: None), on_bad_line or (lambda _: None))
+        file = _File(path, name, settings, mapper, on_lines or (lambda _: None), on_bad_line or (lambda _: None))
         yield from file.read()
         if file.problem is not None:
             problems.append(f"{path} {file.problem.reason}")
             hint = hint or file.problem.hint
         if on_file is not None:
             on_file(FileRead(file=name, format=file.format, problem=file.problem))
+    mapper.check_used(needed)
     if len(problems) == len(files):
         more = f"; and {len(problems) - FILES_SHOWN} more files" if len(problems) > FILES_SHOWN else ""
         raise CorpusError("; ".join(problems[:FILES_SHOWN]) + more, hint=hint)
@@ -124,10 +124,11 @@ class _File:
         path: Path,
         name: str,
         settings: ReadSettings,
+        mapper: Mapper,
         on_lines: Callable[[int], None],
         on_bad_line: Callable[[bytes], None],
     ) -> None:
-        self._path, self._name, self._settings = path, name, settings
+        self._path, self._name, self._settings, self._mapper = path, name, settings, mapper
         self._on_lines, self._on_bad_line = on_lines, on_bad_line
         self.format = ""
         self.problem: BadFile | None = None
@@ -153,9 +154,10 @@ class _File:
 
     def _items(self) -> Iterator[Located | Rejection]:
         path = self._path
-        try:
+        with mapped_errors():
             before = path.stat()
-            self.format, rows = _opened(path, self._name, self._settings)
+            self.format, rows, columns = opened(path, self._name, self._settings)
+            self._check_columns(columns)
             for number, parsed in enumerate(rows, start=1):
                 self._on_lines(1)
                 found = list(self._checked(parsed))
@@ -165,10 +167,16 @@ class _File:
                 if number % STAT_EVERY == 0:
                     _check_unchanged(path, before)
             _check_unchanged(path, before)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise BadFileError(f"cannot be unpacked: {error}", "The file is damaged or not gzip.") from error
-        except OSError as error:
-            raise BadFileError(f"cannot be read: {error.strerror or error}", "Check its permissions.") from error
+
+    def _check_columns(self, columns: tuple[str, ...] | None) -> None:
+        """Refuse a table of which no row can be a pair."""
+        lacking = None if columns is None else self._mapper.lacks(columns)
+        if columns is not None and lacking is not None:
+            said = self._mapper.source(lacking)
+            raise BadFileError(
+                f"cannot be read: a column `{said}` is needed; the columns are {', '.join(columns) or 'none'}",
+                f"Name the column `{lacking}`, or say which it is: --map {lacking}=COLUMN",
+            )
 
     def _checked(self, parsed: Parsed) -> Iterator[Located | Rejection]:
         """The pairs of one row, and what is wrong with it or with one of them."""
@@ -176,34 +184,22 @@ class _File:
         try:
             if parsed.bad is not None:
                 raise parsed.bad
-            for pair in pairs_of(parsed.row or {}, file):
+            for pair in pairs_of(self._mapper.apply(parsed.row or {}), file):
                 try:
                     check_texts(pair, self._settings)
                 except BadRowError as bad:
-                    yield Rejection(file=file, line=line, field=bad.field, reason=bad.reason)
+                    yield self._rejection(line, bad)
                 else:
                     yield Located(file=file, line=line, pair=pair)
         except BadRowError as bad:
-            yield Rejection(file=file, line=line, field=bad.field, reason=bad.reason)
+            yield self._rejection(line, bad)
+
+    def _rejection(self, line: int, bad: BadRowError) -> Rejection:
+        return Rejection(file=self._name, line=line, field=self._mapper.source(bad.field), reason=bad.reason)
 
 
 def _said(bad: Rejection) -> str:
     return f"line {bad.line}{f', field {bad.field}' if bad.field else ''}: {bad.reason}"
-
-
-def _opened(path: Path, name: str, settings: ReadSettings) -> Opened:
-    """The file by the format that its name says. Raises BadFileError, and errors of files as they are."""
-    lower, open_file = name.lower(), partial(_open, path)
-    with open_file() as file:
-        start = file.read(4)
-    if start in EXCEL_MAGIC or lower.endswith(EXCEL):
-        raise BadFileError(
-            "looks like an Excel file, which is not read",
-            'Open it in the spreadsheet program and save it as "CSV UTF-8".',
-        )
-    if lower.endswith(delimited.SUFFIXES):
-        return delimited.read(open_file)
-    return json_lines.read(open_file, settings.max_line_bytes)
 
 
 def _check_unchanged(path: Path, before: os.stat_result) -> None:
@@ -214,12 +210,3 @@ def _check_unchanged(path: Path, before: os.stat_result) -> None:
             f"changed while it was read: it had {before.st_size:,} bytes and has {now.st_size:,} now",
             "Ingest it when it is written; a writer that renames a finished file into place is never half-way.",
         )
-
-
-def _open(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked if it is gzip, whatever its name."""
-    file = path.open("rb")
-    if file.peek(2)[:2] == GZIP_MAGIC:
-        file.close()
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    return file

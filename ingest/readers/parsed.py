@@ -24,6 +24,8 @@ class Opened(NamedTuple):
     format: str
     """In words, with what was detected."""
     rows: Iterator[Parsed]
+    columns: tuple[str, ...] | None = None
+    """Of a table: the only fields that its rows have."""
 
 
 class BadFileError(Exception):

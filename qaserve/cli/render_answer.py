@@ -281,7 +281,8 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
     console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
     console.print(
         f"  λ {manifest.hyperparameters.regularization:g} · τ {numbers.temperature:g} · N {numbers.hits} · "
-        f"routing {numbers.routing} · projection {numbers.projection}, share {numbers.projection_share:g}"
+        f"routing {numbers.routing} · projection {numbers.projection}, share {numbers.projection_share:g} · "
+        f"whitening {numbers.whitening:g}"
     )
     console.print(
         f"  weights: words {numbers.lexical_weight:g} · topic {numbers.topic_weight:g} · "
@@ -299,15 +300,15 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
     console.print(f"  chosen among {len(tuning.curve)} by mean reciprocal rank on questions that were held out:")
-    chosen, plain = tuning.chosen, tuning.plain
+    chosen, unprojected, plain = tuning.chosen, tuning.unprojected, tuning.plain
     console.print(
-        f"  new phrasings    {chosen.phrasings:.3f}, plain search with words {plain.phrasings:.3f} "
-        f"({tuning.phrasings:,} questions)"
+        f"  new phrasings    {chosen.phrasings:.3f}, without projection {unprojected.phrasings:.3f}, "
+        f"plain search with words {plain.phrasings:.3f} ({tuning.phrasings:,} questions)"
     )
-    if chosen.intents is not None and plain.intents is not None:
+    if chosen.intents is not None:
         console.print(
-            f"  unknown intents  {chosen.intents:.3f}, plain search with words {plain.intents:.3f} "
-            f"({tuning.intents:,} questions)"
+            f"  unknown intents  {chosen.intents:.3f}, without projection {unprojected.intents:.3f}, "
+            f"plain search with words {plain.intents:.3f} ({tuning.intents:,} questions)"
         )
     if chosen.search.projection == "none":
         console.print("  The projection does not pay on this corpus; the build answers without it.")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         IngestReport,
         ListedPair,
         ParamChanges,
+        Preview,
         Regrouping,
     )
 
@@ -50,6 +51,17 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
     _show_conflicts(console, report)
     if report.documents is not None:
         _show_documents(console, report.documents)
+
+
+def show_preview(console: Console, preview: "Preview") -> None:
+    """How a file would be read by fields that are guessed."""
+    console.print(Text(f"{preview.file} ({preview.format}) has the fields {', '.join(preview.fields)}."))
+    console.print(Text(f"Guessed: {', '.join(preview.guessed)}. So it would be read:"))
+    for pair in preview.pairs:
+        console.print(Text(f"  {pair.line}: {shorten(pair.question, 70)}", style="bold"))
+        console.print(Text(f"     {shorten(pair.answer, 100)}", style=DIM))
+    for bad in preview.rejected:
+        console.print(Text(f"  {bad.line}: {f'{bad.field}: ' if bad.field else ''}{bad.reason}", style=WARNING))
 
 
 def show_outcome(console: Console, report: "IngestReport") -> None:
@@ -203,6 +215,7 @@ def _listed_params(params: "BuildParams") -> dict[str, str]:
     threshold = "none" if params.threshold is None else f"{params.threshold:.3f}"
     numbers = {
         "λ": params.regularization,
+        "ω": search.whitening,
         "τ": search.temperature,
         "N": search.hits,
         "β": search.lexical_weight,

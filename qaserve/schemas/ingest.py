@@ -26,6 +26,27 @@ class BadFile(Record):
     hint: str
 
 
+class PreviewPair(Record):
+    """A pair as it would be read."""
+
+    line: int
+    question: str
+    answer: str
+    topics: tuple[str, ...]
+
+
+class Preview(Record):
+    """How a file would be read: its first rows."""
+
+    file: str
+    format: str
+    fields: tuple[str, ...] = Field(description="Of its first rows; those of an object with a dot.")
+    mapping: tuple[str, ...] = Field(description="FIELD=PATH: what is said of where the fields of a pair are.")
+    guessed: tuple[str, ...] = Field(description="The same where nothing says so: guessed from usual names.")
+    pairs: tuple[PreviewPair, ...]
+    rejected: tuple[Rejection, ...]
+
+
 class Interval(Record):
     """A mean difference and its 95% interval; one that holds zero is called no difference."""
 

@@ -102,16 +102,17 @@ def test_single_without_pair_id_takes_its_cluster_id(tmp_path):
     assert (pair.pair_id, pair.cluster_id) == ("c1", "c1")
 
 
-def test_single_without_any_id_is_named_after_its_answer(tmp_path):
+def test_single_without_any_id_is_named_after_its_question_and_shares_the_intent_of_its_answer(tmp_path):
     rows = [
         {"question": "one?", "answer": "The same."},
         {"question": "two?", "answer": "the SAME"},
-        {"question": "three?", "answer": "Another."},
+        {"question": "ONE", "answer": "Another."},
     ]
     one, two, three = pairs_of(read(write(tmp_path / NAME, *(json.dumps(row).encode() for row in rows))))
-    assert one.cluster_id == one.pair_id == two.cluster_id
+    assert one.cluster_id == two.cluster_id != three.cluster_id
     assert one.cluster_id.startswith("answer-")
-    assert three.cluster_id != one.cluster_id
+    assert one.pair_id == three.pair_id != two.pair_id
+    assert one.pair_id.startswith("question-")
 
 
 def test_variants_make_one_pair_per_phrasing(tmp_path):
@@ -226,7 +227,7 @@ def test_real_clustered_records_are_read_in_both_older_shapes(corpus):
 
 def test_folder_is_searched_in_depth_in_the_order_of_names(tmp_path):
     (tmp_path / "b" / "c").mkdir(parents=True)
-    for name in ("b/c/z.jsonl", "b/y.ndjson", "x.jsonl", "a.txt", "b/notes.json", "README.md"):
+    for name in ("b/c/z.jsonl", "b/y.ndjson", "x.jsonl", "a.txt", "b/notes.yaml"):
         write(tmp_path / name, GOOD)
     for name in ("b/w.jsonl.gz", "v.ndjson.gz"):
         (tmp_path / name).write_bytes(gzip.compress(GOOD))

@@ -90,12 +90,13 @@ def test_an_empty_or_huge_cell_is_rejected_by_column(tmp_path):
     [
         (
             "prompt,answer\na,b\n",
-            r"read: line 1: one column `question` is needed; the columns are prompt, answer",
+            r"read: a column `question` is needed; the columns are prompt, answer",
         ),
         (
             "question,answer\nWarum?,Schön.\n".encode("latin-1"),
             r"read: line 2, character 11: not UTF-8 text \(byte 0xF6\)",
         ),
+        ("question,Answer,answer\n", r"read: line 1: two columns are `answer`"),
         ('question,answer\nWhy?,"So.\n', r"faq\.csv cannot be read after line 1: not CSV"),
         (b"PK\x03\x04", r"faq\.csv looks like an Excel file"),
     ],
