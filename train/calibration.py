@@ -27,6 +27,7 @@ from qaserve.core.clustering import KMEANS_STARTS
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import phrasing_split
+from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
@@ -227,7 +228,9 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> Answered:
     ]
     right = leading == np.array(fold.queries.intents)
     skill = [
-        not set(fold.candidates.pairs[top].related_skills[:1]).isdisjoint(fold.queries.pairs[row].related_skills)
+        not set(map(skill_name, fold.candidates.pairs[top].related_skills[:1])).isdisjoint(
+            map(skill_name, fold.queries.pairs[row].related_skills)
+        )
         for row, top in enumerate(first)
     ]
     return Answered(np.stack(found), np.asarray(right), np.array(skill, dtype=bool))

@@ -7,6 +7,7 @@ import streamlit as st
 from qaserve.client.http import Client
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterInfo
+from qaserve.schemas.documents import SkillDetail, SkillSummary
 from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 from qaserve.settings import get_settings
 
@@ -94,6 +95,18 @@ def facets(build: str) -> Facets:  # noqa: ARG001 - the build is the cache's key
 def clusters(build: str) -> tuple[ClusterInfo, ...]:  # noqa: ARG001 - the build is the cache's key
     """Every cluster of the live build."""
     return client().clusters().clusters
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner=False)
+def skills(build: str) -> dict[str, SkillSummary]:  # noqa: ARG001 - the build is the cache's key
+    """Every skill by name."""
+    return {one.name: one for one in client().skill_index().skills}
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=16, show_spinner="Opening the document …")
+def skill(name: str, build: str) -> SkillDetail:  # noqa: ARG001 - the build is part of the cache's key
+    """A skill with its document."""
+    return client().skill(name)
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)

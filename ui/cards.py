@@ -10,6 +10,7 @@ from qaserve.common.errors import QaserveError
 from qaserve.common.text import fold, shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
+from qaserve.schemas.pairs import skill_name
 from ui import api_cache, charts, state
 from ui.markdown import blocks, literal, marked
 
@@ -20,6 +21,8 @@ DOCS_SHOWN = 4
 ASKS_ONLY = ":material/lock: This page is read-only: no feedback"
 LINE_CHARS = 100
 """Of a question that must fit one line."""
+USE_CHARS = 220
+"""Of when to use a skill."""
 FOLD_LINES = 8
 """A longer answer is folded."""
 CHARS_PER_LINE = 95
@@ -29,7 +32,7 @@ def by_skill(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
     """Answers by the first skill that their pair names, "" where it names none; the skill of the best answer first."""
     groups: dict[str, list[Answer]] = {}
     for answer in answers:
-        groups.setdefault(next(iter(answer.related_skills), ""), []).append(answer)
+        groups.setdefault(next(map(skill_name, answer.related_skills), ""), []).append(answer)
     return groups
 
 
@@ -43,12 +46,49 @@ def skill(name: str, answers: Sequence[Answer], result: AskResult, filters: dict
         filters: What is filtered by already.
     """
     if name:
-        st.markdown(f"### :material/construction: {literal(plain_name(name))}")
+        _skill_head(name, result)
     card(answers[0], result, filters)
     for answer in answers[1:]:
         label = f"{answer.rank}. {literal(shorten(answer.question, LINE_CHARS))}"
         with st.expander(label, key=f"other{answer.rank}"):
             _body(answer, result, filters)
+
+
+def _skill_head(name: str, result: AskResult) -> None:
+    """Name, when to use it, and a way to its document."""
+    summary = api_cache.skills(result.build).get(name)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"### :material/construction: {literal(plain_name(name))}", width="content")
+        if (
+            summary is not None
+            and summary.path is not None
+            and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
+        ):
+            _document(name, result.build)
+    if summary is not None and summary.when_to_use:
+        st.caption(literal(shorten(summary.when_to_use, USE_CHARS)))
+
+
+@st.dialog("Document", width="large")
+def _document(name: str, build: str) -> None:
+    """The document of a skill, a fold for each section under its title."""
+    document = api_cache.skill(name, build).document
+    if document is None:
+        st.info("This skill has no document.", icon=":material/menu_book:")
+        return
+    st.markdown(f"## {literal(document.title)}")
+    for section in document.sections:
+        heading = " › ".join(section.headings[1:] or section.headings) or document.title
+        with st.expander(literal(heading), expanded=section.order <= 1, key=f"section {name} {section.order}"):
+            _blocks(section.text)
+
+
+def _blocks(markdown: str, words: Sequence[str] = ()) -> None:
+    for block in blocks(markdown):
+        if block.language is None:
+            st.markdown(marked(block.text, words))
+        else:
+            st.code(block.text, language=block.language or None, wrap_lines=True)
 
 
 def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
@@ -108,11 +148,7 @@ def text(answer: str, key: str, words: Sequence[str] = ()) -> None:
     opened = f"unfolded {key}"
     folded = lines_of(answer) > FOLD_LINES and not st.session_state.get(opened)
     with st.container(border=False, key=f"folded {key}" if folded else None):
-        for block in blocks(answer):
-            if block.language is None:
-                st.markdown(marked(block.text, words))
-            else:
-                st.code(block.text, language=block.language or None, wrap_lines=True)
+        _blocks(answer, words)
     if folded:
         st.button(
             "Show all",
@@ -184,7 +220,9 @@ def _chip(chip: tuple[str, str]) -> str:
 
 def plain_name(value: str) -> str:
     """A skill without what only its file needs: skill_csv_source.md is csv source."""
-    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ") if value.endswith(".md") else value
+    if not value.endswith(".md") and not value.startswith("skill_"):
+        return value
+    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ")
 
 
 def _feedback(answer: Answer, result: AskResult) -> None:
