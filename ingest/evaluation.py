@@ -124,7 +124,7 @@ def ask_rest(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) ->
     if side.calibration is not None:
         threshold, model = side.calibration.threshold, side.calibration.answered
         abstained = np.array(
-            [model.probability(row) < threshold for row in ask(held, side.hyperparameters)[0]], dtype=bool
+            [model.probability(row) < threshold for row in ask(held, side.hyperparameters).evidence], dtype=bool
         )
     return Asked(ranks, held.ranks(scores, share), abstained)
 

@@ -1,10 +1,13 @@
-"""Fitting the calibration of a build: cases from its own pairs, two logistic regressions, and the threshold.
+"""Fitting the calibration of a build: cases from its own pairs, three logistic regressions, and the threshold.
 
 Questions that the corpus answers are held-out phrasings, asked of the rest. Questions that it does not answer are made
 by taking away a whole region of topics (intents whose mean answers K-means puts together) and asking what was taken.
 Not all of these go unanswered: what is left may say nearly the same under another intent. So a question counts as
 unanswered only where nothing left is as near to its own answer as answers of one intent usually are to each other
 (`sibling_bound`); the others are no cases.
+
+Whether the first answer names the right skill has cases of both kinds: a region's skills may have answers elsewhere.
+The answer's skill is the first that its pair names; it is right where the question's own pair names it too.
 
 No coefficient may point against its feature's direction: features that do are dropped, the most contrary first, and the
 rest is fitted again. Figures and threshold come from predictions for each region that the others were fitted for.
@@ -24,6 +27,7 @@ from qaserve.core.clustering import KMEANS_STARTS
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import phrasing_split
+from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
@@ -60,6 +64,8 @@ class Cases(NamedTuple):
     """(n,) whether the corpus answers the question."""
     right: Bools
     """(n,) whether the first answer is of the relevant intent."""
+    skill: Bools
+    """(n,) whether the first answer names the right skill."""
     regions: NDArray[np.int64]
     """(n,) the region of the relevant intent; predictions are made for a region from all others."""
 
@@ -70,7 +76,13 @@ class Cases(NamedTuple):
 
     def take(self, chosen: Bools) -> "Cases":
         """Some of the cases."""
-        return Cases(self.evidence[chosen], self.answered[chosen], self.right[chosen], self.regions[chosen])
+        return Cases(
+            self.evidence[chosen],
+            self.answered[chosen],
+            self.right[chosen],
+            self.skill[chosen],
+            self.regions[chosen],
+        )
 
 
 class Judged(NamedTuple):
@@ -80,6 +92,19 @@ class Judged(NamedTuple):
     """(n,) probability that the corpus answers."""
     value: Floats
     """(n,) probability that the first answer is right."""
+    skill: Floats | None
+    """(n,) probability that it names the right skill; None where no case has it right."""
+
+
+class Answered(NamedTuple):
+    """The questions of a fold, answered. m of them."""
+
+    evidence: Floats
+    """(m, F)."""
+    right: Bools
+    """(m,) whether the first answer is of the relevant intent."""
+    skill: Bools
+    """(m,) whether the first answer names the right skill."""
 
 
 def calibrate(
@@ -115,16 +140,15 @@ def collect(examples: Examples, hyperparameters: Hyperparameters, fit: FitSettin
     for number in range(SPLITS):
         split = phrasing_split(examples.pairs, fit.seed + number)
         queries = _drawn(split.test, random)
-        found_evidence, right = ask(_fold(examples, split.train, queries, fit), hyperparameters)
-        found.append(Cases(found_evidence, np.ones(len(queries), bool), right, regions[queries]))
+        asked = ask(_fold(examples, split.train, queries, fit), hyperparameters)
+        found.append(_cases(asked, regions[queries], answered=True))
         advance(1)
     bound = sibling_bound(examples)
     for region in range(REGIONS):
         queries = _drawn(np.flatnonzero(regions == region), random)
         fold = _fold(examples, np.flatnonzero(regions != region), queries, fit)
         unanswered = nearest_answers(fold) < bound
-        found_evidence, right = ask(fold, hyperparameters)
-        found.append(Cases(found_evidence, np.zeros(len(queries), bool), right, regions[queries]).take(unanswered))
+        found.append(_cases(ask(fold, hyperparameters), regions[queries], answered=False).take(unanswered))
         advance(1)
     cases = Cases(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     return cases if np.count_nonzero(~cases.answered) >= MIN_CASES else None
@@ -165,15 +189,12 @@ def nearest_answers(fold: Fold) -> Floats:
     return np.asarray((fold.queries.answers @ fold.candidates.answers.T).max(axis=1))
 
 
-def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
+def ask(fold: Fold, hyperparameters: Hyperparameters) -> Answered:
     """Answer every question of a fold as the engine does.
 
     Args:
         fold: Its candidates must be its training side.
         hyperparameters: How to answer.
-
-    Returns:
-        (m, F) evidence, and (m,) whether the first answer is of the relevant intent.
     """
     params = hyperparameters.search
     neighbors = fold.neighbors(params.hits)
@@ -206,7 +227,17 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
         for row, top in enumerate(first)
     ]
     right = leading == np.array(fold.queries.intents)
-    return np.stack(found), np.asarray(right)
+    skill = [
+        not set(map(skill_name, fold.candidates.pairs[top].related_skills[:1])).isdisjoint(
+            map(skill_name, fold.queries.pairs[row].related_skills)
+        )
+        for row, top in enumerate(first)
+    ]
+    return Answered(np.stack(found), np.asarray(right), np.array(skill, dtype=bool))
+
+
+def _cases(asked: Answered, regions: NDArray[np.int64], *, answered: bool) -> Cases:
+    return Cases(asked.evidence, np.full(len(asked.right), answered), asked.right, asked.skill, regions)
 
 
 def _drawn(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
@@ -221,19 +252,20 @@ def _fold(examples: Examples, train: NDArray[np.int64], queries: NDArray[np.int6
 
 
 def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibration:
-    """Both regressions on all cases; threshold and figures from predictions that were not fitted on the case.
+    """All regressions on all cases; threshold and figures from predictions that were not fitted on the case.
 
     Args:
         cases: What to fit on.
         judged: `out_of_fold(cases)`.
         precision: Stated, see `Calibration`.
     """
-    answered, right = _fit_both(cases)
+    answered, right, skill = _fit_all(cases)
     threshold = threshold_at(judged.answered, cases.answered, precision, MIN_COVERAGE)
     kept = judged.answered >= threshold
     return Calibration(
         answered=answered,
         right=right,
+        skill=skill,
         threshold=threshold,
         precision=precision,
         coverage=round(float(kept[cases.answered].mean()), 6),
@@ -244,13 +276,15 @@ def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibrati
 
 def out_of_fold(cases: Cases) -> Judged:
     """Predictions for the cases of each region by regressions on the cases of all others."""
-    answered, value = np.zeros(len(cases.answered)), np.zeros(len(cases.answered))
+    answered, value, named = np.zeros((3, len(cases.answered)))
     for region in np.unique(cases.regions):
         inside = cases.regions == region
-        first, second = _fit_both(cases.take(~inside))
+        first, second, third = _fit_all(cases.take(~inside))
         answered[inside] = [first.probability(row) for row in cases.evidence[inside]]
         value[inside] = answered[inside] * [second.probability(row) for row in cases.evidence[inside]]
-    return Judged(answered, value)
+        if third is not None:
+            named[inside] = [third.probability(row) for row in cases.evidence[inside]]
+    return Judged(answered, value, np.maximum(named, value) if cases.skill.any() else None)
 
 
 def threshold_at(probabilities: Floats, answered: Bools, precision: float, coverage: float = 0.0) -> float:
@@ -312,11 +346,13 @@ def fit_logistic(found: Floats, positive: Bools, weights: Floats) -> Logistic:
     )
 
 
-def _fit_both(cases: Cases) -> tuple[Logistic, Logistic]:
+def _fit_all(cases: Cases) -> tuple[Logistic, Logistic, Logistic | None]:
+    """Answered, right and skill; the last is None where no case has it right."""
     answered = cases.take(cases.answered)
     return (
         fit_logistic(cases.evidence, cases.answered, cases.weights),
         fit_logistic(answered.evidence, answered.right, np.ones(len(answered.right))),
+        fit_logistic(cases.evidence, cases.skill, cases.weights) if cases.skill.any() else None,
     )
 
 
@@ -332,12 +368,18 @@ def _short(value: float, *, down: bool = False) -> float:
 
 def _figures(cases: Cases, judged: Judged, kept: Bools) -> dict[str, float]:
     weights = cases.weights
-    return {
+    figures = {
         "calibration_error": calibration_error(judged.value, cases.right & cases.answered, weights),
         "roc_area": float(roc_auc_score(cases.answered, judged.answered)),
         "first_right": float(cases.right[cases.answered].mean()),
         "precision": float(np.average(cases.answered[kept], weights=weights[kept])),
     }
+    if judged.skill is not None:
+        figures["skill_calibration_error"] = calibration_error(judged.skill, cases.skill, weights)
+        figures["skill_right"] = float(cases.skill[cases.answered].mean())
+        if not cases.skill.all():
+            figures["skill_roc_area"] = float(roc_auc_score(cases.skill, judged.skill, sample_weight=weights))
+    return figures
 
 
 def half_and_half(answered: Bools) -> Floats:

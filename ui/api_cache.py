@@ -7,6 +7,7 @@ import streamlit as st
 from qaserve.client.http import Client
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterInfo
+from qaserve.schemas.documents import SkillDetail, SkillSummary
 from qaserve.schemas.explore import (
     ClusterView,
     CorpusMap,
@@ -21,6 +22,8 @@ from qaserve.schemas.gaps import GapList
 from qaserve.settings import get_settings
 
 EXAMPLES = 5
+TRIES = 3
+"""Questions of a cluster that are tried as an example."""
 KEPT_SECONDS = 600
 
 
@@ -122,13 +125,33 @@ def clusters(build: str) -> tuple[ClusterInfo, ...]:  # noqa: ARG001 - the build
     return client().clusters().clusters
 
 
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner=False)
+def skills(build: str) -> dict[str, SkillSummary]:  # noqa: ARG001 - the build is the cache's key
+    """Every skill by name."""
+    return {one.name: one for one in client().skill_index().skills}
+
+
+@st.cache_data(ttl=KEPT_SECONDS, max_entries=16, show_spinner="Opening the document …")
+def skill(name: str, build: str) -> SkillDetail:  # noqa: ARG001 - the build is part of the cache's key
+    """A skill with its document."""
+    return client().skill(name)
+
+
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
 def example_questions(build: str) -> list[str]:
-    """Real questions, from clusters far apart in size."""
+    """Real questions that find their own answers, from clusters far apart in size."""
     count = len(clusters(build))
     chosen = sorted({round(step * (count - 1) / EXAMPLES) for step in range(EXAMPLES)})
     details = [client().cluster(number) for number in chosen]
-    return list(dict.fromkeys(min((pair.pair.question for pair in found.pairs), key=_plainness) for found in details))
+    plainest = [sorted((pair.pair.question for pair in found.pairs), key=_plainness)[:TRIES] for found in details]
+    found = [next((one for one in questions if _answered_well(one, build)), questions[0]) for questions in plainest]
+    return list(dict.fromkeys(found))
+
+
+def _answered_well(question: str, build: str) -> bool:
+    """Whether the answer of the known question comes first."""
+    result = ask(AskRequest(question=question), build)
+    return result.answers[0].pair_id == result.explained.hits[0].pair_id if result.explained.hits else True
 
 
 def _plainness(question: str) -> tuple[bool, int]:

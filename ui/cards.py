@@ -1,22 +1,94 @@
-"""Answers as cards."""
+"""Answers as cards, those of one skill together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
 
 import streamlit as st
 
 from qaserve.common.errors import QaserveError
-from qaserve.common.text import shorten
+from qaserve.common.text import fold, shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
-from ui import api_cache, state
-from ui.markdown import blocks, literal
+from qaserve.schemas.pairs import skill_name
+from ui import api_cache, charts, state
+from ui.markdown import blocks, literal, marked
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
-CHIPS_SHOWN = 4
+CHIPS_SHOWN = 6
+DOCS_SHOWN = 4
 ASKS_ONLY = ":material/lock: This page is read-only: no feedback"
 LINE_CHARS = 100
 """Of a question that must fit one line."""
-TALL_CHARS = 2_500
-TALL = 460
+USE_CHARS = 220
+"""Of when to use a skill."""
+FOLD_LINES = 8
+"""A longer answer is folded."""
+CHARS_PER_LINE = 95
+
+
+def by_skill(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Answers by the first skill that their pair names, "" where it names none; the skill of the best answer first."""
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(next(map(skill_name, answer.related_skills), ""), []).append(answer)
+    return groups
+
+
+def skill(name: str, answers: Sequence[Answer], result: AskResult, filters: dict[str, list[str]]) -> None:
+    """The answers of one skill: the best one open, the others as lines.
+
+    Args:
+        name: Of the skill; empty where the pairs name none.
+        answers: Of the skill, best first.
+        result: What they are part of.
+        filters: What is filtered by already.
+    """
+    if name:
+        _skill_head(name, result)
+    card(answers[0], result, filters)
+    for answer in answers[1:]:
+        label = f"{answer.rank}. {literal(shorten(answer.question, LINE_CHARS))}"
+        with st.expander(label, key=f"other{answer.rank}"):
+            _body(answer, result, filters)
+
+
+def _skill_head(name: str, result: AskResult) -> None:
+    """Name, when to use it, and a way to its document."""
+    summary = api_cache.skills(result.build).get(name)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"### :material/construction: {literal(plain_name(name))}", width="content")
+        if (
+            summary is not None
+            and summary.path is not None
+            and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
+        ):
+            _document(name, result.build)
+    if summary is not None and summary.when_to_use:
+        st.caption(literal(shorten(summary.when_to_use, USE_CHARS)))
+
+
+@st.dialog("Document", width="large")
+def _document(name: str, build: str) -> None:
+    """The document of a skill, a fold for each section under its title."""
+    document = api_cache.skill(name, build).document
+    if document is None:
+        st.info("This skill has no document.", icon=":material/menu_book:")
+        return
+    st.markdown(f"## {literal(document.title)}")
+    for section in document.sections:
+        heading = " › ".join(section.headings[1:] or section.headings) or document.title
+        with st.expander(literal(heading), expanded=section.order <= 1, key=f"section {name} {section.order}"):
+            _blocks(section.text)
+
+
+def _blocks(markdown: str, words: Sequence[str] = ()) -> None:
+    for block in blocks(markdown):
+        if block.language is None:
+            st.markdown(marked(block.text, words))
+        else:
+            st.code(block.text, language=block.language or None, wrap_lines=True)
 
 
 def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
@@ -28,7 +100,7 @@ def card(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> No
         filters: What is filtered by already; its chips are pressed.
     """
     with st.container(border=True, key=f"card{answer.rank}"):
-        st.markdown(f"### {answer.rank}. {literal(answer.question)}")
+        st.markdown(f"#### {answer.rank}. {marked(literal(answer.question), answer.words)}")
         _body(answer, result, filters)
 
 
@@ -40,23 +112,57 @@ def near_miss(answer: Answer, result: AskResult, filters: dict[str, list[str]]) 
 
 
 def _body(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
-    st.caption(f"Match {answer.score:.2f} · {moved(answer)}")
-    text(answer.answer)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"Match {answer.score:.2f} · {moved(answer)}", width="content")
+        _cluster(answer, result)
+    text(answer.answer, answer.id, answer.words)
     _chips(answer, filters)
     if answer.related_docs:
-        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:CHIPS_SHOWN])
+        shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:DOCS_SHOWN])
         st.caption(f":material/description: {shown}")
     _feedback(answer, result)
 
 
-def text(answer: str) -> None:
-    """The text of an answer; a long one scrolls in its card."""
-    with st.container(height=TALL if len(answer) > TALL_CHARS else "content", border=False):
-        for block in blocks(answer):
-            if block.language is None:
-                st.markdown(block.text)
-            else:
-                st.code(block.text, language=block.language or None, wrap_lines=True)
+def _cluster(answer: Answer, result: AskResult) -> None:
+    """The cluster's name, in its colour in the charts, as a link to its page."""
+    votes = result.explained.clusters
+    number = next((place for place, vote in enumerate(votes) if vote.cluster == answer.cluster), len(votes))
+    name = api_cache.clusters(result.build)[answer.cluster].name
+    with st.container(key=f"dot{min(number, len(charts.PALETTE))}_{answer.rank}", width="content"):
+        st.page_link(
+            st.session_state["pages"]["clusters"],
+            label=literal(name),
+            icon=":material/circle:",
+            query_params={"open": str(answer.cluster)},
+        )
+
+
+def text(answer: str, key: str, words: Sequence[str] = ()) -> None:
+    """The text of an answer, folded if it is long.
+
+    Args:
+        answer: Markdown of a stranger.
+        key: Unique on the page.
+        words: Marked in it.
+    """
+    opened = f"unfolded {key}"
+    folded = lines_of(answer) > FOLD_LINES and not st.session_state.get(opened)
+    with st.container(border=False, key=f"folded {key}" if folded else None):
+        _blocks(answer, words)
+    if folded:
+        st.button(
+            "Show all",
+            key=f"unfold {key}",
+            type="tertiary",
+            icon=":material/unfold_more:",
+            on_click=st.session_state.__setitem__,
+            args=(opened, True),
+        )
+
+
+def lines_of(text: str) -> int:
+    """About how many lines a text takes in a card."""
+    return sum(max(1, math.ceil(len(line) / CHARS_PER_LINE)) for line in text.splitlines() if line.strip())
 
 
 def moved(answer: Answer) -> str:
@@ -71,11 +177,30 @@ def moved(answer: Answer) -> str:
 
 
 def _chips(answer: Answer, filters: dict[str, list[str]]) -> None:
-    chips = [(field, value) for field in CHIPS for value in getattr(answer, field)[:CHIPS_SHOWN]]
-    if not chips:
+    shown, rest = chips_of(answer, filters)
+    if not shown:
         return
+    _pills(shown, f"{answer.id} shown", filters)
+    if rest:
+        with st.popover(f"{len(rest)} more", type="tertiary"):
+            _pills(rest, f"{answer.id} rest", filters)
+
+
+def chips_of(
+    answer: Answer, filters: Mapping[str, Sequence[str]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Fields and values to filter by, those filtered by first, no name twice: at most `CHIPS_SHOWN`, and the rest."""
+    named: dict[str, tuple[str, str]] = {}
+    for field in CHIPS:
+        for value in getattr(answer, field):
+            named.setdefault(fold(plain_name(value)), (field, value))
+    chips = sorted(named.values(), key=lambda chip: chip[1] not in filters.get(chip[0], []))
+    return chips[:CHIPS_SHOWN], chips[CHIPS_SHOWN:]
+
+
+def _pills(chips: list[tuple[str, str]], key: str, filters: dict[str, list[str]]) -> None:
     chosen = [one for one in chips if one[1] in filters.get(one[0], [])]
-    key = f"chips {answer.id} {chosen}"
+    key = f"chips {key} {chosen}"
     st.pills(
         "Show only answers with",
         chips,
@@ -95,12 +220,16 @@ def _chip(chip: tuple[str, str]) -> str:
 
 def plain_name(value: str) -> str:
     """A skill without what only its file needs: skill_csv_source.md is csv source."""
-    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ") if value.endswith(".md") else value
+    if not value.endswith(".md") and not value.startswith("skill_"):
+        return value
+    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ")
 
 
 def _feedback(answer: Answer, result: AskResult) -> None:
     key = f"helpful {answer.id} {result.question}"
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="xsmall"):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="small"):
+        copies = (("Copy answer", escape(answer.answer)), ("Copy link", "link"))
+        st.html("".join(f'<button data-copy="{what}">{label}</button> ' for label, what in copies), width="content")
         if api_cache.may_change():
             st.caption("Did it help?", width="content")
             st.feedback("thumbs", key=key, on_change=_judge, args=(key, answer, result))

@@ -7,6 +7,7 @@ a line of its own, for Markdown does not know it there.
 """
 
 import re
+from collections.abc import Collection
 from html import unescape
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,8 @@ _EMOJI = re.compile(r"(?<![\w:])(\\?):(?=[\w+/-]+\\?:)")
 _JOINER = "\u2060"
 """Keeps a colon and a word apart and cannot be seen: an escape is undone before codes of emoji and icons are found."""
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+_UNMARKED = re.compile(rf"{_CODE_SPAN.pattern}|\[[^\]]*\]\([^)]*\)|<[^>]*>|(?:https?://|www\.)\S+", re.DOTALL)
+"""What `marked` leaves alone: code, links and addresses."""
 _DESTINATION = re.compile(r"\]\(\s*<?\s*([^\s<>()]+)")
 _DEFINITION = re.compile(r"^(\s*(?:[>*+-]\s*)*)\[(?=[^\]]+\]:)", re.MULTILINE)
 _AUTOLINK = re.compile(r"<(?=([A-Za-z][A-Za-z0-9+.-]{1,31}):)")
@@ -151,6 +154,23 @@ def _plain(text: str) -> str:
     text = _DESTINATION.sub(_with_host, _DEFINITION.sub(r"\1\\[", text))  # a link by reference would hide its host
     text = _AUTOLINK.sub(lambda link: "<" if _is_link(f"{link.group(1)}:") else "\\<", text)
     return _DIRECTIVE.sub(r"\\:", _EMOJI.sub(rf"\1:{_JOINER}", text.replace("$", "\\$")))
+
+
+def marked(text: str, words: Collection[str]) -> str:
+    """Safe Markdown in which these words are marked, inflected ones too; not in code, nor in the address of a link."""
+    stems = sorted({re.sub(r"(ing|ed|es|e|s)$", "", word) for word in words if len(word) > 1}, key=len, reverse=True)
+    if not stems:
+        return text
+    forms = re.compile(rf"(?<![\w\\])(?:{'|'.join(map(re.escape, stems))})(?:ing|ed|es|e|s)?(?!\w)", re.IGNORECASE)
+    pieces, start = [], 0
+    for kept in _UNMARKED.finditer(text):
+        pieces += [forms.sub(_mark, text[start : kept.start()]), kept.group()]
+        start = kept.end()
+    return "".join([*pieces, forms.sub(_mark, text[start:])])
+
+
+def _mark(word: re.Match[str]) -> str:
+    return f":yellow-background[{word.group()}]"
 
 
 def _with_host(link: re.Match[str]) -> str:

@@ -1,10 +1,12 @@
 """Style of the page, and its messages when there is nothing to show."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from qaserve.common.errors import AccessError, QaserveError, ServiceError, UsageError
 from qaserve.common.text import shorten
-from ui import state
+from ui import charts, state
 from ui.markdown import literal, safe
 
 VALUE_CHARS = 40
@@ -14,10 +16,11 @@ STYLE = """
   div[data-testid="stTextInput"] input[type="search"] { font-size: 1.15rem; padding: .8rem .9rem; }
   div[data-testid="stMarkdownContainer"] h1 { padding: .2rem 0; font-size: 1.8rem; }
   div[data-testid="stMarkdownContainer"] h2 { padding: .4rem 0 .2rem; font-size: 1.35rem; }
-  div[data-testid="stMarkdownContainer"] h3, div[data-testid="stMarkdownContainer"] h5 {
+  div[data-testid="stMarkdownContainer"] h3, div[data-testid="stMarkdownContainer"] h4,
+  div[data-testid="stMarkdownContainer"] h5 {
     padding: .1rem 0 .2rem; font-size: 1.08rem; line-height: 1.4; font-weight: 600; }
   div[data-testid="stMarkdownContainer"] p, div[data-testid="stMarkdownContainer"] li,
-  div[data-testid="stMarkdownContainer"] h3,
+  div[data-testid="stMarkdownContainer"] h3, div[data-testid="stMarkdownContainer"] h4,
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
   span[data-testid="stHeaderActionElements"] { display: none; }
@@ -26,6 +29,14 @@ STYLE = """
   div[data-testid="stImage"] img { border-radius: .5rem; }
   div[class*="st-key-card"] button[data-variant="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
   .st-key-in_short { background: color-mix(in srgb, var(--st-primary-color, #0d9488) 7%, transparent); }
+  div[class*="st-key-folded"] { max-height: 13rem; overflow: hidden;
+    mask-image: linear-gradient(#000 75%, transparent); }
+  div[class*="st-key-card"]:focus, div[class*="st-key-other"]:focus, div[class*="st-key-near_miss"]:focus {
+    outline: 2px solid var(--st-primary-color, #0d9488); outline-offset: 2px; border-radius: .5rem; }
+  :not(pre) > code { cursor: copy; }
+  code[data-copied]::after { content: " ✓ copied"; font-family: sans-serif; }
+  button[data-copy] { border: 0; background: none; color: inherit; font: inherit; font-size: .85rem; padding: .2rem 0;
+    cursor: pointer; text-decoration: underline; text-underline-offset: .2rem; }
   div[class*="st-key-phone_"] { display: none; }
   div[class*="st-key-picture"] { overflow-x: auto; }
   div[data-testid="stTable"] td p { overflow-wrap: normal; white-space: nowrap; }
@@ -37,6 +48,17 @@ STYLE = """
   }
 </style>
 """
+DOTS = (
+    "<style>"
+    + "".join(
+        f'div[class*="st-key-dot{number}_"] [data-testid="stIconMaterial"] {{ color: {colour}; }}'
+        for number, colour in enumerate((*charts.PALETTE, charts.REST))
+    )
+    + "</style>"
+)
+"""The icon of a cluster's chip in the colour that the charts give to the cluster."""
+KEYS = f"<script>{Path(__file__).with_name('browser.js').read_text(encoding='utf-8')}</script>"
+"""Keys and copying."""
 FOCUS = """
 <script>
   let left = 20;

@@ -1,7 +1,9 @@
 """What the live build holds: clusters and pairs, how good and how near they are, and what can be filtered by."""
 
+from typing import Annotated
+
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.builds import ClusterDetail, ClusterList
@@ -15,15 +17,20 @@ from qaserve.schemas.explore import (
     OverlapThreshold,
     PlacedAsk,
     QualityList,
+    Suggestions,
 )
 from qaserve.schemas.pairs import PairsFound
 from qaserve.search.engine import Engine
 from qaserve.search.explore import Explorer
+from qaserve.search.suggest import suggest
 from qaserve.service.query_service import QueryService
+
+TypedText = Annotated[str, Query(max_length=300, description="What has been typed so far.")]
+SuggestionCount = Annotated[int, Query(ge=1, le=50)]
 
 
 def routes(engine: Engine, desk: QueryService) -> APIRouter:
-    """/v1/clusters, /v1/pairs, /v1/quality, /v1/overlaps, /v1/map and /v1/facets."""
+    """/v1/clusters, /v1/pairs, /v1/suggest, /v1/quality, /v1/overlaps, /v1/map and /v1/facets."""
     router = APIRouter(prefix="/v1", tags=["explore"])
     _what_there_is(router, engine)
     _from_above(router, Explorer(engine), desk)
@@ -47,6 +54,11 @@ def _what_there_is(router: APIRouter, engine: Engine) -> None:
     def pairs(identifier: str) -> PairsFound:
         """The pairs of a pair_id, or the one of a point's id."""
         return engine.pairs(identifier)
+
+    @router.get("/suggest")
+    def suggestions(q: TypedText, limit: SuggestionCount = 8) -> Suggestions:
+        """Known questions that hold a text, to be shown while it is typed."""
+        return suggest(engine.load(), q, limit)
 
 
 def _from_above(router: APIRouter, explorer: Explorer, desk: QueryService) -> None:

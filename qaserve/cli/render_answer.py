@@ -41,8 +41,8 @@ def show_answers(console: Console, result: "AskResult", in_full: int | None = No
     if confidence.abstained:
         console.print(Text(confidence.reason, style="bold yellow"))
         console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
-    elif confidence.value is not None:
-        console.print(Text(f"Confidence {confidence.value:.0%}. {confidence.reason}\n", style=DIM))
+    elif confidence.statement:
+        console.print(Text(f"{confidence.statement} {confidence.reason}\n", style=DIM))
     for number, answer in enumerate(result.answers):
         console.print(_head(answer))
         console.print(Text(f"   {_about(answer)}", style=DIM))

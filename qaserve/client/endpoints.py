@@ -19,6 +19,7 @@ from qaserve.schemas.explore import (
     QualityList,
     ReportList,
     ReportView,
+    Suggestions,
 )
 from qaserve.schemas.feedback import FeedbackKept, FeedbackPage, FeedbackRequest
 from qaserve.schemas.gaps import GapList, GapsDeleted
@@ -121,6 +122,11 @@ def overlaps(threshold: float = OVERLAP_THRESHOLD, limit: int = 100) -> Call[Ove
 def facets() -> Call[Facets]:
     """What answers can be filtered by."""
     return Call("GET", "/v1/facets", Facets)
+
+
+def suggest(text: str, limit: int = 8) -> Call[Suggestions]:
+    """Known questions that hold a text."""
+    return Call("GET", f"/v1/suggest?{urlencode({'q': text, 'limit': limit})}", Suggestions)
 
 
 def corpus_map() -> Call[CorpusMap]:

@@ -6,8 +6,9 @@ their scores hardly differ. So there are two logistic regressions,
 
     P(first answer right) = P(the corpus answers it) · P(first answer right | the corpus answers it),
 
-both on evidence that an answered question brings along. The engine abstains by the first factor alone. In both, no
-coefficient points against its feature's direction (`DIRECTIONS`): a nearer match never lowers a probability.
+both on evidence that an answered question brings along. The engine abstains by the first factor alone. A third one, on
+the same evidence, gives P(first answer names the right skill), of questions that the corpus answers and of others. In
+all, no coefficient points against its feature's direction (`DIRECTIONS`): a nearer match never lowers a probability.
 """
 
 from collections.abc import Iterable
@@ -189,6 +190,9 @@ class Calibration(Record):
 
     answered: Logistic = Field(description="Probability that the corpus answers the question.")
     right: Logistic = Field(description="Probability that the first answer is right, where the corpus answers.")
+    skill: Logistic | None = Field(
+        None, description="Probability that the first answer names the right skill; null where no pair names any."
+    )
     threshold: float = Field(ge=0, le=1, description="Abstain where the probability of `answered` is below.")
     precision: float = Field(
         gt=0,
@@ -212,8 +216,12 @@ class Calibration(Record):
         """Probability that the first answer is right, of evidence (F,)."""
         return self.answered.probability(_checked(found)) * self.right.probability(found)
 
+    def skill_probability(self, found: Floats) -> float | None:
+        """Probability that the first answer names the right skill, of evidence (F,): at least that it is right."""
+        return None if self.skill is None else max(self.skill.probability(_checked(found)), self.probability(found))
+
     def confidence(self, found: Floats) -> Confidence:
-        """Probability, abstention and the reason that weighs most, of evidence (F,)."""
+        """Probabilities, abstention and the reason that weighs most, of evidence (F,)."""
         value = self.probability(found)
         pulls = [*self.answered.pulls(found).items(), *self.right.pulls(found).items()]
         abstained = self.answered.probability(found) < self.threshold
@@ -223,7 +231,7 @@ class Calibration(Record):
             reason = _reason(UNSURE, pulls, found, -1)
         else:
             reason = _reason(LIKELY_RIGHT, pulls, found, 1)
-        return Confidence(value=value, abstained=abstained, reason=reason)
+        return Confidence(value=value, skill=self.skill_probability(found), abstained=abstained, reason=reason)
 
 
 NOTHING = "Nothing here seems to answer this"

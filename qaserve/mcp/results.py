@@ -131,6 +131,9 @@ class Search(Record):
         "known by its document alone (pairs 0) may still be right."
     )
     confidence: float | None = Field(description="Probability that the first answer is right; null: not known.")
+    skill_confidence: float | None = Field(
+        description="Probability that the first answer names the right skill; null: not known."
+    )
     verdict: str = Field(description="The same in words, with the reason.")
     question: str
     build: str
@@ -143,6 +146,7 @@ class Search(Record):
             skills=tuple(map(FoundSkill.of, result.skills)),
             answered=_is_answered(result),
             confidence=result.confidence.value,
+            skill_confidence=result.confidence.skill,
             verdict=_verdict(result),
             question=result.question,
             build=result.build,
@@ -315,5 +319,4 @@ def _verdict(result: AskResult) -> str:
         return reason
     if result.confidence.abstained:
         return f"{reason} The answers are only what comes nearest."
-    value = result.confidence.value
-    return reason if value is None else f"Confidence {value:.0%}. {reason}"
+    return f"{result.confidence.statement} {reason}".strip()

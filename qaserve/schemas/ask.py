@@ -185,13 +185,39 @@ class Trace(Record):
 
 
 class Confidence(Record):
-    """How sure the engine is that the first answer is right."""
+    """How sure the engine is of the first answer."""
 
     value: float | None = Field(
-        description="Probability that it is; null where the build has no calibration for the options asked with."
+        description="Probability that the first answer is right; null where the build has no calibration for the "
+        "options asked with."
+    )
+    skill: float | None = Field(
+        None,
+        description="Probability that the first answer names the right skill, at least `value`; null where `value` is, "
+        "and where the answer names no skill.",
+    )
+    known: bool = Field(
+        False,
+        description="Whether the question is a known one but for case, spacing and punctuation; then `abstained` is "
+        "false.",
     )
     abstained: bool = Field(description="Whether it is more likely that nothing here answers the question.")
     reason: str
+
+    @property
+    def statement(self) -> str:
+        """What is known of the first answer, in words; empty without calibration for a question that is not known.
+
+        A known question has no percentages: they are calibrated on questions that are not known.
+        """
+        if self.known:
+            return "Matches a known question."
+        said = []
+        if self.skill is not None:
+            said.append(f"The right skill: {self.skill:.0%}.")
+        if self.value is not None:
+            said.append(f"This very answer: {self.value:.0%}.")
+        return " ".join(said)
 
 
 class AskResult(Record):

@@ -175,6 +175,13 @@ class Facets(Record):
     cluster: tuple[FacetValue, ...]
 
 
+class Suggestions(Record):
+    """Known questions that a text being typed may become."""
+
+    build: str
+    questions: tuple[str, ...] = Field(description="Those that begin with the text first, the shorter first.")
+
+
 class ReportTable(Record):
     """A table of a report; columns after the first hold figures."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qaserve.builds.bundle import Bundle
+from qaserve.common.text import fold
 from qaserve.core.pipeline import Pipeline
 from qaserve.core.student import Student
 from qaserve.schemas.builds import ClusterInfo
@@ -52,6 +53,12 @@ class OpenBuild:
         """The build's student, read when it is first asked for; None where there is none."""
         info, weights = self.bundle.manifest.student, self.bundle.model.student
         return None if info is None or weights is None else Student.from_bytes(info.spec, weights)
+
+    @cached_property
+    def known_questions(self) -> dict[str, str]:
+        """Every different question, folded, by its text; read when it is first asked for."""
+        questions = (point.payload["question"] for point in self.points.scroll(vectors=()))
+        return {question: fold(question) for question in questions}
 
     @cached_property
     def library(self) -> Library:

@@ -25,13 +25,13 @@ PAIRS = Layout(
     text=("question", "answer"),
 )
 """Of a build of pairs. Every pair has the first two vectors; `topic` only a pair that says what it is about."""
+INTENT = "cluster_id"
+"""Field of the payload that holds the author's intent."""
+QUESTION_FIELDS = ("pair_id", INTENT, "question", "cluster", "prior")
+"""Of the payload, that a `QuestionHit` takes."""
 SECTION = "section"
 SECTIONS = Layout(vectors=(SECTION,), keywords=("path", "skill"), integers=("order",), text=("text",))
 """Of the documents of a build: a point for each section."""
-QUESTION_FIELDS = ("pair_id", "question", "cluster", "prior")
-"""Of the payload, that a `QuestionHit` takes."""
-INTENT = "cluster_id"
-"""Field of the payload that holds the author's intent."""
 RELATED_SKILLS = "related_skills"
 """Field of the payload that holds the skills that a pair names."""
 NO_FILTER = Filters()
@@ -53,6 +53,7 @@ class QuestionHit(NamedTuple):
 
     id: str
     pair_id: str
+    cluster_id: str
     question: str
     cluster: int
     prior: float

@@ -37,7 +37,7 @@ def test_an_address_with_a_question_and_options_is_a_search(service, tab):
     expect(tab.get_by_text("Why these answers")).to_be_visible()
     expect(tab.get_by_placeholder(PLACEHOLDER)).to_have_value("parse records with perl")
     expect(tab.get_by_text("Options (changed)")).to_be_visible()
-    assert tab.locator("[class*=st-key-card] h3").count() == 2
+    assert tab.locator("[class*=st-key-card] h4").count() == 2
 
 
 def test_an_example_asks_itself_and_the_browser_goes_back(service, tab):

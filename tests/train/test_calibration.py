@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from store_builds import stored
@@ -59,7 +61,8 @@ def cases(rng):
     near, wide = found[:, FEATURES.index("answer_similarity")], found[:, FEATURES.index("margin_second")]
     answered = near + rng.logistic(size=count) * 0.5 > 0
     right = answered & (wide + rng.logistic(size=count) * 0.5 > 0)
-    return Cases(found, answered, right, rng.integers(0, 2, count))
+    skill = right | (found[:, FEATURES.index("lexical")] + rng.logistic(size=count) * 0.5 > 0)
+    return Cases(found, answered, right, skill, rng.integers(0, 2, count))
 
 
 def test_a_calibration_of_a_corpus(examples):
@@ -123,8 +126,7 @@ def test_right_is_what_the_ranking_says(examples):
     split = phrasing_split(examples.pairs, 1)
     fold = make_fold(examples.take(split.train), examples.take(split.test), 1)
     for trial in (START, START.model_copy(update={"final_temperature": 0.1, "lexical_weight": 0.0, "hits": 8})):
-        _, right = ask(fold, trial)
-        np.testing.assert_array_equal(right, ranks_of(fold, trial) == 1)
+        np.testing.assert_array_equal(ask(fold, trial).right, ranks_of(fold, trial) == 1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, edge, s
     asked = known.take(np.array([3, 11, 17]))
     fold = make_fold(known, asked, FitSettings().seed)
     assert fold.labels.tolist() == [point.stored.cluster for point in points]
-    found, _ = ask(fold, start)
+    found = ask(fold, start).evidence
     for row, pair in enumerate(asked.pairs):
         query = asked.questions[row]
         hits = nearest_questions(build, query, start.search.hits)
@@ -193,6 +195,41 @@ def test_no_coefficient_points_the_wrong_way(cases):
     flat = cases.evidence.copy()
     flat[:, FEATURES.index("margin_second")] = 0.25
     assert "margin_second" not in fit_logistic(flat, cases.answered, np.ones(len(cases.answered))).features
+
+
+def test_the_skill_has_a_regression_of_its_own(cases):
+    judged = out_of_fold(cases)
+    found = fit_calibration(cases, judged, 0.6)
+    skill = dict(zip(found.skill.features, found.skill.coefficients, strict=True))
+    assert max(skill, key=lambda name: abs(skill[name])) == "lexical"
+    assert (judged.skill >= judged.value).all()
+    assert found.figures["skill_calibration_error"] < 0.1
+    above, below = judged.skill[cases.skill, None], judged.skill[~cases.skill]
+    weights = cases.weights[cases.skill, None] * cases.weights[~cases.skill]
+    area = np.average((above > below) + (above == below) / 2, weights=weights)
+    assert found.figures["skill_roc_area"] == pytest.approx(area, abs=1e-6)
+    assert found.figures["skill_right"] == pytest.approx(cases.skill[cases.answered].mean(), abs=1e-6)
+    bare = cases._replace(skill=np.zeros(len(cases.right), dtype=bool))
+    found = fit_calibration(bare, out_of_fold(bare), 0.6)
+    assert found.skill is None
+    assert not [name for name in found.figures if name.startswith("skill")]
+
+
+def test_the_right_skill_is_one_that_the_questions_own_pair_names(examples):
+    pairs = [pair.model_copy(update={"related_skills": (pair.cluster_id, "shared")}) for pair in examples.pairs]
+    split = phrasing_split(pairs, 1)
+
+    def asked(change):
+        held_out = set(split.test.tolist())
+        named = replace(examples, pairs=[change(one) if row in held_out else one for row, one in enumerate(pairs)])
+        return ask(make_fold(named.take(split.train), named.take(split.test), 1), START)
+
+    own = asked(lambda pair: pair)
+    np.testing.assert_array_equal(own.skill, own.right)
+    assert own.skill.any()
+    second = asked(lambda pair: pair.model_copy(update={"related_skills": ("other", pair.cluster_id)}))
+    np.testing.assert_array_equal(second.skill, own.right)
+    assert not asked(lambda pair: pair.model_copy(update={"related_skills": ("shared",)})).skill.any()
 
 
 @pytest.mark.parametrize("outcome", [True, False])
@@ -264,3 +301,5 @@ def test_the_real_corpus_is_calibrated(real_corpus):
     assert found.figures["calibration_error"] <= 0.05
     assert found.figures["roc_area"] >= 0.85
     assert found.coverage >= 0.9
+    assert found.figures["skill_calibration_error"] <= 0.05
+    assert found.figures["skill_roc_area"] >= 0.8

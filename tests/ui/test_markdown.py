@@ -1,7 +1,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from ui.markdown import MAX_CHARS, blocks, literal, safe
+from ui.markdown import MAX_CHARS, blocks, literal, marked, safe
 
 FENCED = "Run this:\n\n```bash\necho $HOME ![x](http://evil/x.png)\n```\n\nthen that."
 
@@ -204,3 +204,24 @@ def test_a_mention_of_a_fence_stays_where_it_is(text):
     assert [one.text for one in blocks(text) if one.language is not None] == [
         token.content.rstrip("\n") for token in code if token.type == "fence" and token.level == 0
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Read a file", ":yellow-background[Read] a :yellow-background[file]"),
+        ("reading files", ":yellow-background[reading] :yellow-background[files]"),
+        ("profile, readme", "profile, readme"),
+        ("`read` and ``a ` file``", "`read` and ``a ` file``"),
+        ("[read](https://read.example/file) <https://file.example>", None),
+        ("see https://x.example/read/file now", None),
+        (r"my\_file", r"my\_file"),
+    ],
+)
+def test_words_are_marked_but_not_in_code_and_addresses(text, expected):
+    assert marked(text, ("read", "file")) == (text if expected is None else expected)
+    assert marked(text, ()) == text
+
+
+def test_a_marked_word_is_no_pattern():
+    assert marked("c++ (x)", ("c++", "(")) in {":yellow-background[c++] (x)", "c++ (x)"}

@@ -1,6 +1,7 @@
 """The pages without a browser: what they ask of the API, and what they make of it."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def ask(page):
 
 def text_of(page):
     kinds = (page.markdown, page.caption, page.info, page.warning, page.error, page.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    text = "\n".join(str(element.value) for kind in kinds for element in kind)
+    return re.sub(r":yellow-background\[(.*?)\]", r"\1", text)  # marked words
 
 
 def test_the_first_thing_is_the_question_box_and_examples_follow(page):
@@ -79,8 +81,11 @@ def test_a_question_gives_cards_and_a_short_reason(page, engine):
     assert page.query_params["q"] == "how to make bread"
     result = engine.ask(AskRequest(question="how to make bread"))
     assert f"**{len(result.explained.hits)} known questions**" in text
-    headings = [one.value for one in page.markdown if one.value.startswith("### ")]
-    assert len(headings) == len(result.answers)
+    headings = [one.value for one in page.markdown if one.value.startswith("#### ")]
+    skills = {answer.related_skills[0] for answer in result.answers}
+    assert len(headings) == len(skills)
+    lines = [one.label for one in page.expander if one.label[0].isdigit()]
+    assert len(headings) + len(lines) == len(result.answers)
 
 
 def test_an_example_asks_itself(page):
@@ -204,7 +209,8 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     make_ingest(edge, encoder).run([many], replace=True)
     st.cache_data.clear()
     page.text_input(key="ask_q").set_value("good steps for thing7 part0").run()
-    assert "right · " in text_of(page)
+    assert "-badge[The right skill: " in text_of(page)
+    assert "-badge[This very answer: " in text_of(page)
     page.text_input(key="ask_q").set_value("unrelated nonsense everywhere").run()
     assert not page.exception
     assert "No answer here" in text_of(page)
@@ -212,13 +218,38 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     misses = [one.label for one in page.expander]
     assert len(misses) == 3
     assert all("similarity" in label and "\n" not in label for label in misses)
-    assert not [one.value for one in page.markdown if one.value.startswith("### ")], "no card is open"
-    assert [link.label for link in page.get("page_link")][:2] == ["Browse", "See every step"]
+    assert not [one.value for one in page.markdown if one.value.startswith("#### ")], "no card is open"
+    assert {"Browse", "Add this pair", "See every step"} <= {link.label for link in page.get("page_link")}
     assert "Rephrase" in [button.label for button in page.button]
     known = many.read_text().splitlines()[0]
     page.text_input(key="ask_q").set_value(json.loads(known)["question"].upper()).run()
     assert "Matches a known question" in text_of(page)
     assert "No answer here" not in text_of(page)
+
+
+def test_a_long_answer_is_folded_until_it_is_opened(edge, encoder, make_ingest, write_rows, ask, page):
+    row = {"question": "how to bake bread", "answer": "\n".join(f"Step {number}." for number in range(20))}
+    make_ingest(edge, encoder).run([write_rows([row], "long.jsonl")], replace=True)
+    ask("how to bake bread")
+    (button,) = [one for one in page.button if one.label == "Show all"]
+    button.click().run()
+    assert not page.exception
+    assert "Show all" not in [one.label for one in page.button]
+
+
+def test_questions_of_the_session_are_offered_again(ask, page):
+    ask("how to make bread")
+    page.text_input(key="ask_q").set_value("wine").run()
+    page.text_input(key="ask_q").set_value("").run()
+    recent = [one for one in page.button if (one.key or "").startswith("recent")]
+    assert [one.label for one in recent] == ["wine", "how to make bread"]
+    recent[1].click().run()
+    assert page.query_params["q"] in ("how to make bread", ["how to make bread"])
+
+
+def test_a_question_without_an_answer_can_become_a_pair(page):
+    opened(page, "ingest", question="how to shear sheep")
+    assert page.text_input(key="pair_question").value == "how to shear sheep"
 
 
 def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
@@ -236,10 +267,10 @@ def test_only_what_is_given_is_sent_so_that_the_build_decides_the_rest(page, mon
     monkeypatch.setattr(api_cache.client(), "send", lambda call: sent.append(call) or real(call))
     opened(page, "why", q="how to make bread", temperature="0.3")
     bodies = [call.json for call in sent if call.path in ("/v1/ask", "/v1/map") and call.json]
+    bodies = [body for body in bodies if body["question"] == "how to make bread"]  # examples are tried too
     usual = {"question": "how to make bread", "top_k": 5, "filters": {}}
     assert bodies[0] == usual
     assert usual | {"temperature": 0.3} in bodies
-    assert bodies[-1]["question"] == "how to make bread"
     assert all("hits" not in body for body in bodies)
 
 

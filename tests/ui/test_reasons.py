@@ -2,9 +2,10 @@
 
 import pytest
 
-from qaserve.schemas.ask import AskRequest, ScoreParts
+from qaserve.schemas.ask import AskRequest, Confidence, ScoreParts
+from ui.cards import by_skill, chips_of, lines_of
 from ui.neighbors import share_bar
-from ui.pages.search import known_question, nothing_found
+from ui.pages.search import badges
 from ui.pages.why import in_short
 from ui.projection import WIDTH, part_rows
 
@@ -54,19 +55,43 @@ def test_a_score_is_drawn_as_its_parts_one_after_the_other(result):
     assert len(part_rows([result.answers[0].model_copy(update={"parts": without})])) == 2
 
 
-def test_a_question_matches_a_known_one_but_for_case_and_punctuation(engine, result):
-    known = result.trace.hits[0].question
-    spelled = engine.ask(AskRequest(question=f"  {known.upper()} ?!"))
-    assert known_question(spelled).question == known
-    assert known_question(engine.ask(AskRequest(question=f"{known} today"))) is None
-    assert known_question(engine.ask(AskRequest(question=known, routing="centroid"))) is None
+def sure(**changes):
+    return Confidence(**{"value": 0.54, "abstained": False, "reason": "So it is."} | changes)
 
 
-def test_a_known_question_is_never_called_unanswered(engine, result):
-    def abstaining(found):
-        return found.model_copy(update={"confidence": found.confidence.model_copy(update={"abstained": True})})
+def test_the_badges_state_both_confidences_in_the_colour_of_the_skills():
+    said = badges(sure(skill=0.94))
+    assert said == ":green-badge[The right skill: 94%] :gray-badge[This very answer: 54%]"
+    assert badges(sure(skill=0.54)).startswith(":orange-badge[The right skill: 54%]")
+    assert badges(sure()) == ":orange-badge[This very answer: 54%]", "without skills the answer's has the colour"
+    assert badges(sure(value=None)) == ""
+    known = badges(sure(skill=0.3, known=True))
+    assert known == ":green-badge[:material/check: Matches a known question]"
 
-    known = engine.ask(AskRequest(question=result.trace.hits[0].question))
-    assert not nothing_found(abstaining(known))
-    assert nothing_found(abstaining(engine.ask(AskRequest(question="something else entirely"))))
-    assert not nothing_found(result)
+
+def test_answers_of_one_skill_are_together_and_the_skill_of_the_best_is_first(result):
+    made = [
+        result.answers[0].model_copy(update={"rank": rank, "related_skills": skills})
+        for rank, skills in enumerate([("b", "a"), ("a",), (), ("b",)], 1)
+    ]
+    groups = by_skill(made)
+    assert {name: [one.rank for one in answers] for name, answers in groups.items()} == {"b": [1, 4], "a": [2], "": [3]}
+    assert list(groups) == ["b", "a", ""]
+
+
+def test_chips_have_no_name_twice_and_are_at_most_six(result):
+    fields = {
+        "related_skills": ("skill_csv_source.md",),
+        "topics": ("CSV Source", "Files"),
+        "tags": ("csv-source", "files", "a", "b", "c", "d", "e"),
+    }
+    answer = result.answers[0].model_copy(update=fields)
+    shown, rest = chips_of(answer, {})
+    assert shown[:3] == [("related_skills", "skill_csv_source.md"), ("topics", "Files"), ("tags", "a")]
+    assert (len(shown), rest) == (6, [("tags", "e")])
+    assert chips_of(answer, {"tags": ["e"]})[0][0] == ("tags", "e"), "what is filtered by is never folded away"
+
+
+def test_an_answer_is_as_long_as_its_lines_are():
+    assert lines_of("short\n\nshort") == 2
+    assert lines_of("x" * 1_000) > 8

@@ -92,3 +92,9 @@ def test_the_websocket_is_refused_to_a_page_of_another_origin(page, origin):
 
 def test_the_websocket_is_refused_under_a_name_that_is_not_the_pages(page):
     assert status_of_websocket(page, "http://evil.example", "evil.example") == 403
+
+
+def test_suggestions_are_a_route_of_the_page_and_none_without_an_api(page):
+    reply = httpx.get(f"http://{page[0]}:{page[1]}/suggest", params={"q": "bread"}, timeout=30)
+    assert (reply.status_code, reply.json()) == (200, [])
+    assert "default-src 'self'" in reply.headers["content-security-policy"]

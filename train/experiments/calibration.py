@@ -129,6 +129,14 @@ class CalibrationRun(Run):
     calibration_error: float = Field(description="Of the confidence over the mixture, mean over the seeds.")
     calibration_error_worst: float = Field(description="The same of the worst seed.")
     calibration_error_answered: float = Field(description="Over the held-out phrasings alone.")
+    skill_right: float = Field(0.0, description="Share of held-out phrasings whose first answer names the right skill.")
+    skill_calibration_error: float | None = Field(
+        None, description="Of the confidence in the skill over the mixture, mean over the seeds; null: no pair has one."
+    )
+    skill_roc_area: float | None = Field(
+        None,
+        description="Of the confidence in the skill over the mixture, mean over the seeds; null: as above.",
+    )
     kinds: tuple[Kind, ...]
     operations: tuple[Operation, ...]
     bins: tuple[Bin, ...]
@@ -154,12 +162,15 @@ class Asked(NamedTuple):
     value: Floats
     """(m,) confidence."""
     right: Bools
+    skill: Bools
+    skill_value: Floats
+    """(m,) probability that the first answer names the right skill; all 0 where no pair names any."""
     nearest: Floats
     """(m,) see `nearest_answers`."""
 
     def take(self, chosen: Bools) -> "Asked":
         """Some of them."""
-        return Asked(self.answered[chosen], self.value[chosen], self.right[chosen], self.nearest[chosen])
+        return Asked(*(part[chosen] for part in self))
 
 
 class Outcome(NamedTuple):
@@ -198,6 +209,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     errors = [calibration_error(*mixture) for mixture in mixtures]
     value, right, weights = (np.concatenate(parts) for parts in zip(*mixtures, strict=True))
     answered = [one.asked[ANSWERED] for one in outcomes]
+    skills = [_skills(one, mixed_with) for one in outcomes if one.calibration.skill is not None]
     return CalibrationRun(
         encoder=source.encoder,
         pairs=len(examples),
@@ -212,6 +224,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         calibration_error_answered=mean(
             calibration_error(one.value, one.right, np.ones(len(one.right))) for one in answered
         ),
+        skill_right=mean(one.skill.mean() for one in answered),
+        skill_calibration_error=mean(calibration_error(*one) for one in skills) if skills else None,
+        skill_roc_area=mean(_skill_area(*one) for one in skills) if skills else None,
         kinds=tuple(_kind(name, outcomes) for name in UNANSWERED if _asked_in_all(name, outcomes)),
         operations=tuple(_operation(precision, outcomes, mixed_with) for precision in PRECISIONS),
         bins=tuple(_bins(value, right, weights)),
@@ -304,13 +319,15 @@ def _asked(
     first = make_fold(train, train.take(np.arange(1)), seed)
     for name, examples in kinds.items():
         fold = Fold(train, examples, first.labels, first.count, train)
-        found, right = ask(fold, DEFAULTS)
+        found, right, skill = ask(fold, DEFAULTS)
         yield (
             name,
             Asked(
                 np.array([calibration.answered.probability(row) for row in found]),
                 np.array([calibration.probability(row) for row in found]),
                 right & (name == ANSWERED),
+                skill,
+                np.array([calibration.skill_probability(row) or 0.0 for row in found]),
                 nearest_answers(fold),
             ),
         )
@@ -332,6 +349,21 @@ def _mixture(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
         np.concatenate([inside.right, outside.right]),
         half_and_half(answered),
     )
+
+
+def _skills(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
+    """Confidence in the skill, whether it is right, and weights, of the same mixture."""
+    inside, outside = outcome.asked[ANSWERED], outcome.asked[name]
+    _, _, weights = _mixture(outcome, name)
+    return (
+        np.concatenate([inside.skill_value, outside.skill_value]),
+        np.concatenate([inside.skill, outside.skill]),
+        weights,
+    )
+
+
+def _skill_area(value: Floats, right: Bools, weights: Floats) -> float:
+    return float(roc_auc_score(right, value, sample_weight=weights))
 
 
 def _kind(name: str, outcomes: Sequence[Outcome]) -> Kind:
@@ -393,8 +425,8 @@ def _risk(value: Floats, right: Bools, weights: Floats) -> tuple[tuple[float, fl
 
 
 def _coefficients(outcomes: Sequence[Outcome]) -> Iterator[Coefficient]:
-    for part in ("answered", "right"):
-        fits = [getattr(one.calibration, part) for one in outcomes]
+    for part in ("answered", "right", "skill"):
+        fits = [fit for one in outcomes if (fit := getattr(one.calibration, part)) is not None]
         sums: dict[str, float] = {}
         for fit in fits:
             for feature, value in zip(fit.features, fit.coefficients, strict=True):
@@ -437,7 +469,7 @@ def tables(run: CalibrationRun) -> Iterator[Table]:
             **abstained,
         },
     )
-    titles = {"answered": "the corpus answers", "right": "first answer right, where it does"}
+    titles = {"answered": "the corpus answers", "right": "first answer right, where it does", "skill": "right skill"}
     yield table(
         f"What the probabilities rest on, {run.encoder}",
         run.coefficients,
@@ -474,6 +506,11 @@ def findings(run: CalibrationRun) -> Iterator[str]:
         f"The first answer is right for {run.first_right:.1%} of the held-out phrasings, and for "
         f"{own.first_right:.1%} of those that are not abstained on."
     )
+    if run.skill_calibration_error is not None:
+        yield (
+            f"The first answer names the right skill for {run.skill_right:.1%} of the held-out phrasings. The "
+            f"confidence in it is off by {run.skill_calibration_error:.3f}; its ROC area is {run.skill_roc_area:.3f}."
+        )
     if run.without:
         yield f"Questions of another corpus were not asked: {run.without}."
 

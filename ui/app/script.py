@@ -24,7 +24,8 @@ ICON = PACKAGE / "icon.svg"  # a named icon would be loaded from a font server
 def main() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="qaserve", page_icon=str(ICON), layout="wide")
-    st.html(theme.STYLE)
+    st.html(theme.STYLE + theme.DOTS)
+    st.html(theme.KEYS, unsafe_allow_javascript=True)
     st.logo(str(LOGO), size="large")
     pages = {
         "search": st.Page(_with_build(search.draw), title="Search", icon=":material/search:", default=True),

@@ -313,4 +313,4 @@ def _pairs(number: int, build: BuildInfo) -> None:
     page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
     for stored in pairs[(page - 1) * PAGE : page * PAGE]:
         with st.expander(literal(stored.pair.question)):
-            cards.text(stored.pair.answer)
+            cards.text(stored.pair.answer, stored.id)

@@ -40,7 +40,12 @@ def _give() -> None:
     if not api_cache.may_change():
         theme.asks_only("An import changes the results for everyone.")
         return
-    way = st.segmented_control("How?", (FILE, ONE), default=FILE, key="ingest_way", label_visibility="collapsed")
+    asked = st.query_params.get("question")
+    if asked is not None:  # a question without an answer: the pair may be added
+        st.session_state.setdefault("pair_question", asked)
+    way = st.segmented_control(
+        "How?", (FILE, ONE), default=FILE if asked is None else ONE, key="ingest_way", label_visibility="collapsed"
+    )
     if way == ONE:
         _one_pair()
     else:

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from qaserve.common.text import fold
-from qaserve.schemas.ask import AskResult, Confidence, Hit
+from qaserve.schemas.ask import AskResult, Confidence
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import FacetValue
 from ui import api_cache, cards, state, theme
@@ -29,8 +28,16 @@ PROJECTIONS = {
     "student": "A trained network",
     "none": "No projection: a plain search",
 }
-WORDS = ((0.8, "green", "Very likely right"), (0.5, "green", "Probably right"), (0.25, "orange", "Possibly right"))
-UNLIKELY = "Unlikely to be right"
+COLOURS = ((0.75, "green"), (0.4, "orange"))
+"""Of a confidence, by the least that has it; a lower one is gray."""
+MEANING = (
+    "Both are calibrated on held-out questions: of 100 questions with such a value, about so many get an answer of the "
+    "right skill, or the very answer that was written for them."
+)
+RECENT = 8
+"""Questions of the session that are offered again."""
+BROWSED = 9
+"""Clusters shown before a question."""
 STEPS = (
     (
         "how_to_vote",
@@ -58,7 +65,7 @@ def draw(build: BuildInfo) -> None:
     state.load("search")
     if not state.get("q"):
         theme.title(
-            "Ask, and see why",
+            f"Search {literal(build.corpus)}",
             f"Search {theme.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
         )
     question = question_box()
@@ -69,6 +76,7 @@ def draw(build: BuildInfo) -> None:
         _welcome(build)
     else:
         _found(api_cache.ask(state.request(), build.build))
+        _remember(question)
 
 
 def question_box() -> str:
@@ -180,6 +188,19 @@ def _options() -> None:
 
 def _welcome(build: BuildInfo) -> None:
     examples(build)
+    _recent()
+    st.markdown("## Or browse")
+    with st.container(horizontal=True, gap="small", key="browse"):
+        clusters = sorted(api_cache.clusters(build.build), key=lambda one: -one.size)
+        for one in clusters[:BROWSED]:
+            st.page_link(
+                st.session_state["pages"]["clusters"],
+                label=f"{literal(one.name)} ({one.size:,})",
+                icon=":material/hub:",
+                query_params={"open": str(one.cluster)},
+                width="content",
+            )
+        st.page_link(st.session_state["pages"]["clusters"], label="All clusters", width="content")
     st.space("small")
     st.markdown("## How an answer is found")
     for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
@@ -204,6 +225,29 @@ def examples(build: BuildInfo) -> None:
     st.html(theme.FOCUS, unsafe_allow_javascript=True)
 
 
+def _recent() -> None:
+    """Questions of this session, latest first."""
+    recent: list[str] = st.session_state.get("recent", [])
+    if not recent:
+        return
+    st.markdown("## Asked before")
+    with st.container(gap=None, key="recent_questions"):
+        for number, question in enumerate(recent):
+            st.button(
+                literal(question),
+                key=f"recent{number}",
+                icon=":material/history:",
+                type="tertiary",
+                on_click=state.put,
+                args=("q", question),
+            )
+
+
+def _remember(question: str) -> None:
+    recent: list[str] = st.session_state.setdefault("recent", [])
+    st.session_state["recent"] = [question, *(one for one in recent if one != question)][:RECENT]
+
+
 # After a question
 
 
@@ -213,26 +257,15 @@ def _found(result: AskResult) -> None:
         filters = {name: list(getattr(result.explained.filters, name)) for name in cards.CHIPS}
         if not result.answers:
             st.info("No pair matches these filters. Remove a filter.", icon=":material/filter_list_off:")
-        elif nothing_found(result):
+        elif result.confidence.abstained:
             _no_answer(result, filters)
         else:
             _verdict(result)
             _short_reasons(result)
-            for answer in result.answers:
-                cards.card(answer, result, filters)
+            for name, answers in cards.by_skill(result.answers).items():
+                cards.skill(name, answers, result, filters)
     with reasons:
         _reasons(result)
-
-
-def known_question(result: AskResult) -> Hit | None:
-    """The most similar known question, where it is the question itself but for case, spacing and punctuation."""
-    first = next(iter(result.explained.hits), None)
-    return first if first is not None and fold(first.question) == fold(result.question) else None
-
-
-def nothing_found(result: AskResult) -> bool:
-    """Whether most likely nothing answers the question. A known question has an answer, whatever else is like it."""
-    return result.confidence.abstained and known_question(result) is None
 
 
 def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
@@ -245,34 +278,35 @@ def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
         if st.button("Rephrase", type="tertiary", icon=":material/edit:", help="Select the question to change it."):
             st.html(theme.SELECT, unsafe_allow_javascript=True)
         st.page_link(st.session_state["pages"]["clusters"], label="Browse", icon=":material/hub:")
+        st.page_link(
+            st.session_state["pages"]["ingest"],
+            label="Add this pair",
+            icon=":material/add:",
+            query_params={"question": result.question},
+        )
     _short_reasons(result)
 
 
 def _verdict(result: AskResult) -> None:
-    sure, known = result.confidence, known_question(result)
-    if known is None:
-        st.markdown(f"## Answers {_badge(sure)}")
-        st.caption(literal(sure.reason))
-        return
-    st.markdown("## Answers :green-badge[:material/check: Matches a known question]")
-    st.caption(_of_known(result, known))
+    sure = result.confidence
+    st.markdown(f"## Answers {badges(sure)}")
+    st.caption(literal(sure.reason), help=None if sure.known or sure.value is None else MEANING)
 
 
-def _of_known(result: AskResult, known: Hit) -> str:
-    """Where the answer to the known question is, and how sure the first answer is."""
-    rank = next((answer.rank for answer in result.answers if answer.pair_id == known.pair_id), None)
-    told = [] if rank in (None, 1) else [f"Its own answer is number {rank}."]
-    if result.confidence.value is not None:
-        told.append(f"Confidence that the first answer is right: {result.confidence.value:.0%}.")
-    return " ".join(told) or literal(result.confidence.reason)
+def badges(sure: Confidence) -> str:
+    """What is known of the first answer, in the colour of the confidence in its skill."""
+    if sure.known:
+        return ":green-badge[:material/check: Matches a known question]"
+    said = []
+    for label, value in (("The right skill", sure.skill), ("This very answer", sure.value)):
+        if value is not None:
+            colour = _colour(value) if value is sure.skill or sure.skill is None else "gray"
+            said.append(f":{colour}-badge[{label}: {value:.0%}]")
+    return " ".join(said)
 
 
-def _badge(sure: Confidence) -> str:
-    if sure.value is None:
-        return ""
-    value = sure.value
-    colour, words = next(((colour, words) for least, colour, words in WORDS if value >= least), ("gray", UNLIKELY))
-    return f":{colour}-badge[{words} · {value:.0%}]"
+def _colour(value: float) -> str:
+    return next((colour for least, colour in COLOURS if value >= least), "gray")
 
 
 def _short_reasons(result: AskResult) -> None:

@@ -7,7 +7,7 @@ from qaserve.schemas.builds import BuildInfo
 from ui import api_cache, compare, mechanics_panel, neighbors, projection, state, theme, whatif
 from ui import map as map_panel
 from ui.markdown import literal
-from ui.pages.search import examples, nothing_found, question_box
+from ui.pages.search import examples, question_box
 
 
 def draw(build: BuildInfo) -> None:
@@ -54,7 +54,7 @@ def _in_short(result: AskResult) -> None:
         return
     with st.container(border=True, key="in_short"):
         st.markdown(f"**In short.** {in_short(result)}")
-        if nothing_found(result):
+        if result.confidence.abstained:
             st.markdown("It is far away. Most likely nothing here answers your question.")
 
 

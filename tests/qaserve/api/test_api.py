@@ -48,7 +48,7 @@ def test_the_document_has_the_names_of_the_contract(http):
         tags source_file"""
     assert set(names.split()) <= set(answer)
     assert set(answer["parts"]) == {"projected", "topic", "lexical"}
-    assert set(body["confidence"]) == {"value", "abstained", "reason"}
+    assert set(body["confidence"]) == {"value", "skill", "known", "abstained", "reason"}
     trace = body["trace"]
     names = "params entropy hits clusters projected_similarity"
     assert set(names.split()) <= set(trace)
@@ -226,3 +226,11 @@ def test_openapi_describes_requests_errors_and_an_example(http):
     assert ask["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorReply")
     assert document["components"]["schemas"]["AskRequest"]["properties"]["question"]["examples"]
     assert "/v1/clusters/{number}" in document["paths"]
+
+
+def test_known_questions_are_offered_while_one_is_typed(client, http):
+    found = client.suggest("bread", limit=2)
+    assert len(found.questions) == 2
+    assert all("bread" in question for question in found.questions)
+    assert http.get("/v1/suggest", params={"q": "x" * 301}).status_code == 422
+    assert http.get("/v1/suggest").status_code == 422

@@ -38,6 +38,14 @@ def calibration():
     )
 
 
+def test_the_right_skill_is_at_least_as_likely_as_the_right_answer(calibration):
+    assert calibration.confidence(given()).skill is None
+    likely = calibration.model_copy(update={"skill": logistic((), (), intercept=2.0)}).confidence(given())
+    assert likely.skill == pytest.approx(1 / (1 + np.exp(-2.0)))
+    unlikely = calibration.model_copy(update={"skill": logistic((), (), intercept=-9.0)}).confidence(given())
+    assert unlikely.skill == unlikely.value == likely.value
+
+
 def test_evidence_is_what_its_names_say():
     found = dict(zip(FEATURES, given(), strict=True))
     weights = np.array([0.2, 0.7, 0.1])

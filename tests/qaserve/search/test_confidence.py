@@ -6,7 +6,8 @@ import pytest
 from ingest.refit import refit
 from qaserve.builds import bundle as bundles
 from qaserve.core.calibration import Top, evidence
-from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.search.confidence import _of_known
 from qaserve.search.engine import Engine
 from qaserve.store import BuildRef
 
@@ -30,6 +31,42 @@ def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
     assert known.value > foreign.confidence.value
     assert foreign.confidence.reason.startswith("Nothing here seems to answer this")
     assert foreign.answers, "what is nearest is shown all the same"
+
+
+def test_a_known_question_is_never_abstained_on(calibrated, monkeypatch):
+    asked = AskRequest(question=f"  {KNOWN.upper()}?!")
+    manifest = calibrated.load().bundle.manifest
+    strict = manifest.calibration.model_copy(update={"threshold": 1.0})
+    monkeypatch.setattr(manifest, "calibration", strict) if not manifest.model_config.get("frozen") else (
+        object.__setattr__(manifest, "calibration", strict)
+    )
+    confidence = calibrated.ask(asked).confidence
+    assert (confidence.known, confidence.abstained) == (True, False)
+    assert confidence.reason == "The first answer is its own."
+    assert calibrated.ask(asked.model_copy(update={"explain": False})).confidence == confidence
+    other = calibrated.ask(AskRequest(question=f"{KNOWN} please")).confidence
+    assert (other.known, other.abstained) == (False, True)
+
+
+def test_a_known_question_is_known_without_calibration_too(engine):
+    confidence = engine.ask(AskRequest(question="STEPS for good bread?")).confidence
+    assert (confidence.value, confidence.known) == (None, True)
+    assert confidence.statement == "Matches a known question."
+
+
+def test_the_skill_has_a_confidence_of_its_own(calibrated):
+    result = calibrated.ask(AskRequest(question=f"{KNOWN} please"))
+    assert result.answers[0].related_skills
+    assert result.confidence.value <= result.confidence.skill <= 1
+    assert result.confidence.statement.startswith(f"The right skill: {result.confidence.skill:.0%}. This very answer: ")
+
+
+def test_where_the_answer_of_a_known_question_is_is_said(calibrated):
+    asked = AskRequest(question=KNOWN, filters=Filters(topics=("thing7 part0",)))
+    (answer,) = calibrated.ask(asked).answers
+    assert _of_known(answer.cluster_id, [answer]) == "The first answer is its own."
+    assert _of_known(answer.cluster_id, [answer.model_copy(update={"rank": 4})]) == "Its own answer is number 4."
+    assert _of_known("another", [answer]) == "Its own answer is not among the first 1."
 
 
 def test_the_confidence_can_be_computed_again_from_the_result(calibrated):

@@ -57,6 +57,9 @@ def report():
             calibration_error=0.0412,
             calibration_error_worst=0.0623,
             calibration_error_answered=0.11,
+            skill_right=0.7,
+            skill_calibration_error=0.037,
+            skill_roc_area=0.85,
             kinds=tuple(
                 Kind(name=name, questions=9, nearest=0.4, roc_area=0.9, calibration_error=0.05, abstained=0.8)
                 for name in names
@@ -141,6 +144,9 @@ def test_the_figures_agree_with_each_other(examples, encoder):
     assert kept == sorted(kept, reverse=True)
     assert [one.precision for one in found.operations] == list(experiment.PRECISIONS)
     assert found.kind(FOREIGN).roc_area > 0.8
+    assert found.first_right <= found.skill_right <= 1
+    assert 0 <= found.skill_calibration_error <= 1
+    assert found.skill_roc_area > 0.5
 
 
 def test_without_an_encoder_another_corpus_is_left_out(examples):
@@ -187,6 +193,9 @@ def test_the_findings_are_made_from_the_report(report):
     assert any(
         "With the stated precision 0.75 the engine abstains on 5.0%" in sentence and f"75.0% of {FAR}" in sentence
         for sentence in said
+    )
+    assert any(
+        "names the right skill for 70.0%" in one and "off by 0.037; its ROC area is 0.850" in one for one in said
     )
     assert not any("were not asked" in sentence for sentence in said if sentence.startswith("one"))
     assert any("were not asked" in sentence for sentence in said if sentence.startswith("two"))
