@@ -1,7 +1,7 @@
 """Make the frozen pairs and vectors again: PYTHONPATH=. python tests/frozen/make.py
 
-They are the sample corpus as it was on one day and MiniLM's vectors of it, in half precision. Figures are pinned on them
-(tests/train/experiments/test_frozen.py), so they stay as they are when the sample or the encoder changes.
+They are the sample corpus as it was on one day and MiniLM's vectors of it, in half precision. Figures are pinned on
+them (tests/train/experiments/test_frozen.py), so they stay as they are when the sample or the encoder changes.
 """
 
 import json

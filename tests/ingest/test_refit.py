@@ -156,14 +156,16 @@ def test_a_student_is_taught_what_the_build_answers_and_as_its_pairs_weigh(
         weights = np.exp(votes / 0.3) / np.exp(votes / 0.3).sum()
         expected = sum(weight * (row @ bank[k].dense()) for k, weight in enumerate(weights))
         np.testing.assert_allclose(moved, expected, atol=1e-6)
-    uncertain = []
+    entropies, uncertain = [], []
     for number, row in enumerate(questions):
         cosines = questions @ row
         cosines[number] = -np.inf
         nearest = np.argsort(-cosines)[:7]
         powers = np.exp(cosines[nearest] / 0.2)
-        votes = [powers[labels[nearest] == k].sum() / powers.sum() for k in range(len(bank))]
+        votes = np.array([powers[labels[nearest] == k].sum() / powers.sum() for k in range(len(bank))])
         uncertain.append(1 - np.square(votes).sum())
+        entropies.append(-sum(vote * np.log(vote) for vote in votes if vote > 0))
+    np.testing.assert_allclose(priors, normalized(entropies), atol=1e-6)
     np.testing.assert_allclose(given["importance"], normalized(np.maximum(uncertain, 0)), atol=1e-6)
 
 
