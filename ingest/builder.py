@@ -18,7 +18,7 @@ import numpy as np
 
 from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
-from ingest.corpus import Choice, Corpus, ExtraRows, LiveBuild, points_of
+from ingest.corpus import Choice, Corpus, Documents, ExtraRows, LiveBuild, points_of
 from ingest.embed import TOPIC_TEXT
 from ingest.gate import measure, stopped
 from ingest.golden import Golden
@@ -26,7 +26,14 @@ from ingest.names import describe_clusters
 from ingest.spool import Lookup, Rows, Vectors, scratch_folder
 from qaserve.builds import bundle as bundles
 from qaserve.builds.bundle import Model
-from qaserve.builds.catalog import check_encoder, is_complete, mark_unfinished, unfinished, unmark
+from qaserve.builds.catalog import (
+    check_encoder,
+    is_complete,
+    mark_unfinished,
+    open_documents,
+    unfinished,
+    unmark,
+)
 from qaserve.builds.manifest import FORMAT, UNIFORM, Manifest, entry_for, manifest_bytes
 from qaserve.common.clock import now
 from qaserve.common.errors import BuildNotFoundError, BundleError, DamagedBuildError, QaserveError
@@ -36,15 +43,24 @@ from qaserve.core.clustering import effective_rank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
 from qaserve.schemas.pairs import Pair
-from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from qaserve.store import BuildMetadata, BuildRef, Store
 from qaserve.store.errors import damaged
-from qaserve.store.points import PAIRS, PairVectors, pair_text, to_pair_vectors, to_point
+from qaserve.store.points import (
+    PAIRS,
+    SECTIONS,
+    PairVectors,
+    pair_text,
+    section_point,
+    to_pair_vectors,
+    to_point,
+    to_sections,
+)
 from qaserve.store.words import bm25_params
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
-from train.tuning import hyperparameters_of, tune
+from train.tuning import DEFAULTS, hyperparameters_of, tune
+from train.whitening import fit_whitening
 
 UNNAMED = "0" * 12
 MADE_WITH = {"rank_form", "max_clusters", "seed", "precision"}
@@ -57,6 +73,7 @@ class Draft(NamedTuple):
     files: Mapping[str, bytes]
     """Of the bundle, by name."""
     points: Iterator[PairVectors]
+    documents: Documents
     cluster_changes: ClusterChanges | None = None
     gate: GateReport | None = None
 
@@ -157,6 +174,8 @@ class Builder:
         manifest = None
         with suppress(BundleError):
             manifest = bundles.read(self.models_dir, ref).manifest
+        sections = open_documents(self.store, metadata)
+        documents = Documents() if sections is None else Documents(*to_sections(sections.scroll()))
         corpus = Corpus(
             Lookup(row_of, lambda point: pairs[row_of[point]]),
             questions.array(),
@@ -165,7 +184,7 @@ class Builder:
             np.array(priors, dtype=np.float64),
             UNIFORM if manifest is None else manifest.prior,
         )
-        return LiveBuild(metadata, manifest, corpus, np.array(clusters, dtype=np.int64))
+        return LiveBuild(metadata, manifest, corpus, np.array(clusters, dtype=np.int64), documents)
 
     def is_up_to_date(self, live: LiveBuild) -> bool:
         """Whether a build is whole, and was made with the settings of now."""
@@ -187,9 +206,9 @@ class Builder:
         same = manifest is not None and manifest.model_dump(include=set(wanted)) == wanted
         if len(corpus.pairs) <= self.fit.tune_pairs and not (clusters.kept and same):
             return self.tune(corpus)
-        kept = Hyperparameters() if manifest is None else manifest.hyperparameters
+        kept = DEFAULTS if manifest is None else manifest.hyperparameters
         if self.fit.regularization is not None:
-            kept = Hyperparameters(regularization=self.fit.regularization, search=kept.search)
+            kept = kept.model_copy(update={"regularization": self.fit.regularization})
         return Choice(kept, None, None if manifest is None else manifest.calibration)
 
     def tune(self, corpus: Corpus) -> Choice:
@@ -219,6 +238,7 @@ class Builder:
         choice: Choice,
         live: LiveBuild | None,
         *,
+        documents: Documents | None = None,
         extra: ExtraRows | None = None,
         golden: Golden | None = None,
         force: bool = False,
@@ -230,6 +250,7 @@ class Builder:
             clusters: Their clusters.
             choice: How it is to answer.
             live: The build before it.
+            documents: Its documents; None: those of the live build.
             extra: Further rows for W to be fitted on; the measuring is without them.
             golden: Questions that people said must find a pair.
             force: The gate is to let it pass even if it finds less than the live one.
@@ -241,7 +262,9 @@ class Builder:
             )
         described = describe_clusters(corpus.pairs.values(), clusters.labels.tolist(), clusters.count, clusters.names)
         manifest, files = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
-        draft = drafted(manifest, files, points_of(corpus, clusters.labels))
+        if documents is None:
+            documents = Documents() if live is None else live.documents
+        draft = drafted(manifest, files, points_of(corpus, clusters.labels), documents)
         changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
         return draft._replace(cluster_changes=changes, gate=measured.gate)
 
@@ -262,6 +285,8 @@ class Builder:
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.hyperparameters.regularization, advance)
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
+            intents = [pair.cluster_id for pair in corpus.pairs.values()]
+            whitening = fit_whitening(corpus.questions, corpus.answers, intents)
         with self.stage("words", "Counting words (pairs)", len(corpus.pairs)) as advance:
             bm25 = bm25_params(_texts(corpus, advance))
         manifest = Manifest(
@@ -285,7 +310,7 @@ class Builder:
             clusters=described,
             files={},
         )
-        return manifest, bundles.pack(Model(bank, *means))
+        return manifest, bundles.pack(Model(bank, *means, whitening))
 
     def release(self, draft: Draft, sources: tuple[str, ...], live: LiveBuild | None) -> Manifest:
         """Write a build and make it live.
@@ -313,6 +338,7 @@ class Builder:
             layout=PAIRS,
             bm25=manifest.bm25,
             topic_text=manifest.topic_text,
+            sections=len(draft.documents.sections),
         )
         with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
             if live is not None and metadata.ref == live.metadata.ref:  # its bundle is damaged: put it back
@@ -337,6 +363,8 @@ class Builder:
                 return
         mark_unfinished(self.models_dir, metadata.ref)
         try:
+            if metadata.sections:
+                self._write_documents(metadata, draft.documents)
             with self.store.create(metadata) as writer:
                 for done in writer.append(map(to_point, draft.points)):
                     advance(done)
@@ -344,24 +372,46 @@ class Builder:
             bundles.write(self.models_dir, draft.manifest, draft.files)
         except BaseException:
             with suppress(QaserveError):  # a build that cannot be deleted keeps its mark: the next ingest removes it
-                with suppress(BuildNotFoundError):
-                    self.store.delete(metadata.ref)
+                for ref in (metadata.ref, metadata.ref.documents):
+                    with suppress(BuildNotFoundError):
+                        self.store.delete(ref)
                 unmark(self.models_dir, metadata.ref)
             raise
 
+    def _write_documents(self, metadata: BuildMetadata, documents: Documents) -> None:
+        """Write the sections before the pairs: a build that is sealed has its documents."""
+        about = metadata.model_copy(
+            update={
+                "corpus": metadata.ref.documents.corpus,
+                "pairs": metadata.sections,
+                "clusters": 0,
+                "sections": 0,
+                "layout": SECTIONS,
+                "bm25": bm25_params(section.text for section in documents.sections),
+            }
+        )
+        points = [section_point(self.corpus, *row) for row in zip(*documents, strict=True)]
+        with self.store.create(about) as writer:
+            for _ in writer.append(sorted(points, key=lambda point: point.id)):
+                pass
+            writer.seal()
 
-def drafted(manifest: Manifest, files: Mapping[str, bytes], points: Iterator[PairVectors]) -> Draft:
+
+def drafted(
+    manifest: Manifest, files: Mapping[str, bytes], points: Iterator[PairVectors], documents: Documents
+) -> Draft:
     """A build named by its content.
 
     Args:
-        manifest: Its own, but for name and files.
+        manifest: Its own, but for name, files and documents.
         files: Of the bundle, by name.
         points: Its pairs with their vectors, in the order of ids.
+        documents: Its documents.
     """
     entries = {name: entry_for(data) for name, data in files.items()}
-    unnamed = manifest.model_copy(update={"build": UNNAMED, "files": entries})
+    unnamed = manifest.model_copy(update={"build": UNNAMED, "files": entries, "documents": documents.info})
     name = hashlib.sha256(manifest_bytes(unnamed)).hexdigest()[: len(UNNAMED)]
-    return Draft(unnamed.model_copy(update={"build": name}), files, points)
+    return Draft(unnamed.model_copy(update={"build": name}), files, points, documents)
 
 
 def _texts(corpus: Corpus, advance: Advance) -> Iterator[str]:

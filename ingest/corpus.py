@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qaserve.builds.manifest import UNIFORM, FittedFeedback, Manifest
+from qaserve.builds.manifest import UNIFORM, DocumentsInfo, FittedFeedback, Manifest
+from qaserve.common.text import digest_of
 from qaserve.core.calibration import Calibration
+from qaserve.schemas.documents import Section
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.store import BuildMetadata
@@ -44,6 +47,23 @@ class Corpus:
         return Examples(list(self.pairs.values()), *vectors, topics, priors)
 
 
+class Documents(NamedTuple):
+    """All sections of a build to be, with their vectors in the same order."""
+
+    sections: tuple[Section, ...] = ()
+    vectors: NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
+    """(s, D) unit rows."""
+
+    @property
+    def info(self) -> DocumentsInfo | None:
+        """What the manifest says of them; None where there are none."""
+        if not self.sections:
+            return None
+        texts = (section.model_dump_json() for section in self.sections)
+        paths = {section.path for section in self.sections}
+        return DocumentsInfo(documents=len(paths), sections=len(self.sections), content_hash=digest_of(texts))
+
+
 @dataclass(frozen=True)
 class ExtraRows:
     """Further rows for W to be fitted on; they are no pairs of the build."""
@@ -78,6 +98,7 @@ class LiveBuild:
     """Its pairs in the order of ids, with their vectors and priors."""
     labels: NDArray[np.int64]
     """(n,) cluster of every pair."""
+    documents: Documents
 
     @property
     def pairs(self) -> Mapping[str, Pair]:

@@ -130,7 +130,7 @@ def ask_rest(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) ->
 
 
 def _scores(fold: Fold, hyperparameters: Hyperparameters) -> Floats:
-    return fold.scores(fold.project(hyperparameters).vectors, hyperparameters.search)
+    return fold.scores(fold.project(hyperparameters).searched, hyperparameters.search)
 
 
 # Golden questions

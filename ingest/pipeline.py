@@ -9,28 +9,34 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.builder import Builder, Draft
 from ingest.compare import Changes, compare, point_ids
-from ingest.corpus import Corpus, LiveBuild
+from ingest.corpus import Corpus, Documents, LiveBuild
+from ingest.documents import Read, describe_documents, read_documents
 from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
-from ingest.readers import Located, find_files, read_files
+from ingest.readers import FileRead, Located, find_files, mapping, read_files
+from ingest.readers.preview import guess_fields
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import count_by_file, list_changes, list_edits, param_changes, repeated_questions
 from ingest.selection import Selection, select
 from ingest.spool import Lookup, Rows
 from qaserve.builds.catalog import orphans, remove_orphans
 from qaserve.builds.manifest import UNIFORM
-from qaserve.common.errors import NotFoundError, UsageError
+from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
 from qaserve.encoders.base import Encoder
-from qaserve.schemas.ingest import LISTED, IngestReport
+from qaserve.schemas.documents import DocumentsReport, Section
+from qaserve.schemas.ingest import LISTED, IngestReport, Preview
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 MAX_SOURCES = 100
+BAD_FILES_SHOWN = 5
 OnPlan = Callable[[IngestReport], None]
+OnGuess = Callable[[Preview], bool]
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,12 @@ class Plan:
     """The same by point id."""
     files: Mapping[str, str]
     """The files that they were read from, by point id."""
+    files_read: tuple[FileRead, ...]
     anew: bool
     """Whether every text is to be encoded again."""
+    sections: tuple[Section, ...]
+    """Of the documents of the build to be."""
+    documents: DocumentsReport | None
 
     @property
     def known(self) -> Corpus | None:
@@ -60,6 +70,17 @@ class Plan:
     def vector_sources(self) -> tuple[Sources, ...]:
         """Where the vectors come from."""
         return find_sources(self.pairs, self.known)
+
+    @cached_property
+    def new_sections(self) -> list[int]:
+        """Which of the sections are to be encoded."""
+        known = set() if self.live is None or self.anew else {one.embedded for one in self.live.documents.sections}
+        return [row for row, section in enumerate(self.sections) if section.embedded not in known]
+
+    @property
+    def changes_documents(self) -> bool:
+        """Whether the documents differ from the live ones."""
+        return self.sections != (() if self.live is None else self.live.documents.sections)
 
     @property
     def before(self) -> Mapping[str, Pair]:
@@ -85,25 +106,38 @@ class Ingest:
         self,
         paths: Sequence[Path] = (),
         *,
+        documents: Path | None = None,
         replace: bool = False,
         dry_run: bool = False,
         force: bool = False,
         re_encode: bool = False,
+        strict: bool = False,
+        fields: Sequence[str] = (),
+        separator: str | None = None,
+        accept_guess: bool = False,
+        on_guess: OnGuess | None = None,
         on_plan: OnPlan | None = None,
     ) -> IngestReport:
         """Read the paths and make the result live; nothing is written when nothing changes.
 
         Args:
-            paths: Files and folders; there may be none only with `re_encode`.
+            paths: Files and folders; there may be none only with `re_encode` or `documents`.
+            documents: A folder of Markdown that takes the place of all documents; None keeps the live build's.
             replace: Make the corpus exactly these files; otherwise their pairs are added to it.
             dry_run: Do all but write: the report says what would be done, also where the gate would stop it.
             force: Make the result live even if it finds less than the live build.
             re_encode: Encode every text again, with whatever encoder the live build was made.
+            strict: Refuse all where a file holds nothing good, instead of going on past it.
+            fields: `FIELD=PATH`: where the fields of pairs are. What was said once is kept with the corpus.
+            separator: Between the questions of one cell, and between values of a list. Kept too.
+            accept_guess: Where nothing says it, read fields by their usual names.
+            on_guess: Asked about such a guess otherwise, with the first rows as they would be read.
             on_plan: Told what changes as soon as that is known: the report without clusters, numbers and gate.
 
         Raises:
-            UsageError: There is nothing to do.
-            CorpusError: The paths give no pairs, or the golden set is not one.
+            UsageError: There is nothing to do, or `fields` are not FIELD=PATH.
+            CorpusError: The paths give no pairs, or the golden set is not one; fields would have to be guessed; or a
+                file holds nothing good, and `strict` or `replace` was said.
             EncoderMismatchError: The live build was made with another encoder.
             QualityError: The result finds clearly less than the live build, which stays.
             StoreLockedError: The corpus is being changed by somebody else.
@@ -111,21 +145,33 @@ class Ingest:
         """
         started = time.perf_counter()
         self._builder.stages.clear()
-        if not paths and (replace or not re_encode):
-            raise UsageError("nothing is named to ingest", hint="Give files or folders; only --re-encode needs none.")
+        if not paths and (replace or not (re_encode or documents)):
+            raise UsageError(
+                "nothing is named to ingest", hint="Give files or folders; --re-encode and --documents need none."
+            )
+        given = mapping.parse_map(fields, separator)
         with self._alone("ingest", dry_run=dry_run), Rejected() as rejected:
-            rows = self._rows(paths, rejected)
+            read = None if documents is None else self._read_documents(documents)
+            found = find_files(paths) if paths else []
+            kept_map = self._kept_map()
+            read_by = self._read_by(found, given.over(kept_map), (lambda _: True) if accept_guess else on_guess)
+            rows, files = self._rows(found, rejected, read_by, given)
             live = self._builder.live(any_encoder=re_encode, needed=not replace)
+            _check_files(files, strict=strict, replace=replace and live is not None)
             if live is None and not paths:
                 raise NotFoundError(
-                    f"corpus {self._builder.corpus!r} has no live build to encode again", hint="Give files to ingest."
+                    f"corpus {self._builder.corpus!r} has no live build, whose pairs are needed",
+                    hint="Give files to ingest.",
                 )
-            plan = self._plan(rows, live, replace=replace, anew=re_encode)
+            plan = self._plan(rows, files, live, read, replace=replace, anew=re_encode)
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
             report = self._report(plan, rejected, kept, dry_run=dry_run)
-            return self._carry_out(plan, report, started, on_plan, force=force)
+            done = self._carry_out(plan, report, started, on_plan, force=force)
+            if self._data_dir is not None and not dry_run and read_by != kept_map:
+                mapping.keep(read_by, self._data_dir, self._builder.corpus)
+            return done
 
     def remove(
         self,
@@ -157,7 +203,9 @@ class Ingest:
             gone = select(before, selection)
             pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
             changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
-            plan = Plan(live, pairs, changes, live.metadata.sources, none, {}, {}, anew=False)
+            sources, sections = live.metadata.sources, live.documents.sections
+            about = describe_documents(None, sections, sections, pairs.values())
+            plan = Plan(live, pairs, changes, sources, none, {}, {}, (), anew=False, sections=sections, documents=about)
             report = self._report(plan, rejected, None, dry_run=dry_run)
             return self._carry_out(plan, report, started, on_plan, force=force)
 
@@ -167,20 +215,57 @@ class Ingest:
 
     # Planning
 
-    def _rows(self, paths: Sequence[Path], rejected: Rejected) -> Rows[Located]:
-        rows = Rows(Located, self._builder.scratch)
-        if not paths:
-            return rows
-        files = find_files(paths)
+    def _kept_map(self) -> mapping.FieldMap:
+        if self._data_dir is None:
+            return mapping.FieldMap()
+        return mapping.read_kept(self._data_dir, self._builder.corpus)
+
+    def _read_by(
+        self, files: Sequence[tuple[Path, str]], said: mapping.FieldMap, on_guess: OnGuess | None
+    ) -> mapping.FieldMap:
+        """Where the fields of pairs are. What is guessed needs a yes."""
+        full, preview = guess_fields(files, self._read, said)
+        if preview is not None and (on_guess is None or not on_guess(preview)):
+            raise CorpusError(
+                f"{preview.file} has no `question` and `answer`; by their names it may be {', '.join(preview.guessed)}",
+                hint="Add --yes to read it so, or say it: --map question=FIELD --map answer=FIELD",
+            )
+        return full
+
+    def _rows(
+        self,
+        files: Sequence[tuple[Path, str]],
+        rejected: Rejected,
+        read_by: mapping.FieldMap,
+        given: mapping.FieldMap,
+    ) -> tuple[Rows[Located], tuple[FileRead, ...]]:
+        rows, read = Rows(Located, self._builder.scratch), list[FileRead]()
+        if not files:
+            return rows, ()
         with self._builder.stage("read", "Reading (lines)", None) as advance:
-            for item in read_files(files, self._read, advance, rejected.add_line):
+            for item in read_files(
+                files, self._read, advance, rejected.add_line, read.append, fields=read_by, needed=given.fields
+            ):
                 if isinstance(item, Located):
                     rows.append(item)
                 else:
                     rejected.add(item)
-        return rows
+        return rows, tuple(read)
 
-    def _plan(self, rows: Rows[Located], live: LiveBuild | None, *, replace: bool, anew: bool) -> Plan:
+    def _read_documents(self, folder: Path) -> Read:
+        with self._builder.stage("read", "Reading documents", None):
+            return read_documents(folder)
+
+    def _plan(
+        self,
+        rows: Rows[Located],
+        files_read: tuple[FileRead, ...],
+        live: LiveBuild | None,
+        read: Read | None,
+        *,
+        replace: bool,
+        anew: bool,
+    ) -> Plan:
         before: Mapping[str, Pair] = {} if live is None else live.pairs
         row_of = {point: row for row, point in enumerate(point_ids(self._builder.corpus, _Pairs(rows), before))}
         wanted = Lookup(row_of, lambda point: rows[row_of[point]].pair)
@@ -190,27 +275,35 @@ class Ingest:
         )
         files = [sys.intern(row.file) for row in rows]
         earlier = () if live is None or replace else live.metadata.sources
+        pairs = wanted if replace else both
+        there = () if live is None else live.documents.sections
+        sections = there if read is None or not read.sections else read.sections
         return Plan(
             live,
-            wanted if replace else both,
+            pairs,
             changes,
             tuple(dict.fromkeys([*earlier, *files]))[-MAX_SOURCES:],
             rows,
             Lookup(row_of, lambda point: rows[row_of[point]]),
             dict(zip(row_of, files, strict=True)),
+            files_read,
             anew,
+            sections,
+            describe_documents(read, sections, there, pairs.values()),
         )
 
     def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
         failpoint("rows read")
         builder, live, before = self._builder, plan.live, plan.before
-        stays = live is not None and not plan.anew and not plan.changes and builder.is_up_to_date(live)
+        same = not (plan.anew or plan.changes or plan.changes_documents)
+        stays = live is not None and same and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
         return IngestReport(
             build=live.metadata.build if live is not None and stays else None,
             corpus=builder.corpus,
             dry_run=dry_run,
+            bad_files=tuple(file.problem for file in plan.files_read if file.problem is not None),
             read=len(plan.rows),
             added=len(plan.changes.added),
             updated=len(plan.changes.updated),
@@ -224,8 +317,11 @@ class Ingest:
             repeated_questions=repeated[:LISTED],
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
-            files=count_by_file(plan.changes, plan.files, rejected.by_file),
-            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources),
+            files=count_by_file(
+                plan.changes, plan.files, rejected.by_file, {file.file: file.format for file in plan.files_read}
+            ),
+            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources) + len(plan.new_sections),
+            documents=plan.documents,
             pairs=len(plan.pairs),
             clusters=live.metadata.clusters if live is not None and stays else None,
             encoder=self._encoder.identity.id,
@@ -255,11 +351,11 @@ class Ingest:
 
     def _draft(self, plan: Plan, *, force: bool) -> Draft:
         builder, live = self._builder, plan.live
-        corpus = self._embed(plan)
+        corpus, documents = self._embed(plan), self._embed_documents(plan)
         failpoint("texts encoded")
         clusters = builder.cluster(corpus, live)
         choice = builder.choose(corpus, live, clusters)
-        return builder.draft(corpus, clusters, choice, live, golden=self._golden(), force=force)
+        return builder.draft(corpus, clusters, choice, live, documents=documents, golden=self._golden(), force=force)
 
     def _golden(self) -> Golden | None:
         if self._data_dir is None:
@@ -287,6 +383,35 @@ class Ingest:
             priors = np.array([weighed.get(point, 1.0) for point in ordered], dtype=np.float64)
         prior = UNIFORM if live is None or (priors == 1).all() else live.prior
         return Corpus(Lookup(ordered, pairs.__getitem__), questions, answers, topics, priors, prior)
+
+    def _embed_documents(self, plan: Plan) -> Documents:
+        """The sections with the vectors of the live build, and of the encoder where a text is new."""
+        sections, new = plan.sections, plan.new_sections
+        if not sections:
+            return Documents()
+        rows: dict[str, NDArray[np.float32]] = {}
+        if plan.live is not None and not plan.anew:
+            known = plan.live.documents
+            rows = dict(zip((section.embedded for section in known.sections), known.vectors, strict=True))
+        texts = list(dict.fromkeys(sections[row].embedded for row in new))
+        if texts:
+            with self._builder.stage("encode", "Encoding (sections)", len(texts)) as advance:
+                rows |= zip(texts, self._encoder.encode_answers(texts, advance), strict=True)
+        return Documents(sections, np.stack([rows[section.embedded] for section in sections]))
+
+
+def _check_files(files: Sequence[FileRead], *, strict: bool, replace: bool) -> None:
+    """Refuse files that hold nothing good where they would not only be passed over."""
+    bad = [file.problem for file in files if file.problem is not None]
+    if not bad or not (strict or replace):
+        return
+    said = "; ".join(f"{one.file} {one.reason}" for one in bad[:BAD_FILES_SHOWN])
+    hold = "holds" if len(bad) == 1 else "hold"
+    why = "`--strict` refuses that" if strict else "`--replace` would remove the pairs that they brought before"
+    raise CorpusError(
+        f"{len(bad):,} of {len(files):,} files {hold} nothing good, and {why}: {said}",
+        hint=f"Correct them, or leave them out. {bad[0].hint}",
+    )
 
 
 class _Pairs:

@@ -147,6 +147,7 @@ def add_student(
         bundle.manifest.model_copy(update={"format": FORMAT, "student": student}),
         bundles.pack(replace(bundle.model, student=kept.weights)),
         points_of(live.corpus, live.labels),
+        live.documents,
     )
     manifest = builder.release(draft, live.metadata.sources, live)
     shutil.rmtree(folder, ignore_errors=True)

@@ -75,13 +75,16 @@ def list_edits(updated: Iterable[str], before: Mapping[str, Pair], after: Mappin
     return tuple(_edit(point, before[point], after[point]) for point in sorted(updated)[:EDITS_KEPT])
 
 
-def count_by_file(changes: Changes, files: Mapping[str, str], rejected: Counter[str]) -> tuple[FileCounts, ...]:
+def count_by_file(
+    changes: Changes, files: Mapping[str, str], rejected: Counter[str], formats: Mapping[str, str]
+) -> tuple[FileCounts, ...]:
     """What every file brought, in the order of the files.
 
     Args:
         changes: What its pairs do.
         files: Where the pairs were read, by point id.
         rejected: Rejections by file.
+        formats: Of the files, in words.
     """
     kinds = {
         kind: Counter(files[point] for point in points if point in files)
@@ -95,6 +98,7 @@ def count_by_file(changes: Changes, files: Mapping[str, str], rejected: Counter[
     return tuple(
         FileCounts(
             file=file,
+            format=formats.get(file, ""),
             read=read[file],
             rejected=rejected[file],
             **{kind: counts[file] for kind, counts in kinds.items()},

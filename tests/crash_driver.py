@@ -28,13 +28,13 @@ from conftest import FakeEncoder, Silent, rows_about
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
-from qaserve.builds.catalog import list_builds, prune
+from qaserve.builds.catalog import list_builds, prune, verify
 from qaserve.common.errors import StoreWriteError
 from qaserve.common.failpoints import STEPS, armed
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
-from qaserve.store import Store, open_store
+from qaserve.store import BuildRef, Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
@@ -51,7 +51,18 @@ def ingest(place: Path, things: Sequence[str] = SECOND) -> list[str]:
     path = place / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows_about(things)), encoding="utf-8")
     with open_store(StoreSettings(data_dir=place / "data")) as store:
-        return list(builder(place, store).run([path], replace=True).cleaned)
+        return list(builder(place, store).run([path], documents=documents(place, things), replace=True).cleaned)
+
+
+def documents(place: Path, things: Sequence[str]) -> Path:
+    """A folder with a document about each thing."""
+    folder = place / "documents"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for thing in things:
+        text = f"# {thing}\n\nAll about {thing}.\n\n## When to Use\n\nTo make {thing}.\n"
+        (folder / f"skill_{thing}.md").write_text(text, encoding="utf-8")
+    return folder
 
 
 def look(place: Path) -> dict[str, Any]:
@@ -72,10 +83,13 @@ def state(place: Path, store: Store) -> dict[str, Any]:
     """Everything that a user of the live build can see, and every file that there is."""
     live = store.live_builds().get("things")
     if live is not None:
-        store.verify(store.live("things"))
+        verify(store, place / "models", store.live("things"))
     builds = [(found.build, found.complete) for found in list_builds(store, place / "models", "things")]
     folders = sorted(path.name for path in (place / "models" / "things").glob("*") if path.name != ".lock")
-    points = sorted(path.name for path in (place / "data" / "things").glob("*"))
+    points = sorted(str(path.relative_to(place)) for path in (place / "data").glob("things*/*"))
+    sections = BuildRef("things", "").documents.corpus
+    unfinished = {*store.unfinished("things"), *store.unfinished(sections)}
+    unfinished |= set(store.names(sections)) - set(store.names("things"))
     answers = []
     if live is not None:
         engine = Engine(store, FakeEncoder(), place / "models", "things")
@@ -86,7 +100,7 @@ def state(place: Path, store: Store) -> dict[str, Any]:
     return {
         "live": live,
         "builds": builds,
-        "unfinished": store.unfinished("things"),
+        "unfinished": sorted(unfinished),
         "bundles": folders,
         "points": points,
         "answers": answers,
@@ -155,7 +169,7 @@ def with_files_of_at_most(size: int) -> Run:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows_about(SECOND)), encoding="utf-8")
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             try:
-                builder(place, store).run([path], replace=True)
+                builder(place, store).run([path], documents=documents(place, SECOND), replace=True)
             finally:
                 after = state(place, store)
                 assert same(after["answers"], before["answers"]) or after["live"] != before["live"]

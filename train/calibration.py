@@ -178,10 +178,10 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> tuple[Floats, Bools]:
     params = hyperparameters.search
     neighbors = fold.neighbors(params.hits)
     pipeline = fold.pipeline(params, fold.bank(hyperparameters.regularization))
-    projected, routing = pipeline.project(fold.queries.questions, neighbors)
+    _, routing, searched = pipeline.project(fold.queries.questions, neighbors)
     if routing is None:
         raise ValueError("a student is not calibrated: its hyperparameters route nothing")
-    cosines = fold.cosines(projected)
+    cosines = fold.cosines(searched)
     parts = fold.parts(cosines, params)
     raw = fold.queries.questions @ fold.candidates.answers.T
     intents = np.array(fold.candidates.intents)

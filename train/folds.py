@@ -20,6 +20,7 @@ from qaserve.schemas.params import Hyperparameters, RankForm, SearchParams
 from qaserve.store.points import pair_text
 from qaserve.store.words import BM25Index
 from train.procrustes import DenseBank, centred_reference, fit_bank, mean_rows
+from train.whitening import fit_whitening
 
 MAX_CLUSTERS = 2_000
 
@@ -109,9 +110,15 @@ class Fold:
         """(K, D) unit rows: mean training question of every cluster."""
         return mean_rows(self.train.questions, self.labels, self.count)
 
+    @cached_property
+    def whitening(self) -> NDArray[np.float32]:
+        """(D, D) G of the training side."""
+        return fit_whitening(self.train.questions, self.train.answers, self.train.intents)
+
     def pipeline(self, params: SearchParams, bank: Bank) -> Pipeline:
         """How a build of the training side answers with these parameters and projections."""
-        return Pipeline(params, bank, self.mean_questions if params.routing == "centroid" else None)
+        means = self.mean_questions if params.routing == "centroid" else None
+        return Pipeline(params, bank, means, whitening=self.whitening if params.whitening else None)
 
     def neighbors(self, hits: int, prior: Floats | None = None) -> Neighbors:
         """The nearest training questions of every query.
@@ -142,15 +149,25 @@ class Fold:
     def _latest(self) -> dict[Hyperparameters, Floats]:
         return {}
 
+    @cached_property
+    def _latest_projected(self) -> dict[Hyperparameters, Floats]:
+        return {}
+
     def cosines_of(self, hyperparameters: Hyperparameters) -> Floats:
         """`cosines` of the queries as `project` gives them; kept until another routing or projection is asked for."""
-        weightless = SearchParams(lexical_weight=0.0, topic_weight=0.0, second_share=0.0)
-        search = hyperparameters.search.override(weightless)
-        key = Hyperparameters(regularization=hyperparameters.regularization, search=search)
-        if key not in self._latest:
+        weightless = _with(hyperparameters, lexical_weight=0.0, topic_weight=0.0, second_share=0.0)
+        if weightless not in self._latest:
+            projected = self._projected(_with(weightless, whitening=0.0))
+            pipeline = self.pipeline(hyperparameters.search, self.bank(hyperparameters.regularization))
             self._latest.clear()
-            self._latest[key] = self.cosines(self.project(hyperparameters).vectors)
-        return self._latest[key]
+            self._latest[weightless] = self.cosines(pipeline.whiten(projected))
+        return self._latest[weightless]
+
+    def _projected(self, hyperparameters: Hyperparameters) -> Floats:
+        if hyperparameters not in self._latest_projected:
+            self._latest_projected.clear()
+            self._latest_projected[hyperparameters] = self.project(hyperparameters).vectors
+        return self._latest_projected[hyperparameters]
 
     # How well it finds
 
@@ -220,6 +237,11 @@ def split_fold(
         ]
         candidates = replace(examples, pairs=unasked)
     return make_fold(train, queries, seed, rank_form, max_clusters, candidates)
+
+
+def _with(hyperparameters: Hyperparameters, **search: float) -> Hyperparameters:
+    changed = hyperparameters.search.override(SearchParams.model_validate(search))
+    return Hyperparameters(regularization=hyperparameters.regularization, search=changed)
 
 
 def unit_rows(rows: Floats) -> Floats:

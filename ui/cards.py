@@ -6,7 +6,7 @@ from qaserve.common.errors import QaserveError
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
-from ui import data, state
+from ui import api_cache, state
 from ui.markdown import blocks, literal
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
@@ -101,7 +101,7 @@ def plain_name(value: str) -> str:
 def _feedback(answer: Answer, result: AskResult) -> None:
     key = f"helpful {answer.id} {result.question}"
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right", gap="xsmall"):
-        if data.may_change():
+        if api_cache.may_change():
             st.caption("Did it help?", width="content")
             st.feedback("thumbs", key=key, on_change=_judge, args=(key, answer, result))
         else:
@@ -115,7 +115,7 @@ def _judge(key: str, answer: Answer, result: AskResult) -> None:
         return
     asked = AnswerContext(**dict(trace.params), rank=answer.rank, score=answer.score)
     try:
-        data.client().say(
+        api_cache.client().say(
             FeedbackRequest(
                 question=result.question, pair=answer.id, helpful=said == 1, build=result.build, trace=asked
             )

@@ -8,7 +8,7 @@ import streamlit as st
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.builds import BuildInfo
-from ui import charts, data, state
+from ui import api_cache, charts, state
 from ui.markdown import literal
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,7 +29,7 @@ def draw(build: BuildInfo) -> None:
     found = {}
     for way, (_, options) in WAYS.items():
         if way != "Student" or build.student:
-            found[way] = data.ask(state.request(options=False, top_k=SHOWN, **options), build.build)
+            found[way] = api_cache.ask(state.request(options=False, top_k=SHOWN, **options), build.build)
     plain = {answer.cluster_id: answer.rank for answer in found["Plain search"].answers}
     with st.grid(len(found), min_column_width=160, border=True):
         for way, result in found.items():

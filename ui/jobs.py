@@ -7,7 +7,7 @@ import streamlit as st
 
 from qaserve.common.errors import TABLE, CorpusError, QaserveError, QualityError
 from qaserve.schemas.jobs import Job
-from ui import changes, data, look
+from ui import api_cache, ingest_report, theme
 from ui.markdown import literal, safe
 
 SECONDS = 1.0
@@ -34,8 +34,8 @@ def draw(number: str, offer: Callable[[bool], None]) -> None:
     st.button("Import other pairs", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
     failed = st.session_state.pop("ingest_failed", None)
     if isinstance(failed, QaserveError):
-        look.failure(failed)
-    job = data.client().job(number)
+        theme.failure(failed)
+    job = api_cache.client().job(number)
     if job.ended:
         _ended(job, offer)
     else:
@@ -44,7 +44,7 @@ def draw(number: str, offer: Callable[[bool], None]) -> None:
 
 @st.fragment(run_every=SECONDS)
 def _at_work(number: str) -> None:
-    job = data.client().job(number)
+    job = api_cache.client().job(number)
     if job.ended:
         st.cache_data.clear()
         st.rerun()
@@ -55,13 +55,13 @@ def _at_work(number: str) -> None:
         done = min(1.0, stage.done / stage.total) if stage.total else 0.0
         of = f"{stage.done:,} of {stage.total:,}" if stage.total else f"{stage.done:,}"
         st.progress(done, text=f"{stage.name} · {of}")
-    if data.may_change():
+    if api_cache.may_change():
         st.button(
             "Cancel", icon=":material/cancel:", on_click=_cancel, args=(number,), help="The live build does not change."
         )
     if job.planned is not None:
         st.markdown("### What would change" if job.options.dry_run else "### What changes")
-        changes.draw_planned(job.planned)
+        ingest_report.draw_planned(job.planned)
 
 
 def _ended(job: Job, offer: Callable[[bool], None]) -> None:
@@ -72,7 +72,7 @@ def _ended(job: Job, offer: Callable[[bool], None]) -> None:
         hint = f"One pair in each line, such as `{SHAPE}`" if job.error.code == NO_PAIR else safe(job.error.hint)
         st.error(f"{literal(job.error.message)}\n\n{hint}")
     if job.report is not None:
-        changes.draw(job.report)
+        ingest_report.draw(job.report)
         if job.options.dry_run:
             offer(job.report.gate is not None and job.report.gate.stops)
     if job.error is not None and job.error.code == WORSE:
@@ -85,12 +85,12 @@ def _leave() -> None:
 
 
 def _cancel(number: str) -> None:
-    data.client().cancel(number)
+    api_cache.client().cancel(number)
 
 
 def listed() -> None:
     """The jobs there were, newest first."""
-    found = data.client().jobs().jobs
+    found = api_cache.client().jobs().jobs
     if not found:
         st.info("The API has run no ingest yet.", icon=":material/history:")
         return

@@ -7,7 +7,7 @@ import streamlit as st
 
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import Trace
-from ui import charts, look
+from ui import charts, theme
 from ui.markdown import literal
 from ui.mechanics import ClusterState, Mechanics, mechanics, stable_range, sweep
 
@@ -76,13 +76,13 @@ def summary(found: Mechanics, called: dict[int, str]) -> str:
     strongest = max(found.clusters, key=lambda state: state.best_weight)
     name = literal(called[first.cluster])
     said = (
-        f"**{name}** gets **{look.percent(first.weight)}** of the vote from {look.counted(first.degeneracy, 'hit')}. "
-        f"If only the best hit of each cluster voted, it would get **{look.percent(first.best_weight)}**"
+        f"**{name}** gets **{theme.percent(first.weight)}** of the vote from {theme.counted(first.degeneracy, 'hit')}. "
+        f"If only the best hit of each cluster voted, it would get **{theme.percent(first.best_weight)}**"
     )
     if strongest.cluster != first.cluster:
         return (
             f"{said}, and **{literal(called[strongest.cluster])}** would lead with "
-            f"{look.percent(strongest.best_weight)}. Many matches decide, not the strongest one."
+            f"{theme.percent(strongest.best_weight)}. Many matches decide, not the strongest one."
         )
     if len(found.clusters) == 1:
         return f"{said}. All hits are in this cluster."

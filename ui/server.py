@@ -9,6 +9,6 @@ from qaserve.settings import get_settings
 from ui.guard import PageGuard
 
 app = st.App(
-    Path(__file__).with_name("app.py"),
+    Path(__file__).with_name("app") / "script.py",
     middleware=[Middleware(PageGuard, origins=frozenset(get_settings().server.origins))],
 )

@@ -7,9 +7,9 @@ import streamlit as st
 
 from qaserve.schemas.ask import AskResult, Hit, Trace
 from qaserve.schemas.builds import BuildInfo
-from ui import charts, look, state
+from ui import charts, state, theme
 from ui.markdown import literal
-from ui.search import PROJECTIONS, ROUTINGS
+from ui.pages.search import PROJECTIONS, ROUTINGS
 
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 FINAL_TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -146,8 +146,8 @@ def differences(usual: AskResult, now: AskResult) -> None:
         before, after = usual.explained.clusters[:1], now.explained.clusters[:1]
         if before and after:
             st.markdown(
-                f"Strongest cluster: {literal(before[0].name)} {look.percent(before[0].weight)} → "
-                f"**{literal(after[0].name)} {look.percent(after[0].weight)}**"
+                f"Strongest cluster: {literal(before[0].name)} {theme.percent(before[0].weight)} → "
+                f"**{literal(after[0].name)} {theme.percent(after[0].weight)}**"
             )
         _votes(usual.explained.hits, now.explained.hits)
         old = {answer.cluster_id: answer.rank for answer in usual.answers}

@@ -1,5 +1,7 @@
-"""Readers: `files` opens, `json_lines` and `delimited` parse, `shapes` says what the fields of a row mean."""
+"""Readers: `formats` finds the parser, one module each; `mapping` finds the fields of a pair; `shapes` makes pairs."""
 
-from ingest.readers.files import Located, find_files, read_files
+from ingest.readers import mapping
+from ingest.readers.files import FileRead, Located, find_files, read_files
+from ingest.readers.formats import EXCEL, SUFFIXES
 
-__all__ = ["Located", "find_files", "read_files"]
+__all__ = ["EXCEL", "SUFFIXES", "FileRead", "Located", "find_files", "mapping", "read_files"]

@@ -1,12 +1,51 @@
-"""One line of JSON in, one row out."""
+"""JSON Lines: an object in each line."""
 
 import json
 import math
+from collections.abc import Callable, Iterator
+from typing import IO
 
+from ingest.readers.parsed import Opened, Parsed
 from ingest.readers.shapes import BadRowError, Row, kind
 from qaserve.common.text import shorten
 
+SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+BOM = b"\xef\xbb\xbf"
 MAX_DEPTH = 64
+
+
+def read(open_file: Callable[[], IO[bytes]], limit: int) -> Opened:
+    """The rows of a file whose lines have at most `limit` bytes; a longer one is rejected, unread."""
+    return Opened("JSON Lines", _rows(open_file, limit))
+
+
+def _rows(open_file: Callable[[], IO[bytes]], limit: int) -> Iterator[Parsed]:
+    with open_file() as file:
+        for number, raw, size in _lines(file, limit):
+            try:
+                if raw is None:
+                    raise BadRowError(None, f"the line has {size:,} bytes; at most {limit:,} are read")
+                yield Parsed(number, parse(raw), raw=raw)
+            except BadRowError as bad:
+                yield Parsed(number, None, bad, raw)
+
+
+def _lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None, int]]:
+    """Line number from 1, the line without its end and BOM (None: too long), and its bytes; blank lines are skipped."""
+    number = 0
+    while piece := file.readline(limit + 1):
+        number, size = number + 1, len(piece)
+        too_long = size > limit and not piece.endswith(b"\n")
+        if too_long:
+            while rest := file.readline(1 << 20):
+                size += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            yield number, None, size
+            continue
+        line = (piece.removeprefix(BOM) if number == 1 else piece).strip()
+        if line:
+            yield number, line, size
 
 
 def parse(raw: bytes) -> Row:

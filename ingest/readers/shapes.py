@@ -22,6 +22,10 @@ from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
 KNOWN = tuple(field for field in Pair.model_fields if field != "extra")
+EXPORTED = ("qaserve_cluster", "qaserve_skill", "qaserve_build")
+"""What an export adds to a pair, and what follows from pairs when they are read again."""
+EXTRA = "qaserve_extra"
+"""Field of an exported table that holds `extra`, as JSON."""
 LISTS = ("topics", "tags", "related_skills", "related_docs")
 ID_CHARS = 512
 HALF_PAIR = "holds half a surrogate pair, which is not text"
@@ -49,7 +53,7 @@ def pairs_of(row: Row, name: str) -> list[Pair]:
 
 def _flattened(row: Row) -> Row:
     """The row with the `text` of a question or answer that is an object, and its other fields beside it."""
-    flat = dict(row)
+    flat = {key: value for key, value in row.items() if key != EXTRA} | _extra(row.get(EXTRA))
     for field in ("question", "answer"):
         value = row.get(field)
         if isinstance(value, dict):
@@ -57,6 +61,17 @@ def _flattened(row: Row) -> Row:
             rest = {key: item for key, item in value.items() if key != "text"}
             flat |= {f"{field}_details": rest} if rest else {}
     return flat
+
+
+def _extra(value: object) -> Row:
+    """What an exported table holds in one cell."""
+    try:
+        found = {} if value is None else json.loads(str(value))
+    except (ValueError, RecursionError) as error:
+        raise BadRowError(EXTRA, "not JSON") from error
+    if not isinstance(found, dict):
+        raise BadRowError(EXTRA, f"an object is needed, this is {kind(found)}")
+    return found
 
 
 def _shape_of(row: Row) -> Callable[[Row, str], list[Pair]]:
@@ -93,20 +108,23 @@ def _from_questions(row: Row, name: str) -> list[Pair]:
 
 
 def _pair(row: Row, name: str, *, question: str, answer: str, used: tuple[str, ...]) -> Pair:
-    """One pair of a row. Its intent is the row's `cluster_id`, else its id, else its answer."""
-    own_id = _identifier(row, "pair_id") or _identifier(row, "id")
+    """One pair of a row. Its intent is the row's `cluster_id`, else its id, else its answer.
+
+    A pair without any id is named after its question, so that it stays the same pair when its answer changes.
+    """
+    own_id = _identifier(row, "pair_id") or _identifier(row, "id") or _identifier(row, "cluster_id")
     intent = _identifier(row, "cluster_id") or own_id or f"answer-{digest(fold(answer))[:12]}"
     source = _identifier(row, "source_file")
     if source is None and row.get("source_files"):
         source = _texts(row, "source_files")[0]
     return Pair(
-        pair_id=own_id or intent,
+        pair_id=own_id or f"question-{digest(fold(question))[:12]}",
         cluster_id=intent,
         question=question,
         answer=answer,
         question_type=_identifier(row, "question_type"),
         source_file=source or name,
-        extra={key: value for key, value in row.items() if key not in KNOWN and key not in used},
+        extra={key: value for key, value in row.items() if key not in KNOWN and key not in (*used, *EXPORTED)},
         **{field: tuple(_texts(row, field)) for field in LISTS},
     )
 

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
 from qaserve import __version__
-from qaserve.api import ask, builds, explore, feedback, health, reports
+from qaserve.api import ask, builds, explore, feedback, health, reports, skills
 from qaserve.api import jobs as job_routes
 from qaserve.api import mcp_endpoint as agents
 from qaserve.api.auth import ApiKeyAuth, RateLimiter
@@ -67,6 +67,7 @@ def create_app(
     for router in (
         ask.routes(desk, log_questions=settings.log_questions),
         explore.routes(engine, desk),
+        skills.routes(engine, desk),
         builds.routes(engine, access),
         reports.routes(settings.reports_dir),
     ):

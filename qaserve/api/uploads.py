@@ -11,9 +11,11 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from ingest.readers import EXCEL, SUFFIXES
 from qaserve.common.errors import BusyError, TooLargeError, UsageError
 
 SUFFIX = ".jsonl"
+"""Of a file whose own says nothing."""
 UNNAMED = "upload"
 FORM = "multipart/form-data"
 LINES = (
@@ -110,13 +112,14 @@ def _copy(upload: UploadFile, path: Path) -> None:
 def safe_name(name: str) -> str:
     """A file name of harmless characters that ends as a corpus file does."""
     stem = NOT_IN_A_NAME.sub("-", name.replace("\\", "/").rpartition("/")[2]).lstrip(".-")
-    return (stem.removesuffix(SUFFIX)[:NAME_CHARS] or UNNAMED) + SUFFIX
+    suffix = next((one for one in (*SUFFIXES, *EXCEL) if stem.lower().endswith(one)), "")
+    return (stem[: len(stem) - len(suffix)][:NAME_CHARS] or UNNAMED) + (suffix.lower() or SUFFIX)
 
 
 def _check(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(len(GZIP_MAGIC))
     if not start:
-        raise UsageError("the upload is empty", hint="Send JSON Lines: one pair in each line.")
+        raise UsageError("the upload is empty", hint="Send JSON Lines, one pair in each line, or CSV.")
     if start == GZIP_MAGIC:  # a few bytes may unpack to any number of them
         raise UsageError("the upload is packed with gzip", hint="Send it unpacked.")

@@ -1,7 +1,7 @@
 """A bundle: the trained half of a build, as a folder of JSON and safetensors. No pickle.
 
 models/<corpus>/<build>/manifest.json     what it is, how it was made, and the SHA-256 of every other file
-models/<corpus>/<build>/model.safetensors the bank of W and the clusters' mean questions and answers
+models/<corpus>/<build>/model.safetensors the bank of W, the clusters' mean questions and answers, and G
 models/<corpus>/<build>/student.safetensors the student's weights, where there is a student
 
 A bundle is written into a folder whose name starts with a dot and appears under its own name by one rename: it is
@@ -44,6 +44,8 @@ class Model:
     """(K, D) unit rows, for centroid routing."""
     mean_answers: NDArray[np.float32]
     """(K, D) unit rows: where each cluster of answers lies."""
+    whitening: NDArray[np.float32]
+    """(D, D) G, see `train.whitening`."""
     student: bytes | None = None
     """The student's weights as `qaserve.core.student` writes them; read when they are used."""
 
@@ -71,6 +73,7 @@ def pack(model: Model) -> dict[str, bytes]:
         "ranks": model.bank.ranks,
         "mean_questions": model.mean_questions,
         "mean_answers": model.mean_answers,
+        "whitening": model.whitening,
     }
     packed = {TENSORS: save_tensors({name: np.ascontiguousarray(array) for name, array in tensors.items()})}
     return packed if model.student is None else packed | {STUDENT: model.student}
@@ -152,15 +155,23 @@ def _unpack(manifest: Manifest, contents: dict[str, bytes], hint: str) -> Model:
     try:
         tensors = load_tensors(contents[TENSORS])
         bank = ProjectionBank(tensors["basis"], tensors["cores"], tensors["ranks"])
-        model = Model(bank, tensors["mean_questions"], tensors["mean_answers"], contents.get(STUDENT))
+        means = tensors["mean_questions"], tensors["mean_answers"]
+        model = Model(bank, *means, tensors["whitening"], contents.get(STUDENT))
     except (KeyError, ValueError, SafetensorError) as error:
         raise BundleError(f"bundle {manifest.build}: its tensors are not usable: {error}", hint=hint) from error
-    expected = (len(manifest.clusters), manifest.encoder.dimension)
-    for name, array in (("mean_questions", model.mean_questions), ("mean_answers", model.mean_answers)):
-        if array.shape != expected or len(bank) != expected[0] or bank.basis.shape[1] != expected[1]:
+    count, dimension = len(manifest.clusters), manifest.encoder.dimension
+    expected = {
+        "basis": (len(bank.basis), dimension),
+        "ranks": (count,),
+        "mean_questions": (count, dimension),
+        "mean_answers": (count, dimension),
+        "whitening": (dimension, dimension),
+    }
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
             raise BundleError(
-                f"bundle {manifest.build}: {name} is {array.shape}, W are {len(bank)} of D {bank.basis.shape[1]}; "
-                f"{MANIFEST} says K, D = {expected}",
+                f"bundle {manifest.build}: {name} is {tensors[name].shape}; {MANIFEST} says {shape} "
+                f"(K = {count}, D = {dimension})",
                 hint=hint,
             )
     return model

@@ -1,8 +1,10 @@
 """Builds as wholes: points in a store and a bundle that share one id."""
 
 import hashlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qaserve.builds import bundle as bundles
 from qaserve.common.errors import (
@@ -15,20 +17,24 @@ from qaserve.common.errors import (
 from qaserve.common.files import writing
 from qaserve.common.locks import LOCKED, corpus_lock
 from qaserve.schemas.builds import LEAST_AGREEMENT, BuildInfo, EncoderIdentity
-from qaserve.store import BuildMetadata, BuildRef, Store
+from qaserve.store import Build, BuildMetadata, BuildRef, Store
+from qaserve.store.errors import damaged
+
+T = TypeVar("T")
 
 UNFINISHED = ".unfinished"
 """Ends the name of a mark: an empty file, beside the lock, of a build that is being written or deleted."""
 
 
 def check_complete(store: Store, models_dir: Path, metadata: BuildMetadata) -> None:
-    """Check that all points of a build can be read and that its bundle is the one it was written with.
+    """Check that all points of a build and of its documents can be read, and that its bundle is the one it had.
 
     Raises:
         DamagedBuildError: Points are missing or damaged.
         BundleError: The bundle is missing or another.
     """
     store.open(metadata.ref)
+    open_documents(store, metadata)
     manifest = bundles.folder_of(models_dir, metadata.ref) / bundles.MANIFEST
     try:
         found = hashlib.sha256(manifest.read_bytes()).hexdigest()
@@ -42,6 +48,25 @@ def check_complete(store: Store, models_dir: Path, metadata: BuildMetadata) -> N
             f"{metadata.bundle_hash[:12]}…",
             hint=bundles.HINT,
         )
+
+
+def open_documents(store: Store, metadata: BuildMetadata) -> Build | None:
+    """The sections of a build's documents; None where it has no documents.
+
+    Raises:
+        DamagedBuildError: They are missing or damaged.
+        BuildNotFoundError: The build has been deleted meanwhile.
+    """
+    return None if not metadata.sections else _whole(store, metadata.ref, lambda: store.open(metadata.ref.documents))
+
+
+def _whole(store: Store, ref: BuildRef, work: Callable[[], T]) -> T:
+    """Do something with a build's documents, which are there as long as the build is."""
+    try:
+        return work()
+    except BuildNotFoundError as error:
+        store.metadata(ref)  # raises BuildNotFoundError where all of it is gone
+        raise damaged(ref, f"its documents are not in {store.where}") from error
 
 
 def is_complete(store: Store, models_dir: Path, metadata: BuildMetadata) -> bool:
@@ -124,10 +149,13 @@ def activate(store: Store, models_dir: Path, ref: BuildRef, wait: float = 0.0) -
 
 
 def verify(store: Store, models_dir: Path, ref: BuildRef) -> None:
-    """Read all of a build, points and bundle. Raises DamagedBuildError or BundleError, naming what is damaged."""
+    """Read all of a build: points, documents and bundle. Raises DamagedBuildError or BundleError, naming the damage."""
     store.verify(ref)
+    metadata = store.metadata(ref)
+    if metadata.sections:
+        _whole(store, ref, lambda: store.verify(ref.documents))
     bundles.read(models_dir, ref)
-    check_complete(store, models_dir, store.metadata(ref))
+    check_complete(store, models_dir, metadata)
 
 
 def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 0.0) -> list[str]:
@@ -185,7 +213,15 @@ def orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
 
     A sealed build that lacks something without a mark was damaged: it is kept, and `qaserve doctor` tells of it.
     """
-    return sorted({*store.unfinished(corpus), *_half_done(store, models_dir, corpus)})
+    documents = BuildRef(corpus, "").documents.corpus
+    return sorted(
+        {
+            *store.unfinished(corpus),
+            *store.unfinished(documents),
+            *_half_done(store, models_dir, corpus),
+            *(set(store.names(documents)) - set(store.names(corpus))) & unfinished(models_dir, corpus),
+        }
+    )
 
 
 def _half_done(store: Store, models_dir: Path, corpus: str) -> list[str]:
@@ -204,10 +240,12 @@ def remove_orphans(store: Store, models_dir: Path, corpus: str) -> list[str]:
     for build in _half_done(store, models_dir, corpus):
         _delete(store, models_dir, BuildRef(corpus, build))
     store.remove_unfinished(corpus)
+    store.remove_unfinished(BuildRef(corpus, "").documents.corpus)
     there = set(store.names(corpus))
     for build in unfinished(models_dir, corpus):
-        if build not in there:  # a bundle whose points are gone
+        if build not in there:  # a bundle or documents whose points are gone
             bundles.remove(models_dir, BuildRef(corpus, build))
+            _delete_documents(store, BuildRef(corpus, build))
         if build not in there or corpus in store.live_builds():
             # else the mark tells a first ingest that was interrupted from a live build that was lost
             unmark(models_dir, BuildRef(corpus, build))
@@ -220,4 +258,10 @@ def _delete(store: Store, models_dir: Path, ref: BuildRef) -> None:
     mark_unfinished(models_dir, ref)
     bundles.remove(models_dir, ref)
     store.delete(ref)
+    _delete_documents(store, ref)
     unmark(models_dir, ref)
+
+
+def _delete_documents(store: Store, ref: BuildRef) -> None:
+    with suppress(BuildNotFoundError):
+        store.delete(ref.documents)

@@ -55,7 +55,7 @@ def copy(source: Store, target: Store, corpus: str, reporter: Reporter, *, every
             f"corpus {corpus!r} has no {'build' if everything else 'live build'} in {source.where}",
             hint="`qaserve builds list` shows what there is.",
         )
-    copied = tuple(_copy(source, target, metadata, reporter) for metadata in chosen)
+    copied = tuple(_copy_whole(source, target, metadata, reporter) for metadata in chosen)
     if live is not None:
         target.set_live(BuildRef(corpus, live))
     return CopyReport(
@@ -65,6 +65,13 @@ def copy(source: Store, target: Store, corpus: str, reporter: Reporter, *, every
         builds=copied,
         live=target.live_builds().get(corpus),
     )
+
+
+def _copy_whole(source: Store, target: Store, metadata: BuildMetadata, reporter: Reporter) -> CopiedBuild:
+    """Copy the documents of a build, then the build."""
+    if metadata.sections:
+        _copy(source, target, source.metadata(metadata.ref.documents), reporter)
+    return _copy(source, target, metadata, reporter)
 
 
 def _copy(source: Store, target: Store, metadata: BuildMetadata, reporter: Reporter) -> CopiedBuild:

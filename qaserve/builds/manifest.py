@@ -16,7 +16,7 @@ from qaserve.store.words import Bm25Params
 UNIFORM = "uniform"
 """The importance of pairs that all weigh 1."""
 
-FORMAT: Literal[5] = 5
+FORMAT: Literal[6] = 6
 
 
 class FileEntry(Record):
@@ -57,10 +57,18 @@ class FittedFeedback(Record):
     unknown: int = Field(description="Judgements of pairs that the build does not have, which gave no row.")
 
 
+class DocumentsInfo(Record):
+    """The documents of a build: a second set of points, one for each section."""
+
+    documents: int
+    sections: int
+    content_hash: str = Field(description="SHA-256 over the sections, in their order.")
+
+
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
-    format: Literal[5] = FORMAT
+    format: Literal[6] = FORMAT
     build: BuildId
     corpus: CorpusName
     corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")
@@ -79,6 +87,7 @@ class Manifest(Record):
     )
     calibration: Calibration | None = Field(None, description="Null: too few pairs to calibrate on.")
     feedback: FittedFeedback | None = Field(None, description="Null: W was fitted on the pairs alone.")
+    documents: DocumentsInfo | None = Field(None, description="Null: it has none.")
     student: StudentInfo | None = Field(None, description="Null: none was trained for this build.")
     topic_text: TopicText = Field(TopicText(), description="What the topic of a pair is the vector of.")
     bm25: Bm25Params = Field(description="What the words of the pairs were encoded with.")

@@ -12,9 +12,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 import typer
-from rich.text import Text
 
-from qaserve.cli.base import app, err, out, root_app
+from qaserve.cli.base import app, err, out, root_app, say_error
 from qaserve.common.errors import QaserveError
 from qaserve.common.text import shorten
 
@@ -51,6 +50,9 @@ COMMANDS = {
         "Exit code 1 on a problem.",
     ),
     "encoder": Listed(("encoder",), "The model that turns text into vectors."),
+    "export": Listed(
+        ("export",), "Write the live pairs as JSON Lines, CSV or Parquet, each with its cluster, skill and build."
+    ),
     "feedback": Listed(("feedback",), "See what was said of answers, and take it elsewhere."),
     "mcp": Listed(("mcp",), "Serve an agent over the Model Context Protocol, on stdin and stdout."),
     "copy": Listed(("copy",), "Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back."),
@@ -58,6 +60,10 @@ COMMANDS = {
         ("builds",),
         "Read all of a build and compare it with the hashes it was sealed with. Example: qaserve verify --all.",
     ),
+    "skill": Listed(
+        ("skills",), "Show a skill: its document, the questions it answers, and the skills that are named with it."
+    ),
+    "skills": Listed(("skills",), "List the skills, and export them."),
     "reference": Listed(("reference",), "Write the reference of settings and commands into docs/."),
     "serve": Listed(("service",), "Start the HTTP API. Example: QASERVE_PORT=8080 qaserve serve."),
     "ui": Listed(
@@ -104,7 +110,7 @@ def _tell(error: BaseException) -> int:
         kind = error.kind
         if "--json" in sys.argv:
             print(json.dumps({"error": {"code": kind.code, "message": error.message, "hint": error.hint}}))
-        _say(error.message, error.hint)
+        say_error(error.message, error.hint)
         return kind.exit_code
     if isinstance(error, KeyboardInterrupt):
         err.print("interrupted")
@@ -113,7 +119,7 @@ def _tell(error: BaseException) -> int:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise error
-        _say(f"{error.name} is not installed", f"pip install 'qaserve[{extra}]'")
+        say_error(f"{error.name} is not installed", f"pip install 'qaserve[{extra}]'")
     elif isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # a pipe's reader, such as head, left
         _say_system(error)
     return 1
@@ -157,15 +163,9 @@ def _app(arguments: list[str]) -> typer.Typer:
     return listing
 
 
-def _say(message: str, hint: str) -> None:
-    err.print(Text.assemble(("error: ", "bold red"), message))
-    if hint:
-        err.print(Text.assemble(("try:   ", "bold"), hint))
-
-
 def _say_system(error: OSError) -> None:
     where = f": {shorten(str(error.filename), NAME_CHARS)}" if error.filename is not None else ""
-    _say(f"{error.strerror or error}{where}", HINTS.get(error.errno or 0, "Check the path and its permissions."))
+    say_error(f"{error.strerror or error}{where}", HINTS.get(error.errno or 0, "Check the path and its permissions."))
 
 
 def _some_width() -> None:

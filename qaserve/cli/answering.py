@@ -1,4 +1,4 @@
-"""Who answers `qaserve ask`: the data of the settings in this process, or the API of QASERVE_API_URL."""
+"""Who answers `qaserve ask` and `skill`: the data of the settings in this process, or the API of QASERVE_API_URL."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from qaserve.cli.base import corpus_to_ask, err, make_encoder
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.schemas.documents import SkillDetail, SkillIndex
 from qaserve.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ class Answerer(Protocol):
 
     def ask_many(self, requests: Sequence[AskRequest]) -> list[AskResult | QaserveError]:
         """Answer some questions in their order. Instead of an answer it gives an error of that question alone."""
+
+    def skill(self, name: str) -> SkillDetail:
+        """A skill. Raises NotFoundError where there is none of that name."""
+
+    def skills(self) -> SkillIndex:
+        """Every skill."""
 
 
 @contextmanager
@@ -69,6 +76,14 @@ class InProcess:
 
         return ask_many(self._engine, requests)
 
+    def skill(self, name: str) -> SkillDetail:
+        """A skill."""
+        return self._engine.skill(name)
+
+    def skills(self) -> SkillIndex:
+        """Every skill."""
+        return self._engine.skills()
+
 
 class OverApi:
     """An API, asked by its client."""
@@ -85,6 +100,14 @@ class OverApi:
         """Send some questions at once, so that the API encodes them together."""
         with ThreadPoolExecutor(API_CALLERS) as pool:
             return list(pool.map(self._one, requests))
+
+    def skill(self, name: str) -> SkillDetail:
+        """A skill."""
+        return self._client.skill(name)
+
+    def skills(self) -> SkillIndex:
+        """Every skill."""
+        return self._client.skill_index()
 
     def _one(self, request: AskRequest) -> AskResult | QaserveError:
         from qaserve.search.many import of_one_question

@@ -65,6 +65,13 @@ def root_app() -> typer.Typer:
 app = root_app()
 
 
+def say_error(message: str, hint: str) -> None:
+    """Say on stderr what went wrong, and what to do."""
+    err.print(Text.assemble(("error: ", "bold red"), message))
+    if hint:
+        err.print(Text.assemble(("try:   ", "bold"), hint))
+
+
 def parse_filters(given: list[str], fields: "Collection[str]") -> dict[str, tuple[str, ...]]:
     """`FIELD=VALUE` texts as values by field: a pair passes that has one of the values, in every field that is given.
 

@@ -1,6 +1,8 @@
 """`qaserve fetch`, `ingest`, `remove`, `fit` and `distill`."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +20,9 @@ from qaserve.cli.base import (
     out,
     parse_filters,
     say_data_folder,
+    say_error,
 )
+from qaserve.common.errors import QaserveError, UsageError
 from qaserve.common.progress import Bars
 from qaserve.settings import Settings, get_settings
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from qaserve.common.progress import Reporter
     from qaserve.encoders.base import Encoder
     from qaserve.schemas.builds import EncoderIdentity
-    from qaserve.schemas.ingest import IngestReport
+    from qaserve.schemas.ingest import IngestReport, Preview
     from qaserve.store import Store
 
 FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.
@@ -44,7 +48,8 @@ FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from 
 
 INGEST_HELP = """Bring pairs in, and make them live.
 
-Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any mix of four shapes:
+Reads JSON Lines (`.jsonl`, `.ndjson`) and JSON arrays (`.json`), CSV and TSV with a header, also gzipped, Parquet, and
+Markdown FAQs (`.md`), files or folders. In JSON, in any mix of four shapes:
 
     {"pair_id": "a1", "cluster_id": "a", "question": "…", "answer": "…", "topics": ["…"]}
 
@@ -54,17 +59,28 @@ Reads JSON Lines (`.jsonl`, `.ndjson`, also gzipped), files or folders, in any m
 
     {"cluster_id": "a", "questions": ["…", "…"], "answer": {"text": "…"}}
 
-A question or an answer may be an object with `text` in any of them. A CSV or TSV file that is named (`faq.csv`; not
-one in a folder) needs a header with the columns `question` and `answer`, in UTF-8, or in UTF-16 with its mark. The
-delimiter is found in the header. Other columns stay with the pair.
+A question or an answer may be an object with `text` in any of them. A table has columns of the same names; other fields
+stay with the pair. Where fields have other names, `--map question=prompt --map answer=response.text` says so, and is
+kept with the corpus. Without it usual names (prompt, query, title; response, reply, completion, body) are guessed and
+shown, and read after a yes or with `--yes`. `--separator "|"` splits a cell of several questions.
 
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
-rest goes on. Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the
-corpus exactly the given files. The same file again changes nothing.
+rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or
+with `--replace`, which would remove what they brought before, nothing is changed and the exit code is 1.
+
+Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
+the given files. The same file again changes nothing.
 
 Clusters keep their numbers and names: a new pair joins the nearest, and only where the pairs have drifted are they made
 anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
+
+`--watch` does this again whenever the files have changed and are written, one ingest at a time, until Ctrl-C. Pairs of
+a file that is deleted stay, unless `--replace` is given.
+
+`--documents DIR` gives the build its documents: the Markdown files below a folder, split by heading, so that skills are
+found and handed over (`qaserve skill`). Without it the build keeps those it has. A file that cannot be taken is
+reported; the rest goes in. A name in `related_skills` or `related_docs` that leads to no document is reported too.
 
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.
@@ -75,7 +91,13 @@ how well the build would find, and whether it would be stopped, and exits 0 all 
 
     qaserve ingest pairs/ more.jsonl.gz --dry-run
 
+    qaserve ingest tickets.csv --map question=subject --map answer=solution --map topics=category
+
+    qaserve ingest skills_qa.jsonl --documents skills/
+
     qaserve ingest skills_qa.jsonl --replace --json
+
+    qaserve ingest --watch docs/faq --replace
 
     QASERVE_ENCODER=mpnet qaserve ingest --re-encode
 """
@@ -152,33 +174,84 @@ Force = Annotated[bool, typer.Option("--force", help="Go live even if the new bu
 def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
     *,
+    documents: Annotated[
+        Path | None, typer.Option(help="Folder of Markdown that takes the place of all documents.", show_default=False)
+    ] = None,
     dry_run: DryRun = False,
     replace: Annotated[bool, typer.Option("--replace", help="Make the corpus exactly these files.")] = False,
     force: Force = False,
     re_encode: Annotated[
         bool, typer.Option("--re-encode", help="Encode every text again: the way to another encoder. Needs no PATHS.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Change nothing, and exit 1, where a file holds nothing good.")
+    ] = False,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=PATH", help="Where a field of a pair is: answer=response.text."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What stands between several questions in one cell.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Read fields by their usual names without asking.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Ingest again when the files change, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
     from qaserve.store import open_store
 
-    if not paths and not re_encode:
+    if not paths and not re_encode and documents is None:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
+    if watch and (dry_run or re_encode):
+        raise typer.BadParameter("--watch goes neither with --dry-run nor with --re-encode.")
     settings = get_settings()
     say_data_folder(settings)
     with open_store(settings.store) as store:
         corpus = corpus_to_fill(settings, store, paths) if paths else corpus_to_ask(settings, store)
-        ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
-        report = ingesting.run(
-            paths or [],
-            replace=replace,
-            dry_run=dry_run,
-            force=force,
-            re_encode=re_encode,
-            on_plan=_on_plan(settings, as_json=as_json),
-        )
-    _print_report(report, as_json=as_json)
+        encoder = make_encoder(settings)
+
+        def once(min_lock_wait: float = 0.0) -> None:
+            ingesting = make_ingest(settings, store, corpus, encoder, Bars(err), min_lock_wait=min_lock_wait)
+            report = ingesting.run(
+                paths or [],
+                documents=documents,
+                replace=replace,
+                dry_run=dry_run,
+                force=force,
+                re_encode=re_encode,
+                strict=strict,
+                fields=fields or (),
+                separator=separator,
+                accept_guess=yes,
+                on_guess=confirm_guess,
+                on_plan=_on_plan(settings, as_json=as_json),
+            )
+            _print_report(report, as_json=as_json)
+
+        if watch:
+            _watch([*(paths or []), *([] if documents is None else [documents])], once)
+        else:
+            once()
+
+
+def _watch(paths: list[Path], once: "Callable[[float], None]") -> None:
+    """Ingest whenever the files have changed. What an ingest refuses is said, and the next change is waited for."""
+    from ingest.jobs import LOCK_SECONDS
+    from ingest.watch import changes
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell starts us with it ignored
+    try:
+        for _ in changes(paths):
+            try:
+                once(LOCK_SECONDS)
+            except UsageError:
+                raise
+            except QaserveError as error:
+                say_error(error.message, error.hint)
+            err.print("Watching; Ctrl-C ends it.")
+    except KeyboardInterrupt:
+        err.print("Stopped watching.")
 
 
 @app.command(help=REMOVE_HELP)
@@ -301,7 +374,16 @@ def fetch_corpus(settings: Settings) -> Path:
 
 def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path]) -> "IngestReport":
     """One ingest with progress bars."""
-    return make_ingest(settings, store, corpus, make_encoder(settings), Bars(err)).run(paths)
+    ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
+    return ingesting.run(paths, on_guess=confirm_guess)
+
+
+def confirm_guess(preview: "Preview") -> bool:
+    """Show how a file would be read by guessed fields, and ask for a yes where a person can give it."""
+    from qaserve.cli.render_ingest import show_preview
+
+    show_preview(err, preview)
+    return sys.stdin.isatty() and typer.confirm("Read it so?", err=True)
 
 
 def make_ingest(

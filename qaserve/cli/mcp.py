@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HELP = """Serve an agent over the Model Context Protocol, on stdin and stdout.
 
-Tools: search_skills, explain_routing, get_pair, list_clusters, corpus_status and, with --write, add_pairs.
+Tools: search_skills, get_skill, explain_routing, get_pair, list_clusters, corpus_status and, with --write, add_pairs.
 It reads the data folder or server of the settings, also while an API runs or an ingest writes. With QASERVE_API_URL set
 it asks that API. With QASERVE_MCP_HTTP=true the API serves the same tools at /mcp.
 

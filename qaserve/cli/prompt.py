@@ -13,15 +13,17 @@ from rich.text import Text
 from qaserve.cli.answering import Answerer
 from qaserve.cli.base import err
 from qaserve.cli.render_answer import show_answers, show_one, show_trace
+from qaserve.cli.render_skill import show_skill
 from qaserve.common.errors import QaserveError, UsageError
 from qaserve.common.text import shorten
-from qaserve.schemas.ask import AskRequest, AskResult
+from qaserve.schemas.ask import Answer, AskRequest, AskResult
 from qaserve.schemas.params import SearchParams
 
 HELP = """Ask a question, or give a command:
 
   :why             why the last answers came: votes, projection, plain search
   :open N          answer N in full, with its skills and source
+  :skill NAME      a skill with its document; :skill N, that of answer N
   :set             the parameters that are set
   :set NAME VALUE  set a parameter, for example :set tau 0.1
   :set NAME        back to the build's value
@@ -29,7 +31,7 @@ HELP = """Ask a question, or give a command:
   :quit            leave; so does Ctrl-D
 
 Up and down recall earlier questions; Tab completes them."""
-COMMANDS = (":help", ":open ", ":quit", ":set ", ":why")
+COMMANDS = (":help", ":open ", ":quit", ":set ", ":skill ", ":why")
 GREEK = {
     "tau": "temperature",
     "n": "hits",
@@ -62,6 +64,7 @@ class Prompt:
             ":why": self._why,
             ":open": self._open,
             ":set": self._set,
+            ":skill": self._skill,
             ":help": self._help,
         }
 
@@ -107,14 +110,28 @@ class Prompt:
         show_trace(self._console, self._asked())
 
     def _open(self, words: list[str]) -> None:
+        show_one(self._console, self._answer(" ".join(words), ":open"))
+
+    def _answer(self, said: str, command: str) -> Answer:
         answers = self._asked().answers
-        number = int(words[0]) if len(words) == 1 and words[0].isdecimal() else 0
+        number = int(said) if said.isdecimal() else 0
         if not 1 <= number <= len(answers):
             raise UsageError(
-                f":open {shorten(' '.join(words), 40)}: this is not the number of an answer",
+                f"{command} {shorten(said, 40)}: this is not the number of an answer",
                 hint=f"The last question has answers 1 to {len(answers)}." if answers else "It has no answer.",
             )
-        show_one(self._console, answers[number - 1])
+        return answers[number - 1]
+
+    def _skill(self, words: list[str]) -> None:
+        if len(words) != 1:
+            raise UsageError(":skill takes a name", hint="The answers name their skills. For example: :skill NAME")
+        name = words[0]
+        if name.isdecimal():
+            named = self._answer(name, ":skill").related_skills
+            if not named:
+                raise UsageError(f"answer {name} names no skill", hint="Try :skill NAME.")
+            name = named[0]
+        show_skill(self._console, self._answering.skill(name))
 
     def _set(self, words: list[str]) -> None:
         if words:

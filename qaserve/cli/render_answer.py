@@ -9,7 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from qaserve.cli.render_skill import one_line
 from qaserve.common.text import shorten
+from qaserve.schemas.pairs import skill_name
 
 if TYPE_CHECKING:
     from ingest.judgements import BadLine
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from qaserve.schemas.builds import BuildInfo
 
 HITS_SHOWN = 8
+SKILLS_SHOWN = 3
 REJECTIONS_SHOWN = 10
 CLUSTERS_SHOWN = 6
 BAR_WIDTH = 16
@@ -47,6 +50,17 @@ def show_answers(console: Console, result: "AskResult", in_full: int | None = No
             console.print(_body(answer))
     if not result.answers:
         console.print("No answer.")
+    if result.skills:
+        console.print(_skills(result))
+
+
+def _skills(result: "AskResult") -> Group:
+    """The first skills, each with what speaks for it."""
+    table = _table(("score", "right"), ("skill", "left"), ("pairs", "right"), ("when to use", None))
+    for skill in result.skills[:SKILLS_SHOWN]:
+        when = Text(one_line(skill.when_to_use or skill.title, 200))
+        table.add_row(f"{skill.score:.3f}", Text(skill.name, style="cyan"), f"{skill.pairs:,}", when)
+    return Group(Text("Skills", style="bold"), table, Text("`qaserve skill NAME` shows one.", style=DIM))
 
 
 def show_one(console: Console, answer: "Answer") -> None:
@@ -56,14 +70,30 @@ def show_one(console: Console, answer: "Answer") -> None:
     for name, value in (
         ("pair", answer.pair_id),
         ("intent", answer.cluster_id),
-        ("skills", ", ".join(answer.related_skills)),
-        ("documents", ", ".join(answer.related_docs)),
+        ("skills", _named(answer, answer.related_skills)),
+        ("documents", _named(answer, answer.related_docs)),
         ("topics", ", ".join(answer.topics)),
         ("tags", ", ".join(answer.tags)),
         ("source", answer.source_file),
+        *_said_by_author(answer),
     ):
         if value:
             console.print(Text(f"   {name:<9} {value}", style=DIM))
+
+
+def _named(answer: "Answer", names: Sequence[str]) -> str:
+    """Names of documents; those that are missing from the build are marked."""
+    missing = {link.name for link in answer.links if link.path is None}
+    return ", ".join(f"{name} (missing)" if name in missing else name for name in names)
+
+
+def _said_by_author(answer: "Answer") -> list[tuple[str, str]]:
+    note = answer.author
+    if note is None:
+        return []
+    sure = "" if note.confidence is None else f"{note.confidence:.0%} sure of the answer's text"
+    reviewed = {True: "reviewed by a person", False: "not reviewed by a person", None: ""}[note.manually_reviewed]
+    return [("author", ", ".join(filter(None, (sure, reviewed)))), ("doubts", note.confidence_issues or "")]
 
 
 def _head(answer: "Answer") -> Text:
@@ -82,7 +112,7 @@ def _about(answer: "Answer") -> str:
     )
     said = {"topic": answer.parts.topic, "words": answer.parts.lexical}
     shown = [f"{name} {value:.3f}" for name, value in said.items() if value]
-    parts = [f"score {answer.score:.3f}", *shown, moved, answer.cluster_id, *answer.related_skills[:3]]
+    parts = [f"score {answer.score:.3f}", *shown, moved, answer.cluster_id, *map(skill_name, answer.related_skills[:3])]
     return " · ".join(shorten(part, 60) for part in parts)
 
 
@@ -149,7 +179,11 @@ def _table(*columns: tuple[str, Literal["left", "right"] | None]) -> Table:
     """A table of one-line rows; columns without a side hold text, share what width is left and are cut to fit."""
     table = Table(box=None, pad_edge=False, header_style=DIM, expand=any(side is None for _, side in columns))
     for title, side in columns:
-        ratio = {"known question": 3, "votes for": 2, "answer to": 2}.get(title, 1) if side is None else None
+        ratio = (
+            {"known question": 3, "votes for": 2, "answer to": 2, "when to use": 3}.get(title, 1)
+            if side is None
+            else None
+        )
         table.add_column(title, justify=side or "left", no_wrap=True, overflow="ellipsis", ratio=ratio)
     return table
 
@@ -247,7 +281,8 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
     console.print(f"Build {manifest.build} is live: {manifest.pairs:,} pairs, {len(manifest.clusters)} clusters.")
     console.print(
         f"  λ {manifest.hyperparameters.regularization:g} · τ {numbers.temperature:g} · N {numbers.hits} · "
-        f"routing {numbers.routing} · projection {numbers.projection}, share {numbers.projection_share:g}"
+        f"routing {numbers.routing} · projection {numbers.projection}, share {numbers.projection_share:g} · "
+        f"whitening {numbers.whitening:g}"
     )
     console.print(
         f"  weights: words {numbers.lexical_weight:g} · topic {numbers.topic_weight:g} · "
@@ -265,15 +300,15 @@ def show_fit(console: Console, manifest: "Manifest") -> None:
         console.print("  There are too few phrasings to choose by; these are the defaults.")
         return
     console.print(f"  chosen among {len(tuning.curve)} by mean reciprocal rank on questions that were held out:")
-    chosen, plain = tuning.chosen, tuning.plain
+    chosen, unprojected, plain = tuning.chosen, tuning.unprojected, tuning.plain
     console.print(
-        f"  new phrasings    {chosen.phrasings:.3f}, plain search with words {plain.phrasings:.3f} "
-        f"({tuning.phrasings:,} questions)"
+        f"  new phrasings    {chosen.phrasings:.3f}, without projection {unprojected.phrasings:.3f}, "
+        f"plain search with words {plain.phrasings:.3f} ({tuning.phrasings:,} questions)"
     )
-    if chosen.intents is not None and plain.intents is not None:
+    if chosen.intents is not None:
         console.print(
-            f"  unknown intents  {chosen.intents:.3f}, plain search with words {plain.intents:.3f} "
-            f"({tuning.intents:,} questions)"
+            f"  unknown intents  {chosen.intents:.3f}, without projection {unprojected.intents:.3f}, "
+            f"plain search with words {plain.intents:.3f} ({tuning.intents:,} questions)"
         )
     if chosen.search.projection == "none":
         console.print("  The projection does not pay on this corpus; the build answers without it.")

@@ -12,6 +12,7 @@ from qaserve.common.text import shorten
 
 if TYPE_CHECKING:
     from ingest.diff import BuildDiff
+    from qaserve.schemas.documents import DocumentsReport
     from qaserve.schemas.ingest import (
         BuildParams,
         ClusterChanges,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         IngestReport,
         ListedPair,
         ParamChanges,
+        Preview,
         Regrouping,
     )
 
@@ -27,6 +29,7 @@ REJECTIONS_SHOWN = 10
 CONFLICTS_SHOWN = 5
 PAIRS_SHOWN = 5
 FILES_SHOWN = 10
+LINKS_SHOWN = 5
 NAMES_SHOWN = 5
 DIM = "dim"
 WARNING = "yellow"
@@ -34,6 +37,10 @@ WARNING = "yellow"
 
 def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> None:
     """What an ingest changes, known before anything is encoded. `data_dir`: where rejected lines are."""
+    for bad in report.bad_files[:FILES_SHOWN]:
+        console.print(Text(f"passed over: {bad.file} {bad.reason}", style=WARNING))
+        console.print(Text(f"  {bad.hint}", style=WARNING))
+    _show_more(console, len(report.bad_files) - FILES_SHOWN, WARNING)
     console.print(_counts(report))
     _show_files(console, report)
     for title, pairs in (("+", report.changes.added), ("~", report.changes.updated)):
@@ -42,6 +49,19 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
     _show_pairs(console, "-", gone, len(gone) if report.dry_run else PAIRS_SHOWN)
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
+    if report.documents is not None:
+        _show_documents(console, report.documents)
+
+
+def show_preview(console: Console, preview: "Preview") -> None:
+    """How a file would be read by fields that are guessed."""
+    console.print(Text(f"{preview.file} ({preview.format}) has the fields {', '.join(preview.fields)}."))
+    console.print(Text(f"Guessed: {', '.join(preview.guessed)}. So it would be read:"))
+    for pair in preview.pairs:
+        console.print(Text(f"  {pair.line}: {shorten(pair.question, 70)}", style="bold"))
+        console.print(Text(f"     {shorten(pair.answer, 100)}", style=DIM))
+    for bad in preview.rejected:
+        console.print(Text(f"  {bad.line}: {f'{bad.field}: ' if bad.field else ''}{bad.reason}", style=WARNING))
 
 
 def show_outcome(console: Console, report: "IngestReport") -> None:
@@ -106,13 +126,31 @@ def _counts(report: "IngestReport") -> Table:
     return table
 
 
+def _show_documents(console: Console, said: "DocumentsReport") -> None:
+    """What became of the documents, and which names lead to none."""
+    kept = "" if said.read else ", all kept from the live build"
+    console.print(
+        f"{said.documents:,} documents of {said.skills:,} skills, in {said.sections:,} sections{kept}: "
+        f"{len(said.added):,} added, {len(said.changed):,} changed, {len(said.removed):,} removed"
+    )
+    for bad in said.rejected[:REJECTIONS_SHOWN]:
+        console.print(Text(f"  not taken: {bad.path}: {bad.reason}", style=WARNING))
+    _show_more(console, len(said.rejected) - REJECTIONS_SHOWN, WARNING)
+    if said.missing_links:
+        console.print(
+            f"{said.resolved:,} names in related_skills and related_docs lead to a document, "
+            f"{said.missing_links:,} to none:"
+        )
+    for link in said.missing[:LINKS_SHOWN]:
+        console.print(Text(f"  {link.name} ({link.pairs:,} pairs)", style=DIM))
+    _show_more(console, said.missing_links - LINKS_SHOWN, DIM)
+
+
 def _show_files(console: Console, report: "IngestReport") -> None:
-    if len(report.files) < 2:
-        return
     for one in report.files[:FILES_SHOWN]:
         kinds = ("added", "updated", "unchanged", "rejected")
         found = ", ".join(f"{getattr(one, kind):,} {kind}" for kind in kinds if getattr(one, kind))
-        console.print(Text(f"  {one.file}: {one.read:,} pairs, {found}", style=DIM))
+        console.print(Text(f"  {one.file}: {one.read:,} pairs, {found} ({one.format})", style=DIM))
     _show_more(console, len(report.files) - FILES_SHOWN, DIM)
 
 
@@ -177,6 +215,7 @@ def _listed_params(params: "BuildParams") -> dict[str, str]:
     threshold = "none" if params.threshold is None else f"{params.threshold:.3f}"
     numbers = {
         "λ": params.regularization,
+        "ω": search.whitening,
         "τ": search.temperature,
         "N": search.hits,
         "β": search.lexical_weight,

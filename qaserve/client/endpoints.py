@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterList
+from qaserve.schemas.documents import DocumentDetail, SkillDetail, SkillIndex, SkillsFound
 from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 from qaserve.schemas.feedback import FeedbackKept, FeedbackPage, FeedbackRequest
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobList
@@ -43,6 +44,26 @@ class Call(Generic[T]):
 def ask(request: AskRequest) -> Call[AskResult]:
     """Ask a question."""
     return Call("POST", "/v1/ask", AskResult, json=request.to_json())
+
+
+def skills(question: str, top_k: int = 5) -> Call[SkillsFound]:
+    """Find the skills for a question."""
+    return Call("GET", f"/v1/skills?{urlencode({'question': question, 'top_k': top_k})}", SkillsFound)
+
+
+def skill_index() -> Call[SkillIndex]:
+    """Every skill, with when to use it."""
+    return Call("GET", "/v1/skill-index", SkillIndex)
+
+
+def skill(name: str) -> Call[SkillDetail]:
+    """A skill with its document, pairs and neighbours."""
+    return Call("GET", f"/v1/skills/{quote(name, safe='')}", SkillDetail)
+
+
+def document(path: str) -> Call[DocumentDetail]:
+    """A document, by its path in the build."""
+    return Call("GET", f"/v1/documents/{quote(path)}", DocumentDetail)
 
 
 def clusters() -> Call[ClusterList]:

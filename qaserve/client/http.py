@@ -160,6 +160,10 @@ class Client(_Api):
                 return reply
 
     ask = _sync(calls.ask)
+    skills = _sync(calls.skills)
+    skill_index = _sync(calls.skill_index)
+    skill = _sync(calls.skill)
+    document = _sync(calls.document)
     clusters = _sync(calls.clusters)
     cluster = _sync(calls.cluster)
     pairs = _sync(calls.pairs)
@@ -222,6 +226,10 @@ class AsyncClient(_Api):
                 return reply
 
     ask = _async(calls.ask)
+    skills = _async(calls.skills)
+    skill_index = _async(calls.skill_index)
+    skill = _async(calls.skill)
+    document = _async(calls.document)
     clusters = _async(calls.clusters)
     cluster = _async(calls.cluster)
     pairs = _async(calls.pairs)

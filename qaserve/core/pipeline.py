@@ -4,6 +4,7 @@
     p_i ∝ prior_i · exp(s_i / τ)    shares in the vote                              `qaserve.core.routing`
     w_k = Σ_{k(i)=k} p_i            cluster weights
     x'  = Σ_k w_k · x W_k           projection                                      `qaserve.core.projection`
+    x'' = (1-ω) x' + ω x' G         whitening within intents: G as `train.whitening` fits it
     score_i, intents                parts of the score, each intent once            `qaserve.core.scoring`
 
 Every step takes a batch of m questions. The engine asks one question, with neighbors from Qdrant; tuning, the gate,
@@ -105,9 +106,11 @@ class Projected(NamedTuple):
     """Questions carried into answer space."""
 
     vectors: Floats
-    """(m, D), not normalised: the less the clusters agree, the shorter."""
+    """(m, D) x', not normalised: the less the clusters agree, the shorter."""
     routing: Routing | None
     """None where a student stands in for it."""
+    searched: Floats
+    """(m, D) x'', what the answers are compared with, not normalised; x' without whitening."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class Pipeline:
     """(K, D) unit rows; only centroid routing reads them."""
     student: Network | None = None
     """Read only where the projection is 'student'."""
+    whitening: NDArray[np.floating] | None = None
+    """(D, D) G; read only where whitening has a share."""
 
     @property
     def needs_neighbors(self) -> bool:
@@ -139,16 +144,21 @@ class Pipeline:
             neighbors: Of each; read where `needs_neighbors`.
 
         Raises:
-            ValueError: Neighbors, their vectors, mean questions or a student are needed and not there.
+            ValueError: Neighbors, their vectors, mean questions, a student or G are needed and not there.
         """
+        routing = None
         if self.params.projection == "student":
-            return Projected(self._part_way(queries, _there(self.student, "a student").project(queries)), None)
-        routing = self.route(queries, neighbors)
-        return Projected(self._part_way(queries, self._blend(queries, routing, neighbors)), routing)
+            moved = _there(self.student, "a student").project(queries)
+        else:
+            routing = self.route(queries, neighbors)
+            moved = self._blend(queries, routing, neighbors)
+        projected = _part_way(queries, moved, self.params.projection_share)
+        return Projected(projected, routing, self.whiten(projected))
 
-    def _part_way(self, queries: Floats, moved: Floats) -> Floats:
-        share = self.params.projection_share
-        return moved if share == 1 else (1 - share) * queries + share * moved
+    def whiten(self, projected: Floats) -> Floats:
+        """X'' of projected questions (m, D). Raises ValueError where G is needed and not there."""
+        share = self.params.whitening
+        return projected if share == 0 else _part_way(projected, projected @ _there(self.whitening, "G"), share)
 
     def route(self, queries: Floats, neighbors: Neighbors | None) -> Routing:
         """Cluster weights of questions (m, D); arguments and errors as of `project`."""
@@ -181,6 +191,10 @@ class Pipeline:
             used = known.rows[number]
             moved.append(project_by_pairs(query, questions[used], answers[used], shares))
         return np.stack(moved)
+
+
+def _part_way(before: Floats, after: Floats, share: float) -> Floats:
+    return after if share == 1 else (1 - share) * before + share * after
 
 
 T = TypeVar("T")

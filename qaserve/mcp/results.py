@@ -1,11 +1,14 @@
 """What the tools give back: small enough for an agent's context, and each result says how far it can be trusted."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
 
+from qaserve.common.errors import NotFoundError
 from qaserve.schemas.ask import AskResult, ClusterVote, Excluded, Hit, RawAnswer, Timings
 from qaserve.schemas.builds import BuildInfo, ClusterInfo, ClusterList
+from qaserve.schemas.documents import SkillDetail, SkillHit
 from qaserve.schemas.ingest import IngestReport
 from qaserve.schemas.pairs import PairsFound, StoredPair
 from qaserve.schemas.params import SearchParams
@@ -43,11 +46,90 @@ class FoundAnswer(Record):
     source_file: str
 
 
-class Search(Record):
-    """Answers to a question, or that there is none."""
+class FoundSkill(Record):
+    """A skill for the question."""
+
+    rank: int
+    name: str = Field(description="For get_skill.")
+    title: str
+    when_to_use: str
+    score: float = Field(description="What it is ranked by: its best pairs, and the best section of its document.")
+    has_document: bool = Field(description="False: get_skill has no more than the pairs that name it.")
+    section: str = Field(description="The heading nearest to the question in its document; empty: none.")
+    pairs: int = Field(description="Pairs that name it; 0: it is known by its document alone.")
+
+    @classmethod
+    def of(cls, hit: SkillHit) -> "FoundSkill":
+        """The part of it that an agent chooses by."""
+        return cls(
+            has_document=hit.path is not None,
+            section=hit.section.headings[-1] if hit.section and hit.section.headings else "",
+            **hit.model_dump(include={"rank", "name", "title", "when_to_use", "score", "pairs"}),
+        )
+
+
+class SectionInfo(Record):
+    """A section of a document."""
+
+    number: int = Field(description="For the argument `sections` of get_skill.")
+    headings: tuple[str, ...]
+    characters: int
+
+
+class Skill(Record):
+    """A skill's document, whole or in part."""
 
     untrusted: Untrusted = UNTRUSTED
-    answered: bool = Field(description="False: nothing here answers the question; what follows is only what is near.")
+    build: str
+    name: str
+    title: str
+    when_to_use: str
+    characters: int = Field(description="Of the whole document; 0: there is none.")
+    contents: tuple[SectionInfo, ...] = Field(description="Every section of the document.")
+    given: tuple[int, ...] = Field(description="The sections whose text is given.")
+    text: str = Field(description="Markdown of these sections.")
+    truncated: bool = Field(description="Whether the text goes on: ask for single sections.")
+    questions: tuple[str, ...] = Field(description="Questions of pairs that name it; search_skills answers them.")
+    neighbours: tuple[str, ...] = Field(description="Skills that are named together with it.")
+
+    @classmethod
+    def of(cls, found: SkillDetail, numbers: Collection[int] | None) -> "Skill":
+        """The sections of these numbers, or all.
+
+        Raises:
+            NotFoundError: There is no section of a number.
+        """
+        sections = () if found.document is None else found.document.sections
+        wanted = range(len(sections)) if numbers is None else sorted(set(numbers))
+        for number in wanted:
+            if not 0 <= number < len(sections):
+                raise NotFoundError(
+                    f"skill {found.name} has no section {number}", hint=f"It has {len(sections)}, from 0 on."
+                )
+        text = "".join(sections[number].text for number in wanted)
+        return cls(
+            characters=0 if found.document is None else found.document.characters,
+            contents=tuple(
+                SectionInfo(number=one.order, headings=one.headings, characters=len(one.text)) for one in sections
+            ),
+            given=tuple(wanted),
+            text=text[:LONG_CHARS],
+            truncated=len(text) > LONG_CHARS,
+            questions=tuple(pair.question for pair in found.questions[:MAX_PAIRS]),
+            neighbours=tuple(other.name for other in found.neighbours),
+            **found.model_dump(include={"build", "name", "title", "when_to_use"}),
+        )
+
+
+class Search(Record):
+    """Skills and answers for a question, or that there is none."""
+
+    untrusted: Untrusted = UNTRUSTED
+    skills: tuple[FoundSkill, ...] = Field(description="The skills for the question, best first; get_skill gives one.")
+    answered: bool = Field(
+        description="False: no pair here answers the question, and the answers are only what is near. A skill that is "
+        "known by its document alone (pairs 0) may still be right."
+    )
     confidence: float | None = Field(description="Probability that the first answer is right; null: not known.")
     verdict: str = Field(description="The same in words, with the reason.")
     question: str
@@ -58,6 +140,7 @@ class Search(Record):
     def of(cls, result: AskResult) -> "Search":
         """The part of an answer that an agent acts on."""
         return cls(
+            skills=tuple(map(FoundSkill.of, result.skills)),
             answered=_is_answered(result),
             confidence=result.confidence.value,
             verdict=_verdict(result),

@@ -7,6 +7,7 @@ from qaserve import __version__
 from qaserve.mcp.results import Added, NewPair
 from qaserve.schemas.ask import AskRequest, AskResult
 from qaserve.schemas.builds import BuildList, ClusterList
+from qaserve.schemas.documents import SkillDetail, SkillIndex
 from qaserve.schemas.pairs import PairsFound
 from qaserve.schemas.service import Health
 from qaserve.search.engine import Engine
@@ -22,6 +23,12 @@ class Source(Protocol):
 
     def pairs(self, identifier: str) -> PairsFound:
         """The pairs of an id."""
+
+    def skill(self, name: str) -> SkillDetail:
+        """A skill; raises NotFoundError where there is none of that name."""
+
+    def skill_index(self) -> SkillIndex:
+        """Every skill."""
 
     def clusters(self) -> ClusterList:
         """Every cluster."""
@@ -47,6 +54,14 @@ class EngineSource:
     def pairs(self, identifier: str) -> PairsFound:
         """The pairs of an id."""
         return self._engine().pairs(identifier)
+
+    def skill(self, name: str) -> SkillDetail:
+        """A skill."""
+        return self._engine().skill(name)
+
+    def skill_index(self) -> SkillIndex:
+        """Every skill."""
+        return self._engine().skills()
 
     def clusters(self) -> ClusterList:
         """Every cluster."""

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from qaserve.schemas.documents import SkillHit
+from qaserve.schemas.pairs import AuthorNote
 from qaserve.schemas.params import MAX_TOP_K, NotBoolean, SearchParams
 from qaserve.schemas.record import Record
 
@@ -113,6 +115,13 @@ class Excluded(Record):
     )
 
 
+class Link(Record):
+    """A name in `related_skills` or `related_docs`, and where it leads."""
+
+    name: str
+    path: str | None = Field(description="Of a document of the build; null: it is missing.")
+
+
 class Answer(Record):
     """An answer that came back, best pair of its intent."""
 
@@ -141,6 +150,10 @@ class Answer(Record):
     topics: tuple[str, ...]
     tags: tuple[str, ...]
     source_file: str
+    author: AuthorNote | None = Field(None, description="Null: the pair says nothing of the kind.")
+    links: tuple[Link, ...] = Field(
+        (), description="Where related_skills and related_docs lead; none where the build has no documents."
+    )
 
 
 class Timings(Record):
@@ -163,6 +176,7 @@ class Trace(Record):
     hits: tuple[Hit, ...]
     clusters: tuple[ClusterVote, ...]
     projected_similarity: float = Field(description="Cosine between the question before and after projection.")
+    whitened_similarity: float = Field(description="Cosine between the projected question before and after whitening.")
     filters: Filters = Field(description="What was searched; the plain search too.")
     raw_answers: tuple[RawAnswer, ...] = Field(description="What comes first in a plain search.")
     excluded: tuple[Excluded, ...] = Field(
@@ -186,6 +200,7 @@ class AskResult(Record):
     question: str
     build: str
     answers: tuple[Answer, ...]
+    skills: tuple[SkillHit, ...] = Field((), description="The skills for the question, best first; at most top_k.")
     confidence: Confidence
     trace: Trace | None = Field(None, description="Null unless `explain` was asked for.")
     timings_ms: Timings

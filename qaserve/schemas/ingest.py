@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from qaserve.schemas.documents import DocumentsReport
 from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.schemas.record import Record
 
@@ -15,6 +16,35 @@ class Rejection(Record):
     line: int = Field(description="1 is the first line.")
     field: str | None
     reason: str
+
+
+class BadFile(Record):
+    """A file that holds nothing good. The others were read."""
+
+    file: str
+    reason: str
+    hint: str
+
+
+class PreviewPair(Record):
+    """A pair as it would be read."""
+
+    line: int
+    question: str
+    answer: str
+    topics: tuple[str, ...]
+
+
+class Preview(Record):
+    """How a file would be read: its first rows."""
+
+    file: str
+    format: str
+    fields: tuple[str, ...] = Field(description="Of its first rows; those of an object with a dot.")
+    mapping: tuple[str, ...] = Field(description="FIELD=PATH: what is said of where the fields of a pair are.")
+    guessed: tuple[str, ...] = Field(description="The same where nothing says so: guessed from usual names.")
+    pairs: tuple[PreviewPair, ...]
+    rejected: tuple[Rejection, ...]
 
 
 class Interval(Record):
@@ -189,6 +219,7 @@ class FileCounts(Record):
     """What a file brought."""
 
     file: str
+    format: str = Field("", description="In words, with what was detected of delimiter and encoding.")
     read: int = Field(description="Pairs.")
     added: int
     updated: int
@@ -202,6 +233,7 @@ class IngestReport(Record):
     build: str | None = Field(description="The live build afterwards, or what a dry run says it would be.")
     corpus: str
     dry_run: bool
+    bad_files: tuple[BadFile, ...] = Field((), description="Files that hold nothing good; they were passed over.")
     read: int = Field(description="Pairs read.")
     added: int
     updated: int
@@ -218,6 +250,7 @@ class IngestReport(Record):
     changes: PairChanges
     edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")
     files: tuple[FileCounts, ...]
+    documents: DocumentsReport | None = Field(None, description="Null: there are none, and none were named.")
     encoded: int = Field(description="Texts that go through the encoder.")
     pairs: int = Field(description="Pairs in the build.")
     clusters: int | None = Field(description="Clusters in the build.")

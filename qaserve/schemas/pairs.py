@@ -9,6 +9,14 @@ from qaserve.common.text import digest
 from qaserve.schemas.record import Record
 
 
+class AuthorNote(Record):
+    """What the author said of the answer's text; it says nothing of how well a question finds it."""
+
+    confidence: float | None = Field(None, description="0 to 1: how sure the author was of the answer.")
+    confidence_issues: str | None = Field(None, description="What the author doubted.")
+    manually_reviewed: bool | None = Field(None, description="Whether a person looked at it.")
+
+
 class Pair(Record):
     """One question with one answer, as a reader made it. `extra` holds the fields that only its source knows."""
 
@@ -25,9 +33,29 @@ class Pair(Record):
     extra: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def author(self) -> AuthorNote | None:
+        """What the source says in the fields of `AuthorNote`, without what is of another kind; None: nothing."""
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "confidence": (int, float),
+            "confidence_issues": str,
+            "manually_reviewed": bool,
+        }
+        said = {name: self.extra.get(name) for name in kinds}
+        fits = {name: value for name, value in said.items() if isinstance(value, kinds[name]) and value != ""}
+        if isinstance(fits.get("confidence"), bool):
+            del fits["confidence"]
+        return AuthorNote.model_validate(fits) if fits else None
+
+    @property
     def content_hash(self) -> str:
         """Hash of the two texts that are embedded: equal hash and equal encoder mean equal vectors."""
         return digest(self.question, self.answer)
+
+
+def skill_name(path: str) -> str:
+    """The name of the skill that a path stands for: that of the file, or of the folder where the file is SKILL.md."""
+    file = PurePosixPath(path)
+    return file.parent.name if file.stem == "SKILL" and file.parent.name else file.stem
 
 
 class TopicText(Record):
@@ -41,7 +69,7 @@ class TopicText(Record):
         found: dict[str, str] = {}
         for field in self.fields:
             for value in getattr(pair, field):
-                name = PurePosixPath(value).stem if field == "related_skills" else value
+                name = skill_name(value) if field == "related_skills" else value
                 spaced = " ".join(name.replace("_", " ").replace("-", " ").split())
                 found.setdefault(spaced.casefold(), spaced)
         return self.separator.join(text for text in found.values() if text)

@@ -78,6 +78,9 @@ class SearchParams(Record):
     )
     projection: ProjectionName = Field("cluster", description="How the vote moves the question.")
     projection_share: Weight = Field(1.0, description="How far the projection moves the question: 0 not at all.")
+    whitening: Weight = Field(
+        0.0, description="ω: share of the whitening within intents in the projected question; 0 is off."
+    )
     temperature: Temperature = Field(0.05, description="τ of the softmax: small is sharp.")
     final_temperature: Temperature = Field(0.1, description="τ' of the final softmax of question2.")
     hits: HitCount = Field(32, description="N: how many known questions vote.")
@@ -134,5 +137,6 @@ class Tuning(Record):
     phrasings: int = Field(description="New phrasings asked, all folds together.")
     intents: int = Field(description="Questions asked of intents without a known question, all folds together.")
     plain: Trial = Field(description="Search without projection, with words: the chosen one is not below it.")
+    unprojected: Trial = Field(description="The best without projection: what is above it, the projection adds.")
     chosen: Trial
     curve: tuple[Trial, ...] = Field(description="Everything tried, in order.")

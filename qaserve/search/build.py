@@ -1,5 +1,7 @@
 """A build that is open for search."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,8 +9,13 @@ from qaserve.builds.bundle import Bundle
 from qaserve.core.pipeline import Pipeline
 from qaserve.core.student import Student
 from qaserve.schemas.builds import ClusterInfo
+from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import SearchParams
+from qaserve.search.library import Library
 from qaserve.store import Build, BuildMetadata, BuildRef
+from qaserve.store.points import RELATED_SKILLS
+
+MAX_SKILLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,8 @@ class OpenBuild:
 
     points: Build
     bundle: Bundle
+    sections: Build | None = None
+    """Of its documents; None: it has none."""
 
     @property
     def metadata(self) -> BuildMetadata:
@@ -44,8 +53,26 @@ class OpenBuild:
         info, weights = self.bundle.manifest.student, self.bundle.model.student
         return None if info is None or weights is None else Student.from_bytes(info.spec, weights)
 
+    @cached_property
+    def library(self) -> Library:
+        """Its documents, read when they are first needed."""
+        return Library() if self.sections is None else Library(self.sections.scroll())
+
+    @cached_property
+    def related_skills(self) -> Mapping[str, int]:
+        """What pairs say in `related_skills`, and how many say each."""
+        return dict(self.points.facet(RELATED_SKILLS, MAX_SKILLS))
+
+    @cached_property
+    def skill_counts(self) -> Mapping[str, int]:
+        """The pairs that name each skill."""
+        counts: Counter[str] = Counter()
+        for said, count in self.related_skills.items():
+            counts[skill_name(said)] += count
+        return counts
+
     def pipeline(self, params: SearchParams) -> Pipeline:
         """How it answers with these parameters."""
         model = self.bundle.model
         student = self.student if params.projection == "student" else None
-        return Pipeline(params, model.bank, model.mean_questions, student)
+        return Pipeline(params, model.bank, model.mean_questions, student, model.whitening)

@@ -12,19 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import activate, check_encoder, list_builds
+from qaserve.builds.catalog import activate, check_encoder, list_builds, open_documents
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.core.calibration import NEAREST
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.ask import AskRequest, AskResult, Timings
 from qaserve.schemas.builds import BuildInfo, ClusterDetail
+from qaserve.schemas.documents import DocumentDetail, SkillDetail, SkillIndex
 from qaserve.schemas.pairs import PairsFound, StoredPair
 from qaserve.schemas.params import MAX_ASKED_CHARS, SearchParams
+from qaserve.search import skills
 from qaserve.search.build import OpenBuild
 from qaserve.search.confidence import confidence_of
 from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
 from qaserve.search.ranking import rank_intents
+from qaserve.search.skills import rank_skills, skills_of
 from qaserve.search.trace import PlainSearch, answers_of, ids_to_read, trace_of
 from qaserve.store import BuildRef, Store
 from qaserve.store.points import ANSWER, QuestionHit, nearest_questions, to_pair
@@ -120,7 +123,7 @@ class Engine:
                 f"bundle {ref.build} has hash {found[:12]}…, its points were written with {expected[:12]}…",
                 hint="`qaserve ingest` with the same files makes it again.",
             )
-        return OpenBuild(points, bundle)
+        return OpenBuild(points, bundle, open_documents(self.store, points.metadata))
 
     @_again_if_pruned
     def ask(self, request: AskRequest) -> AskResult:
@@ -170,18 +173,23 @@ class Engine:
         projected = pipeline.project(row[None, :], neighbors_of(hits, row.size))
         clock.append(time.perf_counter())
         most = max(query.request.top_k, NEAREST)
-        best = rank_intents(points, query.question, row, projected.vectors[0], query.params, most, filters)
-        found = Found(row, hits, projected, best)
+        target = projected.searched[0]
+        ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
+        best_skills = rank_skills(query.build, ranked.pairs, target, query.request.top_k, filtered=bool(filters))
+        found = Found(row, hits, projected, ranked.intents)
         plain = PlainSearch.run(query, found) if query.request.explain else PlainSearch()
         pairs = {
             one: (to_pair(point), point.vectors[ANSWER])
-            for one, point in points.retrieve(ids_to_read(query, found, plain), vectors=[ANSWER]).items()
+            for one, point in points.retrieve(
+                ids_to_read(query, found, plain, best_skills.ids), vectors=[ANSWER]
+            ).items()
         }
         answers = answers_of(query, found, plain, pairs)
         result = AskResult(
             question=query.question,
             build=query.build.ref.build,
             answers=answers,
+            skills=skills_of(query.build, best_skills, {one: stored for one, (stored, _) in pairs.items()}),
             confidence=confidence_of(query, found, answers),
             trace=trace_of(query, found, plain, pairs, answers) if query.request.explain else None,
             timings_ms=_timings(encode_ms, [*clock, time.perf_counter()]),
@@ -239,6 +247,21 @@ class Engine:
             )
         pairs = tuple(to_pair(point) for point in live.points.scroll({"cluster": [number]}, vectors=()))
         return ClusterDetail(build=live.ref.build, cluster=live.clusters[number], pairs=pairs)
+
+    @_again_if_pruned
+    def skills(self) -> SkillIndex:
+        """Every skill."""
+        return skills.index(self.load())
+
+    @_again_if_pruned
+    def skill(self, name: str) -> SkillDetail:
+        """A skill with its document, pairs and neighbours. Raises NotFoundError where there is none of that name."""
+        return skills.skill(self.load(), name)
+
+    @_again_if_pruned
+    def document(self, path: str) -> DocumentDetail:
+        """A document of the live build. Raises NotFoundError where there is none at that path."""
+        return skills.document(self.load(), path)
 
     def builds(self) -> list[BuildInfo]:
         """Every build of the corpus, newest first."""

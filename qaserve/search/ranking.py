@@ -11,9 +11,9 @@ from qaserve.schemas.ask import Filters
 from qaserve.schemas.params import SearchParams
 from qaserve.store import Build, Hit, Search
 from qaserve.store.base import WORDS, unit
-from qaserve.store.points import ANSWER, INTENT, NO_FILTER, TOPIC
+from qaserve.store.points import ANSWER, INTENT, NO_FILTER, RELATED_SKILLS, TOPIC
 
-FIRST_LOOK = 48
+FIRST_LOOK = 64
 """Pairs read by each part of the score before they are grouped by intent; more until the ranking is certain."""
 GROWTH = 4
 
@@ -29,6 +29,8 @@ class ScoredPair(NamedTuple):
     answer: float
     topic: float
     words: float
+    skills: tuple[str, ...] = ()
+    """As it says them in `related_skills`."""
 
 
 class RankedIntent(NamedTuple):
@@ -38,6 +40,15 @@ class RankedIntent(NamedTuple):
     best: ScoredPair
     second: float | None
     """Score of the second-best pair; None where there is one pair, or the second has no weight."""
+
+
+class Ranked(NamedTuple):
+    """The outcome of a ranking."""
+
+    intents: list[RankedIntent]
+    """The first, best first."""
+    pairs: list[ScoredPair]
+    """All that were read by a part of the score: the best `FIRST_LOOK`, or more, of each part."""
 
 
 class _Bound(NamedTuple):
@@ -55,7 +66,7 @@ def rank_intents(
     params: SearchParams,
     top_k: int,
     filters: Filters = NO_FILTER,
-) -> list[RankedIntent]:
+) -> Ranked:
     """The first `top_k` intents: exactly what scoring every pair would give.
 
     The best pairs by each part of the score are read, and the other parts of these pairs. A pair that was not read has
@@ -72,13 +83,14 @@ def rank_intents(
         filters: Only these pairs are ranked, and the best of BM25 is theirs.
 
     Returns:
-        Best first, equal scores in the order of ids; fewer than `top_k` where there are fewer intents.
+        The intents, best first, equal scores in the order of ids; fewer than `top_k` where there are fewer. And the
+        pairs that were read for them.
     """
     ranking = _Ranking(build, question, vector, projected, params, filters)
     limit = max(FIRST_LOOK, 6 * top_k)
     while (ranked := ranking.ranked(limit, top_k)) is None:
         limit *= GROWTH
-    return ranked
+    return Ranked(ranked, ranking.pairs)
 
 
 class _Ranking:
@@ -96,10 +108,11 @@ class _Ranking:
         self._build, self._params, self._where = build, params, filters.given
         queries = {ANSWER: unit(projected)} | ({TOPIC: unit(vector)} if params.topic_weight else {})
         words = {WORDS: build.encoder.query(question)} if params.lexical_weight else {}
-        self._searches = {
-            using: Search(using, query, 0, fields=(INTENT,)) for using, query in (queries | words).items()
-        }
+        fields = INTENT, RELATED_SKILLS
+        self._searches = {using: Search(using, query, 0, fields=fields) for using, query in (queries | words).items()}
         self._intents: dict[str, str] = {}
+        self._skills: dict[str, tuple[str, ...]] = {}
+        self.pairs: list[ScoredPair] = []
         self._best_words = self._best_dense = 0.0
 
     def ranked(self, limit: int, top_k: int) -> list[RankedIntent] | None:
@@ -113,7 +126,7 @@ class _Ranking:
             if lacking:
                 more = self._read([part], len(lacking), among=lacking)
                 values[part] |= {hit.id: hit.score for hit in more[part]}
-        pairs = self._scored(values, measure=True)
+        pairs = self.pairs = self._scored(values, measure=True)
         last = {part: hits[-1].score if len(hits) == limit else None for part, hits in found.items()}
         bound = self._bound(last)
         if bound is None:
@@ -129,6 +142,7 @@ class _Ranking:
         asked = [self._searches[part]._replace(limit=limit, where=where, among=among) for part in parts]
         found = dict(zip(parts, self._build.search(asked), strict=True))
         self._intents |= {hit.id: hit.payload[INTENT] for hits in found.values() for hit in hits}
+        self._skills |= {hit.id: tuple(hit.payload[RELATED_SKILLS]) for hits in found.values() for hit in hits}
         return found
 
     def _scored(self, values: Mapping[str, Mapping[str, float]], *, measure: bool = False) -> list[ScoredPair]:
@@ -143,8 +157,9 @@ class _Ranking:
         if self._best_words > 0:
             words = np.array([[values[WORDS].get(one, 0.0) for one in ids]]) / self._best_words
         scores = combine(self._params, answers, topics, words, self._best_dense)
-        rows = zip(ids, answers[0].tolist(), *(part[0].tolist() for part in scores), strict=True)
-        return [ScoredPair(one, self._intents[one], similarity, *parts) for one, similarity, *parts in rows]
+        intents, skills = [self._intents[one] for one in ids], [self._skills[one] for one in ids]
+        parts = (part[0].tolist() for part in scores)
+        return list(map(ScoredPair, ids, intents, answers[0].tolist(), *parts, skills))
 
     def _bound(self, last: Mapping[str, float | None]) -> _Bound | None:
         """Of pairs that no search found; `last`: the last value of each, None where it found all there is."""

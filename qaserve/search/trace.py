@@ -15,11 +15,12 @@ from qaserve.schemas.ask import (
     Excluded,
     Filters,
     Hit,
+    Link,
     RawAnswer,
     ScoreParts,
     Trace,
 )
-from qaserve.schemas.pairs import StoredPair
+from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.search.outcome import Found, Pairs, Query
 from qaserve.store.points import AnswerHit, QuestionHit, nearest_answers
 
@@ -62,12 +63,11 @@ class PlainSearch:
         return _unique([*(hit.id for hit in self.everywhere), *(hit.id for hit in self.voters)])
 
 
-def ids_to_read(query: Query, found: Found, plain: PlainSearch) -> list[str]:
-    """Ids of all pairs that answers and trace show."""
+def ids_to_read(query: Query, found: Found, plain: PlainSearch, more: Iterable[str] = ()) -> list[str]:
+    """Ids of all pairs that answers, trace and skills show; `more` are the skills'."""
     top_k = query.request.top_k
-    return _unique(
-        [*(one.best.id for one in found.best[:top_k]), *(hit.id for hit in plain.shown(top_k)), *plain.expected]
-    )
+    shown = (hit.id for hit in plain.shown(top_k))
+    return _unique([*(one.best.id for one in found.best[:top_k]), *shown, *plain.expected, *more])
 
 
 def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> tuple[Answer, ...]:
@@ -90,10 +90,19 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
                 raw_rank=ranks.get(stored.pair.cluster_id),
                 id=stored.id,
                 cluster=stored.cluster,
+                author=stored.pair.author,
+                links=_links(query, stored.pair),
                 **stored.pair.model_dump(exclude={"extra", "question_type"}),
             )
         )
     return tuple(answers)
+
+
+def _links(query: Query, pair: Pair) -> tuple[Link, ...]:
+    """Where the names that a pair gives lead; none where the build has no documents to lead to."""
+    links = query.build.library.links
+    names = dict.fromkeys((*pair.related_skills, *pair.related_docs)) if query.build.sections is not None else {}
+    return tuple(Link(name=name, path=links.resolve(name)) for name in names)
 
 
 def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answers: Sequence[Answer]) -> Trace:
@@ -105,6 +114,7 @@ def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answe
         hits=() if routing is None else _hits(found.hits, routing),
         clusters=() if routing is None else _cluster_votes(query, found.hits, routing),
         projected_similarity=cosine(found.vector, found.projected.vectors[0]),
+        whitened_similarity=cosine(found.projected.vectors[0], found.projected.searched[0]),
         filters=query.request.filters,
         raw_answers=tuple(_raw_answers(plain.shown(query.request.top_k), pairs)),
         excluded=tuple(_excluded(query, found, plain, pairs, answers)),
@@ -166,7 +176,7 @@ def _excluded(
             continue
         stored, vector = pairs[point]
         told.add(stored.pair.cluster_id)
-        similarity = cosine(found.projected.vectors[0], vector)
+        similarity = cosine(found.projected.searched[0], vector)
         by: Literal["filter", "similarity", "routing", "words"] = "similarity"
         if not matches(query.request.filters, stored):
             by = "filter"

@@ -20,6 +20,8 @@ from qaserve.schemas.record import Record
 
 from .words import Bm25Params, Sparse, WordEncoder, terms
 
+DOCUMENTS_SUFFIX = ".documents"
+"""Ends the name under which the documents of a corpus are stored; the name of a corpus holds no dot."""
 WORDS = "words"
 """Name of the sparse vector that every point has."""
 
@@ -37,6 +39,11 @@ class BuildRef(NamedTuple):
     def __str__(self) -> str:
         """As messages and servers name it."""
         return f"{self.corpus}@{self.build}"
+
+    @property
+    def documents(self) -> "BuildRef":
+        """Names the set of points that holds the sections of its documents."""
+        return BuildRef(self.corpus + DOCUMENTS_SUFFIX, self.build)
 
 
 class Layout(Record):
@@ -64,6 +71,8 @@ class BuildMetadata(Record):
     bm25: Bm25Params
     topic_text: TopicText = TopicText()
     """What the topics are the vectors of."""
+    sections: int = 0
+    """Points of its documents, a second set that is written, sealed and deleted with it; 0: it has none."""
 
     @property
     def ref(self) -> BuildRef:
@@ -254,7 +263,7 @@ class Store(Protocol):
         ...
 
     def corpora(self) -> list[str]:
-        """Every corpus that has a sealed build, live or not."""
+        """Every corpus that has a sealed build, live or not. The documents of a corpus are none."""
         ...
 
     def names(self, corpus: str) -> list[str]:

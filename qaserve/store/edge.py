@@ -5,6 +5,7 @@
     data/<corpus>/live                 id of the live build
     data/<corpus>/.<build>.unfinished  a build until it is sealed
     data/<corpus>/.<build>.deleted     a build that is being deleted
+    data/<corpus>.documents/<build>/   the sections of a build's documents, laid out the same
 
 A shard is written without a write-ahead log: what is not flushed is lost, and nothing of it is live yet. Without the
 log, any number of processes open a shard at once. They map its files, which stay readable until they are closed, also
@@ -25,7 +26,21 @@ from pydantic import ValidationError
 from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, StoreWriteError, UsageError
 from qaserve.common.failpoints import failpoint
 
-from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
+from .base import (
+    DOCUMENTS_SUFFIX,
+    EVERYWHERE,
+    WORDS,
+    Build,
+    BuildMetadata,
+    BuildRef,
+    Hit,
+    Point,
+    Seal,
+    Search,
+    Store,
+    Where,
+    Writer,
+)
 from .build_files import (
     REWRITTEN,
     Manifest,
@@ -66,12 +81,14 @@ class EdgeBuild(Build):
         self._payloads: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """See `Build`."""
+        """See `Build`. One call of the engine, whose threads are woken once."""
+        requests = [_request(search) for search in searches if search.can_find]
         with map_errors(self._where):
-            return [self._search(search) if search.can_find else [] for search in searches]
+            found = iter(self._shard.query_batch(edge.QueryBatchRequest(requests)) if requests else [])
+            return [self._hits(search, next(found)) if search.can_find else [] for search in searches]
 
-    def _search(self, search: Search) -> list[Hit]:
-        hits = from_hits(self._shard.query(_request(search)))
+    def _hits(self, search: Search, found: Sequence[edge.ScoredPoint]) -> list[Hit]:
+        hits = from_hits(found)
         if not search.fields:
             return hits
         payloads = self._payloads_of(hits, tuple(search.fields))
@@ -364,7 +381,8 @@ class EdgeStore(Store):
 
     def _corpora(self) -> list[Path]:
         with suppress(FileNotFoundError):
-            return sorted(folder for folder in self._data.iterdir() if folder.is_dir() and NAME.fullmatch(folder.name))
+            found = [folder for folder in self._data.iterdir() if folder.is_dir() and NAME.fullmatch(folder.name)]
+            return sorted(folder for folder in found if not folder.name.endswith(DOCUMENTS_SUFFIX))
         return []
 
     def _corpus(self, corpus: str) -> Path:

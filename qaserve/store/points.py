@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from qaserve.common.errors import StoreError
 from qaserve.schemas.ask import Filters
+from qaserve.schemas.documents import Section
 from qaserve.schemas.pairs import Pair, StoredPair
 
 from .base import WORDS, Build, BuildMetadata, Hit, Layout, Point, Seal
@@ -23,12 +25,18 @@ PAIRS = Layout(
     text=("question", "answer"),
 )
 """Of a build of pairs. Every pair has the first two vectors; `topic` only a pair that says what it is about."""
+SECTION = "section"
+SECTIONS = Layout(vectors=(SECTION,), keywords=("path", "skill"), integers=("order",), text=("text",))
+"""Of the documents of a build: a point for each section."""
 QUESTION_FIELDS = ("pair_id", "question", "cluster", "prior")
 """Of the payload, that a `QuestionHit` takes."""
 INTENT = "cluster_id"
 """Field of the payload that holds the author's intent."""
+RELATED_SKILLS = "related_skills"
+"""Field of the payload that holds the skills that a pair names."""
 NO_FILTER = Filters()
 UNIT_TOLERANCE = 1e-3
+SECTION_NAMESPACE = uuid.UUID("0f0c9a52-8d1e-5b6e-9b7a-3f2f3f0f6b51")
 
 
 class PairVectors(NamedTuple):
@@ -97,6 +105,25 @@ def to_pair_vectors(point: Point) -> PairVectors:
     """The pair of a point with its vectors."""
     vectors = point.vectors
     return PairVectors(to_pair(point), vectors[QUESTION], vectors[ANSWER], vectors.get(TOPIC))
+
+
+def section_point(corpus: str, section: Section, vector: NDArray[np.float32]) -> Point:
+    """The point of a section, with its (D,) unit vector."""
+    name = json.dumps([corpus, section.path, section.order])
+    payload = section.model_dump(mode="json") | {"skill": section.skill}
+    return Point(str(uuid.uuid5(SECTION_NAMESPACE, name)), payload, {SECTION: vector})
+
+
+def to_sections(points: Iterable[Point]) -> tuple[tuple[Section, ...], NDArray[np.float32]]:
+    """The sections of points, by path and order, and their (s, D) vectors."""
+    fields = set(Section.model_fields)
+    found = [
+        (Section.model_validate({name: point.payload[name] for name in fields}), point.vectors[SECTION])
+        for point in points
+    ]
+    found.sort(key=lambda one: (one[0].path, one[0].order))
+    vectors = np.stack([vector for _, vector in found]) if found else np.empty((0, 0), dtype=np.float32)
+    return tuple(section for section, _ in found), vectors
 
 
 def nearest_questions(

@@ -1,5 +1,7 @@
 """A Qdrant server, through qdrant-client. A build is a collection; the alias `<corpus>` is the live one.
 
+The sections of its documents are a collection of their own, `<corpus>.documents@<build>`.
+
 Collections are in strict mode: a filter on a field that is not indexed is refused. What a build says of itself, and its
 seal, are the collection's metadata.
 """
@@ -41,7 +43,21 @@ from qaserve.common.text import shorten
 from qaserve.schemas.record import Record
 from qaserve.settings import StoreSettings
 
-from .base import EVERYWHERE, WORDS, Build, BuildMetadata, BuildRef, Hit, Point, Seal, Search, Store, Where, Writer
+from .base import (
+    DOCUMENTS_SUFFIX,
+    EVERYWHERE,
+    WORDS,
+    Build,
+    BuildMetadata,
+    BuildRef,
+    Hit,
+    Point,
+    Seal,
+    Search,
+    Store,
+    Where,
+    Writer,
+)
 from .errors import damaged, not_found
 from .points import ContentHash, Intake, from_hits, from_record, words_of
 from .words import Sparse, WordEncoder
@@ -215,7 +231,8 @@ class ServerStore(Store):
 
     def corpora(self) -> list[str]:
         """See `Store`."""
-        return sorted({ref.corpus for ref, found in self._found() if found.seal})
+        sealed = {ref.corpus for ref, found in self._found() if found.seal}
+        return sorted(corpus for corpus in sealed if not corpus.endswith(DOCUMENTS_SUFFIX))
 
     def names(self, corpus: str) -> list[str]:
         """See `Store`."""

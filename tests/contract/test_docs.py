@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     "docs/glossary.md",
     "docs/experiments.md",
+    "docs/import.md",
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",

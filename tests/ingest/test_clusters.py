@@ -8,7 +8,7 @@ from store_builds import metadata
 import qaserve.core.clustering
 from ingest.cluster_diff import Grouping, match, numbered, regroup
 from ingest.clusters import describe_changes, make_clusters
-from ingest.corpus import Corpus, LiveBuild
+from ingest.corpus import Corpus, Documents, LiveBuild
 from ingest.drift import CHANGED_DRIFT, centroids, clustering_of, measure_drift
 from ingest.names import describe_clusters
 from qaserve.builds import bundle as bundles
@@ -57,7 +57,7 @@ def live_of(corpus, clusters, encoder, fit):
         max_clusters=fit.max_clusters, seed=fit.seed, effective_rank=1.0,
         bm25=about.bm25, clustering=clusters.made, clusters=described, files={},
     )  # fmt: skip
-    return LiveBuild(about, manifest, corpus, clusters.labels)
+    return LiveBuild(about, manifest, corpus, clusters.labels, Documents())
 
 
 def joined(*parts):

@@ -135,13 +135,27 @@ def test_bad_rows_are_reported_and_the_rest_lives(edge, encoder, make_ingest, tm
     assert [(bad.line, bad.field) for bad in report.rejected] == [(2, None), (3, "answer")]
 
 
-def test_a_file_without_a_good_line_changes_nothing(store, encoder, make_ingest, write_rows, rows, tmp_path):
-    make_ingest(store, encoder).run([write_rows(rows())])
-    before = snapshot(store)
-    (tmp_path / "bad.jsonl").write_text("{}\n")
+def test_a_file_without_a_good_line_is_passed_over_unless_that_would_cost_pairs(
+    edge, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    bad, more = tmp_path / "bad.jsonl", write_rows(rows(["steel"]), "more.jsonl")
+    bad.write_text("{}\n")
+    before = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
     with pytest.raises(CorpusError, match="holds no pair; line 1: unknown shape"):
-        make_ingest(store, encoder).run([tmp_path / "bad.jsonl", write_rows(rows(["steel"]), "more.jsonl")])
-    assert snapshot(store) == before
+        make_ingest(edge, encoder).run([bad])
+    for option in ("strict", "replace"):
+        with pytest.raises(
+            CorpusError, match=rf"1 of 2 files holds nothing good, and `--{option}` .*: bad\.jsonl holds"
+        ):
+            make_ingest(edge, encoder).run([bad, more], **{option: True})
+    assert edge.live("things").build == before
+    report = make_ingest(edge, encoder).run([bad, more])
+    assert (report.added, report.pairs) == (4, 8)
+    assert [(one.file, one.reason[:12]) for one in report.bad_files] == [("bad.jsonl", "holds no pai")]
+    assert [(one.file, one.format, one.read) for one in report.files] == [
+        ("more.jsonl", "JSON Lines", 4),
+        ("bad.jsonl", "JSON Lines", 0),
+    ]
 
 
 def test_another_encoder_is_refused_with_both_named(edge, encoder, make_encoder, make_ingest, write_rows, rows):

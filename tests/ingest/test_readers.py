@@ -102,16 +102,17 @@ def test_single_without_pair_id_takes_its_cluster_id(tmp_path):
     assert (pair.pair_id, pair.cluster_id) == ("c1", "c1")
 
 
-def test_single_without_any_id_is_named_after_its_answer(tmp_path):
+def test_single_without_any_id_is_named_after_its_question_and_shares_the_intent_of_its_answer(tmp_path):
     rows = [
         {"question": "one?", "answer": "The same."},
         {"question": "two?", "answer": "the SAME"},
-        {"question": "three?", "answer": "Another."},
+        {"question": "ONE", "answer": "Another."},
     ]
     one, two, three = pairs_of(read(write(tmp_path / NAME, *(json.dumps(row).encode() for row in rows))))
-    assert one.cluster_id == one.pair_id == two.cluster_id
+    assert one.cluster_id == two.cluster_id != three.cluster_id
     assert one.cluster_id.startswith("answer-")
-    assert three.cluster_id != one.cluster_id
+    assert one.pair_id == three.pair_id != two.pair_id
+    assert one.pair_id.startswith("question-")
 
 
 def test_variants_make_one_pair_per_phrasing(tmp_path):
@@ -226,7 +227,7 @@ def test_real_clustered_records_are_read_in_both_older_shapes(corpus):
 
 def test_folder_is_searched_in_depth_in_the_order_of_names(tmp_path):
     (tmp_path / "b" / "c").mkdir(parents=True)
-    for name in ("b/c/z.jsonl", "b/y.ndjson", "x.jsonl", "a.txt", "b/notes.json", "README.md"):
+    for name in ("b/c/z.jsonl", "b/y.ndjson", "x.jsonl", "a.txt", "b/notes.yaml"):
         write(tmp_path / name, GOOD)
     for name in ("b/w.jsonl.gz", "v.ndjson.gz"):
         (tmp_path / name).write_bytes(gzip.compress(GOOD))
@@ -401,11 +402,28 @@ def test_a_file_of_lines_that_are_not_json_is_refused_without_a_field(tmp_path):
         read(path)
 
 
-def test_a_bad_file_beside_good_ones_is_refused(tmp_path):
+def test_a_bad_file_beside_good_ones_is_passed_over_and_said(tmp_path):
     write(tmp_path / "a.jsonl", GOOD)
     write(tmp_path / "b.jsonl", b"[]")
     write(tmp_path / "c.jsonl", GOOD)
-    with pytest.raises(CorpusError, match=r"b\.jsonl holds no pair; line 1: a JSON object"):
+    (tmp_path / "d.csv").write_text("question,answer\nWhy?,So.\n")
+    (tmp_path / "e.xlsx").write_bytes(b"PK")
+    (tmp_path / "f.jsonl").write_bytes(gzip.compress(_many_lines())[:2])
+    files = []
+    items = list(read_files(find_files([tmp_path]), ReadSettings(), on_file=files.append))
+    assert [item.file for item in items] == ["a.jsonl", "b.jsonl", "c.jsonl", "d.csv"]
+    assert [file.file for file in files] == ["a.jsonl", "b.jsonl", "c.jsonl", "d.csv", "e.xlsx", "f.jsonl"]
+    reasons = [file.problem and file.problem.reason for file in files]
+    assert (reasons[0], reasons[2], reasons[3]) == (None, None, None)
+    assert reasons[1] == "holds no pair; line 1: a JSON object is needed, this is a list"
+    assert reasons[4] == "looks like an Excel file, which is not read"
+    assert reasons[5].startswith("cannot be unpacked")
+
+
+def test_files_of_which_none_holds_a_pair_are_refused_together(tmp_path):
+    for number in range(7):
+        write(tmp_path / f"{number}.jsonl", b"[]")
+    with pytest.raises(CorpusError, match=r"0\.jsonl holds no pair; .*; .*4\.jsonl holds .*; and 2 more files"):
         read(tmp_path)
 
 

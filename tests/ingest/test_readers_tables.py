@@ -1,6 +1,7 @@
 """CSV and TSV."""
 
 import codecs
+import csv
 import json
 
 import pytest
@@ -37,6 +38,34 @@ def test_a_mark_tells_the_encoding(tmp_path, mark):
     assert row.pair.answer == "Schön."
 
 
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_known_without_a_mark_and_said(tmp_path, code):
+    files = []
+    path = tmp_path / "faq.csv"
+    path.write_bytes("question;answer\nWarum?;Schön.\n".encode(code))
+    (row,) = read_files(find_files([path]), ReadSettings(), on_file=files.append)
+    assert (row.pair.answer, files[0].format) == ("Schön.", f"table, semicolon between cells, {code.upper()}")
+
+
+def test_what_is_not_text_in_the_encoding_is_placed_even_far_in_the_file(tmp_path):
+    rows = "question,answer\n" + "Why?,So.\n" * 200_000
+    with pytest.raises(CorpusError, match=r"line 200002, character 6: not UTF-8"):
+        read(tmp_path, rows.encode() + "Why?,ö\n".encode("latin-1"))
+
+
+def test_the_limit_of_a_cell_is_not_left_raised_for_the_process(tmp_path):
+    before = csv.field_size_limit()
+    read(tmp_path, f"question,answer\nWhy?,{'a' * 200_000}\n")
+    assert csv.field_size_limit() == before
+
+
+def test_a_table_that_breaks_off_after_pairs_stops_all(tmp_path):
+    (tmp_path / "a.csv").write_text('question,answer\nWhy?,So.\nHow?,"Thus.\n')
+    (tmp_path / "b.csv").write_text("question,answer\nWho?,Me.\n")
+    with pytest.raises(CorpusError, match=r"a\.csv cannot be read after line 2: not CSV"):
+        list(read_files(find_files([tmp_path]), ReadSettings()))
+
+
 @pytest.mark.parametrize("cells", ["Why?", "Why?,So.,too many"])
 def test_a_ragged_row_is_rejected_and_the_rest_is_read(tmp_path, cells):
     kept = []
@@ -59,10 +88,17 @@ def test_an_empty_or_huge_cell_is_rejected_by_column(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("prompt,answer\na,b\n", r"faq\.csv, line 1: one column `question` is needed; the columns are prompt, answer"),
-        ("question,answer\nWarum?,Schön.\n".encode("latin-1"), r"faq\.csv, after line 1: not UTF-8"),
-        ('question,answer\nWhy?,"So.\n', r"faq\.csv, after line 1: not CSV"),
-        (b"PK\x03\x04", r"faq\.csv is not CSV; it looks like an Excel file"),
+        (
+            "prompt,answer\na,b\n",
+            r"read: a column `question` is needed; the columns are prompt, answer",
+        ),
+        (
+            "question,answer\nWarum?,Schön.\n".encode("latin-1"),
+            r"read: line 2, character 11: not UTF-8 text \(byte 0xF6\)",
+        ),
+        ("question,Answer,answer\n", r"read: line 1: two columns are `answer`"),
+        ('question,answer\nWhy?,"So.\n', r"faq\.csv cannot be read after line 1: not CSV"),
+        (b"PK\x03\x04", r"faq\.csv looks like an Excel file"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_with_a_remedy(tmp_path, data, message):

@@ -155,7 +155,7 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, edge, s
         )
         share = start.search.projection_share
         projected = (1 - share) * query + share * model.bank.project(query, vote.weights)
-        ranked = rank_intents(build, pair.question, query, projected, start.search, 5)
+        ranked = rank_intents(build, pair.question, query, projected, start.search, 5).intents
         best = ranked[0].best
         (point,) = build.retrieve([best.id], [ANSWER]).values()
         expected = evidence(

@@ -23,7 +23,7 @@ def test_what_is_chosen_was_tried_and_is_no_worse_than_the_start(examples):
     told = []
     tuned = tune(examples, FitSettings(seed=0), told.append)
     assert tuned.chosen.mrr >= tuned.curve[0].mrr
-    assert {tuned.chosen, tuned.plain} <= set(tuned.curve)
+    assert {tuned.chosen, tuned.plain, tuned.unprojected} <= set(tuned.curve)
     assert len(told) == 2 * tuning.FOLDS + len(tuned.curve)
     assert tuned.phrasings == tuning.FOLDS * COUNT
     assert tuned.intents == sum(len(intent_split(examples.pairs, seed).test) for seed in range(tuning.FOLDS))
@@ -47,15 +47,15 @@ def test_the_figures_of_a_trial_are_what_asking_gives(examples):
         assert trial.mrr == (trial.phrasings + trial.intents) / 2
 
 
+def is_plain(search):
+    return (search.projection, search.whitening, search.topic_weight, search.second_share) == ("none", 0, 0, 0)
+
+
 def test_the_plain_search_is_the_best_without_projection_and_with_words(examples):
     tuned = tune(examples, FitSettings(seed=0), lambda _: None)
     plain = tuned.plain.search
-    assert (plain.projection, plain.topic_weight, plain.second_share) == ("none", 0, 0)
-    others = [
-        trial.mrr
-        for trial in tuned.curve
-        if (trial.search.projection, trial.search.topic_weight, trial.search.second_share) == ("none", 0, 0)
-    ]
+    assert is_plain(plain)
+    others = [trial.mrr for trial in tuned.curve if is_plain(trial.search)]
     assert len(others) >= len(tuning.LEXICAL_WEIGHTS)
     assert tuned.plain.mrr == max(others)
 
@@ -75,8 +75,9 @@ def test_the_bound_on_clusters_holds_in_the_folds_too(examples, monkeypatch):
 def test_too_few_phrasings_leave_the_defaults(examples):
     few = examples.take(np.arange(4 * (tuning.MIN_QUERIES - 1)))
     assert tune(few, FitSettings(), lambda _: None) is None
-    assert hyperparameters_of(None, FitSettings()) == Hyperparameters()
-    assert hyperparameters_of(None, FitSettings(regularization=3.0)) == Hyperparameters(regularization=3.0)
+    assert hyperparameters_of(None, FitSettings()) == tuning.DEFAULTS
+    given = hyperparameters_of(None, FitSettings(regularization=3.0))
+    assert (given.regularization, given.search) == (3.0, tuning.DEFAULTS.search)
 
 
 def test_what_is_chosen_is_how_the_build_answers(examples):
@@ -86,7 +87,7 @@ def test_what_is_chosen_is_how_the_build_answers(examples):
 
 
 def test_a_final_softmax_is_tried_with_its_temperature():
-    *_, finals, _ = tuning._groups(1.0, topics=False)
+    *_, finals = tuning._groups(1.0, topics=False)
     tried = [change(Hyperparameters()).search for change in finals]
     assert [(one.routing, one.final_temperature) for one in tried] == [
         ("question", 0.1), ("question2", 0.05), ("question2", 0.1), ("question2", 0.2)
@@ -107,7 +108,7 @@ def test_a_fold_agrees_with_the_engines_parts(examples, rng):
 
 def test_a_gain_within_its_standard_error_changes_nothing(examples, monkeypatch):
     """Ranks that a trial's number moves by chance on one question, or for real on all."""
-    start = tuning.START
+    start = tuning.DEFAULTS
 
     def by_chance(fold, trial):
         ranks = np.full(len(fold.queries), 2.0)
@@ -123,6 +124,20 @@ def test_a_gain_within_its_standard_error_changes_nothing(examples, monkeypatch)
     monkeypatch.setattr(tuning, "ranks_of", by_words)
     moved = tune(examples, FitSettings(seed=0), lambda _: None)
     assert moved.chosen.search == start.search.override(SearchParams(lexical_weight=max(tuning.LEXICAL_WEIGHTS)))
+
+
+@pytest.mark.parametrize(("best", "projection"), [("none", "none"), ("cluster", "cluster")])
+def test_a_projection_that_does_not_pay_is_left_out(examples, monkeypatch, best, projection):
+    def ranks(fold, trial):
+        good = trial.search.projection == best and trial.search.whitening == 1
+        return np.full(len(fold.queries), 1.0 if good else 2.0)
+
+    monkeypatch.setattr(tuning, "ranks_of", ranks)
+    tuned = tune(examples, FitSettings(seed=0), lambda _: None)
+    assert tuned.unprojected.search.projection == "none"
+    assert tuned.unprojected.mrr == (1.0 if best == "none" else 0.5)
+    assert (tuned.chosen.search.projection, tuned.chosen.search.whitening) == (projection, 1)
+    assert tuned.chosen.mrr == 1
 
 
 def test_phrasings_of_one_intent_count_as_one_draw():

@@ -16,9 +16,9 @@ from qaserve.api import create_app
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.service.feedback import FeedbackLog
 from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
-from ui import data
+from ui import api_cache
 
-PAGE = Path(__file__).parents[2] / "ui" / "app.py"
+PAGE = Path(__file__).parents[2] / "ui" / "app" / "script.py"
 SECONDS = 60
 
 
@@ -34,7 +34,7 @@ def page(url, monkeypatch):
     st.cache_data.clear()
     st.cache_resource.clear()
     yield AppTest.from_file(str(PAGE), default_timeout=SECONDS)
-    data.client().close()
+    api_cache.client().close()
     st.cache_data.clear()
     st.cache_resource.clear()
 
@@ -223,16 +223,16 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
 def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
     ask("how to make bread")
     sent = []
-    real = data.client().send
-    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call.path) or real(call))
+    real = api_cache.client().send
+    monkeypatch.setattr(api_cache.client(), "send", lambda call: sent.append(call.path) or real(call))
     page.run()
     assert [path for path in sent if path != "/v1/builds"] == []
 
 
 def test_only_what_is_given_is_sent_so_that_the_build_decides_the_rest(page, monkeypatch):
     sent = []
-    real = data.client().send
-    monkeypatch.setattr(data.client(), "send", lambda call: sent.append(call) or real(call))
+    real = api_cache.client().send
+    monkeypatch.setattr(api_cache.client(), "send", lambda call: sent.append(call) or real(call))
     opened(page, "why", q="how to make bread", temperature="0.3")
     bodies = [call.json for call in sent if call.path in ("/v1/ask", "/v1/map") and call.json]
     usual = {"question": "how to make bread", "top_k": 5, "filters": {}}
@@ -318,8 +318,8 @@ def test_the_student_stands_beside_the_others_where_there_is_one(
 
 def test_a_build_without_a_student_is_not_asked_for_it(why, monkeypatch):
     asked = []
-    real = data.client().send
-    monkeypatch.setattr(data.client(), "send", lambda call: asked.append(call) or real(call))
+    real = api_cache.client().send
+    monkeypatch.setattr(api_cache.client(), "send", lambda call: asked.append(call) or real(call))
     why("how to make bread")
     assert [call.path for call in asked if call.path == "/v1/ask"]
     assert not any("student" in str(call.json) for call in asked)
@@ -513,7 +513,7 @@ def asking_page(engine, serve_app, tmp_path, monkeypatch):
     st.cache_data.clear()
     st.cache_resource.clear()
     yield AppTest.from_file(str(PAGE), default_timeout=SECONDS)
-    data.client().close()
+    api_cache.client().close()
     st.cache_data.clear()
     st.cache_resource.clear()
 
@@ -574,7 +574,7 @@ def served(engine, encoder, serve_app, monkeypatch, tmp_path):
         st.cache_data.clear()
         st.cache_resource.clear()
         yield AppTest.from_file(str(PAGE), default_timeout=SECONDS)
-        data.client().close()
+        api_cache.client().close()
         st.cache_data.clear()
         st.cache_resource.clear()
 
@@ -583,7 +583,7 @@ def settled(page):
     """The page once its job has ended: it asks again every second by itself, a test by running it."""
     deadline = time.monotonic() + SECONDS
     (number,) = page.query_params["job"] if isinstance(page.query_params["job"], list) else [page.query_params["job"]]
-    while not data.client().job(number).ended:
+    while not api_cache.client().job(number).ended:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     page.run()

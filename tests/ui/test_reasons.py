@@ -3,10 +3,10 @@
 import pytest
 
 from qaserve.schemas.ask import AskRequest, ScoreParts
-from ui.search import known_question, nothing_found
-from ui.turn import WIDTH, part_rows
-from ui.vote import share_bar
-from ui.why import in_short
+from ui.neighbors import share_bar
+from ui.pages.search import known_question, nothing_found
+from ui.pages.why import in_short
+from ui.projection import WIDTH, part_rows
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from train.calibration import (
 from train.experiments.datasets import Source
 from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, part_of, style, table
 from train.folds import Examples, Fold, make_fold
-from train.tuning import START
+from train.tuning import DEFAULTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -277,7 +277,7 @@ def _judge(examples: Examples, foreign: Examples | None, seed: int, advance: Adv
     """Fit on one side and ask the other."""
     sides, fit = sides_of(examples, seed), FitSettings(seed=seed)
     train = examples.take(sides.train)
-    cases = collect(train, START, fit, advance)
+    cases = collect(train, DEFAULTS, fit, advance)
     if cases is None or ANSWERED not in sides.queries or INTENTS not in sides.queries:
         raise CorpusError(
             f"{len(examples)} pairs are too few to calibrate on some and judge on others",
@@ -304,7 +304,7 @@ def _asked(
     first = make_fold(train, train.take(np.arange(1)), seed)
     for name, examples in kinds.items():
         fold = Fold(train, examples, first.labels, first.count, train)
-        found, right = ask(fold, START)
+        found, right = ask(fold, DEFAULTS)
         yield (
             name,
             Asked(

@@ -163,7 +163,7 @@ def one_seed(
     advance(1)
     tuning, choosing = timed(lambda: tune(train, FitSettings(regularization=None, seed=seed), lambda _: None))
     if tuning is not None:
-        _add(fold, TUNED, fold.project(tuning.chosen).vectors, tuning.chosen.search.lexical_weight, tally)
+        _add(fold, TUNED, fold.project(tuning.chosen).searched, tuning.chosen.search.lexical_weight, tally)
     advance(1)
     tuned = fine_tuned(train, queries, model, seed, epochs, cache, advance)
     _ask(_fitted(tuned.train, tuned.queries, seed), (FINE_TUNED, FINE_TUNED_WORDS, FINE_TUNED_PRODUCT), tally)
@@ -224,7 +224,7 @@ def _ask(fold: Fold, methods: tuple[str, str, str], tally: Tally) -> None:
     raw, words, product = methods
     _add(fold, raw, fold.queries.questions, 0.0, tally)
     _add(fold, words, fold.queries.questions, START.search.lexical_weight, tally)
-    _add(fold, product, fold.project(START).vectors, START.search.lexical_weight, tally)
+    _add(fold, product, fold.project(START).searched, START.search.lexical_weight, tally)
 
 
 def _add(fold: Fold, method: str, projected: Floats, lexical_weight: float, tally: Tally) -> None:

@@ -271,7 +271,7 @@ def _measure(
     fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seed: int, tally: Tally, advance: Advance
 ) -> None:
     for name, values in weights.items():
-        tally.add(method("prior", name), _figures(fold, fold.project(START, values).vectors))
+        tally.add(method("prior", name), _figures(fold, fold.project(START, values).searched))
         advance(1)
         tally.add(method("distillation", name), _distilled(fold, values, recipe, seed))
         advance(1)

@@ -18,7 +18,7 @@ from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats, softmax
 from qaserve.core.splits import Split, check_families, intent_split, phrasing_split, random_split
 from qaserve.schemas.ingest import Interval
-from qaserve.schemas.params import MAX_HITS, SearchParams, Trial
+from qaserve.schemas.params import MAX_HITS, Hyperparameters, SearchParams, Trial
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.experiments.baselines import reciprocal_rank_fusion, txtai_scores
@@ -49,7 +49,7 @@ from train.experiments.harness import (
     table,
 )
 from train.folds import Examples, Fold, split_fold
-from train.tuning import START, tune
+from train.tuning import DEFAULTS, START, tune
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,6 +90,8 @@ PER_PAIR_REFERENCE = f"per-pair W, τ={REFERENCE_TEMPERATURE}"
 PER_PAIR = f"per-pair W, τ={START.search.temperature:g}, {START.search.hits} hits"
 DEFAULT = "the product, default hyperparameters"
 TUNED = "the product, hyperparameters tuned on the training side"
+TUNED_PHRASINGS = "the product, hyperparameters tuned for new phrasings alone"
+UNPROJECTED = "the product without projection, its other hyperparameters tuned on the training side"
 PLAIN_WORDS = "plain search with words, their weight tuned on the training side"
 TXTAI = "txtai over answers"
 TXTAI_BOTH = "txtai over question and answer as one text"
@@ -101,6 +103,7 @@ RIVALS = (
     BM25,
     FUSION,
     PLAIN_WORDS,
+    UNPROJECTED,
     REFERENCE_CENTROID,
     REFERENCE_QUESTION,
     REFERENCE_QUESTION2,
@@ -111,16 +114,16 @@ RIVALS = (
     DEFAULT,
 )
 """What the product is measured against; its own default hyperparameters where it has others."""
-RIVALS_UNKNOWN = (RAW, BM25, FUSION, PLAIN_WORDS, DEFAULT)
+RIVALS_UNKNOWN = (RAW, BM25, FUSION, PLAIN_WORDS, UNPROJECTED, DEFAULT)
 """The same where no question of the intent is known."""
 
 
 def with_words(weight: float) -> str:
     """Name of the product's default routing and projection with words of weight β."""
-    return DEFAULT if weight == START.search.lexical_weight else f"{QUESTION_HITS}, words β={weight:g}"
+    return f"{QUESTION_HITS}, words β={weight:g}"
 
 
-WORDS = {with_words(weight) for weight in LEXICAL_WEIGHTS} - {DEFAULT}
+WORDS = {with_words(weight) for weight in LEXICAL_WEIGHTS}
 """Methods that have a plot of their own."""
 
 
@@ -187,7 +190,7 @@ def _through(*, reference: bool = False, **params: Any) -> Method:
 
     def method(fold: Fold) -> Floats:
         bank = fold.reference_bank if reference else fold.bank(START.regularization)
-        return fold.through(SearchParams(**params), bank).vectors
+        return fold.through(SearchParams(**params), bank).searched
 
     return method
 
@@ -361,6 +364,7 @@ def _everywhere(fold: Fold, tally: Tally, advance: Advance) -> None:
     for weight in LEXICAL_WEIGHTS:
         _add(fold, with_words(weight), fold.scores(projected, SearchParams(lexical_weight=weight)), tally)
         advance(1)
+    _add_product(fold, DEFAULT, DEFAULTS, tally)
 
 
 def _phrasing_alone(fold: Fold, dense: bool, together: Floats | None, found: _Found, advance: Advance) -> None:
@@ -385,11 +389,18 @@ def _tuned(fold: Fold, seed: int, name: SplitName, found: _Found) -> None:
     if tuning is None:
         found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
         return
-    for method, trial in ((TUNED, tuning.chosen), (PLAIN_WORDS, tuning.plain)):
-        scores = fold.parts(fold.cosines_of(trial), trial.search).total
-        figures = evaluate(scores, fold.candidates.intents, fold.queries.intents, trial.search.second_share)
-        found.tallies[name].add(method, figures)
+    tried = {TUNED: tuning.chosen, UNPROJECTED: tuning.unprojected, PLAIN_WORDS: tuning.plain}
+    if name == "phrasing":
+        tried[TUNED_PHRASINGS] = max(tuning.curve, key=lambda trial: trial.phrasings)
+    for method, trial in tried.items():
+        _add_product(fold, method, trial, found.tallies[name])
     found.chosen[name].append(tuning.chosen)
+
+
+def _add_product(fold: Fold, method: str, hyperparameters: Hyperparameters, tally: Tally) -> None:
+    search = hyperparameters.search
+    scores = fold.parts(fold.cosines_of(hyperparameters), search).total
+    tally.add(method, evaluate(scores, fold.candidates.intents, fold.queries.intents, search.second_share))
 
 
 def _add(fold: Fold, method: str, scores: Floats, tally: Tally) -> None:
@@ -481,6 +492,7 @@ def tables(run: RoutingRun) -> Iterator[Table]:
                 "split": lambda row: row[0],
                 "projection": lambda row: f"{row[1].search.projection}, {row[1].search.projection_share:g}",
                 "λ": lambda row: f"{row[1].regularization:g}",
+                "ω": lambda row: f"{row[1].search.whitening:g}",
                 "τ": lambda row: f"{row[1].search.temperature:g}",
                 "N": lambda row: row[1].search.hits,
                 "τ'": lambda row: (

@@ -97,6 +97,13 @@ def test_pairs_come_in_three_ways_and_are_found_at_once(http, rows, way, tmp_pat
     Job.model_validate(job)
 
 
+def test_a_table_is_read_under_its_own_suffix(http):
+    job = ended(http, http.post("/v1/ingest", files={"file": ("faq.csv", b"question;answer\nWhy amber?;So.\n")}))
+    assert (job["state"], job["source"], job["report"]["added"]) == ("done", "faq.csv", 1)
+    job = ended(http, http.post("/v1/ingest", files={"file": ("faq.xlsx", b"PK\x03\x04")}))
+    assert job["error"]["message"] == "faq.xlsx looks like an Excel file, which is not read"
+
+
 @pytest.mark.parametrize("way", ["form", "lines", "document"])
 def test_options_are_heard_however_they_are_said(http, rows, way):
     some = rows(["bread"])
@@ -293,6 +300,9 @@ def test_pairs_that_no_file_could_hold_are_rejected_as_rows(http):
         ("a\x00b/", "upload.jsonl"),
         ("x" * 300, "x" * 100 + ".jsonl"),
         ("été.jsonl", "été.jsonl"),
+        ("faq.CSV", "faq.csv"),
+        (".tsv", "tsv.jsonl"),
+        ("faq.xlsx", "faq.xlsx"),
     ],
 )
 def test_a_name_from_outside_is_only_a_name(name, safe):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def written(tmp_path, rng):
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
     bank = ProjectionBank.pack([anchored(s, t, 1.0) for s, t in zip(*rows, strict=True)], D)
     means = rng.normal(size=(K, D)).astype(np.float32)
-    model = Model(bank, means, -means)
+    model = Model(bank, means, -means, np.eye(D, dtype=np.float32))
     files = bundles.pack(model)
     manifest = Manifest(
         build=BUILD,
@@ -104,7 +105,7 @@ def test_every_single_flipped_bit_is_noticed(written, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 4}, "format: Input should be 5"),
+        ({"format": 4}, "format: Input should be 6"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),
@@ -126,12 +127,13 @@ def test_a_manifest_that_is_no_json_is_refused(written):
         bundles.read(folder, REF)
 
 
-def test_tensors_of_other_shapes_are_refused_with_both(written):
+@pytest.mark.parametrize("name", ["mean_questions", "mean_answers", "whitening"])
+def test_tensors_of_other_shapes_are_refused_with_both(written, name):
     folder, manifest, model, _ = written
-    other = bundles.pack(Model(model.bank, model.mean_questions[:2], model.mean_answers))
+    other = bundles.pack(replace(model, **{name: getattr(model, name)[:2]}))
     lying = manifest.model_copy(update={"files": {name: entry_for(data) for name, data in other.items()}})
     bundles.write(folder, lying, other)
-    with pytest.raises(BundleError, match=rf"mean_questions is \(2, {D}\).*K, D = \({K}, {D}\)"):
+    with pytest.raises(BundleError, match=rf"{name} is \(2, {D}\).*K = {K}, D = {D}"):
         bundles.read(folder, REF)
 
 

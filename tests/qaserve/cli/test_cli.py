@@ -53,6 +53,69 @@ def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, 
     assert "Clusters" in out
 
 
+def test_ingest_goes_past_a_bad_file_and_says_so_first(run, write_rows, rows, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("")
+    (folder / "b.csv").write_text("question\tanswer\nWhy?\tSo.\n")
+    code, out, err = run("ingest", folder, "--strict")
+    assert (code, "a.jsonl holds no pair; it is empty" in err) == (1, True)
+    code, out, _ = run("ingest", folder)
+    assert code == 0
+    assert out.startswith("passed over: a.jsonl holds no pair; it is empty")
+    assert "b.csv: 1 pairs, 1 added (table, tab between cells, UTF-8)" in out
+    (folder / "b.csv").unlink()
+    assert run("ingest", folder)[0] == 1
+
+
+def test_watching_ingests_each_change_past_what_is_refused_and_ends_cleanly(
+    run, write_rows, rows, tmp_path, monkeypatch
+):
+    path = write_rows(rows(["bread"]))
+
+    def changes(_):
+        yield
+        path.write_text("{broken")
+        yield
+        write_rows(rows(["bread", "wine"]))
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ingest.watch.changes", changes)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    code, out, err = run("ingest", "--watch", path)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines() if line.split()[1:] == ["added"]] == ["4", "4"]
+    assert "holds no pair; line 1: not JSON" in err
+    assert err.rstrip().endswith("Stopped watching.")
+    assert run("ingest", "--watch", path, "--dry-run")[0] == 2
+
+
+def test_a_guess_is_shown_and_needs_yes_where_nobody_can_be_asked(run, tmp_path):
+    path = tmp_path / "faq.csv"
+    path.write_text("Prompt;Reply\nWhy is that?;So.\n")
+    code, _, err = run("ingest", path)
+    assert code == 1
+    assert "faq.csv (table, semicolon between cells, UTF-8) has the fields prompt, reply." in err
+    assert "Guessed: question=prompt, answer=reply" in err
+    assert "2: Why is that?" in err
+    assert "--yes" in err
+    assert run("ingest", path, "--yes")[0] == 0
+    assert run("ingest", path)[0] == 0
+
+
+def test_pairs_are_exported_to_stdout_and_files(run, loaded, tmp_path):
+    code, out, _ = run("export")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(rows), rows[0]["qaserve_cluster"] >= 0) == (0, 24, True)
+    to, vectors = tmp_path / "out.csv", tmp_path / "v.npz"
+    code, out, _ = run("export", "--out", to, "--vectors", vectors, "--json")
+    assert (code, json.loads(out)["pairs"], json.loads(out)["build"]) == (0, 24, rows[0]["qaserve_build"])
+    assert vectors.exists()
+    assert "24  unchanged" in run("ingest", to)[1]
+    assert run("export", "--json")[0] == 2
+
+
 def test_ingest_needs_files_unless_it_encodes_again(run, loaded):
     code, _, err = run("ingest")
     assert code == 2

@@ -73,7 +73,9 @@ def votes_of(world, query, params):
 @pytest.mark.parametrize("priors", [True, False])
 def test_cluster_projection_follows_the_formulas(world, routing, priors):
     params = SearchParams(routing=routing, temperature=0.2, final_temperature=0.3, hits=9, priors=priors)
-    vectors, routed = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 9, world["priors"]))
+    vectors, routed, _ = Pipeline(params, world["bank"]).project(
+        world["queries"], neighbors_of(world, 9, world["priors"])
+    )
     for number, query in enumerate(world["queries"]):
         shares, weights = votes_of(world, query, params)
         assert routed.weights[number] == pytest.approx(weights, abs=1e-12)
@@ -85,7 +87,7 @@ def test_cluster_projection_follows_the_formulas(world, routing, priors):
 
 def test_a_final_softmax_gives_clusters_without_a_vote_their_share(world):
     params = SearchParams(routing="question2", final_temperature=0.5, hits=9)
-    _, routed = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 9))
+    _, routed, _ = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 9))
     assert routed.votes is not None
     assert (routed.votes[:, [1, 4, 5]] == 0).all()
     assert (routed.weights[:, [1, 4, 5]] > 0.01).all()
@@ -96,7 +98,7 @@ def test_pair_projection_blends_the_minimal_rotations_of_the_neighbors(world, ro
     params = SearchParams(
         routing=routing, projection="pair", temperature=0.1, final_temperature=0.2, hits=6, priors=False
     )
-    vectors, _ = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 6))
+    vectors, *_ = Pipeline(params, world["bank"]).project(world["queries"], neighbors_of(world, 6))
     for number, query in enumerate(world["queries"]):
         shares, weights = votes_of(world, query, params)
         if routing == "question2":
@@ -119,7 +121,7 @@ def test_centroids_route_without_neighbors(world, rng):
     params = SearchParams(routing="centroid", centroids=3, temperature=0.2)
     pipeline = Pipeline(params, world["bank"], means)
     assert not pipeline.needs_neighbors
-    vectors, routed = pipeline.project(world["queries"], None)
+    vectors, routed, _ = pipeline.project(world["queries"], None)
     for number, query in enumerate(world["queries"]):
         top = np.argsort(-(means @ query))[:3]
         powers = np.exp(means[top] @ query / 0.2)
@@ -136,17 +138,30 @@ def test_a_student_replaces_routing(world):
 
     pipeline = Pipeline(SearchParams(projection="student"), world["bank"], student=Doubling())
     assert not pipeline.needs_neighbors
-    vectors, routed = pipeline.project(world["queries"], None)
+    vectors, routed, _ = pipeline.project(world["queries"], None)
     assert routed is None
     assert (vectors == 2 * world["queries"]).all()
 
 
 def test_without_projection_a_question_stays(world):
-    vectors, routed = Pipeline(SearchParams(projection="none"), world["bank"]).project(
+    vectors, routed, _ = Pipeline(SearchParams(projection="none"), world["bank"]).project(
         world["queries"], neighbors_of(world, 3)
     )
     assert (vectors == world["queries"]).all()
     assert routed.weights.sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_whitening_blends_the_projected_question_with_its_product_by_g(world, rng, share):
+    g = rng.normal(size=(D, D))
+    params = SearchParams(hits=9, whitening=share, projection_share=0.6)
+    vectors, _, searched = Pipeline(params, world["bank"], whitening=g).project(
+        world["queries"], neighbors_of(world, 9)
+    )
+    plain = Pipeline(SearchParams(hits=9, projection_share=0.6), world["bank"])
+    assert (vectors == plain.project(world["queries"], neighbors_of(world, 9)).vectors).all()
+    for before, after in zip(vectors, searched, strict=True):
+        assert after == pytest.approx([(1 - share) * before[j] + share * (before @ g[:, j]) for j in range(D)])
 
 
 @pytest.mark.parametrize("projection", ["cluster", "pair"])
@@ -157,7 +172,7 @@ def test_a_question_that_nobody_votes_for_stays(world, projection):
     bank = ProjectionBank(np.empty((0, D), np.float32), np.empty(0, np.float32), np.zeros(CLUSTERS, np.int64))
     for routing in ("question", "question2"):
         params = SearchParams(projection=projection, routing=routing)
-        vectors, routed = Pipeline(params, bank).project(world["queries"][:1], nobody)
+        vectors, routed, _ = Pipeline(params, bank).project(world["queries"][:1], nobody)
         assert (vectors == world["queries"][:1]).all()
         assert not routed.weights.any()
 
@@ -168,11 +183,13 @@ def test_a_question_that_nobody_votes_for_stays(world, projection):
         ({"routing": "question"}, "known questions"),
         ({"routing": "centroid"}, "mean questions"),
         ({"projection": "student"}, "a student"),
+        ({"whitening": 0.5}, "G"),
     ],
 )
 def test_what_is_missing_is_named(world, params, missing):
+    neighbors = neighbors_of(world, 3) if "whitening" in params else None
     with pytest.raises(ValueError, match=missing):
-        Pipeline(SearchParams(**params), world["bank"]).project(world["queries"], None)
+        Pipeline(SearchParams(**params), world["bank"]).project(world["queries"], neighbors)
 
 
 def test_equal_similarities_are_in_the_order_of_rows():

@@ -27,7 +27,7 @@ from qaserve.schemas.service import ErrorDetail
 from qaserve.settings import LimitSettings, ServerSettings
 
 QUESTION = "Which recipe gives the best bread?"
-READING = ["search_skills", "explain_routing", "get_pair", "list_clusters", "corpus_status"]
+READING = ["search_skills", "get_skill", "explain_routing", "get_pair", "list_clusters", "corpus_status"]
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 

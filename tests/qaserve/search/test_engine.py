@@ -42,6 +42,8 @@ def recompute(engine, result):
     else:
         moved = query
     moved = (1 - trace.params.projection_share) * query + trace.params.projection_share * moved
+    whitened = moved @ live.bundle.model.whitening
+    moved = (1 - trace.params.whitening) * moved + trace.params.whitening * whitened
     moved = moved / np.linalg.norm(moved)
     cosines = np.array([row.answer @ moved for row in rows])
     relative = BM25Index([pair_text(row.stored.pair) for row in rows]).relative(result.question)
@@ -58,7 +60,9 @@ def recompute(engine, result):
     return sorted(found.items(), key=lambda item: -item[1])
 
 
-@pytest.mark.parametrize("weights", [{}, {"topic_weight": 0.4, "second_share": 0.3, "projection_share": 0.5}])
+@pytest.mark.parametrize(
+    "weights", [{}, {"topic_weight": 0.4, "second_share": 0.3, "projection_share": 0.5, "whitening": 0.6}]
+)
 @pytest.mark.parametrize(
     ("routing", "projection"),
     [(r, p) for r in ("question", "question2", "centroid") for p in ("cluster", "pair", "none") if (r, p) != NOBODY],

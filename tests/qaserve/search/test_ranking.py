@@ -81,7 +81,7 @@ def test_it_is_what_scoring_every_pair_gives(build, pairs, rng, beta, theta, sig
         vector, projected = rng.normal(size=(2, D))
         vector, projected = vector / np.linalg.norm(vector), 3 * projected  # the projected vector may have any length
         expected = brute_force(pairs, question, vector, projected / np.linalg.norm(projected), params, filters)[:top_k]
-        found = rank_intents(build, question, vector, projected, params, top_k, filters)
+        found = rank_intents(build, question, vector, projected, params, top_k, filters).intents
         np.testing.assert_allclose([one.score for one in found], expected, atol=1e-5)
         assert len({one.best.intent for one in found}) == len(found)
         for one in found:
@@ -94,7 +94,7 @@ def test_it_is_what_scoring_every_pair_gives(build, pairs, rng, beta, theta, sig
 
 def test_more_intents_than_there_are(build, pairs, rng):
     query = rng.normal(size=D)
-    found = rank_intents(build, "b", query, query, SearchParams(lexical_weight=0), 10_000)
+    found = rank_intents(build, "b", query, query, SearchParams(lexical_weight=0), 10_000).intents
     assert len(found) == len({row.stored.pair.cluster_id for row in pairs})
     assert all(one.best.words == 0 and one.score == one.best.similarity for one in found)
 

@@ -4,18 +4,19 @@ import streamlit as st
 
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.builds import BuildInfo
-from ui import atlas, compare, data, look, mechanics_panel, state, turn, vote, whatif
+from ui import api_cache, compare, mechanics_panel, neighbors, projection, state, theme, whatif
+from ui import map as map_panel
 from ui.markdown import literal
-from ui.search import examples, nothing_found, question_box
+from ui.pages.search import examples, nothing_found, question_box
 
 
 def draw(build: BuildInfo) -> None:
     """Draw the page of reasons."""
     state.load("why")
     if not state.get("q"):
-        look.title("Why did my question get its answers?", "Ask a question to see every step to its answers.")
+        theme.title("Why did my question get its answers?", "Ask a question to see every step to its answers.")
     question = question_box()
-    look.ignored(state.ignored())
+    theme.ignored(state.ignored())
     state.save()
     if question:
         _story(build)
@@ -24,10 +25,10 @@ def draw(build: BuildInfo) -> None:
 
 
 def _story(build: BuildInfo) -> None:
-    usual = data.ask(state.request(options=False), build.build)
+    usual = api_cache.ask(state.request(options=False), build.build)
     whatif.controls(usual, build)
     state.save()
-    result = data.ask(state.request(), build.build)
+    result = api_cache.ask(state.request(), build.build)
     st.page_link(
         st.session_state["pages"]["search"],
         label="Back to the answers",
@@ -41,7 +42,7 @@ def _story(build: BuildInfo) -> None:
     _steps(result, usual.explained.params.temperature)
     st.divider()
     st.markdown("## Your question on the map")
-    atlas.draw(data.corpus_map(build.build), data.place(state.request(), build.build))
+    map_panel.draw(api_cache.corpus_map(build.build), api_cache.place(state.request(), build.build))
     st.divider()
     st.markdown("## Your question, answered in other ways")
     compare.draw(build)
@@ -63,8 +64,8 @@ def in_short(result: AskResult) -> str:
     said = []
     if trace.clusters:  # a student answers without them
         leader = trace.clusters[0]
-        name, share = literal(leader.name), look.percent(leader.weight if leader.vote is None else leader.vote)
-        voters = look.counted(len(trace.hits), "known question")
+        name, share = literal(leader.name), theme.percent(leader.weight if leader.vote is None else leader.vote)
+        voters = theme.counted(len(trace.hits), "known question")
         said.append(
             f"The **{voters}** most like yours voted, and **{share}** of the vote went to answers about **{name}**."
             if trace.hits
@@ -100,7 +101,7 @@ def _where(result: AskResult) -> str:
             if trace.hits
             else ("It is **not** in that cluster but in one that was not used.")
         )
-    share = look.percent(own.weight if own.vote is None else own.vote)
+    share = theme.percent(own.weight if own.vote is None else own.vote)
     of = "of the vote" if trace.hits else "of the weight"
     return f"It is **not** in that cluster but in **{literal(own.name)}**, which got {share} {of}."
 
@@ -109,13 +110,13 @@ def _steps(result: AskResult, default: float) -> None:
     """All steps. `default`: τ of the build."""
     trace = result.explained
     if trace.hits:
-        vote.likeness(trace)
+        neighbors.likeness(trace)
     elif trace.clusters:
-        look.step(1, "Clusters are compared with your question", "No known question votes with this routing.")
+        theme.step(1, "Clusters are compared with your question", "No known question votes with this routing.")
     else:
-        look.step(1, "A small network reads your question", "No known question votes, so there is no step 2.")
+        theme.step(1, "A small network reads your question", "No known question votes, so there is no step 2.")
     mechanics_panel.draw(trace, default)
     if trace.clusters:
-        vote.flow(trace)
-    turn.turn(result)
-    turn.nearest(result)
+        neighbors.flow(trace)
+    projection.turn(result)
+    projection.nearest(result)

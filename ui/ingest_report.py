@@ -11,7 +11,7 @@ import streamlit as st
 
 from qaserve.schemas.ingest import BuildParams, ClusterChanges, Comparison, IngestReport, ParamChanges
 from qaserve.schemas.params import Trial, Tuning
-from ui import charts, look
+from ui import charts, theme
 from ui.markdown import literal
 
 COUNTS = (("added", "Added"), ("updated", "Changed"), ("unchanged", "Unchanged"), ("removed", "Removed"))
@@ -43,9 +43,9 @@ def draw_planned(report: IngestReport) -> None:
 def _counts(report: IngestReport) -> None:
     if not (report.added or report.updated or report.removed):
         st.info("No changes.", icon=":material/done_all:")
-    clusters = "" if report.clusters is None else f" in {look.counted(report.clusters, 'cluster')}"
+    clusters = "" if report.clusters is None else f" in {theme.counted(report.clusters, 'cluster')}"
     holds = "would hold" if report.dry_run else "holds"
-    st.caption(f"The corpus {holds} {look.counted(report.pairs, 'pair')}{clusters}.")
+    st.caption(f"The corpus {holds} {theme.counted(report.pairs, 'pair')}{clusters}.")
     with st.grid(6, min_column_width=120):
         for name, label in COUNTS:
             st.metric(label, f"{getattr(report, name):,}", border=True)
@@ -143,7 +143,7 @@ def _quality(report: IngestReport) -> None:
 
 def _compared(one: Comparison, name: str, which: str, *, would: bool) -> None:
     low, high = one.difference.low, one.difference.high
-    st.caption(f"{look.counted(one.questions, name)}, {which}")
+    st.caption(f"{theme.counted(one.questions, name)}, {which}")
     with st.grid(2, min_column_width=200):
         st.metric(
             "Mean reciprocal rank",
@@ -188,19 +188,22 @@ def _params(changes: ParamChanges) -> None:
 
 def _tuning(tuning: Tuning) -> None:
     """Everything that was tried, by its quality on both kinds of question."""
-    chosen, plain = tuning.chosen, tuning.plain
+    chosen, unprojected, plain = tuning.chosen, tuning.unprojected, tuning.plain
     told = (
         f"Chosen among {len(tuning.curve)} settings by mean reciprocal rank. New phrasings: {chosen.phrasings:.3f}, "
-        f"plain search with words {plain.phrasings:.3f}."
+        f"without projection {unprojected.phrasings:.3f}, plain search with words {plain.phrasings:.3f}."
     )
-    if chosen.intents is None or plain.intents is None:
+    if chosen.intents is None:
         st.caption(told)
         return
-    told += f" Questions with no known phrasing: {chosen.intents:.3f}, plain search with words {plain.intents:.3f}."
+    told += (
+        f" Questions with no known phrasing: {chosen.intents:.3f}, without projection {unprojected.intents:.3f}, "
+        f"plain search with words {plain.intents:.3f}."
+    )
     if chosen.search.projection == "none":
         told += " The projection does not improve search on this corpus, so the build does not use it."
     st.caption(told)
-    named = {chosen: "chosen", plain: "plain search with words"}
+    named = {plain: "plain search with words", unprojected: "best without projection", chosen: "chosen"}
     frame = pd.DataFrame(
         [
             {
@@ -212,7 +215,8 @@ def _tuning(tuning: Tuning) -> None:
             for one in sorted(tuning.curve, key=lambda one: one in named)
         ]
     )
-    names, shades = ["tried", "plain search with words", "chosen"], [charts.REST, charts.PALETTE[1], charts.PALETTE[0]]
+    names = ["tried", *named.values()]
+    shades = [charts.REST, charts.PALETTE[1], charts.PALETTE[2], charts.PALETTE[0]]
     axis = alt.Scale(zero=False, nice=True)
     points = alt.Chart(frame).mark_point(filled=True, size=70)
     drawn = points.encode(
@@ -227,8 +231,9 @@ def _tuning(tuning: Tuning) -> None:
 def _short(trial: Trial) -> str:
     search = trial.search
     return (
-        f"λ {trial.regularization:g}, {search.projection} {search.projection_share:g}, τ {search.temperature:g}, "
-        f"N {search.hits}, β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
+        f"λ {trial.regularization:g}, {search.projection} {search.projection_share:g}, ω {search.whitening:g}, "
+        f"τ {search.temperature:g}, N {search.hits}, "
+        f"β {search.lexical_weight:g}, θ {search.topic_weight:g}, σ {search.second_share:g}"
     )
 
 
@@ -239,6 +244,7 @@ def _said(params: BuildParams) -> dict[str, str]:
         "τ: temperature of the votes": f"{search.temperature:g}",
         "N: known questions that vote": f"{search.hits:,}",
         "projection": f"{search.projection}, share {search.projection_share:g}",
+        "ω: whitening of the question": f"{search.whitening:g}",
         "β: weight of the words": f"{search.lexical_weight:g}",
         "θ: weight of the topic": f"{search.topic_weight:g}",
         "σ: share of an intent's second-best pair": f"{search.second_share:g}",
@@ -249,7 +255,7 @@ def _said(params: BuildParams) -> dict[str, str]:
 def _edits(report: IngestReport) -> None:
     if not report.edits:
         return
-    with st.expander(look.counted(report.updated, "changed pair"), icon=":material/difference:", expanded=True):
+    with st.expander(theme.counted(report.updated, "changed pair"), icon=":material/difference:", expanded=True):
         for one in report.edits:
             fields = ", ".join(name.replace("_", " ") for name in one.fields)
             st.markdown(f"**{literal(one.question)}** · {fields}")
@@ -279,7 +285,7 @@ def _listed(report: IngestReport) -> None:
         (report.changes.removed, "removed", "remove_circle"),
     ):
         if pairs:
-            with st.expander(look.counted(len(pairs), f"{word} pair"), icon=f":material/{icon}:"):
+            with st.expander(theme.counted(len(pairs), f"{word} pair"), icon=f":material/{icon}:"):
                 rows = [(one.question, one.pair_id, one.file, one.line) for one in pairs[:LISTED]]
                 frame = pd.DataFrame(rows, columns=["question", "pair id", "file", "line"])
                 st.dataframe(frame, hide_index=True, height="content" if len(rows) <= 8 else 320)
@@ -288,7 +294,7 @@ def _listed(report: IngestReport) -> None:
 def _rejected(report: IngestReport) -> None:
     if not report.rejected:
         return
-    with st.expander(look.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
+    with st.expander(theme.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
         rows = [one.model_dump() for one in report.rejected]
         st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
         st.download_button(
@@ -303,7 +309,7 @@ def _rejected(report: IngestReport) -> None:
 def _conflicts(report: IngestReport) -> None:
     if not report.repeated_questions:
         return
-    count = look.counted(len(report.repeated_questions), "question")
+    count = theme.counted(len(report.repeated_questions), "question")
     with st.expander(f"Repeated: {count}", icon=":material/repeat:"):
         st.caption("All are kept. Where the answers differ, rephrase one of the questions.")
         for one in report.repeated_questions[:REPEATS_SHOWN]:

@@ -6,7 +6,7 @@ from qaserve.common.text import fold
 from qaserve.schemas.ask import AskResult, Confidence, Hit
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import FacetValue
-from ui import cards, data, look, state
+from ui import api_cache, cards, state, theme
 from ui.markdown import literal
 
 FACETS = {
@@ -57,18 +57,18 @@ def draw(build: BuildInfo) -> None:
     """Draw the search page."""
     state.load("search")
     if not state.get("q"):
-        look.title(
+        theme.title(
             "Ask, and see why",
-            f"Search {look.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
+            f"Search {theme.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
         )
     question = question_box()
     _tools(build)
     state.save()
-    look.ignored(state.ignored())
+    theme.ignored(state.ignored())
     if not question:
         _welcome(build)
     else:
-        _found(data.ask(state.request(), build.build))
+        _found(api_cache.ask(state.request(), build.build))
 
 
 def question_box() -> str:
@@ -97,7 +97,7 @@ def _tools(build: BuildInfo) -> None:
         label = "Options (changed)" if changed else "Options"
         options = st.popover(label, icon=":material/tune:", on_change="rerun", key="options")
         st.caption(
-            f"{look.counted(build.pairs, 'question/answer pair')} · corpus {literal(build.corpus)}", width="content"
+            f"{theme.counted(build.pairs, 'question/answer pair')} · corpus {literal(build.corpus)}", width="content"
         )
     # Only while they are open: a widget that the browser first meets later than it was set shows its own default.
     if filters.open:
@@ -111,7 +111,7 @@ def _tools(build: BuildInfo) -> None:
 
 
 def _filters(build: BuildInfo) -> None:
-    facets = data.facets(build.build)
+    facets = api_cache.facets(build.build)
     st.caption("A pair must have one of the values in every box that is filled.")
     for name, label in FACETS.items():
         known: tuple[FacetValue, ...] = getattr(facets, name)
@@ -192,7 +192,7 @@ def examples(build: BuildInfo) -> None:
     """Questions to begin with, and the focus in the box."""
     st.markdown("## Ask in your own words, or try one of these")
     with st.container(gap=None, key="examples"):
-        for number, example in enumerate(data.example_questions(build.build)):
+        for number, example in enumerate(api_cache.example_questions(build.build)):
             st.button(
                 literal(example),
                 key=f"example{number}",
@@ -201,7 +201,7 @@ def examples(build: BuildInfo) -> None:
                 on_click=state.put,
                 args=("q", example),
             )
-    st.html(look.FOCUS, unsafe_allow_javascript=True)
+    st.html(theme.FOCUS, unsafe_allow_javascript=True)
 
 
 # After a question
@@ -243,7 +243,7 @@ def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
         cards.near_miss(answer, result, filters)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if st.button("Rephrase", type="tertiary", icon=":material/edit:", help="Select the question to change it."):
-            st.html(look.SELECT, unsafe_allow_javascript=True)
+            st.html(theme.SELECT, unsafe_allow_javascript=True)
         st.page_link(st.session_state["pages"]["clusters"], label="Browse", icon=":material/hub:")
     _short_reasons(result)
 
@@ -281,7 +281,7 @@ def _short_reasons(result: AskResult) -> None:
         return
     with st.container(key="phone_reasons", gap="xsmall"):
         vote = result.explained.clusters[0]
-        share, name = look.percent(vote.weight if vote.vote is None else vote.vote), literal(vote.name)
+        share, name = theme.percent(vote.weight if vote.vote is None else vote.vote), literal(vote.name)
         st.markdown(
             f"Why? **{share}** of the vote went to **{name}**."
             if result.explained.hits
@@ -308,11 +308,11 @@ def _reasons(result: AskResult) -> None:
         if trace.hits:
             first = trace.hits[0]
             st.markdown(
-                f"**{look.counted(len(trace.hits), 'known question')}** like yours voted. The most similar is "
+                f"**{theme.counted(len(trace.hits), 'known question')}** like yours voted. The most similar is "
                 f"“{literal(first.question)}” (similarity {first.similarity:.2f})."
             )
         st.markdown("They voted for these clusters of answers:" if trace.hits else "Nearest clusters of answers:")
         for vote in trace.clusters[:VOTES_SHOWN]:
-            st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{look.percent(vote.weight)}**")
+            st.progress(min(1.0, vote.weight), text=f"{literal(vote.name)} · **{theme.percent(vote.weight)}**")
         _way_to_why()
         st.caption(f"Answered in {result.timings_ms.total:.0f} ms")

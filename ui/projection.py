@@ -9,7 +9,7 @@ import streamlit as st
 
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import Answer, AskResult
-from ui import charts, look
+from ui import charts, theme
 from ui.markdown import literal
 
 PARTS = {"projected": charts.PALETTE[0], "topic": charts.PALETTE[2], "lexical": charts.PALETTE[1]}
@@ -45,7 +45,7 @@ def turn(result: AskResult) -> None:
     """Step 3."""
     trace = result.explained
     if trace.params.projection == "none" or not result.answers:
-        look.step(3, "Your question is not projected", "It is compared with the answers as it is: a plain search.")
+        theme.step(3, "Your question is not projected", "It is compared with the answers as it is: a plain search.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
     who, by = "The projection moves", PROJECTED_BY[trace.params.projection]
@@ -53,7 +53,7 @@ def turn(result: AskResult) -> None:
         who = "A small network moves"
     elif not trace.hits:
         by = PROJECTED_BY_CENTRES
-    look.step(
+    theme.step(
         3,
         f"{who} your question by {degrees:.0f}°",
         f"Questions and answers use different words, so a question and its answer are apart. {by}",
@@ -145,7 +145,7 @@ def nearest(result: AskResult) -> None:
     added = " and ".join(f"up to {share:.0%} {name}" for share, name in shares if share)
     if added:
         words += f" It is blended with {added}."
-    look.step(4, "These answers are nearest", words)
+    theme.step(4, "These answers are nearest", words)
     if not result.answers:
         st.info("No pair matches the filters.")
         return

@@ -8,7 +8,7 @@ import streamlit as st
 
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import Hit, Trace
-from ui import charts, look
+from ui import charts, theme
 from ui.markdown import literal
 
 HITS_SHOWN = 8
@@ -30,7 +30,7 @@ def names(trace: Trace) -> dict[int, str]:
 def likeness(trace: Trace) -> None:
     """Step 1."""
     first = trace.hits[0]
-    look.step(1, "These known questions are like yours", _likeness_words(trace))
+    theme.step(1, "These known questions are like yours", _likeness_words(trace))
     shown = trace.hits[:HITS_SHOWN]
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown) + 22
@@ -65,8 +65,8 @@ def likeness(trace: Trace) -> None:
     )
     rest = trace.hits[HITS_SHOWN:]
     if rest:
-        share = look.percent(sum(hit.probability for hit in rest))
-        st.caption(f"The remaining {share} of the vote goes to {look.counted(len(rest), 'more question')}.")
+        share = theme.percent(sum(hit.probability for hit in rest))
+        st.caption(f"The remaining {share} of the vote goes to {theme.counted(len(rest), 'more question')}.")
     _hits_table(trace)
 
 
@@ -89,8 +89,8 @@ def _likeness_words(trace: Trace) -> str:
     first, factor = trace.hits[0], math.exp(DROP / trace.params.temperature)
     text = (
         f"Your question is compared with all known questions. The most similar ones vote: {len(trace.hits)}. The first "
-        f"has similarity **{first.similarity:.2f}** (1 is identical) and gets **{look.percent(first.probability)}** of "
-        f"the vote. Each {DROP} drop in similarity divides a question's weight by {factor:.1f} (temperature "
+        f"has similarity **{first.similarity:.2f}** (1 is identical) and gets **{theme.percent(first.probability)}** "
+        f"of the vote. Each {DROP} drop in similarity divides a question's weight by {factor:.1f} (temperature "
         f"τ = {trace.params.temperature:g})."
     )
     if _weighed(trace):
@@ -124,7 +124,7 @@ def _hits_table(trace: Trace) -> None:
 def flow(trace: Trace) -> None:
     """Step 2."""
     head = "They vote for these clusters of answers" if trace.hits else "The nearest clusters are used"
-    look.step(2, head, _flow_words(trace))
+    theme.step(2, head, _flow_words(trace))
     if trace.hits:
         _flow_chart(trace)
     else:
@@ -151,17 +151,17 @@ def _flow_words(trace: Trace) -> str:
     if trace.params.routing == "centroid":
         return (
             "No question votes with this routing. It uses the clusters whose mean question is most similar to yours. "
-            f"**{literal(first.name)}** has the largest weight: {look.percent(first.weight)}."
+            f"**{literal(first.name)}** has the largest weight: {theme.percent(first.weight)}."
         )
     text = (
         "A cluster is a group of similar answers. Each known question votes for the cluster of its own answer. "
-        f"**{literal(first.name)}** gets most: {look.percent(first.vote or first.weight)}, from "
-        f"{first.hits} of {look.counted(len(trace.hits), 'question')}."
+        f"**{literal(first.name)}** gets most: {theme.percent(first.vote or first.weight)}, from "
+        f"{first.hits} of {theme.counted(len(trace.hits), 'question')}."
     )
     if trace.params.routing == "question2":
         text += (
             f" A second softmax over all clusters (τ' = {trace.params.final_temperature:g}) changes its weight to "
-            f"{look.percent(first.weight)}."
+            f"{theme.percent(first.weight)}."
         )
     return text
 
@@ -174,12 +174,12 @@ def _flow_chart(trace: Trace) -> None:
     rest = list(trace.hits[HITS_SHOWN:])
     if rest:
         left.append(
-            (look.counted(len(rest), "more known question"), look.percent(sum(h.probability for h in rest)), rest)
+            (theme.counted(len(rest), "more known question"), theme.percent(sum(h.probability for h in rest)), rest)
         )
     ends: list[tuple[str, str, list[int]]] = [(called[one], _counted(trace, [one]), [one]) for one in shown]
     others = sorted({hit.cluster for hit in trace.hits} - set(shown))
     if others:
-        ends.append((look.counted(len(others), "more cluster"), _counted(trace, others), others))
+        ends.append((theme.counted(len(others), "more cluster"), _counted(trace, others), others))
     sources = _slots([sum(hit.probability for hit in hits) for _, _, hits in left], HIT_SLOT)
     target = {one: number for number, (_, _, clusters) in enumerate(ends) for one in clusters}
     got = [sum(hit.probability for hit in trace.hits if target[hit.cluster] == number) for number in range(len(ends))]
@@ -207,13 +207,13 @@ def _flow_chart(trace: Trace) -> None:
 
 
 def _alike(hit: Hit) -> str:
-    return f"similarity {hit.similarity:.2f} → {look.percent(hit.probability)}"
+    return f"similarity {hit.similarity:.2f} → {theme.percent(hit.probability)}"
 
 
 def _counted(trace: Trace, clusters: list[int]) -> str:
     hits = [hit for hit in trace.hits if hit.cluster in clusters]
-    share = look.percent(sum(hit.probability for hit in hits))
-    return f"{share} · {look.counted(len(hits), 'question')}"
+    share = theme.percent(sum(hit.probability for hit in hits))
+    return f"{share} · {theme.counted(len(hits), 'question')}"
 
 
 def _slots(shares: list[float], least: float) -> list[tuple[float, float, float]]:
@@ -287,7 +287,7 @@ def _weights_chart(trace: Trace) -> None:
     rows = [(charts.ROW * number, vote) for number, vote in enumerate(shown)]
     labels = pd.DataFrame([{"x": 0, "y": y + 14, "label": vote.name} for y, vote in rows])
     weights = [
-        share_bar(0, WIDE, vote.weight, y + 4, colour[vote.cluster], look.percent(vote.weight)) for y, vote in rows
+        share_bar(0, WIDE, vote.weight, y + 4, colour[vote.cluster], theme.percent(vote.weight)) for y, vote in rows
     ]
     layers = [
         charts.texts(labels, "label", height),

@@ -1,7 +1,4 @@
-"""Importing pairs: what is uploaded, what it would change, and the builds.
-
-Not called ingest: Streamlit puts the folder of its page first where modules are looked for.
-"""
+"""Importing pairs: what is uploaded, what it would change, and the builds."""
 
 import json
 
@@ -9,7 +6,7 @@ import streamlit as st
 
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.jobs import IngestOptions
-from ui import data, history, jobs, look
+from ui import api_cache, builds, jobs, theme
 from ui.markdown import literal
 
 FILE, ONE = "Upload a file", "Add one pair"
@@ -20,16 +17,16 @@ PAIR_FILE = "one-pair.jsonl"
 
 def draw() -> None:
     """Draw the page of ingest."""
-    look.title(
+    theme.title(
         "Ingest", "Import questions and answers. See what would change first. You can go back to an earlier build."
     )
-    give, builds, past = st.tabs(["Import", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun")
+    give, made, past = st.tabs(["Import", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun")
     if give.open:
         with give:
             _give()
-    if builds.open:
-        with builds:
-            history.draw()
+    if made.open:
+        with made:
+            builds.draw()
     if past.open:
         with past:
             jobs.listed()
@@ -40,8 +37,8 @@ def _give() -> None:
     if number:
         jobs.draw(number, _again)
         return
-    if not data.may_change():
-        look.asks_only("An import changes the results for everyone.")
+    if not api_cache.may_change():
+        theme.asks_only("An import changes the results for everyone.")
         return
     way = st.segmented_control("How?", (FILE, ONE), default=FILE, key="ingest_way", label_visibility="collapsed")
     if way == ONE:
@@ -133,5 +130,5 @@ def _run(lines: bytes, name: str, options: IngestOptions) -> None:
 
 
 def _submit(lines: bytes, name: str, options: IngestOptions) -> None:
-    job = data.client().upload(name, lines, options)
+    job = api_cache.client().upload(name, lines, options)
     st.query_params["job"] = job.id

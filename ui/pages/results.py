@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from qaserve.schemas.explore import ReportTable, ReportView
-from ui import data, look
+from ui import api_cache, theme
 from ui.markdown import literal, safe
 
 FINDINGS_SHOWN = 3
@@ -40,7 +40,7 @@ ABOUT = {
 
 def draw() -> None:
     """Draw the page of results."""
-    look.title("Results", "Measurements on held-out questions, and feedback on answers.")
+    theme.title("Results", "Measurements on held-out questions, and feedback on answers.")
     measured, said = st.tabs(["Experiments", "Feedback"], key="results_tab", on_change="rerun")
     if measured.open:
         with measured:
@@ -51,7 +51,7 @@ def draw() -> None:
 
 
 def _experiments() -> None:
-    found = data.reports()
+    found = api_cache.reports()
     for reason in found.unreadable:
         st.warning(literal(reason), icon=":material/broken_image:")
     if not found.reports:
@@ -69,14 +69,14 @@ def _experiments() -> None:
         default=first,
         bind="query-params",
     )
-    _report(data.report(name or first))
+    _report(api_cache.report(name or first))
 
 
 def _feedback() -> None:
-    if not data.may_change():
-        look.asks_only("Feedback shows the questions that people asked.")
+    if not api_cache.may_change():
+        theme.asks_only("Feedback shows the questions that people asked.")
         return
-    found = data.client().feedback(JUDGEMENTS).feedback
+    found = api_cache.client().feedback(JUDGEMENTS).feedback
     if not found:
         st.info("No feedback yet. Every answer has buttons for it.", icon=":material/thumb_up:")
         return

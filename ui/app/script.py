@@ -1,4 +1,8 @@
-"""The page. Run it with `qaserve ui`, or together with the API with `qaserve up`."""
+"""The script that Streamlit runs: `qaserve ui`, or with the API `qaserve up`.
+
+It has a folder of its own. Streamlit takes a folder `pages` beside its script for its own kind of pages. It also
+searches its script's folder first for modules: there, ui/pages/ingest.py would hide the package `ingest`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,23 +12,25 @@ import streamlit as st
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.builds import BuildInfo
 from qaserve.settings import get_settings
-from ui import bringing, clusters, data, look, results, search, state, why
+from ui import api_cache, state, theme
 from ui.markdown import literal
+from ui.pages import clusters, ingest, results, search, why
 
-LOGO = Path(__file__).with_name("logo.svg")
-ICON = Path(__file__).with_name("icon.svg")  # a named icon would be loaded from a font server
+PACKAGE = Path(__file__).parents[1]
+LOGO = PACKAGE / "logo.svg"
+ICON = PACKAGE / "icon.svg"  # a named icon would be loaded from a font server
 
 
 def main() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="qaserve", page_icon=str(ICON), layout="wide")
-    st.html(look.STYLE)
+    st.html(theme.STYLE)
     st.logo(str(LOGO), size="large")
     pages = {
         "search": st.Page(_with_build(search.draw), title="Search", icon=":material/search:", default=True),
         "why": st.Page(_with_build(why.draw), title="Why", icon=":material/account_tree:", url_path="why"),
         "clusters": st.Page(_with_build(clusters.draw), title="Clusters", icon=":material/hub:", url_path="clusters"),
-        "ingest": st.Page(_guarded(bringing.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
+        "ingest": st.Page(_guarded(ingest.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
         "results": st.Page(_guarded(results.draw), title="Results", icon=":material/monitoring:", url_path="results"),
     }
     st.session_state["pages"] = pages
@@ -39,9 +45,9 @@ def _with_build(draw: Callable[[BuildInfo], None]) -> Callable[[], None]:
     """A page that needs a live build."""
 
     def page() -> None:
-        build = data.live_build()
+        build = api_cache.live_build()
         if build is None:
-            look.nothing_loaded()
+            theme.nothing_loaded()
         else:
             draw(build)
 
@@ -55,7 +61,7 @@ def _guarded(draw: Callable[[], None]) -> Callable[[], None]:
         try:
             draw()
         except QaserveError as error:
-            look.failure(error)
+            theme.failure(error)
         finally:
             state.remember_widgets()
 

@@ -8,7 +8,7 @@ import streamlit as st
 from qaserve.common.text import fold
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, QualityList
-from ui import cards, data, look
+from ui import api_cache, cards, theme
 from ui.markdown import literal
 
 PAGE = 8
@@ -46,9 +46,9 @@ def draw(build: BuildInfo) -> None:
     """Draw one cluster where the address names one, and all of them otherwise."""
     number = _opened(build)
     if number is None:
-        _all(data.quality(build.build))
+        _all(api_cache.quality(build.build))
     else:
-        _one(data.cluster_view(number, build.build), build)
+        _one(api_cache.cluster_view(number, build.build), build)
 
 
 def open_cluster(number: int | None) -> None:
@@ -64,7 +64,7 @@ def _opened(build: BuildInfo) -> int | None:
     if said.isdecimal() and len(said) <= DIGITS and int(said) < build.clusters:
         return int(said)
     if said:
-        look.ignored({"open": [said]})
+        theme.ignored({"open": [said]})
     return None
 
 
@@ -72,14 +72,14 @@ def _opened(build: BuildInfo) -> int | None:
 
 
 def _all(found: QualityList) -> None:
-    look.title(
+    theme.title(
         "Clusters",
         "A cluster is a group of similar answers. Known questions vote for clusters. Each cluster has learned a "
         "projection from its questions to its answers.",
     )
     with st.grid(2, min_column_width=140):
         st.metric(
-            "Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {look.counted(found.pairs, 'pair')}."
+            "Clusters", f"{len(found.clusters):,}", border=True, help=f"They hold {theme.counted(found.pairs, 'pair')}."
         )
         st.metric(
             "Routed correctly",
@@ -98,7 +98,7 @@ def _all(found: QualityList) -> None:
     if not shown:
         st.info(f"No cluster matches “{literal(words or '')}”.", icon=":material/search_off:")
         return
-    st.caption(f"{look.counted(len(shown), 'cluster')}. Select a row or choose a name below to open one.")
+    st.caption(f"{theme.counted(len(shown), 'cluster')}. Select a row or choose a name below to open one.")
     _table(shown)
     chosen = st.selectbox(
         "Open a cluster",
@@ -149,8 +149,8 @@ def _table(shown: list[ClusterQuality]) -> None:
 def _one(view: ClusterView, build: BuildInfo) -> None:
     one = view.quality
     st.button("All clusters", icon=":material/arrow_back:", type="tertiary", on_click=open_cluster, args=(None,))
-    look.title(
-        literal(one.name), f"{look.counted(one.size, 'pair')} · {', '.join(literal(term) for term in one.terms)}"
+    theme.title(
+        literal(one.name), f"{theme.counted(one.size, 'pair')} · {', '.join(literal(term) for term in one.terms)}"
     )
     if one.skills:
         st.markdown(" ".join(f":gray-badge[{literal(cards.plain_name(skill))}]" for skill in one.skills))
@@ -204,7 +204,7 @@ def _strayed(view: ClusterView) -> None:
         return
     count = len(view.elsewhere)
     with st.expander(
-        f"{look.counted(count, 'question')} routed to another cluster",
+        f"{theme.counted(count, 'question')} routed to another cluster",
         icon=":material/alt_route:",
         expanded=True,
     ):
@@ -247,8 +247,8 @@ def _torn_table(pairs: tuple[BorderPair, ...]) -> None:
 
 
 def _pairs(number: int, build: BuildInfo) -> None:
-    pairs = data.cluster_pairs(number, build.build).pairs
-    st.markdown(f"## Its {look.counted(len(pairs), 'pair')}")
+    pairs = api_cache.cluster_pairs(number, build.build).pairs
+    st.markdown(f"## Its {theme.counted(len(pairs), 'pair')}")
     pages = -(-len(pairs) // PAGE)
     page = st.pagination(pages, key=f"pairs of {number}") if pages > 1 else 1
     for stored in pairs[(page - 1) * PAGE : page * PAGE]:

@@ -5,7 +5,7 @@ import streamlit as st
 
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.builds import BuildInfo
-from ui import data, look
+from ui import api_cache, theme
 from ui.markdown import literal
 
 
@@ -14,9 +14,9 @@ def draw() -> None:
     st.caption("Every ingest that changes something makes a new build. Earlier builds are kept.")
     failed = st.session_state.pop("activate_failed", None)
     if isinstance(failed, QaserveError):
-        look.failure(failed)
-    found = data.builds().builds
-    if not data.may_change():
+        theme.failure(failed)
+    found = api_cache.builds().builds
+    if not api_cache.may_change():
         st.caption(":material/lock: This page is read-only. Set QASERVE_WRITE_KEY to go back to a build.")
     if not found:
         st.info("No builds yet.", icon=":material/inventory_2:")
@@ -30,11 +30,11 @@ def _build(build: BuildInfo) -> None:
         made = pd.Timestamp(build.created).strftime("%d %B %Y, %H:%M UTC")
         sources = ", ".join(literal(source) for source in build.sources[:3]) or "–"
         st.markdown(
-            f"**{made}**{badge}  \n{look.counted(build.pairs, 'pair')} in "
-            f"{look.counted(build.clusters, 'cluster')} · from {sources} · "
+            f"**{made}**{badge}  \n{theme.counted(build.pairs, 'pair')} in "
+            f"{theme.counted(build.clusters, 'cluster')} · from {sources} · "
             f"`{build.build}`"
         )
-        if not build.live and build.complete and data.may_change():
+        if not build.live and build.complete and api_cache.may_change():
             with st.popover("Go back to it", icon=":material/settings_backup_restore:", width="content"):
                 st.markdown("This build will answer all questions. The current build is kept. You can return to it.")
                 st.button(
@@ -48,7 +48,7 @@ def _build(build: BuildInfo) -> None:
 
 def _activate(build: str) -> None:
     try:
-        data.client().activate(build)
+        api_cache.client().activate(build)
     except QaserveError as error:
         st.session_state["activate_failed"] = error
     st.cache_data.clear()

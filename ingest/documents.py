@@ -1,0 +1,221 @@
+"""A folder of Markdown documents in, their sections out. A file that cannot be taken is reported; the rest goes in.
+
+A section begins at each heading of the top level, as CommonMark finds them: a `#` in a fenced or indented block, in a
+quotation or in front matter is none. The text is not changed: the sections of a document, one after another, are it.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from markdown_it import MarkdownIt
+
+from qaserve.common.errors import CorpusError
+from qaserve.common.text import control_character
+from qaserve.schemas.documents import BadDocument, DocumentsReport, Links, MissingLink, Section
+from qaserve.schemas.pairs import Pair
+
+SUFFIXES = (".md", ".markdown")
+MAX_FILES = 10_000
+MAX_BYTES = 1 << 20
+"""Of a document."""
+MAX_TOTAL_BYTES = 64 << 20
+"""Of all documents: a build that is open holds their text in memory."""
+MAX_SECTIONS = 1_000
+"""Of a document."""
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_FRONT_MATTER = re.compile(r"---[ \t]*(?:\r\n|\r|\n)(?:[^\r\n]*(?:\r\n|\r|\n))*?(?:---|\.\.\.)[ \t]*(?:\r\n|\r|\n|\Z)")
+_SPACES = re.compile(r"\s+")
+
+_markdown = MarkdownIt("commonmark")
+_markdown.core.ruler.enableOnly(["normalize", "block"])  # inline markup is not looked at
+
+
+LISTED = 1_000
+"""Missing links in a report, at most."""
+
+
+class Read(NamedTuple):
+    """What a folder of documents gave."""
+
+    sections: tuple[Section, ...]
+    """In the order of paths, and within a document in its own order."""
+    rejected: tuple[BadDocument, ...]
+
+
+class _BadFileError(Exception):
+    """Why a file is not taken."""
+
+
+def read_documents(folder: Path) -> Read:
+    """Read the Markdown files below a folder, in depth.
+
+    Raises:
+        CorpusError: It is not a folder, cannot be listed, or holds more than `MAX_FILES`.
+    """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} is not a folder", hint="--documents takes a folder of Markdown files.")
+    sections: list[Section] = []
+    rejected: list[BadDocument] = []
+    names: dict[str, str] = {}
+    files, left = _find(folder, rejected), MAX_TOTAL_BYTES
+    if not files and not rejected:
+        rejected.append(BadDocument(path=".", reason=f"the folder holds no file that ends in {' or '.join(SUFFIXES)}"))
+    for path in files:
+        try:
+            text, size = _text_of(folder, path, left)
+            found = split(path, text)
+            _check_name(found[0], names)
+        except _BadFileError as bad:
+            rejected.append(BadDocument(path=path, reason=str(bad)))
+        else:
+            left -= size
+            sections += found
+    return Read(tuple(sections), tuple(rejected))
+
+
+def _find(folder: Path, rejected: list[BadDocument]) -> list[str]:
+    """Paths of the Markdown files below a folder; links to folders are not followed, for they may loop."""
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(
+            f"folder {error.filename} cannot be read: {error.strerror}", hint="Check its permissions."
+        ) from error
+
+    found: list[str] = []
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        below = Path(root).relative_to(folder)
+        links = (name for name in folders if (Path(root) / name).is_symlink())
+        rejected += (BadDocument(path=(below / name).as_posix(), reason="it is a link to a folder") for name in links)
+        found += [(below / name).as_posix() for name in names if name.lower().endswith(SUFFIXES)]
+        if len(found) > MAX_FILES:
+            raise CorpusError(f"{folder} holds more than {MAX_FILES:,} documents", hint="Name a folder below it.")
+    return sorted(found)
+
+
+def _text_of(folder: Path, path: str, left: int) -> tuple[str, int]:
+    """The text of a file and its bytes. Raises _BadFileError."""
+    try:
+        data = _bytes_of(folder, folder / path)
+    except OSError as error:
+        raise _BadFileError(f"it cannot be read: {error.strerror or error}") from error
+    if len(data) > left:
+        raise _BadFileError(f"with it the folder has more than {MAX_TOTAL_BYTES:,} bytes of documents")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _BadFileError(f"it is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}") from error
+    control = control_character(text)
+    if control is not None:
+        raise _BadFileError(f"it is not text: it holds {control}")
+    if not text.strip():
+        raise _BadFileError("it is empty")
+    return text, len(data)
+
+
+def _bytes_of(folder: Path, file: Path) -> bytes:
+    if not file.resolve(strict=True).is_relative_to(folder.resolve()):
+        raise _BadFileError("it is a link that leads out of the folder")
+    if not file.is_file():
+        raise _BadFileError("it is not a regular file")
+    with file.open("rb") as opened:
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise _BadFileError(f"it has {file.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+    return data
+
+
+def _check_name(first: Section, names: dict[str, str]) -> None:
+    """Raise _BadFileError where another document is about a skill of this name; else note the name."""
+    if first.skill is None:
+        return
+    other = names.setdefault(first.skill.casefold(), first.path)
+    if other != first.path:
+        raise _BadFileError(f"{other} is about a skill of the same name, {first.skill}")
+
+
+def split(path: str, text: str) -> list[Section]:
+    """The sections of a document; their texts, one after another, are `text`.
+
+    Args:
+        path: Of the document.
+        text: With something else than spaces in it.
+
+    Raises:
+        _BadFileError: There are more than `MAX_SECTIONS`.
+    """
+    lines = _LINE.findall(text)
+    headings = list(_headings(text))
+    if len(headings) > MAX_SECTIONS:
+        raise _BadFileError(f"it has {len(headings):,} headings; at most {MAX_SECTIONS:,} are taken")
+    starts = [line for line, _, _ in headings]
+    if not "".join(lines[: starts[0] if starts else None]).strip():  # nothing stands before the first heading
+        starts[0] = 0
+    else:
+        starts, headings = [0, *starts], [(0, 0, ""), *headings]
+    title = next((name for _, _, name in headings if name), Path(path).stem)
+    trail: list[tuple[int, str]] = []
+    sections = []
+    for order, (start, end) in enumerate(zip(starts, [*starts[1:], len(lines)], strict=True)):
+        _, level, name = headings[order]
+        if level:
+            trail = [*(above for above in trail if above[0] < level), (level, name)]
+        own = tuple(name for _, name in trail)
+        sections.append(Section(path=path, title=title, headings=own, text="".join(lines[start:end]), order=order))
+    return sections
+
+
+def _headings(text: str) -> Iterator[tuple[int, int, str]]:
+    """Line from 0, level 1 to 6 and text of each heading that is in no other block."""
+    front = _FRONT_MATTER.match(text)
+    skipped = 0 if front is None else len(_LINE.findall(front.group()))
+    tokens = _markdown.parse(text if front is None else text[front.end() :])
+    for token, inline in pairwise(tokens):
+        if token.type == "heading_open" and token.level == 0 and token.map is not None:
+            name = _SPACES.sub(" ", inline.content).strip()
+            yield skipped + token.map[0], int(token.tag[1]), name
+
+
+def describe_documents(
+    read: Read | None, sections: Sequence[Section], before: Sequence[Section], pairs: Iterable[Pair]
+) -> DocumentsReport | None:
+    """What an ingest makes of the documents; None where there are none, and no folder was named.
+
+    Args:
+        read: What the folder gave; None: none was named.
+        sections: Of the build to be.
+        before: Of the live build.
+        pairs: Of the build to be.
+    """
+    if read is None and not sections:
+        return None
+    now, earlier = _by_path(sections), _by_path(before)
+    links = Links(tuple(now))
+    named = Counter(name for pair in pairs for name in {*pair.related_skills, *pair.related_docs})
+    missing = sorted((-count, name) for name, count in named.items() if links.resolve(name) is None)
+    return DocumentsReport(
+        read=0 if read is None else len(_by_path(read.sections)),
+        documents=len(now),
+        sections=len(sections),
+        skills=sum(found[0].skill is not None for found in now.values()),
+        added=tuple(path for path in now if path not in earlier),
+        changed=tuple(path for path in now if path in earlier and now[path] != earlier[path]),
+        removed=tuple(path for path in earlier if path not in now),
+        rejected=() if read is None else read.rejected,
+        resolved=len(named) - len(missing),
+        missing=tuple(MissingLink(name=name, pairs=-count) for count, name in missing[:LISTED]),
+        missing_links=len(missing),
+    )
+
+
+def _by_path(sections: Sequence[Section]) -> dict[str, list[Section]]:
+    found: dict[str, list[Section]] = {}
+    for section in sections:
+        found.setdefault(section.path, []).append(section)
+    return found

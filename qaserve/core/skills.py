@@ -1,0 +1,64 @@
+"""Scores of skills, from the scores of the pairs that name them and the sections of their documents. Pure NumPy.
+
+    pairs   = mean of the best five scores of the pairs that name the skill (of as many as there are)
+    section = max over the sections of its document of cos(x', section)
+    score   = pairs + 0.2 · section,      and 0.9 · section in the place of pairs where no pair names it
+
+x' is the projected question. W, fitted on pairs, also carries a question to documents that it never saw.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qaserve.core.routing import Floats
+
+BEST_PAIRS = 5
+SECTION_WEIGHT = 0.2
+STAND_IN = 0.9
+"""Of the section, where no pair names a skill. `qaserve bench skills` chooses it on training sides, by taking the pairs
+of some skills away: more finds these skills better, and puts them before skills with pairs."""
+
+
+class SkillScores(NamedTuple):
+    """Scores of S skills for m questions and what they are the sum of; all (m, S), higher is better."""
+
+    total: Floats
+    pairs: Floats
+    """What the pairs give, or what stands in for them."""
+    section: Floats
+    """0.2 · cosine of the best section; 0 without a document."""
+
+
+def skill_scores(
+    scores: NDArray[np.floating],
+    named: NDArray[np.bool_],
+    counts: NDArray[np.integer],
+    sections: NDArray[np.floating],
+    *,
+    stand_in: float = STAND_IN,
+    best: int = BEST_PAIRS,
+) -> SkillScores:
+    """Score skills.
+
+    Args:
+        scores: (m, c) scores of the candidate pairs.
+        named: (c, S) whether a pair names a skill.
+        counts: (S,) pairs that name each skill, the candidates and all others. One that is no candidate counts as the
+            last of them: it scores no better.
+        sections: (m, S) cosine of the projected question to the best section; NaN where a skill has no document.
+        stand_in: Factor of the section where no pair names a skill.
+        best: How many pairs count.
+    """
+    wanted = np.minimum(counts, best)
+    pairs = np.zeros(sections.shape)
+    for row, values in enumerate(scores):
+        order = np.argsort(-values, kind="stable")
+        mine = named[order]
+        mine &= np.cumsum(mine, axis=0) <= best
+        lacking = (wanted - mine.sum(axis=0)) * values.min(initial=0.0)
+        pairs[row] = (values[order] @ mine + lacking) / np.maximum(wanted, 1)
+    known = np.nan_to_num(sections, nan=0.0)
+    pairs = np.where(counts > 0, pairs, stand_in * known)
+    return SkillScores(pairs + SECTION_WEIGHT * known, pairs, SECTION_WEIGHT * known)

@@ -1,0 +1,215 @@
+"""Skills: ranked for a question, listed, and handed over. Formulas: `qaserve.core.skills`.
+
+**Candidates.** The ranking of answers reads the best 64 pairs, or more, by each part of the score
+(`search/ranking.py`); skills are ranked over these pairs. A pair beyond them scores at most what the last of them does
+in every part, and counts as the lowest of them, so a skill is ranked as over all pairs but where the last of its five
+are beyond. The sections of all documents are compared. With filters only skills count that a pair that passes names.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qaserve.common.errors import NotFoundError
+from qaserve.common.text import shorten
+from qaserve.core.skills import SkillScores, skill_scores
+from qaserve.schemas.ask import AskResult
+from qaserve.schemas.documents import (
+    DocumentDetail,
+    DocumentLink,
+    SectionHit,
+    SkillDetail,
+    SkillHit,
+    SkillIndex,
+    SkillNeighbour,
+    SkillPair,
+    SkillParts,
+    SkillsFound,
+    SkillSummary,
+    SupportingPair,
+)
+from qaserve.schemas.pairs import StoredPair, skill_name
+from qaserve.search.build import OpenBuild
+from qaserve.search.library import Document
+from qaserve.search.ranking import ScoredPair
+from qaserve.store.points import to_pair
+
+SUPPORTING = 3
+"""Pairs that are shown for a skill."""
+NEIGHBOURS = 10
+
+
+class RankedSkills(NamedTuple):
+    """The first skills for a question, before they are told."""
+
+    names: list[str]
+    scores: SkillScores
+    """Of these alone, (1, S)."""
+    similarities: NDArray[np.float32]
+    """(s,) cosine of the projected question to every section."""
+    supporting: list[list[ScoredPair]]
+    """The best pairs of each."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all supporting pairs."""
+        return [pair.id for pairs in self.supporting for pair in pairs]
+
+
+def rank_skills(
+    build: OpenBuild, pairs: Sequence[ScoredPair], projected: NDArray[np.floating], top_k: int, *, filtered: bool
+) -> RankedSkills:
+    """The first `top_k` skills, equal scores in the order of names.
+
+    Args:
+        build: What is searched.
+        pairs: The candidates, with their scores.
+        projected: (D,) projected question, of any length.
+        top_k: How many skills.
+        filtered: Only skills that a candidate names may come back.
+    """
+    named = [tuple(dict.fromkeys(map(skill_name, pair.skills))) for pair in pairs]
+    counts, library = build.skill_counts, build.library
+    names = sorted(
+        {name for skills in named for name in skills} | (set() if filtered else {*counts, *library.by_skill})
+    )
+    column = {name: number for number, name in enumerate(names)}
+    is_named = np.zeros((len(pairs), len(names)), dtype=bool)
+    for row, skills in enumerate(named):
+        is_named[row, [column[name] for name in skills]] = True
+    similarities = library.similarities(projected)
+    scores = skill_scores(
+        np.array([[pair.score for pair in pairs]]),
+        is_named,
+        np.array([counts.get(name, 0) for name in names], dtype=np.int64),
+        library.best_of_skills(similarities, names)[None, :],
+    )
+    first = np.argsort(-scores.total[0], kind="stable")[:top_k]
+    best = sorted(range(len(pairs)), key=lambda row: (-pairs[row].score, pairs[row].id))
+    return RankedSkills(
+        [names[one] for one in first],
+        SkillScores(*(part[:, first] for part in scores)),
+        similarities,
+        [[pairs[row] for row in best if is_named[row, one]][:SUPPORTING] for one in first],
+    )
+
+
+def skills_of(build: OpenBuild, ranked: RankedSkills, pairs: Mapping[str, StoredPair]) -> tuple[SkillHit, ...]:
+    """The skills as they are told. `pairs`: all supporting pairs, by id."""
+    return tuple(
+        SkillHit(
+            **dict(summary(build, name)),
+            rank=number + 1,
+            score=float(ranked.scores.total[0, number]),
+            parts=SkillParts(
+                pairs=float(ranked.scores.pairs[0, number]), section=float(ranked.scores.section[0, number])
+            ),
+            supporting=tuple(
+                SupportingPair(
+                    id=one.id, pair_id=pairs[one.id].pair.pair_id, question=pairs[one.id].pair.question, score=one.score
+                )
+                for one in supporting
+            ),
+            section=_section_hit(build, name, ranked.similarities),
+        )
+        for number, (name, supporting) in enumerate(zip(ranked.names, ranked.supporting, strict=True))
+    )
+
+
+def _section_hit(build: OpenBuild, name: str, similarities: NDArray[np.float32]) -> SectionHit | None:
+    best = build.library.best_section(name, similarities)
+    if best is None:
+        return None
+    section, similarity = best
+    return SectionHit(order=section.order, headings=section.headings, similarity=similarity)
+
+
+def found_for(result: AskResult) -> SkillsFound:
+    """The skills of an answered question, alone."""
+    return SkillsFound(
+        question=result.question,
+        build=result.build,
+        skills=result.skills,
+        abstained=result.confidence.abstained,
+        reason=result.confidence.reason,
+    )
+
+
+# What there is
+
+
+def summary(build: OpenBuild, name: str) -> SkillSummary:
+    """A skill in a list."""
+    document = build.library.by_skill.get(name)
+    return SkillSummary(
+        name=name,
+        title=name if document is None else document.title,
+        path=None if document is None else document.path,
+        when_to_use=build.library.when_to_use.get(name, ""),
+        pairs=build.skill_counts.get(name, 0),
+    )
+
+
+def index(build: OpenBuild) -> SkillIndex:
+    """Every skill that a pair names or that has a document, by name."""
+    names = sorted({*build.skill_counts, *build.library.by_skill})
+    return SkillIndex(build=build.ref.build, skills=tuple(summary(build, name) for name in names))
+
+
+def skill(build: OpenBuild, name: str) -> SkillDetail:
+    """A skill with its document, pairs and neighbours. Raises NotFoundError where there is none of that name."""
+    known = {one.casefold(): one for one in (*build.skill_counts, *build.library.by_skill)}
+    own = known.get(skill_name(name).casefold())
+    if own is None:
+        raise NotFoundError(
+            f"no skill {shorten(name, 80)!r} in build {build.ref.build}", hint="`qaserve skills list` lists them all."
+        )
+    said = [raw for raw in build.related_skills if skill_name(raw) == own]
+    pairs = [to_pair(point) for point in build.points.scroll({"related_skills": said}, vectors=())] if said else []
+    document = build.library.by_skill.get(own)
+    together = Counter(other for stored in pairs for other in set(map(skill_name, stored.pair.related_skills)) - {own})
+    documents = Counter(link for stored in pairs for link in set(stored.pair.related_docs))
+    return SkillDetail(
+        **dict(summary(build, own)),
+        build=build.ref.build,
+        document=None if document is None else _detail(build, document),
+        questions=tuple(SkillPair(id=one.id, **one.pair.model_dump(include={"pair_id", "question"})) for one in pairs),
+        neighbours=tuple(
+            SkillNeighbour(name=other, title=summary(build, other).title, pairs=count)
+            for other, count in _most(together)[:NEIGHBOURS]
+        ),
+        links=tuple(
+            DocumentLink(name=link, path=build.library.links.resolve(link), pairs=count)
+            for link, count in _most(documents)
+        ),
+    )
+
+
+def document(build: OpenBuild, path: str) -> DocumentDetail:
+    """A document of the build, by its path there; no file is read. Raises NotFoundError where there is none."""
+    found = build.library.by_path.get(path)
+    if found is None:
+        raise NotFoundError(
+            f"no document {shorten(path, 80)!r} in build {build.ref.build}",
+            hint="The path is that of a skill in GET /v1/skills.",
+        )
+    return _detail(build, found)
+
+
+def _detail(build: OpenBuild, found: Document) -> DocumentDetail:
+    sections = build.library.sections_of(found)
+    return DocumentDetail(
+        build=build.ref.build,
+        path=found.path,
+        title=found.title,
+        skill=found.skill,
+        characters=sum(len(section.text) for section in sections),
+        sections=sections,
+    )
+
+
+def _most(counted: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counted.items(), key=lambda one: (-one[1], one[0]))

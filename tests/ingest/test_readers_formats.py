@@ -1,0 +1,161 @@
+"""JSON arrays, Markdown and Parquet."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from ingest.readers import Located, find_files, json_array, read_files
+from qaserve.common.errors import CorpusError
+from qaserve.schemas.ingest import Rejection
+from qaserve.settings import ReadSettings
+
+
+def read(path, **options):
+    return list(read_files(find_files([path]), ReadSettings(), **options))
+
+
+def pairs(path):
+    items = read(path)
+    assert [item for item in items if isinstance(item, Rejection)] == []
+    return [(item.line, item.pair.question, item.pair.answer) for item in items]
+
+
+# JSON arrays
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_array_gives_its_elements_with_their_lines(tmp_path, indent, packed):
+    rows = [{"question": f"Q {n}?", "answer": "Ö" * n, "deep": [{"a": "]"}]} for n in range(1, 4)]
+    data = json.dumps(rows, indent=indent, ensure_ascii=False).encode()
+    path = tmp_path / "faq.json"
+    path.write_bytes(gzip.compress(data) if packed else b"\xef\xbb\xbf" + data)
+    lines = (2, 11, 20) if indent else (1, 1, 1)
+    assert pairs(path) == [(line, f"Q {n}?", "Ö" * n) for n, line in zip((1, 2, 3), lines, strict=True)]
+
+
+def test_an_array_is_read_by_parts_of_any_size(tmp_path, monkeypatch):
+    rows = [{"question": f"Q {n}?", "answer": 'ä 1 \\ " ] , ' * n} for n in range(1, 20)]
+    path = tmp_path / "faq.json"
+    path.write_text(json.dumps(rows, ensure_ascii=False, indent=1))
+    whole = pairs(path)
+    for chunk in (1, 2, 7):
+        monkeypatch.setattr(json_array, "CHUNK", chunk)
+        assert pairs(path) == whole
+    assert len(whole) == 19
+
+
+def test_a_bad_element_is_rejected_with_its_line_and_can_be_corrected(tmp_path):
+    path = tmp_path / "faq.json"
+    path.write_text(
+        '[{"question": "Why?", "answer": "So."},\n 7,\n {"question":\n "How?"}, {"question": NaN, "answer": "a"}]'
+    )
+    kept = []
+    items = read(path, on_bad_line=kept.append)
+    assert [type(item) for item in items] == [Located, Rejection, Rejection, Rejection]
+    assert [(item.line, item.field, item.reason) for item in items[1:]] == [
+        (2, None, "a JSON object is needed, this is a number"),
+        (3, "answer", "missing"),
+        (4, None, "NaN is not a JSON number"),
+    ]
+    assert kept[:2] == [b"7", b'{"question": "How?"}']
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ('[\n{"question": "q" "answer"}]', "line 2: not JSON: Expecting ',' delimiter"),
+        ('[\n{"question": "q"}\n{"a": 1}]', "line 3: not JSON: a comma or the end of the array is missing"),
+        ('[{"question": "q"},', "line 1: not JSON: Expecting value"),
+        ('[{"question": "q"', "line 1: not JSON"),
+        ("[]", "holds no pair; it is empty"),
+        (b'[{"question": "\xff"}]', "line 1: not UTF-8"),
+        ("[" * 100_000, "line 1: not JSON"),
+    ],
+)
+def test_what_is_no_array_is_refused_with_its_line(tmp_path, data, reason):
+    path = tmp_path / "faq.json"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    with pytest.raises(CorpusError, match=reason):
+        read(path)
+
+
+def test_json_that_is_no_array_is_read_as_lines(tmp_path):
+    path = tmp_path / "faq.json"
+    path.write_text('{"question": "Why?", "answer": "So."}\n' * 2)
+    assert [line for line, *_ in pairs(path)] == [1, 2]
+
+
+# Markdown
+
+
+def test_headings_that_ask_have_the_text_below_them(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text(
+        "# Help?\n\nIt helps.\n\n## How do I [pay](x) `now`?\n\nBy *card*.\n\n### By card\n\n```sh\n# why?\n```\n\n"
+        "## Contact\n\nNobody.\n\nReally?\n------\nYes.\n",
+    )
+    assert pairs(path) == [
+        (1, "Help?", "It helps."),
+        (5, "How do I pay now?", "By *card*.\n\n### By card\n\n```sh\n# why?\n```"),
+        (19, "Really?", "Yes."),
+    ]
+
+
+def test_lines_of_questions_have_the_lines_of_answers(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text(
+        "Hello.\n\n**Q:** Why?\n**A:** So.\n\nMore of it.\n\nQ: How?\nA: Thus.\n\n```\nQ: no\n```\n\n# End\n\nNo.\n"
+    )
+    assert pairs(path) == [(3, "Why?", "So.\n\nMore of it."), (8, "How?", "Thus.\n\n```\nQ: no\n```")]
+
+
+def test_a_question_without_text_is_rejected_and_a_document_without_questions_is_refused(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text("# Why?\n\n# How?\n\nThus.\n\nQ: Who?\nNobody.\n")
+    first, good, last = read(path)
+    assert (first.line, first.field, good.pair.question, last.line, last.field) == (1, "answer", "How?", 7, "answer")
+    path.write_text("# Notes\n\nText.\n")
+    with pytest.raises(CorpusError, match=r"faq\.md holds no question") as caught:
+        read(path)
+    assert "Q:" in caught.value.hint
+    path.write_bytes("# Wie?\n\nSchön.\n".encode("latin-1"))
+    with pytest.raises(CorpusError, match=r"line 3: not UTF-8"):
+        read(path)
+
+
+# Parquet
+
+
+def test_parquet_gives_its_rows_with_lists_and_other_fields(tmp_path):
+    path = tmp_path / "faq.parquet"
+    table = {
+        "question": ["Why?", "How?", None],
+        "answer": [{"text": "So."}, {"text": "Thus."}, {"text": "x"}],
+        "topics": [["a", "b"], None, []],
+        "score": [1.5, float("nan"), 2.0],
+        "when": pa.array([0, 1, 2], pa.date32()),
+    }
+    parquet.write_table(pa.table(table), path)
+    first, second, bad = read(path)
+    assert (first.pair.answer, first.pair.topics) == ("So.", ("a", "b"))
+    assert first.pair.extra == {"score": 1.5, "when": "1970-01-01"}
+    assert second.pair.extra == {"score": None, "when": "1970-01-02"}
+    assert (bad.line, bad.field, bad.reason) == (3, "question", "missing")
+
+
+def test_parquet_of_another_schema_or_damaged_is_refused(tmp_path):
+    path = tmp_path / "faq.parquet"
+    parquet.write_table(pa.table({"a": [1], "b": ["x"]}), path)
+    with pytest.raises(CorpusError, match=r"a column `question` is needed; the columns are a, b") as caught:
+        read(path)
+    assert "--map question=" in caught.value.hint
+    parquet.write_table(pa.table({"question": [b"\xff"], "answer": ["x"]}), path)
+    with pytest.raises(CorpusError, match=r"line 1, field question: bytes, not text"):
+        read(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorpusError, match=r"faq\.parquet is not Parquet that can be read"):
+        read(path)
