@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from qaserve.common.clock import now
 from qaserve.common.database import Database
-from qaserve.common.errors import BusyError, ConflictError, NotFoundError, QaserveError, StoreLockedError
-from qaserve.common.progress import Advance, Reporter
-from qaserve.schemas.ingest import IngestReport, PairChanges
+from qaserve.common.errors import BusyError, ConflictError, CorpusError, NotFoundError, QaserveError, StoreLockedError
+from qaserve.common.progress import Advance, Reporter, Silent
+from qaserve.schemas.ingest import IngestReport, PairChanges, Preview
 from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage, JobState
 from qaserve.schemas.service import ErrorDetail
 
@@ -196,6 +196,17 @@ class Jobs:
             shutil.rmtree(folder, ignore_errors=True)
             with self._lock:
                 self._incoming -= 1
+
+    def preview(self, file: Path, options: IngestOptions) -> Preview:
+        """How the first rows of a file would be read by what these options say and an earlier ingest said.
+
+        Raises:
+            UsageError, CorpusError, StoreError: As of `Ingest.run`.
+        """
+        try:
+            return self._make(Silent()).preview(file, options.fields, options.separator)
+        except CorpusError as error:  # where the file lies here is nobody's business
+            raise CorpusError(error.message.replace(str(file), file.name), hint=error.hint) from error
 
     def submit(self, file: Path, options: IngestOptions) -> Job:
         """Queue an ingest of a file in a folder of `receiving`; the file is moved to the job's own.

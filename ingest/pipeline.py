@@ -18,7 +18,7 @@ from ingest.documents import Read, describe_documents, read_documents
 from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.readers import FileRead, Located, find_files, mapping, read_files
-from ingest.readers.preview import guess_fields
+from ingest.readers.preview import guess_fields, preview
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import count_by_file, list_changes, list_edits, param_changes, repeated_questions
 from ingest.selection import Selection, select
@@ -173,6 +173,18 @@ class Ingest:
                 mapping.keep(read_by, self._data_dir, self._builder.corpus)
             return done
 
+    def preview(self, path: Path, fields: Sequence[str] = (), separator: str | None = None) -> Preview:
+        """How the first rows of a file would be read; `fields` and `separator` as of `run`.
+
+        Raises:
+            UsageError: `fields` are not FIELD=PATH.
+            CorpusError: It cannot be read.
+        """
+        found = find_files([path])
+        said = mapping.parse_map(fields, separator).over(self._kept_map())
+        full, guessed = guess_fields(found, self._read, said)
+        return guessed or preview(*found[0], self._read, full)
+
     def remove(
         self,
         selection: Selection,
@@ -224,11 +236,12 @@ class Ingest:
         self, files: Sequence[tuple[Path, str]], said: mapping.FieldMap, on_guess: OnGuess | None
     ) -> mapping.FieldMap:
         """Where the fields of pairs are. What is guessed needs a yes."""
-        full, preview = guess_fields(files, self._read, said)
-        if preview is not None and (on_guess is None or not on_guess(preview)):
+        full, guessed = guess_fields(files, self._read, said)
+        if guessed is not None and (on_guess is None or not on_guess(guessed)):
             raise CorpusError(
-                f"{preview.file} has no `question` and `answer`; by their names it may be {', '.join(preview.guessed)}",
-                hint="Add --yes to read it so, or say it: --map question=FIELD --map answer=FIELD",
+                f"{guessed.file} has no `question` and `answer`; by their names it may be {', '.join(guessed.guessed)}",
+                hint="Read it so by --yes, or say it: --map question=FIELD --map answer=FIELD. Of the API these are "
+                "`accept_guess` and `fields`.",
             )
         return full
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qaserve.core.clustering import cluster_answers, cluster_count
 from qaserve.core.metrics import intent_ranks
 from qaserve.core.pipeline import Bank, Neighbors, Pipeline, Projected, nearest_neighbors
-from qaserve.core.projection import ProjectionBank
+from qaserve.core.projection import FixedRows, ProjectionBank
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import Scores, combine
 from qaserve.core.splits import Split
@@ -139,7 +139,17 @@ class Fold:
 
     def project(self, hyperparameters: Hyperparameters, prior: Floats | None = None) -> Projected:
         """The queries, projected as a build with these hyperparameters does it."""
-        return self.through(hyperparameters.search, self.bank(hyperparameters.regularization), prior)
+        return self.through(hyperparameters.search, self._queries_through(hyperparameters.regularization), prior)
+
+    @cached_property
+    def _fixed(self) -> dict[float, FixedRows]:
+        return {}
+
+    def _queries_through(self, regularization: float) -> FixedRows:
+        """The bank of λ over this fold's queries."""
+        if regularization not in self._fixed:
+            self._fixed[regularization] = FixedRows(self.bank(regularization), self.queries.questions)
+        return self._fixed[regularization]
 
     def through(self, params: SearchParams, bank: Bank, prior: Floats | None = None) -> Projected:
         """The queries, routed and projected with these parameters and projections."""

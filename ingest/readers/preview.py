@@ -39,7 +39,7 @@ def preview(path: Path, name: str, settings: ReadSettings, fields: FieldMap) -> 
     """How the first rows of a file would be read.
 
     Raises:
-        CorpusError: It cannot be read, or holds no pair.
+        CorpusError: It cannot be read.
     """
     try:
         with mapped_errors():
@@ -47,7 +47,11 @@ def preview(path: Path, name: str, settings: ReadSettings, fields: FieldMap) -> 
             there = dict.fromkeys(field for row in _fields_of(file) for field in row)
     except BadFileError as error:
         raise CorpusError(f"{path} {error.reason}", hint=error.hint) from error
-    items = list(islice(read_files([(path, name)], settings, fields=fields), ROWS))
+    items, problem = list[Located | Rejection](), None
+    try:
+        items.extend(islice(read_files([(path, name)], settings, fields=fields), ROWS))
+    except CorpusError as error:
+        problem = error.message.replace(str(path), name)
     return Preview(
         file=name,
         format=file.format,
@@ -59,6 +63,7 @@ def preview(path: Path, name: str, settings: ReadSettings, fields: FieldMap) -> 
             for item in items
             if isinstance(item, Located)
         ),
+        problem=problem,
         rejected=tuple(item for item in items if isinstance(item, Rejection)),
     )
 

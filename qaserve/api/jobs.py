@@ -17,6 +17,7 @@ from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, media_type, recei
 from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.common.files import writing
 from qaserve.common.text import shorten
+from qaserve.schemas.ingest import Preview
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobId, JobList
 from qaserve.settings import LimitSettings
 
@@ -34,7 +35,11 @@ BODY = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "JSON Lines, not packed."},
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Not packed; its name says the format.",
+                        },
                         **IngestOptions.model_json_schema()["properties"],
                     },
                     "required": ["file"],
@@ -65,11 +70,19 @@ def routes(jobs: Jobs, access: ApiKeyAuth, limits: LimitSettings, hidden: tuple[
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(access.write)], openapi_extra=BODY)
     async def ingest(request: Request, said: Annotated[UploadOptions, Query()]) -> Job:
-        """Bring pairs in: a form with a JSON Lines file, the file itself, or a document with `pairs`. Gives a job."""
+        """Bring pairs in: a form with a file, JSON Lines as they are, or a document with `pairs`. Gives a job."""
         with writing("the upload cannot be written", NO_SPACE):
             async with contextmanager_in_threadpool(jobs.receiving()) as folder:
                 file, options = await _receive(request, folder, said, limits)
                 return await run_in_threadpool(jobs.submit, file, options)
+
+    @router.post("/ingest/preview", dependencies=[Depends(access.write)], openapi_extra=BODY)
+    async def preview(request: Request, said: Annotated[UploadOptions, Query()]) -> Preview:
+        """How the first rows of a file would be read, and where its fields are guessed to be. Nothing is kept."""
+        with writing("the upload cannot be written", NO_SPACE):
+            async with contextmanager_in_threadpool(jobs.receiving()) as folder:
+                file, options = await _receive(request, folder, said, limits)
+                return await run_in_threadpool(jobs.preview, file, options)
 
     @router.get("/jobs", dependencies=[Depends(access.read)])
     def listed() -> JobList:

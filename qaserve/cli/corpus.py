@@ -39,11 +39,13 @@ if TYPE_CHECKING:
 
 FETCH_HELP = """Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.
 
+The 74 documents about these skills come too, into the folder `skills` beside the file. An interrupted download goes on.
+
 **Examples**
 
     qaserve fetch
 
-    qaserve ingest "$(qaserve fetch)"
+    qaserve ingest data/downloads/skills_qa.jsonl --documents data/downloads/skills
 """
 
 INGEST_HELP = """Bring pairs in, and make them live.
@@ -162,8 +164,12 @@ student, for its W are others.
 @app.command(help=FETCH_HELP)
 def fetch(*, as_json: Json = False) -> None:
     """See FETCH_HELP."""
-    path = fetch_corpus(get_settings())
-    print(json.dumps({"path": str(path)}) if as_json else path)
+    settings = get_settings()
+    path, documents = fetch_corpus(settings), fetch_documents(settings)
+    if as_json:
+        print(json.dumps({"path": str(path), "documents": str(documents)}))
+    else:
+        print(path, documents, sep="\n")
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all but write, and say what would be done.")]
@@ -372,10 +378,20 @@ def fetch_corpus(settings: Settings) -> Path:
         return fetching.fetch(settings.store.data_dir / "downloads", advance)
 
 
-def run_ingest(settings: Settings, store: "Store", corpus: str, paths: list[Path]) -> "IngestReport":
+def fetch_documents(settings: Settings) -> Path:
+    """The folder of the public documents; what is missing is downloaded with a progress bar."""
+    from ingest import fetch as fetching
+
+    with Bars(err).stage("Downloading documents (bytes)", None) as advance:
+        return fetching.fetch_documents(settings.store.data_dir / "downloads", advance)
+
+
+def run_ingest(
+    settings: Settings, store: "Store", corpus: str, paths: list[Path], documents: Path | None = None
+) -> "IngestReport":
     """One ingest with progress bars."""
     ingesting = make_ingest(settings, store, corpus, make_encoder(settings), Bars(err))
-    return ingesting.run(paths, on_guess=confirm_guess)
+    return ingesting.run(paths, documents=documents, on_guess=confirm_guess)
 
 
 def confirm_guess(preview: "Preview") -> bool:

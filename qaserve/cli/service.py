@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, make_encoder, out
-from qaserve.cli.corpus import fetch_corpus, make_ingest, run_ingest
+from qaserve.cli.corpus import fetch_corpus, fetch_documents, make_ingest, run_ingest
 from qaserve.common.errors import FetchError, ServiceError, SettingsError
 from qaserve.schemas.params import LOOPBACK
 from qaserve.settings import Settings, get_settings
@@ -161,9 +161,11 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
         if there in live:
             err.print(f"Corpus {there} is there already.")
             return there, None
+    documents = None
     if path is None:
         try:
             path = fetch_corpus(settings)
+            documents = _public_documents(settings)
         except FetchError as error:
             err.print(
                 f"[yellow]The public corpus cannot be fetched; the bundled sample is used.[/] {escape(error.message)}"
@@ -172,10 +174,19 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
             notice = "The public corpus could not be fetched: this is the sample corpus, about qaserve itself."
     corpus = own or corpus_named_after(path)
     with open_store(settings.store) as store:
-        report = run_ingest(settings, store, corpus, [path])
+        report = run_ingest(settings, store, corpus, [path], documents)
     done = "loaded" if report.added or report.updated else "unchanged"
     err.print(f"Corpus {corpus}: {report.pairs:,} pairs, {done}.")
     return corpus, notice
+
+
+def _public_documents(settings: Settings) -> Path | None:
+    """The documents of the public corpus; None, and a word about it, where they cannot be fetched."""
+    try:
+        return fetch_documents(settings)
+    except FetchError as error:
+        err.print(f"[yellow]The public documents cannot be fetched; the pairs go in alone.[/] {escape(error.message)}")
+        return None
 
 
 class _Child:

@@ -11,6 +11,7 @@ from qaserve.schemas.builds import BuildInfo, BuildList, ClusterDetail, ClusterL
 from qaserve.schemas.documents import DocumentDetail, SkillDetail, SkillIndex, SkillsFound
 from qaserve.schemas.explore import ClusterView, CorpusMap, Facets, PlacedAsk, QualityList, ReportList, ReportView
 from qaserve.schemas.feedback import FeedbackKept, FeedbackPage, FeedbackRequest
+from qaserve.schemas.ingest import Preview
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobList
 from qaserve.schemas.pairs import PairsFound
 from qaserve.schemas.record import Record
@@ -144,9 +145,19 @@ def ingest(request: IngestRequest) -> Call[Job]:
 
 
 def upload(name: str, lines: bytes, options: IngestOptions | None = None) -> Call[Job]:
-    """Bring in the pairs of a JSON Lines file of this name; gives the job that does it."""
-    said = (options or IngestOptions()).model_dump(mode="json") | {"name": name}
-    return Call("POST", f"/v1/ingest?{urlencode(said)}", Job, repeatable=False, lines=lines)
+    """Bring in the pairs of a file; its name says the format. Gives the job that does it."""
+    return Call("POST", f"/v1/ingest?{_said(name, options)}", Job, repeatable=False, lines=lines)
+
+
+def preview(name: str, lines: bytes, options: IngestOptions | None = None) -> Call[Preview]:
+    """How the first rows of a file would be read; nothing is kept."""
+    return Call("POST", f"/v1/ingest/preview?{_said(name, options)}", Preview, repeatable=False, lines=lines)
+
+
+def _said(name: str, options: IngestOptions | None) -> str:
+    return urlencode(
+        (options or IngestOptions()).model_dump(mode="json", exclude_none=True) | {"name": name}, doseq=True
+    )
 
 
 def jobs() -> Call[JobList]:

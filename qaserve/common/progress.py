@@ -17,6 +17,15 @@ class Reporter(Protocol):
         """Enter a stage of `total` steps (None: unknown); call what is given with the number of steps done."""
 
 
+class Silent:
+    """Tells nobody."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002 - as of `Reporter`
+        """Enter a stage."""
+        yield lambda _: None
+
+
 class Bars:
     """A bar per stage on a terminal, a line per stage elsewhere."""
 

@@ -129,6 +129,35 @@ class ProjectionBank:
         return moved
 
 
+class FixedRows:
+    """A bank over rows that are projected again and again with other weights: what does not depend on them is kept."""
+
+    def __init__(self, bank: ProjectionBank, rows: Floats) -> None:
+        """Compute (x B_k) C_k of every row and cluster.
+
+        Args:
+            bank: K projections.
+            rows: (m, D) unit rows.
+        """
+        self._bank, self._rows = bank, rows
+        self._moves = np.asarray(rows @ bank.basis.T)
+        end = 0
+        for cluster, rank in enumerate(bank.ranks.tolist()):
+            start, end = end, end + rank
+            self._moves[:, start:end] = self._moves[:, start:end] @ bank[cluster].core
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self._bank)
+
+    def project_rows(self, rows: Floats, weights: Floats) -> Floats:
+        """As `ProjectionBank.project_rows`. Raises ValueError where the rows are not those it was made for."""
+        if rows is not self._rows:
+            raise ValueError("these are other rows than those that were fixed")
+        shares = np.repeat(weights.astype(self._moves.dtype), self._bank.ranks, axis=1)
+        return np.asarray(rows + (self._moves * shares) @ self._bank.basis)
+
+
 def project_by_pairs(x: ArrayLike, questions: ArrayLike, answers: ArrayLike, probabilities: ArrayLike) -> Floats:
     """Blend of the minimal rotations of single pairs, x' = Σ_i p_i · x W_i, in O(N · D).
 

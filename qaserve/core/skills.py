@@ -57,7 +57,7 @@ def skill_scores(
         order = np.argsort(-values, kind="stable")
         mine = named[order]
         mine &= np.cumsum(mine, axis=0) <= best
-        lacking = (wanted - mine.sum(axis=0)) * values.min(initial=0.0)
+        lacking = (wanted - mine.sum(axis=0)) * (values.min() if values.size else 0.0)
         pairs[row] = (values[order] @ mine + lacking) / np.maximum(wanted, 1)
     known = np.nan_to_num(sections, nan=0.0)
     pairs = np.where(counts > 0, pairs, stand_in * known)

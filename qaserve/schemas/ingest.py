@@ -45,6 +45,7 @@ class Preview(Record):
     guessed: tuple[str, ...] = Field(description="The same where nothing says so: guessed from usual names.")
     pairs: tuple[PreviewPair, ...]
     rejected: tuple[Rejection, ...]
+    problem: str | None = Field(description="Why the whole file gives no pair.")
 
 
 class Interval(Record):

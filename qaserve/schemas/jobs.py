@@ -2,13 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from qaserve.schemas.ingest import IngestReport
 from qaserve.schemas.record import Record
 from qaserve.schemas.service import ErrorDetail
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+
+FieldPath = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
@@ -21,6 +23,17 @@ class IngestOptions(Record):
     replace: bool = Field(False, description="Make the corpus exactly these pairs.")
     dry_run: bool = Field(False, description="Do all but write, and say what would be done.")
     force: bool = Field(False, description="Make the result live even if it finds less than the live build.")
+    fields: tuple[FieldPath, ...] = Field(
+        (), description="FIELD=PATH: where the fields of pairs are. What was said once is kept with the corpus."
+    )
+    separator: str | None = Field(None, description="Between several questions in one cell. Kept too.")
+    accept_guess: bool = Field(False, description="Where nothing says it, read fields by their usual names.")
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """A form says all of them in one text, separated by line breaks."""
+        return value.split("\n") if isinstance(value, str) else value
 
 
 class IngestRequest(IngestOptions):

@@ -15,7 +15,7 @@ PAGES = {
     "whatif": (f"/why{QUESTION}&temperature=0.3&routing=question2", "Ranks as a table"),
     "clusters": ("/clusters", "Open a cluster"),
     "cluster": ("/clusters?open=3", "pairs"),
-    "ingest": ("/ingest", "A file of JSON Lines"),
+    "ingest": ("/ingest", "A file of questions and answers"),
     "results": ("/results", "What the terms mean"),
 }
 TALLEST = 5_000

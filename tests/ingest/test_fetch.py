@@ -7,11 +7,12 @@ import httpx
 import pytest
 
 from ingest import fetch as fetching
-from ingest.fetch import COMMIT, FILE_NAME, SHA256, URL, fetch
+from ingest.fetch import COMMIT, DOCUMENTS_URL, FILE_NAME, MANIFEST, SHA256, URL, fetch, fetch_documents
 from qaserve.common.errors import FetchError
 
 BODY = b'{"question": "q", "answer": "a"}\n' * 100
 HASH = hashlib.sha256(BODY).hexdigest()
+DOCUMENTS = {"a.md": b"# A\n", "deep/b.md": b"# B\n", "deep/c%20d.md": b"# C\n"}
 BRIEF = httpx.Timeout(10.0)
 
 
@@ -22,6 +23,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/corpus")
             self.end_headers()
+            return
+        if self.path.startswith("/documents/"):
+            name = self.path.removeprefix("/documents/")
+            body = DOCUMENTS.get(name) if len(self.server.requests) <= self.server.answers else None
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
             return
         body = {"/corpus": BODY, "/altered": BODY + b" ", "/empty": b"", "/cut": BODY}.get(self.path)
         self.send_response(404 if body is None else 200)
@@ -41,6 +50,7 @@ def server(monkeypatch):
         monkeypatch.setenv(name, "127.0.0.1")
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         server.requests = []
+        server.answers = 1_000
         server.address = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -51,6 +61,13 @@ def server(monkeypatch):
 
 def get(server, folder, path="/corpus", on_bytes=None):
     return fetch(folder, on_bytes, url=server.address + path, sha256=HASH, timeout=BRIEF)
+
+
+def get_documents(server, folder):
+    listed = {name.replace("%20", " "): hashlib.sha256(body).hexdigest() for name, body in DOCUMENTS.items()}
+    manifest = folder / "manifest"
+    manifest.write_text("".join(f"{sha256}  {name}\n" for name, sha256 in listed.items()))
+    return fetch_documents(folder, url=f"{server.address}/documents", manifest=manifest, timeout=BRIEF)
 
 
 def names(folder):
@@ -196,3 +213,45 @@ def test_a_folder_in_the_files_place_is_an_error(server, tmp_path):
     with pytest.raises(FetchError, match="cannot be written: Is a directory"):
         get(server, tmp_path)
     assert names(tmp_path) == [FILE_NAME]
+
+
+# Documents
+
+
+def test_documents_come_with_their_folders(server, tmp_path):
+    folder = get_documents(server, tmp_path)
+    assert folder == tmp_path / "skills"
+    assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.md")} == {
+        name.replace("%20", " "): body for name, body in DOCUMENTS.items()
+    }
+    get_documents(server, tmp_path)
+    assert len(server.requests) == len(DOCUMENTS)
+
+
+def test_an_interrupted_download_of_documents_goes_on(server, tmp_path):
+    server.answers = 1
+    with pytest.raises(FetchError, match=r"/documents/deep/b\.md cannot be downloaded: .*404"):
+        get_documents(server, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "skills").rglob("*") if path.is_file()) == ["a.md"]
+    server.answers = 1_000
+    get_documents(server, tmp_path)
+    assert server.requests.count("/documents/a.md") == 1
+
+
+def test_an_altered_document_is_refused(server, tmp_path):
+    manifest = tmp_path / "manifest"
+    manifest.write_text(f"{'0' * 64}  a.md\n")
+    with pytest.raises(FetchError, match=rf"/documents/a\.md has SHA-256 [0-9a-f]{{64}}, not {'0' * 64}"):
+        fetch_documents(tmp_path, url=f"{server.address}/documents", manifest=manifest, timeout=BRIEF)
+    assert list((tmp_path / "skills").iterdir()) == []
+
+
+def test_the_manifest_that_ships_names_the_public_documents(real_corpus):
+    listed = dict(reversed(line.split(maxsplit=1)) for line in MANIFEST.read_text().splitlines())
+    folder = real_corpus.parents[1] / "skills"
+    assert listed == {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.md")
+    }
+    assert DOCUMENTS_URL.startswith("https://")
+    assert "/dd2ca0605a6c6ad9060e614d6a075186a46a93ad/" in DOCUMENTS_URL

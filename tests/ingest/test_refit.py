@@ -128,9 +128,14 @@ def test_a_student_answers_beside_the_projection_it_learned_from(edge, encoder, 
 def test_a_student_is_taught_what_the_build_answers_and_as_its_pairs_weigh(
     edge, encoder, make_builder, make_ingest, write_rows, rows, teach, models, rng, monkeypatch
 ):
-    """The teacher and the weights that reach `distill`, by hand: τ, N, τ' and priors are not the defaults."""
-    search = SearchParams(routing="question2", temperature=0.2, final_temperature=0.3, hits=7)
-    monkeypatch.setattr("train.tuning.START", Hyperparameters(search=search))
+    """The teacher and the weights that reach `distill`, by hand: τ, N, τ' and priors are not the defaults.
+
+    A share of the projection and whitening are applied to what a student says when it is asked: it is not taught them.
+    """
+    search = SearchParams(
+        routing="question2", temperature=0.2, final_temperature=0.3, hits=7, projection_share=0.5, whitening=0.5
+    )
+    monkeypatch.setattr("train.tuning.DEFAULTS", Hyperparameters(search=search))
     make_ingest(edge, encoder).run([write_rows(rows())])
     refit(make_builder(edge, encoder), "entropy")
     given = {}

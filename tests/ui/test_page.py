@@ -14,6 +14,7 @@ from ingest.pipeline import Ingest
 from ingest.refit import add_student, refit
 from qaserve.api import create_app
 from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.schemas.jobs import IngestOptions
 from qaserve.service.feedback import FeedbackLog
 from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
 from ui import api_cache
@@ -656,7 +657,7 @@ def test_a_job_that_the_gate_stopped_can_be_done_anyway(served, engine, make_ing
     answers = [row["answer"] for row in many]
     mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
     content = "".join(json.dumps(row) + "\n" for row in mixed).encode()
-    served.session_state["ingest_given"] = (content, "pairs.jsonl", False)  # the file is another by now
+    served.session_state["ingest_given"] = (content, "pairs.jsonl", IngestOptions())  # the file is another by now
     served.run()
     button(served, "Import pairs").click().run()
     said = settled(served)
@@ -671,6 +672,25 @@ def test_a_job_that_the_gate_stopped_can_be_done_anyway(served, engine, make_ing
 def test_a_look_at_what_is_there_already_says_that_nothing_changes(served, rows):
     assert "No changes." in look(served, rows())
     assert "Clusters: groups" not in text_of(served)
+
+
+def test_a_table_of_other_fields_is_shown_as_it_would_be_read_and_read_as_the_form_says(served):
+    opened(served, "ingest")
+    table = b"prompt;reply;kind\nWhy is amber yellow?;It is resin.;stones\n"
+    served.file_uploader[0].set_value(("faq.csv", table, "text/csv")).run()
+    assert [(one.label, one.value) for one in served.selectbox[:3]] == [
+        ("Question", "prompt"),
+        ("Answer", "reply"),
+        ("Topics", "(none)"),
+    ]
+    served.selectbox[2].set_value("kind").run()
+    assert served.dataframe[0].value.to_dict("records") == [
+        {"line": 2, "question": "Why is amber yellow?", "answer": "It is resin.", "topics": "stones"}
+    ]
+    assert "semicolon between cells" in text_of(served)
+    button(served, "See what would change").click().run()
+    assert "What would change" in settled(served)
+    assert shown_metrics(served)["Added"] == "1"
 
 
 def test_a_file_without_a_good_line_says_what_is_wrong_with_its_lines_and_what_a_line_looks_like(served):

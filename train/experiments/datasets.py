@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from ingest.embed import TOPIC_TEXT
 from ingest.readers import Located, find_files, read_files
+from qaserve.builds.catalog import open_documents
 from qaserve.common.errors import CorpusError
+from qaserve.schemas.documents import Section
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 from qaserve.store import Store
-from qaserve.store.points import to_pair_vectors
+from qaserve.store.points import to_pair_vectors, to_sections
 from train.folds import Examples
 
 if TYPE_CHECKING:
@@ -36,15 +38,17 @@ class Source(NamedTuple):
     """The encoder that made the vectors, where it is at hand; its weights are read when they are first needed."""
     cache: "ResultCache | None" = None
     """Where finished parts of a long experiment are kept until the report is made."""
+    documents: tuple[tuple[Section, ...], NDArray[np.float32]] | None = None
+    """Sections of a build's documents and their (s, D) vectors; None: there are none."""
 
 
 def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None) -> Source:
-    """The pairs and vectors of the live build.
+    """The pairs, documents and vectors of the live build.
 
     Args:
         store: Where the build is.
         corpus: Its corpus.
-        model: An encoder that is at hand; it goes along if it is the one that made the vectors.
+        model: An encoder that is at hand; it goes along if its vectors are comparable to those of the build.
 
     Raises:
         NotFoundError: The corpus has no live build.
@@ -60,7 +64,13 @@ def from_build(store: Store, corpus: str, model: "SentenceEncoder | None" = None
         np.stack([row.answer for row in rows]).astype(np.float64),
         topics_of([row.topic for row in rows], identity.dimension),
     )
-    return Source(identity.id, examples, model if model is not None and model.identity == identity else None)
+    found = open_documents(store, build.metadata)
+    return Source(
+        identity.id,
+        examples,
+        model if model is not None and model.identity.comparable(identity) else None,
+        documents=None if found is None else to_sections(found.scroll()),
+    )
 
 
 def from_files(corpus: Path, embeddings: Path, read: ReadSettings, model: "SentenceEncoder | None" = None) -> Source:

@@ -83,6 +83,13 @@ QASERVE_ENCODER, where it made the vectors.""",
 {HELD_OUT} Held-out intents, held-out skills and questions about something else show what happens where nothing
 answers.""",
     ),
+    "skills": Listed(
+        "train.experiments.skills",
+        f"""Find the skill for a question by pairs, by documents, and by both.
+
+{HELD_OUT}
+Right is a skill that the held-out pair names. The live build must have documents (`qaserve ingest --documents`).""",
+    ),
     "projection": Listed(
         "train.experiments.projection",
         """Compare dense W with their exact low-rank form and per-pair W: time to fit, memory, time to ask.

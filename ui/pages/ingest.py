@@ -6,7 +6,7 @@ import streamlit as st
 
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.jobs import IngestOptions
-from ui import api_cache, builds, jobs, theme
+from ui import api_cache, builds, file_preview, jobs, theme
 from ui.markdown import literal
 
 FILE, ONE = "Upload a file", "Add one pair"
@@ -49,23 +49,21 @@ def _give() -> None:
 
 def _file() -> None:
     upload = st.file_uploader(
-        "A file of JSON Lines",
-        type=["jsonl", "ndjson", "json"],
+        "A file of questions and answers",
+        type=["jsonl", "ndjson", "json", "csv", "tsv", "md", "markdown", "parquet", "xlsx"],
         key="ingest_file",
         max_upload_size=MOST_MEGABYTES,
-        help="One pair in each line, in any of the shapes that `qaserve ingest` reads.",
+        help="JSON Lines, a JSON array, CSV or TSV with a header, a Markdown FAQ, or Parquet.",
     )
-    st.caption(f"One pair in each line, such as `{jobs.SHAPE}`")
+    st.caption(f"In JSON Lines one pair in each line, such as `{jobs.SHAPE}`. In a table a column for each field.")
+    read = None if upload is None else file_preview.draw(upload.name, upload.getvalue(), upload.file_id)
     replace = st.toggle(
         "Replace the whole corpus with this file",
         key="ingest_replace",
         help="Pairs that are not in the file are removed. Otherwise they stay.",
     )
-    if (
-        st.button("See what would change", type="primary", icon=":material/preview:", disabled=upload is None)
-        and upload
-    ):
-        _dry_run(upload.getvalue(), upload.name, replace=replace)
+    if st.button("See what would change", type="primary", icon=":material/preview:", disabled=read is None) and upload:
+        _dry_run(upload.getvalue(), upload.name, (read or IngestOptions()).model_copy(update={"replace": replace}))
 
 
 def _one_pair() -> None:
@@ -96,16 +94,16 @@ def _one_pair() -> None:
         "related_skills": _listed(skills),
     }
     line = json.dumps({name: value for name, value in fields.items() if value}) + "\n"
-    _dry_run(line.encode(), PAIR_FILE, replace=False)
+    _dry_run(line.encode(), PAIR_FILE, IngestOptions())
 
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _dry_run(lines: bytes, name: str, *, replace: bool) -> None:
-    st.session_state["ingest_given"] = (lines, name, replace)
-    _submit(lines, name, IngestOptions(replace=replace, dry_run=True))
+def _dry_run(lines: bytes, name: str, options: IngestOptions) -> None:
+    st.session_state["ingest_given"] = (lines, name, options)
+    _submit(lines, name, options.model_copy(update={"dry_run": True}))
     st.rerun()
 
 
@@ -115,9 +113,9 @@ def _again(force: bool) -> None:
     if given is None:
         st.info("To import these pairs, upload the file again. This page does not keep it.", icon=":material/info:")
         return
-    lines, name, replace = given
+    lines, name, said = given
     label = f"Import {literal(name)}{' anyway' if force else ''}"
-    options = IngestOptions(replace=replace, force=force)
+    options = said.model_copy(update={"force": force})
     if st.button(label, type="primary", icon=":material/publish:", on_click=_run, args=(lines, name, options)):
         st.rerun()
 

@@ -20,6 +20,7 @@ from qaserve.api.uploads import receive_form, receive_lines, safe_name
 from qaserve.client.http import AsyncClient, Client
 from qaserve.common.errors import ConflictError, StoreLockedError, StoreWriteError
 from qaserve.common.locks import corpus_lock
+from qaserve.schemas.ingest import Preview
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, LimitSettings, ReadSettings, ServerSettings
@@ -104,6 +105,30 @@ def test_a_table_is_read_under_its_own_suffix(http):
     assert job["error"]["message"] == "faq.xlsx looks like an Excel file, which is not read"
 
 
+def test_a_file_of_other_fields_is_previewed_and_read_as_said(http, app):
+    table = b"prompt,reply,kind\nWhy amber?,So.,a\nWhy brass?,Thus.,b\n"
+    reply = http.post("/v1/ingest/preview", files={"file": ("faq.csv", table)})
+    seen = Preview.model_validate(reply.json())
+    assert (seen.fields, seen.guessed) == (("prompt", "reply", "kind"), ("question=prompt", "answer=reply"))
+    assert [(one.line, one.question, one.answer) for one in seen.pairs] == [
+        (2, "Why amber?", "So."),
+        (3, "Why brass?", "Thus."),
+    ]
+    job = ended(http, http.post("/v1/ingest", files={"file": ("faq.csv", table)}))
+    assert "accept_guess" in job["error"]["hint"]
+    said = {"fields": "question=prompt\nanswer=reply\ntopics=kind", "dry_run": "true"}
+    job = ended(http, http.post("/v1/ingest", files={"file": ("faq.csv", table)}, data=said))
+    assert (job["report"]["added"], job["options"]["fields"]) == (2, said["fields"].split())
+    again = "fields=question%3Dprompt&fields=answer%3Dreply&dry_run=true&name=faq.csv"
+    job = ended(http, http.post(f"/v1/ingest?{again}", content=table, headers=LINES))
+    assert job["report"]["added"] == 2
+    bad = http.post("/v1/ingest/preview", files={"file": ("faq.csv", b"a,b\n1,2\n")}).json()
+    assert bad["problem"] == "faq.csv cannot be read: a column `question` is needed; the columns are a, b"
+    gone = http.post("/v1/ingest/preview", files={"file": ("faq.xlsx", b"PK\x03\x04")})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (422, "invalid_corpus")
+    assert gone.json()["error"]["message"] == "faq.xlsx looks like an Excel file, which is not read"
+
+
 @pytest.mark.parametrize("way", ["form", "lines", "document"])
 def test_options_are_heard_however_they_are_said(http, rows, way):
     some = rows(["bread"])
@@ -118,7 +143,7 @@ def test_options_are_heard_however_they_are_said(http, rows, way):
     else:
         reply = http.post("/v1/ingest", json={"pairs": some, "replace": True, "dry_run": True, "force": True})
     job = ended(http, reply)
-    assert job["options"] == {"replace": True, "dry_run": True, "force": True}
+    assert {name for name, said in job["options"].items() if said} == {"replace", "dry_run", "force"}
     assert (job["report"]["removed"], job["report"]["dry_run"]) == (20, True)
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from qaserve.core.projection import LowRankProjection, ProjectionBank, project_by_pairs
+from qaserve.core.projection import FixedRows, LowRankProjection, ProjectionBank, project_by_pairs
+from train.procrustes import anchored
 
 
 def unit(rng, *shape):
@@ -99,3 +100,17 @@ def test_a_bank_blends_its_dense_matrices(rng):
 def test_arrays_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="do not fit together"):
         ProjectionBank(np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.array([2]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fixed_rows_are_projected_as_any_rows(rng, dtype):
+    bank = ProjectionBank.pack([anchored(unit(rng, n, 24), unit(rng, n, 24), 1.0) for n in (3, 0, 20, 1)], 24)
+    rows = unit(rng, 9, 24).astype(dtype)
+    fixed = FixedRows(bank, rows)
+    assert len(fixed) == len(bank) == 4
+    for weights in (rng.dirichlet(np.ones(4), 9), np.eye(4)[rng.integers(0, 4, 9)], np.zeros((9, 4))):
+        found = fixed.project_rows(rows, weights)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, bank.project_rows(rows, weights), atol=1e-5)
+    with pytest.raises(ValueError, match="other rows"):
+        fixed.project_rows(rows.copy(), weights)
