@@ -157,7 +157,7 @@ class Ingest:
             read_by = self._read_by(found, given.over(kept_map), (lambda _: True) if accept_guess else on_guess)
             rows, files = self._rows(found, rejected, read_by, given)
             live = self._builder.live(any_encoder=re_encode, needed=not replace)
-            _check_files(files, strict=strict, replace=replace and live is not None)
+            _check_files(files, strict=strict, replaced=live if replace else None)
             if live is None and not paths:
                 raise NotFoundError(
                     f"corpus {self._builder.corpus!r} has no live build, whose pairs are needed",
@@ -413,18 +413,23 @@ class Ingest:
         return Documents(sections, np.stack([rows[section.embedded] for section in sections]))
 
 
-def _check_files(files: Sequence[FileRead], *, strict: bool, replace: bool) -> None:
-    """Refuse files that hold nothing good where they would not only be passed over."""
+def _check_files(files: Sequence[FileRead], *, strict: bool, replaced: LiveBuild | None) -> None:
+    """Refuse files that hold nothing good, where that is asked for or pairs that they brought would be removed."""
     bad = [file.problem for file in files if file.problem is not None]
-    if not bad or not (strict or replace):
+    why = "`--strict` refuses that"
+    if bad and not strict and replaced is not None:
+        before = {*replaced.metadata.sources, *(pair.source_file for pair in replaced.pairs.values())}
+        bad = [one for one in bad if one.file in before]
+        why = "`--replace` would remove the pairs that came from there"
+    elif not strict:
         return
-    said = "; ".join(f"{one.file} {one.reason}" for one in bad[:BAD_FILES_SHOWN])
-    hold = "holds" if len(bad) == 1 else "hold"
-    why = "`--strict` refuses that" if strict else "`--replace` would remove the pairs that they brought before"
-    raise CorpusError(
-        f"{len(bad):,} of {len(files):,} files {hold} nothing good, and {why}: {said}",
-        hint=f"Correct them, or leave them out. {bad[0].hint}",
-    )
+    if bad:
+        said = "; ".join(f"{one.file} {one.reason}" for one in bad[:BAD_FILES_SHOWN])
+        hold = "holds" if len(bad) == 1 else "hold"
+        raise CorpusError(
+            f"{len(bad):,} of {len(files):,} files {hold} nothing good, and {why}: {said}",
+            hint=f"Correct them, or leave them out. {bad[0].hint}",
+        )
 
 
 class _Pairs:

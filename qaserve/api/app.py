@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -14,7 +15,6 @@ from ingest.jobs import Jobs
 from qaserve import __version__
 from qaserve.api import ask, builds, explore, feedback, health, reports, skills
 from qaserve.api import jobs as job_routes
-from qaserve.api import mcp_endpoint as agents
 from qaserve.api.auth import ApiKeyAuth, RateLimiter
 from qaserve.api.errors import REPLIES, handle_errors
 from qaserve.api.middleware import RequestMiddleware
@@ -23,6 +23,9 @@ from qaserve.service.feedback import FeedbackLog
 from qaserve.service.metrics import Metrics
 from qaserve.service.query_service import QueryService
 from qaserve.settings import LimitSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from qaserve.api.mcp_endpoint import McpEndpoint
 
 REQUEST_ID = "X-Request-ID"
 
@@ -54,6 +57,8 @@ def create_app(
     access, allowance = ApiKeyAuth(settings), RateLimiter(limits.requests_per_minute)
     mcp = None
     if settings.mcp_http:
+        from qaserve.api import mcp_endpoint as agents  # noqa: PLC0415 - slow to import, and few serve agents over HTTP
+
         mcp = agents.endpoint(agents.ServiceSource(engine, desk), jobs, access, allowance, settings, hidden)
 
     app = FastAPIOffline(  # its documentation loads nothing from another host
@@ -85,7 +90,7 @@ def create_app(
 
 
 @asynccontextmanager
-async def _running(desk: QueryService, mcp: agents.McpEndpoint | None, jobs: Jobs | None) -> AsyncIterator[None]:
+async def _running(desk: QueryService, mcp: "McpEndpoint | None", jobs: Jobs | None) -> AsyncIterator[None]:
     """While the application runs."""
     async with anyio.create_task_group() as group, AsyncExitStack() as stack:
         group.start_soon(desk.run)

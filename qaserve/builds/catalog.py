@@ -26,15 +26,26 @@ UNFINISHED = ".unfinished"
 """Ends the name of a mark: an empty file, beside the lock, of a build that is being written or deleted."""
 
 
-def check_complete(store: Store, models_dir: Path, metadata: BuildMetadata) -> None:
+def check_complete(store: Store, models_dir: Path, metadata: BuildMetadata, *, at_sight: bool = False) -> None:
     """Check that all points of a build and of its documents can be read, and that its bundle is the one it had.
+
+    Args:
+        store: Where the points are.
+        models_dir: Where the bundle is.
+        metadata: Of the build.
+        at_sight: Do not open the points, which takes tens of milliseconds; their files are looked at.
 
     Raises:
         DamagedBuildError: Points are missing or damaged.
         BundleError: The bundle is missing or another.
     """
-    store.open(metadata.ref)
-    open_documents(store, metadata)
+    if at_sight:
+        store.check(metadata.ref)
+        if metadata.sections:
+            _whole(store, metadata.ref, lambda: store.check(metadata.ref.documents))
+    else:
+        store.open(metadata.ref)
+        open_documents(store, metadata)
     manifest = bundles.folder_of(models_dir, metadata.ref) / bundles.MANIFEST
     try:
         found = hashlib.sha256(manifest.read_bytes()).hexdigest()
@@ -69,10 +80,10 @@ def _whole(store: Store, ref: BuildRef, work: Callable[[], T]) -> T:
         raise damaged(ref, f"its documents are not in {store.where}") from error
 
 
-def is_complete(store: Store, models_dir: Path, metadata: BuildMetadata) -> bool:
+def is_complete(store: Store, models_dir: Path, metadata: BuildMetadata, *, at_sight: bool = False) -> bool:
     """Whether `check_complete` finds nothing wrong."""
     try:
-        check_complete(store, models_dir, metadata)
+        check_complete(store, models_dir, metadata, at_sight=at_sight)
     except (DamagedBuildError, BuildNotFoundError, BundleError):
         return False
     return True
@@ -108,7 +119,7 @@ def list_builds(store: Store, models_dir: Path, corpus: str) -> list[BuildInfo]:
             build=metadata.build,
             corpus=corpus,
             live=metadata.build == live,
-            complete=is_complete(store, models_dir, metadata),
+            complete=is_complete(store, models_dir, metadata, at_sight=True),
             created=metadata.created,
             pairs=metadata.pairs,
             clusters=metadata.clusters,

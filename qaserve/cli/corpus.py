@@ -68,7 +68,7 @@ shown, and read after a yes or with `--yes`. `--separator "|"` splits a cell of 
 
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
 rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or
-with `--replace`, which would remove what they brought before, nothing is changed and the exit code is 1.
+with `--replace` if pairs came from there before, nothing is changed and the exit code is 1.
 
 Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
 the given files. The same file again changes nothing.

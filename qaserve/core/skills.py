@@ -17,8 +17,8 @@ from qaserve.core.routing import Floats
 BEST_PAIRS = 5
 SECTION_WEIGHT = 0.2
 STAND_IN = 0.9
-"""Of the section, where no pair names a skill. `qaserve bench skills` chooses it on training sides, by taking the pairs
-of some skills away: more finds these skills better, and puts them before skills with pairs."""
+"""Of the section, where no pair names a skill. Chosen on training sides by taking the pairs of some skills away, as
+`qaserve bench skills` shows it: more finds these skills better, and puts them before skills with pairs."""
 
 
 class SkillScores(NamedTuple):

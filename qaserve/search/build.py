@@ -69,6 +69,7 @@ class OpenBuild:
         counts: Counter[str] = Counter()
         for said, count in self.related_skills.items():
             counts[skill_name(said)] += count
+        del counts[""]  # of an empty text
         return counts
 
     def pipeline(self, params: SearchParams) -> Pipeline:

@@ -1,7 +1,7 @@
 """The final ranking: the parts of the score together, each intent once. Formulas: `qaserve.core.scoring`."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from qaserve.store.points import ANSWER, INTENT, NO_FILTER, RELATED_SKILLS, TOPI
 FIRST_LOOK = 64
 """Pairs read by each part of the score before they are grouped by intent; more until the ranking is certain."""
 GROWTH = 4
+FIELDS = INTENT, RELATED_SKILLS
+"""Of the payload, that a `ScoredPair` takes."""
 
 
 class ScoredPair(NamedTuple):
@@ -105,27 +107,24 @@ class _Ranking:
         params: SearchParams,
         filters: Filters,
     ) -> None:
-        self._build, self._params, self._where = build, params, filters.given
+        self._build, self._params, self._filters = build, params, filters
         queries = {ANSWER: unit(projected)} | ({TOPIC: unit(vector)} if params.topic_weight else {})
         words = {WORDS: build.encoder.query(question)} if params.lexical_weight else {}
-        fields = INTENT, RELATED_SKILLS
-        self._searches = {using: Search(using, query, 0, fields=fields) for using, query in (queries | words).items()}
-        self._intents: dict[str, str] = {}
-        self._skills: dict[str, tuple[str, ...]] = {}
+        self._searches = {
+            using: Search(using, query, 0, filters.given, fields=FIELDS) for using, query in (queries | words).items()
+        }
+        self._payloads: dict[str, dict[str, Any]] = {}
         self.pairs: list[ScoredPair] = []
         self._best_words = self._best_dense = 0.0
 
     def ranked(self, limit: int, top_k: int) -> list[RankedIntent] | None:
         """The ranking from the best `limit` pairs of each part; None where that leaves doubt."""
-        found = self._read(self._searches, limit)
+        found = self._read(limit)
         self._best_words = next((hit.score for hit in found.get(WORDS, [])), 0.0)
         values = {part: {hit.id: hit.score for hit in hits} for part, hits in found.items()}
-        ids = {one for part in values.values() for one in part}
-        for part in self._searches:
-            lacking = ids - values[part].keys()
-            if lacking:
-                more = self._read([part], len(lacking), among=lacking)
-                values[part] |= {hit.id: hit.score for hit in more[part]}
+        ids = list(dict.fromkeys(one for part in values.values() for one in part))
+        for part, others in self._values(ids).items():
+            values[part] = others | values[part]
         pairs = self.pairs = self._scored(values, measure=True)
         last = {part: hits[-1].score if len(hits) == limit else None for part, hits in found.items()}
         bound = self._bound(last)
@@ -135,15 +134,15 @@ class _Ranking:
         certain = len(ranked) >= top_k and ranked[top_k - 1].score > bound.total and self._best_dense >= bound.dense
         return ranked[:top_k] if certain else None
 
-    def _read(
-        self, parts: Iterable[str], limit: int, *, among: Collection[str] | None = None, intents: Collection[str] = ()
-    ) -> dict[str, list[Hit]]:
-        where = self._where | ({INTENT: tuple(intents)} if intents else {})
-        asked = [self._searches[part]._replace(limit=limit, where=where, among=among) for part in parts]
-        found = dict(zip(parts, self._build.search(asked), strict=True))
-        self._intents |= {hit.id: hit.payload[INTENT] for hits in found.values() for hit in hits}
-        self._skills |= {hit.id: tuple(hit.payload[RELATED_SKILLS]) for hits in found.values() for hit in hits}
+    def _read(self, limit: int) -> dict[str, list[Hit]]:
+        asked = [search._replace(limit=limit) for search in self._searches.values()]
+        found = dict(zip(self._searches, self._build.search(asked), strict=True))
+        self._payloads |= {hit.id: hit.payload for hits in found.values() for hit in hits}
         return found
+
+    def _values(self, ids: Sequence[str]) -> dict[str, dict[str, float]]:
+        """By part, what these pairs have of it."""
+        return dict(zip(self._searches, self._build.scores(list(self._searches.values()), ids), strict=True))
 
     def _scored(self, values: Mapping[str, Mapping[str, float]], *, measure: bool = False) -> list[ScoredPair]:
         """The scores of the pairs with these values by part; `measure` takes the best dense score of these."""
@@ -157,7 +156,8 @@ class _Ranking:
         if self._best_words > 0:
             words = np.array([[values[WORDS].get(one, 0.0) for one in ids]]) / self._best_words
         scores = combine(self._params, answers, topics, words, self._best_dense)
-        intents, skills = [self._intents[one] for one in ids], [self._skills[one] for one in ids]
+        payloads = [self._payloads[one] for one in ids]
+        intents, skills = [one[INTENT] for one in payloads], [tuple(one[RELATED_SKILLS]) for one in payloads]
         parts = (part[0].tolist() for part in scores)
         return list(map(ScoredPair, ids, intents, answers[0].tolist(), *parts, skills))
 
@@ -185,9 +185,10 @@ class _Ranking:
         more = [name for name in names[len(chosen) :] if best[name] >= least]
         return found + (self._pairs_of(more) if more else [])
 
-    def _pairs_of(self, intents: Collection[str]) -> list[ScoredPair]:
-        found = self._read(self._searches, self._build.metadata.pairs, intents=intents)
-        return self._scored({part: {hit.id: hit.score for hit in hits} for part, hits in found.items()})
+    def _pairs_of(self, intents: Sequence[str]) -> list[ScoredPair]:
+        found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, FIELDS)
+        self._payloads |= found
+        return self._scored(self._values(list(found)))
 
     def _by_intent(self, pairs: Iterable[ScoredPair]) -> list[RankedIntent]:
         groups: dict[str, list[ScoredPair]] = {}

@@ -71,7 +71,7 @@ def rank_skills(
         top_k: How many skills.
         filtered: Only skills that a candidate names may come back.
     """
-    named = [tuple(dict.fromkeys(map(skill_name, pair.skills))) for pair in pairs]
+    named = [tuple(dict.fromkeys(filter(None, map(skill_name, pair.skills)))) for pair in pairs]
     counts, library = build.skill_counts, build.library
     names = sorted(
         {name for skills in named for name in skills} | (set() if filtered else {*counts, *library.by_skill})

@@ -143,6 +143,15 @@ class Build(Protocol):
         """Points by id, with these vectors; ids that are not there are left out."""
         ...
 
+    def payloads(self, where: Where, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """These fields of the points that have these values, by id."""
+        ...
+
+    def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[dict[str, float]]:
+        """The scores of these points in each search, by id; a point that a search cannot find is left out."""
+        asked = [search._replace(limit=len(ids), where=EVERYWHERE, among=ids, fields=()) for search in searches]
+        return [{hit.id: hit.score for hit in hits} for hits in self.search(asked)]
+
     def scroll(self, where: Where = EVERYWHERE, vectors: Sequence[str] | None = None) -> Iterator[Point]:
         """Every point, in the order of ids, page by page, with these vectors (None: all)."""
         ...
@@ -189,11 +198,11 @@ class Build(Protocol):
         """The words of a text that each of these points holds, those that add most to its BM25 score first."""
         asked = [(term, self.encoder.query_term(term)) for term in dict.fromkeys(term.lower() for term in terms(text))]
         known = [(term, vector) for term, vector in asked if vector.indices]
-        found = self.search([Search(WORDS, vector, len(ids), among=ids) for _, vector in known])
+        found = self.scores([Search(WORDS, vector, len(ids)) for _, vector in known], list(ids))
         scores: dict[str, dict[str, float]] = {one: {} for one in ids}
-        for (term, _), hits in zip(known, found, strict=True):
-            for hit in hits:
-                scores[hit.id][term] = hit.score
+        for (term, _), values in zip(known, found, strict=True):
+            for one, score in values.items():
+                scores[one][term] = score
         return {one: tuple(sorted(held, key=lambda term: -held[term])) for one, held in scores.items()}
 
 
@@ -294,6 +303,10 @@ class Store(Protocol):
     def open(self, ref: BuildRef) -> Build:
         """Open a sealed build. Raises as `metadata` does, and StoreError where points are missing."""
         ...
+
+    def check(self, ref: BuildRef) -> None:
+        """Raise as `open` does, as far as it shows without opening the points. For lists of builds."""
+        self.open(ref)
 
     def verify(self, ref: BuildRef) -> Seal:
         """Read all of a build. Raises StoreError, naming what is damaged, unless it is as it was sealed."""

@@ -14,13 +14,15 @@ after they were deleted. Edge does not notice a flipped byte; `verify` does.
 
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata as packages
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import qdrant_edge as edge
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, StoreWriteError, UsageError
@@ -53,14 +55,21 @@ from .build_files import (
     sync_tree,
 )
 from .errors import damaged, map_errors, not_found
+from .kept import Kept
 from .points import ContentHash, Intake, from_hits, from_record, words_of
 from .words import Sparse, WordEncoder
+
+T = TypeVar("T")
 
 PACKAGE = "qdrant-edge-py"
 VERSION = packages.version(PACKAGE)
 PAGE = 256
 PAYLOADS_KEPT = 50_000
 """Of an open build, for each set of fields: some tens of megabytes."""
+VECTORS_KEPT = 20_000
+"""Of an open build, for each name: 31 MB where D is 384."""
+WORDS_KEPT = 5_000
+"""Of an open build, those of so many points: some 30 MB."""
 FREE_BYTES = 64 << 20
 """Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
 MANIFEST, SHARD, LIVE = "build.json", "shard", "live"
@@ -78,7 +87,10 @@ class EdgeBuild(Build):
         self.metadata, self.seal = manifest.metadata, manifest.seal
         self.encoder = WordEncoder(manifest.metadata.bm25)
         self._shard, self._where, self._folder = shard, where, folder
-        self._payloads: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+        self._payloads: dict[tuple[str, ...], Kept[dict[str, Any]]] = {}
+        self._vectors = {name: Kept(self._reader_of(name), VECTORS_KEPT) for name in manifest.metadata.layout.vectors}
+        self._words = Kept(self._read_words, WORDS_KEPT)
+        self._idf: dict[int, float] = {}
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """See `Build`. One call of the engine, whose threads are woken once."""
@@ -91,26 +103,85 @@ class EdgeBuild(Build):
         hits = from_hits(found)
         if not search.fields:
             return hits
-        payloads = self._payloads_of(hits, tuple(search.fields))
+        payloads = self._payloads_of(search.fields).of([hit.id for hit in hits])
         return [Hit(hit.id, hit.score, payloads[hit.id], hit.vectors) for hit in hits]
 
-    def _payloads_of(self, hits: list[Hit], fields: tuple[str, ...]) -> Mapping[str, dict[str, Any]]:
-        """Payloads by id. They are kept, since reading them takes as long as a search, and no build changes."""
-        kept = self._payloads.setdefault(fields, {})
-        if len(kept) > PAYLOADS_KEPT:
-            kept = self._payloads[fields] = {}
-        unread = [hit.id for hit in hits if hit.id not in kept]
-        if unread:
-            wanted: list[Any] = unread
-            records = self._shard.retrieve(wanted, with_payload=list(fields), with_vector=False)
-            kept.update((str(record.id), record.payload or {}) for record in records)
-        return kept
+    def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[dict[str, float]]:
+        """See `Build`. Computed from what is kept of the points: asking the engine takes several times as long."""
+        with map_errors(self._where):
+            return [
+                self._bm25(search.query, ids)
+                if isinstance(search.query, Sparse)
+                else self._cosines(search.using, search.query, ids)
+                for search in searches
+            ]
+
+    def _cosines(self, using: str, query: NDArray[np.float32], ids: Sequence[str]) -> dict[str, float]:
+        kept = self._vectors[using].of(ids)
+        vectors = {one: vector for one in ids if (vector := kept.get(one)) is not None}
+        if not vectors:
+            return {}
+        # Row by row, unlike a matrix product: equal vectors get equal cosines.
+        cosines = np.einsum("ij,j->i", np.array(list(vectors.values())), query)
+        return dict(zip(vectors, cosines.tolist(), strict=True))
+
+    def _bm25(self, query: Sparse, ids: Sequence[str]) -> dict[str, float]:
+        """As the engine computes it: what a word counts for is taken from the engine, once for each word."""
+        unknown = [word for word in query.indices if word not in self._idf]
+        best = self.search([Search(WORDS, Sparse([word], [1.0]), 1) for word in unknown])
+        for word, hits in zip(unknown, best, strict=True):
+            self._idf[word] = next((hit.score / self._words.of([hit.id])[hit.id][word] for hit in hits), 0.0)
+        weights = [(word, value * self._idf[word]) for word, value in zip(*query, strict=True)]
+        kept, scores = self._words.of(ids), dict[str, float]()
+        for one in ids:
+            words = kept.get(one, {})
+            score = sum(weight * words[word] for word, weight in weights if word in words)
+            if score > 0:
+                scores[one] = score
+        return scores
+
+    def _payloads_of(self, fields: Sequence[str]) -> Kept[dict[str, Any]]:
+        """These fields by id."""
+
+        def read(ids: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+            records = self._shard.retrieve(ids, with_payload=list(fields), with_vector=False)
+            return ((str(record.id), record.payload or {}) for record in records)
+
+        found = self._payloads.get(tuple(fields))
+        return found or self._payloads.setdefault(tuple(fields), Kept(read, PAYLOADS_KEPT))
+
+    def _reader_of(self, name: str) -> Callable[[list[Any]], Iterator[tuple[str, NDArray[np.float32] | None]]]:
+        """Reads vectors of one name; None: the point has none."""
+
+        def read(ids: list[Any]) -> Iterator[tuple[str, NDArray[np.float32] | None]]:
+            records = self._shard.retrieve(ids, with_payload=False, with_vector=[name])
+            return ((point.id, point.vectors.get(name)) for point in map(from_record, records))
+
+        return read
+
+    def _read_words(self, ids: list[Any]) -> Iterator[tuple[str, dict[int, float]]]:
+        records = self._shard.retrieve(ids, with_payload=False, with_vector=[WORDS])
+        return ((str(record.id), dict(zip(*words_of(record), strict=True))) for record in records)
+
+    def payloads(self, where: Where, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """See `Build`."""
+        pages = _pages(self._shard, self._where, where, vectors=False, payload=False)
+        ids = [str(record.id) for records in pages for record in records]
+        with map_errors(self._where):
+            kept = self._payloads_of(fields).of(ids)
+        return {one: kept[one] for one in ids}
 
     def retrieve(self, ids: Collection[str], vectors: Sequence[str] = ()) -> dict[str, Point]:
         """See `Build`."""
         with map_errors(self._where):
-            records = self._shard.retrieve(list(ids), with_payload=True, with_vector=list(vectors))
-        return {str(record.id): from_record(record) for record in records}
+            records = self._shard.retrieve(list(ids), with_payload=True, with_vector=False)
+            points = {str(record.id): from_record(record) for record in records}
+            for name in vectors:
+                kept = self._vectors[name].of(list(points))
+                for one, point in points.items():
+                    if (vector := kept[one]) is not None:
+                        point.vectors[name] = vector
+        return points
 
     def scroll(self, where: Where = EVERYWHERE, vectors: Sequence[str] | None = None) -> Iterator[Point]:
         """See `Build`."""
@@ -299,17 +370,24 @@ class EdgeStore(Store):
 
     def open(self, ref: BuildRef) -> EdgeBuild:
         """See `Store`. The sizes of all files are compared: reading behind the end of one would end the process."""
+        return self._unless_rewritten(ref, self._open)
+
+    def check(self, ref: BuildRef) -> None:
+        """See `Store`."""
+        self._unless_rewritten(ref, self._check)
+
+    def _unless_rewritten(self, ref: BuildRef, work: Callable[[BuildRef, Manifest], T]) -> T:
+        """Do something with a build; once more where it was deleted and written again meanwhile."""
         manifest = self._manifest(ref)
         try:
-            return self._open(ref, manifest)
+            return work(ref, manifest)
         except StoreError:
             now = self._manifest(ref)  # raises BuildNotFoundError where the build was deleted meanwhile
             if now == manifest:
                 raise
-            return self._open(ref, now)  # it was deleted and written again
+            return work(ref, now)
 
-    def _open(self, ref: BuildRef, manifest: Manifest) -> EdgeBuild:
-        folder, place = self._folder(ref), f"build {ref} in {self.where}"
+    def _check(self, ref: BuildRef, manifest: Manifest) -> None:
         written, now = manifest.seal.engine, f"{PACKAGE} {VERSION}"
         if written.rpartition(".")[0] != now.rpartition(".")[0]:
             raise DamagedBuildError(
@@ -317,13 +395,18 @@ class EdgeStore(Store):
                 hint=f"Install {written.replace(' ', '==')}, or ingest all files of the build again with "
                 "`qaserve ingest --replace`.",
             )
-        with map_errors(place):
+        with map_errors(f"build {ref} in {self.where}"):
             for name, sealed in manifest.files.items():
-                path = folder / name
+                path = self._folder(ref) / name
                 if not path.is_file():
                     raise damaged(ref, f"{path} is missing")
                 if path.name not in REWRITTEN and path.stat().st_size != sealed.size:
                     raise damaged(ref, f"{path} has {path.stat().st_size:,} bytes; it was sealed with {sealed.size:,}")
+
+    def _open(self, ref: BuildRef, manifest: Manifest) -> EdgeBuild:
+        self._check(ref, manifest)
+        folder, place = self._folder(ref), f"build {ref} in {self.where}"
+        with map_errors(place):
             held = OpenFolder(folder)
             shard = edge.EdgeShard.load(str(held.path / SHARD))
             points = shard.count(edge.CountRequest(exact=True))
@@ -440,13 +523,15 @@ def _filter(where: Where, among: Collection[str] | None = None) -> edge.Filter |
     return edge.Filter(must=conditions) if conditions else None
 
 
-def _pages(shard: edge.EdgeShard, place: str, where: Where, vectors: list[str] | bool) -> Iterator[list[edge.Record]]:
+def _pages(
+    shard: edge.EdgeShard, place: str, where: Where, vectors: list[str] | bool, *, payload: bool = True
+) -> Iterator[list[edge.Record]]:
     offset = None
     while True:
         with map_errors(place):
             records, offset = shard.scroll(
                 edge.ScrollRequest(
-                    offset=offset, limit=PAGE, filter=_filter(where), with_payload=True, with_vector=vectors
+                    offset=offset, limit=PAGE, filter=_filter(where), with_payload=payload, with_vector=vectors
                 )
             )
         yield records

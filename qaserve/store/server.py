@@ -120,6 +120,11 @@ class ServerBuild(Build):
         for records in _pages(self._client, self._name, self._where, where, wanted):
             yield from (from_record(record) for record in records)
 
+    def payloads(self, where: Where, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """See `Build`."""
+        pages = _pages(self._client, self._name, self._where, where, vectors=False, payload=list(fields))
+        return {str(record.id): record.payload or {} for records in pages for record in records}
+
     def count(self, where: Where = EVERYWHERE) -> int:
         """See `Build`."""
         with map_server_errors(self._where):
@@ -560,13 +565,24 @@ def _filter(where: Where, among: Collection[str] | None = None) -> models.Filter
 
 
 def _pages(
-    client: QdrantClient, name: str, place: str, where: Where, vectors: list[str] | bool
+    client: QdrantClient,
+    name: str,
+    place: str,
+    where: Where,
+    vectors: list[str] | bool,
+    *,
+    payload: list[str] | bool = True,
 ) -> Iterator[list[models.Record]]:
     offset = None
     while True:
         with map_server_errors(place):
             records, offset = client.scroll(
-                name, scroll_filter=_filter(where), limit=PAGE, offset=offset, with_vectors=vectors or False
+                name,
+                scroll_filter=_filter(where),
+                limit=PAGE,
+                offset=offset,
+                with_payload=payload,
+                with_vectors=vectors or False,
             )
         yield records
         if offset is None:

@@ -111,11 +111,15 @@ def test_the_page_finds_the_api_and_is_let_in(settings_of):
     assert Client(**page.client).url == "http://api:8000"
 
 
-def test_the_api_finds_the_first_node_with_its_key(compose, settings_of):
+def test_the_api_finds_the_first_node_with_its_keys(compose, settings_of):
     store = settings_of("api").store
     assert store.qdrant_url == "http://qdrant:6333"
-    node = compose["services"]["qdrant"]["environment"]["QDRANT__SERVICE__API_KEY"]
-    assert node == compose["services"]["api"]["environment"]["QASERVE_QDRANT_API_KEY"]
+    assert store.qdrant_api_key != store.qdrant_read_api_key
+    api = compose["services"]["api"]["environment"]
+    for name in NODES:
+        node = compose["services"][name]["environment"]
+        assert node["QDRANT__SERVICE__API_KEY"] == api["QASERVE_QDRANT_API_KEY"]
+        assert node["QDRANT__SERVICE__READ_ONLY_API_KEY"] == api["QASERVE_QDRANT_READ_API_KEY"]
 
 
 def test_three_nodes_find_each_other(compose):

@@ -5,6 +5,8 @@ import os
 import pytest
 
 from ingest.documents import MAX_BYTES, MAX_SECTIONS, read_documents, split
+from ingest.refit import refit
+from ingest.selection import Selection
 from qaserve.builds.catalog import list_builds, prune, verify
 from qaserve.builds.copy import copy
 from qaserve.common.errors import CorpusError, DamagedBuildError, UsageError
@@ -228,4 +230,13 @@ def test_a_build_that_lost_its_documents_is_damaged(
     assert [build.complete for build in list_builds(edge, tmp_path / "models", "things")] == [False]
     again = ingest(make_ingest, edge, encoder, write_rows, rows, folder, replace=True)
     assert again.build == report.build
+    assert len(sections_of(edge)) == 4
+
+
+def test_fitting_and_removing_keep_the_documents(make_ingest, make_builder, edge, encoder, write_rows, rows, folder):
+    ingest(make_ingest, edge, encoder, write_rows, rows, folder)
+    refit(make_builder(edge, encoder, regularization=3.0), force=True)
+    assert len(sections_of(edge)) == 4
+    removed = make_ingest(edge, encoder, tune_pairs=0).remove(Selection(ids=("steel_q0",)), force=True)
+    assert removed.documents.documents == 3
     assert len(sections_of(edge)) == 4

@@ -138,9 +138,9 @@ def test_bad_rows_are_reported_and_the_rest_lives(edge, encoder, make_ingest, tm
 def test_a_file_without_a_good_line_is_passed_over_unless_that_would_cost_pairs(
     edge, encoder, make_ingest, write_rows, rows, tmp_path
 ):
-    bad, more = tmp_path / "bad.jsonl", write_rows(rows(["steel"]), "more.jsonl")
+    bad, more = write_rows(rows(["bread"]), "bad.jsonl"), write_rows(rows(["steel"]), "more.jsonl")
+    before = make_ingest(edge, encoder).run([bad]).build
     bad.write_text("{}\n")
-    before = make_ingest(edge, encoder).run([write_rows(rows(["bread"]))]).build
     with pytest.raises(CorpusError, match="holds no pair; line 1: unknown shape"):
         make_ingest(edge, encoder).run([bad])
     for option in ("strict", "replace"):
@@ -156,6 +156,9 @@ def test_a_file_without_a_good_line_is_passed_over_unless_that_would_cost_pairs(
         ("more.jsonl", "JSON Lines", 4),
         ("bad.jsonl", "JSON Lines", 0),
     ]
+    readme = tmp_path / "README.md"
+    readme.write_text("# Notes\n")
+    assert make_ingest(edge, encoder).run([readme, more], replace=True).removed == 4
 
 
 def test_another_encoder_is_refused_with_both_named(edge, encoder, make_encoder, make_ingest, write_rows, rows):

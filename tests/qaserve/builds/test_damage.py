@@ -15,7 +15,7 @@ from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
 from qaserve.service.doctor import examine
 from qaserve.settings import ServerSettings, get_settings
-from qaserve.store import BuildRef
+from qaserve.store import BuildRef, EdgeStore
 
 ASK = AskRequest(question="How do I make bread?")
 
@@ -49,6 +49,14 @@ def flip_a_byte(path: Path) -> None:
     position = next(place for place, byte in enumerate(data) if byte)
     data[position] ^= 1
     path.write_bytes(data)
+
+
+def test_builds_are_listed_at_sight(tmp_path, edge, two_builds, monkeypatch):
+    first, live = two_builds
+    truncate(a_vector_file(tmp_path / "data" / "things" / first.build))
+    monkeypatch.setattr(EdgeStore, "open", lambda *_: pytest.fail("a build was opened"))
+    listed = {one.build: one.complete for one in list_builds(edge, tmp_path / "models", "things")}
+    assert listed == {first.build: False, live.build: True}
 
 
 def test_a_lost_live_file_is_said_and_put_back(tmp_path, edge, two_builds, encoder, make_ingest, write_rows, rows):

@@ -46,7 +46,12 @@ def build(store, pairs):
     return store.open(about.ref)
 
 
-def brute_force(pairs, question, vector, projected, params, filters):
+@pytest.fixture
+def index(pairs):
+    return BM25Index([pair_text(row.stored.pair) for row in pairs])
+
+
+def brute_force(pairs, index, question, vector, projected, params, filters):
     """The score of each intent, from the definition, one pair after the other."""
     theta, beta, sigma = params.topic_weight, params.lexical_weight, params.second_share
     relevant = [row for row in pairs if not filters.source_file or row.stored.pair.source_file in filters.source_file]
@@ -54,13 +59,7 @@ def brute_force(pairs, question, vector, projected, params, filters):
     for row in relevant:
         answer = float(projected @ row.answer)
         dense.append(answer if row.topic is None else (1 - theta) * answer + theta * float(vector @ row.topic))
-    bm25 = dict(
-        zip(
-            [row.stored.id for row in pairs],
-            BM25Index([pair_text(row.stored.pair) for row in pairs]).scores(question).tolist(),
-            strict=True,
-        )
-    )
+    bm25 = dict(zip([row.stored.id for row in pairs], index.scores(question).tolist(), strict=True))
     best_words = max(bm25[row.stored.id] for row in relevant)
     of_intent = {}
     for row, value in zip(relevant, dense, strict=True):
@@ -75,12 +74,13 @@ def brute_force(pairs, question, vector, projected, params, filters):
 @pytest.mark.parametrize("beta", [0.0, 0.05, 0.3, 1.0])
 @pytest.mark.parametrize(("theta", "sigma"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.5), (0.9, 0.4)])
 @pytest.mark.parametrize("filters", [Filters(), Filters(source_file=("file 1",))], ids=["all", "filtered"])
-def test_it_is_what_scoring_every_pair_gives(build, pairs, rng, beta, theta, sigma, filters):
+def test_it_is_what_scoring_every_pair_gives(build, pairs, index, rng, beta, theta, sigma, filters):
     params = SearchParams(lexical_weight=beta, topic_weight=theta, second_share=sigma)
     for question, top_k in (("b c d", 1), ("p", 5), ("zzz", 30)):
         vector, projected = rng.normal(size=(2, D))
         vector, projected = vector / np.linalg.norm(vector), 3 * projected  # the projected vector may have any length
-        expected = brute_force(pairs, question, vector, projected / np.linalg.norm(projected), params, filters)[:top_k]
+        aim = projected / np.linalg.norm(projected)
+        expected = brute_force(pairs, index, question, vector, aim, params, filters)[:top_k]
         found = rank_intents(build, question, vector, projected, params, top_k, filters).intents
         np.testing.assert_allclose([one.score for one in found], expected, atol=1e-5)
         assert len({one.best.intent for one in found}) == len(found)

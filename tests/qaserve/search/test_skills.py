@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+from contextlib import nullcontext
+from io import StringIO
 
 import pytest
 from mcp import Client as McpClient
 from mcp import MCPError
+from rich.console import Console
 from typer.testing import CliRunner
 
 from qaserve.api import create_app
 from qaserve.cli import load_all
+from qaserve.cli.answering import InProcess
+from qaserve.cli.prompt import Prompt
 from qaserve.cli.render_skill import markdown_index, one_line
 from qaserve.client.http import Client
 from qaserve.common.errors import NotFoundError
@@ -182,18 +187,7 @@ def test_agents_find_and_read_skills(engine):
 
 
 def test_the_command_line_shows_a_skill(engine, monkeypatch):
-    from qaserve.cli import skills
-    from qaserve.cli.answering import InProcess
-
-    class Given(InProcess):
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr("qaserve.cli.answering.answerer", lambda _: Given(engine))
-    assert skills is not None
+    monkeypatch.setattr("qaserve.cli.answering.answerer", lambda _: nullcontext(InProcess(engine)))
     app, run = load_all(), CliRunner().invoke
     assert run(app, ["skill", "skill_bread", "--raw"]).output == BREAD
     assert json.loads(run(app, ["skill", "skill_bread", "--json"]).output)["title"] == "Bread"
@@ -201,3 +195,24 @@ def test_the_command_line_shows_a_skill(engine, monkeypatch):
     assert shown.exit_code == 0
     assert isinstance(run(app, ["skill", "skill_steel", "--raw"]).exception, NotFoundError)
     assert run(app, ["skills", "export", "--index"]).output == markdown_index(engine.skills())
+
+
+def test_the_prompt_shows_skills_by_name_and_by_answer(engine):
+    console = Console(file=StringIO(), width=120)
+    lines = [
+        ":skill 1",
+        "salt from the sea",
+        ":skill skill_salt",
+        ":skill 9",
+        ":skill",
+        "How do I make bread?",
+        ":skill 1",
+    ]
+    Prompt(InProcess(engine), {"top_k": 2}, console).run(iter(lines))
+    shown = console.file.getvalue()
+    assert "no question has been answered yet" in shown
+    assert "No pair names it." in shown
+    assert ":skill 9: this is not the number of an answer" in shown
+    assert ":skill takes a name" in shown
+    assert "All about bread." in shown
+    assert "skill_bread.md · " in shown

@@ -100,6 +100,40 @@ def test_several_searches_at_once_are_as_one_by_one(built, rows):
     assert build.search([]) == []
 
 
+def test_scores_of_some_points_are_those_of_a_search(built, rows, rng):
+    build, vector = built.open(REF), rng.normal(size=D).astype(np.float32)
+    vector /= np.linalg.norm(vector)
+    asked = [
+        Search("answer", vector, 0),
+        Search("words", build.encoder.query("extract json records and read files"), 0),
+        Search("topic", vector, 0),  # every third pair has none
+        Search("words", build.encoder.query("zzz unheard of"), 0),
+    ]
+    ids = [row.stored.id for row in rows[:4]] + ["00000000-0000-0000-0000-000000000000"]
+    for some in (ids[1:2], ids):  # the second time some of it is known
+        found = build.scores(asked, some)
+        for search, scores in zip(asked, found, strict=True):
+            (hits,) = build.search([search._replace(limit=100, among=some)])
+            assert scores == pytest.approx({hit.id: hit.score for hit in hits}, abs=1e-6)
+    assert [len(scores) for scores in found] == [4, 4, 2, 0]
+    assert build.scores(asked, []) == [{}, {}, {}, {}]
+
+
+def test_equal_vectors_score_alike_wherever_they_stand(store, crowd):
+    rows = crowd(37)
+    rows = [row._replace(answer=rows[0].answer) for row in rows]
+    write(store, rows)
+    (scores,) = store.open(REF).scores([Search("answer", rows[1].question, 0)], [row.stored.id for row in rows])
+    assert len(set(scores.values())) == 1
+
+
+def test_payloads_of_points_that_have_a_value(built, rows):
+    found = built.open(REF).payloads({"cluster_id": ["intent 1", "intent 3"], "cluster": [1]}, ("cluster_id",))
+    expected = [row.stored for row in rows if row.stored.cluster == 1]
+    assert found == {one.id: {"cluster_id": one.pair.cluster_id} for one in expected}
+    assert built.open(REF).payloads({"cluster": [7]}, ("cluster_id",)) == {}
+
+
 # Words
 
 
