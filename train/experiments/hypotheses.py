@@ -173,7 +173,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     """
     examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
     check_families(examples.pairs)
-    tally, choices, asked = Tally(), list[Choice](), list[int]()
+    tally = Tally()
+    choices: list[Choice] = []
+    asked: list[int] = []
     for seed in seeds:
         fold = split_fold(examples, phrasing_split(examples.pairs, seed), seed)
         inner = split_fold(fold.train, phrasing_split(fold.train.pairs, seed), seed)
