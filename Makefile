@@ -6,9 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 # Processes that run tests side by side.
 WORKERS ?= 2
+MINUTES ?= 30
+# Tests of random input: the API, readers, texts, ids, names, and histories of changes and crashes.
+FUZZED := tests/contract/test_api_schema.py tests/qaserve/common/test_text.py \
+          $(addprefix tests/ingest/test_,readers.py compare.py names.py history.py crashes.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types mpnet pins clean
+.PHONY: help run test fuzz check lint types mpnet pins clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +37,12 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 
 test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS=tests/ui]
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
+
+fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails: make fuzz [MINUTES=30]
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
+	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TEST_EXAMPLES=2000 TEST_HISTORIES=30 TEST_KILLS=50 \
+	    $(BIN)/python -m pytest -q -x -n $(WORKERS) --no-loadscope-reorder $(FUZZED) || exit 1; \
+	done
 
 lint: $(VENV)/ready-dev  ## Check style and import contracts
 	@$(BIN)/ruff check .

@@ -190,7 +190,8 @@ def _teach(
     corpus, numbers = live.corpus, bundle.manifest.hyperparameters.search
     labels = live.labels
     examples = corpus.examples
-    pipeline = Pipeline(numbers, bundle.model.bank, bundle.model.mean_questions)
+    whole = numbers.override(SearchParams(projection_share=1.0, whitening=0.0))  # serving applies both to a student too
+    pipeline = Pipeline(whole, bundle.model.bank, bundle.model.mean_questions)
     teacher = RoutedTeacher(examples.questions, labels, pipeline, examples.priors)
     weights = importance(
         weighing,

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from hypothesis import settings
 from qdrant_client import QdrantClient
 from qdrant_rest import QdrantRest
 
@@ -35,6 +36,10 @@ SHARED = ROOT.parent / "shared"
 SERVER = os.environ.get("QASERVE_TEST_QDRANT_URL", "")
 DIMENSION = 48
 LONGEST = ("tests/browser/", *(f"tests/{name}.py" for name in ("ingest/test_crashes", "ingest/test_history")))
+
+if "TEST_EXAMPLES" in os.environ:
+    settings.register_profile("fuzz", max_examples=int(os.environ["TEST_EXAMPLES"]), deadline=None, derandomize=False)
+    settings.load_profile("fuzz")
 
 for size in ("COLUMNS", "LINES"):  # of the terminal; readline gives it to child processes, and so to xdist's
     os.environ.pop(size, None)

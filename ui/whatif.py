@@ -22,7 +22,7 @@ IMPORTANCE = {
     "fisher-empirical": "a question that changes the vote more counts more",
     "fisher-expected": "a question that is expected to change the vote more counts more",
     "token": "a question with words that are improbable for the language model counts more",
-    "norm": "a question with a longer vector counts more",
+    "norm": "a question with a shorter vector counts more",
     "dropout": "a question whose vector changes more under dropout counts more",
     "combined": "a question with an undecided vote or improbable words counts more",
 }

@@ -35,6 +35,8 @@ SECTIONS = Layout(vectors=(SECTION,), keywords=("path", "skill"), integers=("ord
 RELATED_SKILLS = "related_skills"
 """Field of the payload that holds the skills that a pair names."""
 NO_FILTER = Filters()
+TIES = 8
+"""Known questions read beyond the limit, to see whether it cuts through equally near ones."""
 UNIT_TOLERANCE = 1e-3
 SECTION_NAMESPACE = uuid.UUID("0f0c9a52-8d1e-5b6e-9b7a-3f2f3f0f6b51")
 
@@ -130,9 +132,18 @@ def to_sections(points: Iterable[Point]) -> tuple[tuple[Section, ...], NDArray[n
 def nearest_questions(
     build: Build, vector: NDArray[np.floating], limit: int, filters: Filters = NO_FILTER, *, with_vectors: bool = False
 ) -> list[QuestionHit]:
-    """Known questions nearest to a (D,) vector of any length, nearest first."""
-    wanted = (QUESTION, ANSWER) if with_vectors else ()
-    hits = build.nearest(QUESTION, vector, limit, filters.given, fields=QUESTION_FIELDS, vectors=wanted)
+    """Known questions nearest to a (D,) vector of any length, nearest first, equally near ones in the order of ids.
+
+    An engine returns any of those that are equally near where its limit cuts. So more are read, until the last is
+    farther than the last that is kept: the same questions vote in every engine, and a trace can be recomputed.
+    """
+    wanted, asked = (QUESTION, ANSWER) if with_vectors else (), limit + TIES
+    while True:
+        hits = build.nearest(QUESTION, vector, asked, filters.given, fields=QUESTION_FIELDS, vectors=wanted)
+        if limit == 0 or len(hits) < asked or hits[-1].score < hits[limit - 1].score:
+            break
+        asked *= 4
+    hits = sorted(hits, key=lambda hit: (-hit.score, hit.id))[:limit]
     return [
         QuestionHit(
             id=hit.id,

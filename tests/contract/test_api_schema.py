@@ -1,6 +1,7 @@
 """The API does what its OpenAPI document says, whatever it is sent."""
 
 import json
+import os
 from contextlib import suppress
 
 import pytest
@@ -30,7 +31,8 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "150"))
+MANY = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

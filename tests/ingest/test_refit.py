@@ -7,9 +7,11 @@ from qaserve.builds import bundle as bundles
 from qaserve.builds.catalog import activate
 from qaserve.common.errors import BundleError, CorpusError, NotFoundError, StoreWriteError, UsageError
 from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.params import Hyperparameters, SearchParams
 from qaserve.search.engine import Engine
 from qaserve.store import BuildRef
 from train.distillation.training import distill
+from train.importance.measures import normalized
 
 QUESTION = "Which recipe gives the best bread and cheese?"
 
@@ -121,6 +123,55 @@ def test_a_student_answers_beside_the_projection_it_learned_from(edge, encoder, 
     np.testing.assert_array_equal(live.bundle.model.bank.basis, first.model.bank.basis)
     assert report.student.spec.slots == 8
     assert not list(models.parent.glob("training/*/*")), "the state of the training is gone"
+
+
+def test_a_student_is_taught_what_the_build_answers_and_as_its_pairs_weigh(
+    edge, encoder, make_builder, make_ingest, write_rows, rows, teach, models, rng, monkeypatch
+):
+    """The teacher and the weights that reach `distill`, by hand: τ, N, τ' and priors are not the defaults.
+
+    A share of the projection and whitening are applied to what a student says when it is asked: it is not taught them.
+    """
+    search = SearchParams(
+        routing="question2", temperature=0.2, final_temperature=0.3, hits=7, projection_share=0.5, whitening=0.5
+    )
+    monkeypatch.setattr("train.tuning.DEFAULTS", Hyperparameters(search=search))
+    make_ingest(edge, encoder).run([write_rows(rows())])
+    refit(make_builder(edge, encoder), "entropy")
+    given = {}
+
+    def watched(questions, teacher, *rest, **options):
+        given.update(options, questions=questions, teacher=teacher)
+        return distill(questions, teacher, *rest, **options)
+
+    monkeypatch.setattr("ingest.refit.distill", watched)
+    teach(weighing="fisher-expected")
+    live = edge.live("things")
+    points, bank = stored(edge, live), bundles.read(models, live).model.bank
+    labels, priors = np.array([p.stored.cluster for p in points]), np.array([p.stored.prior for p in points])
+    assert priors.std() > 0.01
+    questions = np.stack([point.question for point in points]).astype(float)
+    np.testing.assert_array_equal(given["questions"], questions)
+    asked = rng.normal(size=(5, questions.shape[1]))
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    for row, moved in zip(asked, given["teacher"](asked), strict=True):
+        nearest = np.argsort(-(questions @ row))[:7]
+        powers = priors[nearest] * np.exp(questions[nearest] @ row / 0.2)
+        votes = np.array([powers[labels[nearest] == k].sum() / powers.sum() for k in range(len(bank))])
+        weights = np.exp(votes / 0.3) / np.exp(votes / 0.3).sum()
+        expected = sum(weight * (row @ bank[k].dense()) for k, weight in enumerate(weights))
+        np.testing.assert_allclose(moved, expected, atol=1e-6)
+    entropies, uncertain = [], []
+    for number, row in enumerate(questions):
+        cosines = questions @ row
+        cosines[number] = -np.inf
+        nearest = np.argsort(-cosines)[:7]
+        powers = np.exp(cosines[nearest] / 0.2)
+        votes = np.array([powers[labels[nearest] == k].sum() / powers.sum() for k in range(len(bank))])
+        uncertain.append(1 - np.square(votes).sum())
+        entropies.append(-sum(vote * np.log(vote) for vote in votes if vote > 0))
+    np.testing.assert_allclose(priors, normalized(entropies), atol=1e-6)
+    np.testing.assert_allclose(given["importance"], normalized(np.maximum(uncertain, 0)), atol=1e-6)
 
 
 def test_a_build_without_a_student_says_how_to_get_one(edge, encoder, ingested, models):

@@ -24,6 +24,14 @@ def test_low_rank_equals_the_dense_polar_factor(rng, pairs, anchor):
     np.testing.assert_allclose(w.dense(), dense_reference(s, t, anchor), atol=1e-10)
 
 
+def test_many_pairs_are_fitted_as_few(rng, monkeypatch):
+    """Without an SVD of all rows, and summed part by part."""
+    monkeypatch.setattr("train.procrustes.MANY_ROWS", 10)
+    monkeypatch.setattr("qaserve.core.chunked.ROWS", 7)
+    s, t = unit(rng, 40, 12), unit(rng, 40, 12)
+    np.testing.assert_allclose(anchored(s, t, 0.7).dense(), dense_reference(s, t, 0.7), atol=1e-10)
+
+
 def test_w_is_orthogonal(rng):
     w = anchored(unit(rng, 12, 96), unit(rng, 12, 96), 1.0).dense()
     np.testing.assert_allclose(w @ w.T, np.eye(96), atol=1e-12)
@@ -126,6 +134,21 @@ def test_rounding_decides_the_proposals_w_where_its_pairs_say_nothing(rng):
     centred = s - s.mean(axis=0)
     np.testing.assert_allclose(centred @ w, centred @ moved, atol=1e-9)
     np.testing.assert_allclose(anchored(s, t, 1.0).dense(), anchored(other, t, 1.0).dense(), atol=1e-12)
+
+
+def test_the_reference_w_is_the_least_squares_scaled_rotation(rng):
+    """Schönemann & Carroll 1970: among c R with R orthogonal, none brings the centred pairs nearer; c = tr Σ / ‖S‖²."""
+    s, t = unit(rng, 40, 5), unit(rng, 40, 5)
+    w = centred_reference(s, t)
+    s, t = s - s.mean(axis=0), t - t.mean(axis=0)
+    scale = np.sqrt(np.trace(w @ w.T) / 5)
+    np.testing.assert_allclose(w @ w.T, scale**2 * np.eye(5), atol=1e-12)
+    least = ((s @ w - t) ** 2).sum()
+    for _ in range(50):
+        turn = np.linalg.qr(np.eye(5) + 0.1 * rng.normal(size=(5, 5)))[0]
+        turn *= np.sign(np.diag(turn))
+        assert ((s @ w @ turn - t) ** 2).sum() > least
+        assert ((s @ w * (1 + 0.1 * rng.normal()) - t) ** 2).sum() > least
 
 
 def test_seed_w_of_one_pair_is_still_orthogonal(rng):

@@ -43,6 +43,12 @@ HELD_OUT = (
 )
 
 EXPERIMENTS = {
+    "hypotheses": Listed(
+        "train.experiments.hypotheses",
+        f"""Test what the proposal claims, by every reading of what it calls its projection, each method at its best τ.
+
+{HELD_OUT} The best τ is chosen on a split inside the training side.""",
+    ),
     "routing": Listed(
         "train.experiments.routing",
         f"""Compare every routing with every projection, and with what else one could search with.

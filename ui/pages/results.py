@@ -27,6 +27,7 @@ WORDS = """
 PICTURE = 900
 JUDGEMENTS = 1_000
 ABOUT = {
+    "hypotheses": "What the proposal claims, tested by every reading of its projection, each method at its best τ.",
     "routing": "Does qaserve find more than a plain search, and which part of it? Questions were held out and asked. "
     "MRR is 1 if the right answer is always first, 0.5 if it is always second.",
     "finetuning": "Does training the language model itself on the same pairs work better, and what does it cost?",

@@ -83,6 +83,20 @@ def test_packing_keeps_every_rotation(rng):
     assert bank.nbytes == (8 * 9 + 9 + 25) * 4 + 3 * 8
 
 
+def test_a_bank_blends_its_dense_matrices(rng):
+    """x' = Σ_k w_k · x W_k with W = I + B C Bᵀ, C not symmetric, some weights 0; one question and many alike."""
+    parts = [LowRankProjection(np.linalg.qr(rng.normal(size=(9, r)))[0], rng.normal(size=(r, r))) for r in (3, 2, 5)]
+    dense = [np.eye(9) + part.basis @ part.core @ part.basis.T for part in parts]
+    bank, rows = ProjectionBank.pack(parts, 9), unit(rng, 4, 9)
+    weights = rng.dirichlet(np.ones(3), 4)
+    weights[1] = [0.0, 1.0, 0.0]
+    weights[2] = 0.0
+    for row, share, moved in zip(rows, weights, bank.project_rows(rows, weights), strict=True):
+        expected = sum(w * (row @ matrix) for w, matrix in zip(share, dense, strict=True)) if share.any() else row
+        np.testing.assert_allclose(moved, expected, atol=1e-6)
+        np.testing.assert_allclose(bank.project(row, share), expected, atol=1e-6)
+
+
 def test_arrays_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="do not fit together"):
         ProjectionBank(np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.array([2]))

@@ -8,6 +8,7 @@ from qaserve.core.routing import (
     route_by_centroids,
     route_by_questions,
     softmax,
+    voting_shares,
 )
 
 
@@ -56,12 +57,46 @@ def test_final_softmax_is_over_all_clusters(rng):
     )
 
 
+def test_a_cluster_without_a_vote_keeps_its_share_in_a_final_softmax():
+    """exp(0 / τ') is 1, not 0."""
+    powers = np.exp(np.array([0.7, 0.3, 0.0, 0.0]) / 0.2)
+    np.testing.assert_allclose(final_softmax([0.7, 0.3, 0.0, 0.0], 0.2), powers / powers.sum(), rtol=1e-12)
+    rows = final_softmax([[0.7, 0.3, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], 0.2)
+    np.testing.assert_allclose(rows, [powers / powers.sum(), np.zeros(4)], rtol=1e-12)
+
+
 def test_redistributed_probabilities_sum_to_the_new_cluster_weights(rng):
     labels = rng.integers(0, 4, 30)
     vote = route_by_questions(rng.uniform(0, 1, 30), labels, 4, 0.05)
     weights = final_softmax(vote.weights, 0.2)
     shares = redistribute(vote.probabilities, labels, vote.weights, weights)
     np.testing.assert_allclose(np.bincount(labels, weights=shares, minlength=4), weights, rtol=1e-9)
+
+
+def test_redistributed_probabilities_are_each_clusters_shared_as_before(rng):
+    """Also where the final softmax gives weight to a cluster without a hit, which then drops out."""
+    labels, similarities = np.array([0, 2, 2, 0, 2]), rng.uniform(0, 1, 5)
+    vote = route_by_questions(similarities, labels, 4, 0.2)
+    weights = final_softmax(vote.weights, 0.5)
+    by_hand = [p / vote.weights[k] * weights[k] for p, k in zip(vote.probabilities, labels, strict=True)]
+    found = redistribute(vote.probabilities, labels, vote.weights, weights)
+    np.testing.assert_allclose(found, np.array(by_hand) / (weights[0] + weights[2]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("hits", [1, 4, 9, None])
+def test_many_questions_are_voted_on_as_one_by_one(rng, hits):
+    similarities, prior = rng.uniform(-1, 1, (6, 9)), rng.uniform(0.5, 2, 9)
+    found = voting_shares(similarities, 0.3, hits, prior)
+    for row, shares in zip(similarities, found, strict=True):
+        voting = sorted(range(9), key=lambda i: -row[i])[:hits]
+        powers = np.array([prior[i] * np.exp(row[i] / 0.3) if i in voting else 0.0 for i in range(9)])
+        np.testing.assert_allclose(shares, powers / powers.sum(), rtol=1e-12)
+
+
+def test_entropy_is_its_definition(rng):
+    weights = np.append(rng.dirichlet(np.ones(4)), 0.0)
+    expected = -sum(w * np.log(w) for w in weights[:4]) / np.log(5)
+    assert normalized_entropy(weights) == pytest.approx(expected, rel=1e-12)
 
 
 def test_no_hit_gives_no_vote_and_finite_weights():

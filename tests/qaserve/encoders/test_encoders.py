@@ -25,6 +25,14 @@ def test_minilm_gives_the_published_vectors(minilm, real_corpus):
     np.testing.assert_allclose(minilm.encode_answers([row["answer"] for row in rows]), answers, atol=1e-5)
 
 
+def test_nomic_gets_the_prompts_that_it_was_trained_with():
+    """Its model card: `search_query` for what is asked, `search_document` for what is found."""
+    nomic = KNOWN["nomic"]
+    assert (nomic.question_prompt, nomic.answer_prompt) == ("search_query: ", "search_document: ")
+    assert nomic.identity.question_prompt == nomic.question_prompt
+    assert nomic.identity.answer_prompt == nomic.answer_prompt
+
+
 def test_vectors_are_unit_in_order_and_reported_by_batch(minilm):
     texts = ["a short one", "a much longer text " * 30, "another", "🙂 日本語"]
     done = []

@@ -72,6 +72,20 @@ def test_equal_scores_are_in_the_order_of_ids(store, rows):
     assert [hit.id for hit in store.open(REF).nearest("answer", rows[0].answer, 10)] == [r.stored.id for r in rows]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 3, 12, 60])
+def test_of_equally_near_questions_those_with_the_first_ids_vote(store, crowd, limit):
+    """Fifty ask the same, three ask something nearer; written last to first, so that an engine keeps others."""
+    rows = crowd(53)
+    same, nearer = np.eye(D, dtype=np.float32)[:2]
+    leaning = (0.6 * nearer + 0.8 * same).astype(np.float32)
+    rows = [row._replace(question=nearer if number in {20, 21, 40} else leaning) for number, row in enumerate(rows)]
+    write(store, rows[::-1])
+    found = nearest_questions(store.open(REF), nearer, limit)
+    first = [rows[number].stored.id for number in (20, 21, 40)]
+    others = [row.stored.id for row in rows if row.stored.id not in first]
+    assert [hit.id for hit in found] == [*first, *others][:limit]
+
+
 def test_several_searches_at_once_are_as_one_by_one(built, rows):
     build = built.open(REF)
     asked = [

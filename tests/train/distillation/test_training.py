@@ -6,7 +6,9 @@ from safetensors import safe_open
 
 from qaserve.common.errors import CorpusError, StoreWriteError, UsageError
 from qaserve.core.student import StudentSpec
+from train.distillation import training
 from train.distillation.configs import OUR_RECIPE, REFERENCE_RECIPE, SLOTS_RECIPE, Recipe
+from train.distillation.data import make_data, mix, neighbours
 from train.distillation.training import CHECKPOINT, distill
 
 TRANSFORMER = StudentSpec(dimension=12, heads=3, layers=1)
@@ -45,6 +47,63 @@ def test_a_student_learns_its_teacher_where_it_was_not_taught(rng, spec, rate, l
     before, after = (mean_cosine(x, teacher(unseen)) for x in (unseen, found.student.project(unseen)))
     assert 1 - after < 0.5 * (1 - before)
     assert found.validation_cosine == pytest.approx(after, abs=0.05)
+
+
+def loss_by_hand(moved, targets, weights, recipe, answers):
+    """Row by row, from the definition in `Recipe`."""
+
+    def log_shares(row):
+        logits = answers @ (row / np.linalg.norm(row)) / recipe.ranking_temperature
+        return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+
+    found = []
+    for s, t, weight in zip(moved, targets, weights, strict=True):
+        cosine = s @ t / np.linalg.norm(s) / np.linalg.norm(t)
+        loss = recipe.cosine_share * (1 - cosine) + (1 - recipe.cosine_share) * np.mean((s - t) ** 2)
+        if answers is not None:
+            p, q = log_shares(t), log_shares(s)
+            divergence = sum(np.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+            loss = recipe.ranking_share * divergence + (1 - recipe.ranking_share) * loss
+        found.append(weight * loss)
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("ranking", [False, True])
+def test_the_loss_is_its_definition(rng, ranking):
+    import torch
+
+    moved, targets = 3 * unit(rng, 7, 12) * rng.uniform(0.5, 2, (7, 1)), unit(rng, 7, 12) * rng.uniform(0.5, 2, (7, 1))
+    weights, answers = rng.uniform(0.5, 2, 7), unit(rng, 20, 12) if ranking else None
+    recipe = Recipe(epochs=1, learning_rate=1, cosine_share=0.7, ranking_share=0.2, ranking_temperature=0.3)
+    tensors = [None if part is None else torch.from_numpy(part) for part in (moved, targets, weights, answers)]
+    found = float(training._loss(*tensors[:3], recipe, tensors[3]))
+    assert found == pytest.approx(loss_by_hand(moved, targets, weights, recipe, answers), rel=1e-9)
+
+
+def test_importance_reaches_the_loss_with_mean_1(rng):
+    given = rng.uniform(1, 5, 40)
+    data = make_data(unit(rng, 40, 12), teacher_of(rng), SLOTS, SHORT, None, given)
+    np.testing.assert_allclose(data.importance, given / given.mean(), rtol=1e-12)
+
+
+def test_a_mixture_weighs_as_what_it_is_mixed_of(rng, monkeypatch):
+    """Without noise a mixture of two orthogonal questions says itself how much of each is in it."""
+    monkeypatch.setattr("train.distillation.data.MIXTURE_NOISE", 0.0)
+    rows, weights = np.eye(12), np.arange(1.0, 13.0)
+    mixed, found = mix(rows, weights, neighbours(rows), 30, rng)
+    np.testing.assert_allclose(np.linalg.norm(mixed, axis=1), 1)
+    parts = mixed / mixed.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, parts @ weights, rtol=1e-9)
+    first = parts[np.arange(len(parts)), np.tile(np.arange(12), 30)]
+    assert first.min() >= 0.5
+    assert first.max() > 0.9
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    recipe = Recipe(epochs=10, learning_rate=0.4, schedule="cosine")
+    assert [training._rate(recipe, epoch) for epoch in (1, 6)] == pytest.approx([0.4, 0.2])
+    assert training._rate(recipe, 10) == pytest.approx(0.4 * (1 + np.cos(0.9 * np.pi)) / 2)
+    assert training._rate(recipe.model_copy(update={"schedule": "constant"}), 9) == 0.4
 
 
 def test_what_is_told_of_a_run_fits_together(rng):

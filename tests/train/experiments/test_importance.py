@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -5,8 +7,9 @@ from qaserve.core.routing import normalized_entropy, route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
+from train.experiments import importance as experiment
 from train.experiments.datasets import Source
-from train.experiments.harness import MRR, Report
+from train.experiments.harness import MRR, Report, Tally
 from train.experiments.importance import (
     CONTROL,
     ENTROPY,
@@ -103,6 +106,51 @@ def test_with_the_encoder_every_measure_is_compared(examples, tiny_encoder):
     deviation = {spread.weighting: spread.deviation for spread in found.spreads}
     assert deviation[CONTROL] == pytest.approx(deviation[ENTROPY])
     check_differences_are_those_of_the_means(found)
+
+
+def test_weights_are_the_prior_of_the_vote_and_the_importance_in_the_loss(examples, rng, monkeypatch):
+    """Each by hand: a pair of twice the weight votes twice, and counts twice in the loss."""
+    split = phrasing_split(examples.pairs, 0)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 0)
+    values, given = rng.uniform(0.5, 2, len(fold.train)), {}
+
+    class Still:
+        def project(self, rows):
+            return rows
+
+    def watched(inputs, teacher, spec, recipe, **options):
+        given.update(options, inputs=inputs, teacher=teacher)
+        return SimpleNamespace(student=Still())
+
+    monkeypatch.setattr(experiment, "distill", watched)
+    tally = Tally()
+    tally.begin(fold.queries.intents)
+    experiment._measure(fold, {"some": values}, experiment.SLOTS_RECIPE, 7, tally, lambda _: None)
+    np.testing.assert_array_equal(given["importance"], values)
+    assert (given["seed"], given["device"]) == (7, "cpu")
+    np.testing.assert_array_equal(given["inputs"], fold.train.questions)
+
+    def moved(prior):
+        rows = []
+        for query in fold.queries.questions:
+            cosines = fold.train.questions @ query
+            nearest = np.argsort(-cosines)[:32]
+            powers = prior[nearest] * np.exp(cosines[nearest] / 0.05)
+            votes = [powers[fold.labels[nearest] == k].sum() / powers.sum() for k in range(fold.count)]
+            rows.append(sum(w * (query @ fold.bank(START.regularization)[k].dense()) for k, w in enumerate(votes)))
+        return np.stack(rows)
+
+    def cosines(rows, targets):
+        return (rows * targets).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(targets, axis=1)
+
+    assert (START.search.temperature, START.search.hits) == (0.05, 32)
+    by_prior = tally.pooled("prior: some", TO_ANSWER)
+    np.testing.assert_allclose(by_prior, cosines(moved(values), fold.queries.answers), atol=1e-6)
+    assert np.abs(by_prior - cosines(moved(1 / values), fold.queries.answers)).max() > 1e-4
+    alike = moved(np.ones(len(fold.train)))
+    np.testing.assert_allclose(given["teacher"](fold.queries.questions), alike, atol=1e-6)
+    by_student = tally.pooled("distillation: some", TO_TEACHER)
+    np.testing.assert_allclose(by_student, cosines(fold.queries.questions, alike), atol=1e-6)
 
 
 def test_a_whole_run_without_the_encoder_says_what_is_missing(examples):

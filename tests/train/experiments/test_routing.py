@@ -22,6 +22,8 @@ from train.experiments.routing import (
     with_words,
 )
 from train.folds import Examples, split_fold
+from train.procrustes import centred_reference
+from train.tuning import START
 
 # Published for MiniLM, mean of three seeds: MRR, Hit@3, cosine to the answer. A reproduction lands within ±0.02.
 PUBLISHED = {
@@ -174,6 +176,50 @@ def test_the_best_question_of_a_cluster_votes_alone(examples):
         for query, row in zip(fold.queries.questions, weights, strict=True)
     ]
     np.testing.assert_allclose(experiment.METHODS[experiment.BEST_QUESTION](fold), expected, atol=1e-6)
+
+
+def by_hand(fold, matrices, *, temperature, final=None, top=None, hits=None):
+    """Question routing, or by the top mean questions, through these matrices; one query after the other."""
+    rows = []
+    for query in fold.queries.questions:
+        if top is None:
+            cosines = fold.train.questions @ query
+            chosen = np.argsort(-cosines)[:hits]
+            powers = np.exp(cosines[chosen] / temperature)
+            weights = np.array([powers[fold.labels[chosen] == k].sum() / powers.sum() for k in range(fold.count)])
+        else:
+            sums = [fold.train.questions[fold.labels == k].sum(axis=0) for k in range(fold.count)]
+            cosines = np.array([query @ one / np.linalg.norm(one) for one in sums])
+            powers = np.where(cosines >= np.sort(cosines)[-top], np.exp(cosines / temperature), 0.0)
+            weights = powers / powers.sum()
+        if final is not None:
+            weights = np.exp(weights / final) / np.exp(weights / final).sum()
+        rows.append(sum(weight * (query @ matrix) for weight, matrix in zip(weights, matrices, strict=True)))
+    return np.stack(rows)
+
+
+def test_every_method_is_what_its_name_says(examples):
+    fold = split_fold(examples, intent_split(examples.pairs, 1), 1, whole=False)
+    top = min(10, fold.count)
+    anchored, reference = [], []
+    for cluster in range(fold.count):
+        s, t = fold.train.questions[fold.labels == cluster], fold.train.answers[fold.labels == cluster]
+        left, _, right = np.linalg.svd(s.T @ t + START.regularization * np.eye(s.shape[1]))
+        anchored.append(left @ right)
+        reference.append(centred_reference(s, t))
+    expected = {
+        experiment.CENTROID: by_hand(fold, anchored, temperature=0.1, top=top),
+        experiment.QUESTION_REFERENCE_TEMPERATURE: by_hand(fold, anchored, temperature=0.1),
+        experiment.QUESTION: by_hand(fold, anchored, temperature=0.05),
+        experiment.QUESTION_HITS: by_hand(fold, anchored, temperature=0.05, hits=32),
+        experiment.QUESTION2: by_hand(fold, anchored, temperature=0.05, final=0.1),
+        experiment.REFERENCE_CENTROID: by_hand(fold, reference, temperature=0.1, top=top),
+        experiment.REFERENCE_QUESTION: by_hand(fold, reference, temperature=0.1),
+        experiment.REFERENCE_QUESTION2: by_hand(fold, reference, temperature=0.1, final=0.1),
+    }
+    methods = experiment.METHODS | experiment.REFERENCE_METHODS
+    for name, rows in expected.items():
+        np.testing.assert_allclose(methods[name](fold), rows, atol=1e-6, err_msg=name)
 
 
 def test_words_add_to_what_has_none(examples):

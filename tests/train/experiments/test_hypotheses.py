@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from qaserve.core.splits import phrasing_split
+from qaserve.schemas.ingest import Interval
+from train.experiments import hypotheses as experiment
+from train.experiments.datasets import Source
+from train.experiments.harness import COSINE, Difference, Report
+from train.experiments.hypotheses import EXPERIMENT, HypothesesRun, Hypothesis, carried, run, steps
+from train.folds import make_fold
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+@pytest.fixture
+def examples(rows, encoded, write_rows):
+    return encoded(write_rows(rows([f"thing{number} part{number % 7}" for number in range(20)])))
+
+
+def rotation_of(rng, size):
+    turn, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    turn[:, 0] *= np.linalg.det(turn)
+    return turn
+
+
+def test_each_reading_recovers_its_own_kind_of_map(rng):
+    """Pairs that a turn, a scale and a shift explain wholly: who lacks a part of it is off by that part."""
+    s, asked, turn, shift = unit(rng, 40, 6), unit(rng, 9, 6), rotation_of(rng, 6), rng.normal(size=6)
+    readings = experiment.READINGS
+    wholly = 0.5 * s @ turn + shift
+    np.testing.assert_allclose(readings["centred and translated"](s, wholly, asked), 0.5 * asked @ turn + shift)
+    np.testing.assert_allclose(readings["centred, not translated"](s, wholly, asked), 0.5 * asked @ turn, atol=1e-9)
+    np.testing.assert_allclose(readings["uncentred"](s, 3 * s @ turn, asked), asked @ turn, atol=1e-9)
+    np.testing.assert_allclose(readings["minimal rotation"](s, s @ turn, asked), asked @ turn, atol=1e-4)
+
+
+def test_only_the_minimal_rotation_leaves_alone_what_its_pairs_do_not_span(rng):
+    s, t = unit(rng, 3, 24), unit(rng, 3, 24)
+    basis, _ = np.linalg.qr(np.concatenate([s, t]).T)
+    other = unit(rng, 1, 24)
+    other -= (other @ basis) @ basis.T
+    kept = {name: np.allclose(carry(s, t, other), other, atol=1e-6) for name, carry in experiment.READINGS.items()}
+    assert {name for name, alone in kept.items() if alone} == {"minimal rotation", "anchored"}
+
+
+def test_a_quick_run_tests_every_claim_by_every_reading(examples):
+    told = []
+    found = run(Source("fake", examples), seeds=[3, 4], quick=True, advance=told.append)
+    assert sum(told) == steps([3, 4], True)
+    assert len(found.hypotheses) == len(experiment.READINGS) * 7
+    report = Report[HypothesesRun](runs=(found,))
+    read = Report[HypothesesRun].model_validate_json(report.model_dump_json())
+    assert EXPERIMENT.tables(read) == EXPERIMENT.tables(report)
+    for table in EXPERIMENT.tables(read):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert EXPERIMENT.findings(read)[0].startswith("The proposal's own encoder, nomic")
+    by_hand(found, examples)
+
+
+def by_hand(found, examples):
+    """The anchored reading by questions at τ 0.1, one query after the other."""
+    split = phrasing_split(examples.pairs, 3)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 3)
+    cosines = []
+    for query, answer in zip(fold.queries.questions, fold.queries.answers, strict=True):
+        powers = np.exp(fold.train.questions @ query / 0.1)
+        moved = 0
+        for cluster in range(fold.count):
+            s, t = fold.train.questions[fold.labels == cluster], fold.train.answers[fold.labels == cluster]
+            left, _, right = np.linalg.svd(s.T @ t + np.eye(s.shape[1]))
+            moved = moved + powers[fold.labels == cluster].sum() / powers.sum() * (query @ left @ right)
+        cosines.append(moved @ answer / np.linalg.norm(moved))
+    (method,) = (one for one in found.methods if (one.reading, one.routing) == ("anchored", "question"))
+    assert method.cosine_at_reference == pytest.approx(np.mean(cosines), abs=1e-6)
+    assert carried(fold, experiment.READINGS["anchored"]).shape == (fold.count, 20, 48)
+
+
+def test_the_best_temperature_is_chosen_on_the_training_side(examples, monkeypatch):
+    """The questions asked may change as they like."""
+    monkeypatch.setattr(experiment, "TEMPERATURES", (0.05, 0.2))
+    first = run(Source("fake", examples), seeds=[3], quick=False, advance=lambda _: None)
+    split = phrasing_split(examples.pairs, 3)
+    examples.questions[split.test] = examples.questions[split.test[::-1]]
+    again = run(Source("fake", examples), seeds=[3], quick=False, advance=lambda _: None)
+    assert again.choices == first.choices
+    assert again.methods != first.methods
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_least", "verdict"),
+    [
+        (0.06, 0.08, 0.1, "held"),
+        (0.01, 0.08, 0.1, "undecided"),
+        (0.01, 0.03, 0.1, "refuted"),
+        (-0.03, -0.01, 0.0, "refuted"),
+        (-0.01, 0.01, 0.0, "no difference"),
+        (-0.01, 0.2, 0.1, "no difference"),
+        (-0.01, 0.04, 0.1, "refuted"),
+    ],
+)
+def test_a_verdict_looks_at_the_whole_interval(low, high, at_least, verdict):
+    gain = Interval(low=low, mean=(low + high) / 2, high=high)
+    one = Difference(method="m", reference="r", measure=COSINE, base=0.5, gain=gain)
+    tested = Hypothesis(claim="c", reading="r", test="t", at_least=at_least, difference=one)
+    assert tested.verdict == verdict
+
+
+def test_the_smallest_detectable_effect_has_a_power_of_four_in_five():
+    """z(0.975) + z(0.8) standard errors, of which the interval is 2 z(0.975) wide."""
+    from scipy.stats import norm
+
+    gain = Interval(low=-0.02, mean=0.0, high=0.02)
+    one = Difference(method="m", reference="r", measure=COSINE, base=0.5, gain=gain)
+    found = Hypothesis(claim="c", reading="r", test="t", at_least=0, difference=one).detectable
+    assert found == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * 0.04 / (2 * norm.ppf(0.975)), rel=1e-3)

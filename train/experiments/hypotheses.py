@@ -1,0 +1,378 @@
+"""The experiment behind `qaserve bench hypotheses`: each claim of the proposal, by each reading of it, answered fairly.
+
+The proposal calls its projection "Procrustes (minimal transform)" and leaves open what that is. With S the questions
+and T the answers of a cluster, R the orthogonal matrix that best takes the one to the other:
+
+- centred, not translated: R and a scale c fitted to S and T less their means; x' = c x R. The upstream code does this.
+- centred and translated: the same fit; x' = c (x - mean of S) R + mean of T. The full orthogonal Procrustes.
+- uncentred: R fitted to S and T as they are; x' = x R.
+- minimal rotation: uncentred, and the identity outside the span of the pairs: the anchored W as λ → 0.
+- anchored: the product's W, at its default λ.
+
+In the first three R is any rotation outside the span of the few pairs of a cluster: whichever the SVD gives.
+
+Methods are compared at the proposal's τ, and each at its own best τ: the one with the best mean reciprocal rank (or,
+for claims about the cosine, cosine) on a phrasing split inside the training side.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from qaserve.common.progress import Advance
+from qaserve.core.metrics import mean_cosine
+from qaserve.core.routing import Floats
+from qaserve.core.splits import check_families, phrasing_split
+from qaserve.schemas.params import MAX_HITS, SearchParams
+from qaserve.schemas.record import Record
+from train.experiments.datasets import Source
+from train.experiments.harness import (
+    COSINE,
+    MRR,
+    SHOWN,
+    Difference,
+    Experiment,
+    Report,
+    Run,
+    Table,
+    Tally,
+    is_difference,
+    part_of,
+    row_cosines,
+    signed,
+    table,
+)
+from train.experiments.routing import REFERENCE_CENTROIDS, REFERENCE_TEMPERATURE
+from train.folds import Fold, split_fold
+from train.procrustes import anchored, centred_reference, polar
+from train.tuning import START
+
+RoutingName = Literal["centroid", "question"]
+ROUTINGS: tuple[RoutingName, ...] = ("centroid", "question")
+TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
+VANISHING = 1e-6
+"""λ of the minimal rotation."""
+QUICK_PAIRS = 240
+POWER = 2.8
+"""Standard errors of a difference that is found four times out of five (two-sided, 5%)."""
+INTERVAL = 3.92
+"""Standard errors in a 95% interval."""
+
+# Readings
+
+Carry = Callable[[Floats, Floats, Floats], Floats]
+"""S and T (n, D) of a cluster and queries (m, D) → the queries carried into answer space, (m, D)."""
+
+
+def translated(s: Floats, t: Floats, queries: Floats) -> Floats:
+    """The full Procrustes map, c (x - mean of S) R + mean of T."""
+    return np.asarray((queries - s.mean(axis=0)) @ centred_reference(s, t) + t.mean(axis=0))
+
+
+READINGS: dict[str, Carry] = {
+    "centred, not translated": lambda s, t, queries: queries @ centred_reference(s, t),
+    "centred and translated": translated,
+    "uncentred": lambda s, t, queries: queries @ polar(s.T @ t),
+    "minimal rotation": lambda s, t, queries: anchored(s, t, VANISHING).apply(queries),
+    "anchored": lambda s, t, queries: anchored(s, t, START.regularization).apply(queries),
+}
+PER_PAIR, NONE_AT_ALL = "per-pair W", "no projection"
+
+
+def carried(fold: Fold, reading: Carry) -> Floats:
+    """(K, m, D) every query through every cluster."""
+    members = [np.flatnonzero(fold.labels == cluster) for cluster in range(fold.count)]
+    train = fold.train
+    return np.stack([reading(train.questions[own], train.answers[own], fold.queries.questions) for own in members])
+
+
+def params_of(routing: RoutingName, temperature: float) -> SearchParams:
+    """The proposal's routing: the top 10 centroids, or all questions."""
+    return SearchParams(routing=routing, temperature=temperature, centroids=REFERENCE_CENTROIDS, hits=MAX_HITS)
+
+
+# Measuring
+
+
+class Choice(Record):
+    """The best τ of a method on the training side of one split, by what it was chosen."""
+
+    method: str
+    mrr: float
+    cosine: float
+
+
+class Method(Record):
+    """Figures of a method, mean over the splits."""
+
+    reading: str
+    routing: str
+    mrr_at_reference: float = Field(description="At the proposal's τ.")
+    cosine_at_reference: float
+    mrr_at_best: float = Field(description="At its own best τ, chosen on the training side.")
+    cosine_at_best: float
+
+
+class Hypothesis(Record):
+    """A claim of the proposal, by one reading, and the difference that decides it."""
+
+    claim: str
+    reading: str
+    test: str = Field(description="What is compared, and at which τ.")
+    at_least: float = Field(description="Share of the reference's figure that was promised; 0: more than nothing.")
+    difference: Difference
+
+    @property
+    def detectable(self) -> float:
+        """Smallest difference that so many questions would show four times out of five."""
+        return POWER * (self.difference.gain.high - self.difference.gain.low) / INTERVAL
+
+    @property
+    def verdict(self) -> str:
+        """By the whole interval: held, refuted, undecided, or no difference."""
+        gain, floor = self.difference.gain, self.at_least * self.difference.base
+        if gain.low > floor:
+            return "held"
+        if gain.high < floor or gain.high < 0:
+            return "refuted"
+        return "undecided" if is_difference(gain) else "no difference"
+
+
+class HypothesesRun(Run):
+    """What came out for one encoder."""
+
+    dimension: int
+    pairs: int
+    queries: float = Field(description="Questions asked, mean over the seeds.")
+    seeds: tuple[int, ...]
+    methods: tuple[Method, ...]
+    choices: tuple[Choice, ...]
+    hypotheses: tuple[Hypothesis, ...]
+
+
+class Figures(NamedTuple):
+    """Of one method at one τ."""
+
+    mrr: float
+    cosine: float
+
+
+def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> HypothesesRun:
+    """Measure every reading with both routings on the phrasing split of each seed.
+
+    Args:
+        source: Pairs and vectors.
+        seeds: One split and one K-means each.
+        quick: The first seed, about 240 pairs.
+        advance: Told 1 after each reading of each seed, and once for the others.
+
+    Raises:
+        CorpusError: No phrasing can be held out.
+    """
+    examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
+    check_families(examples.pairs)
+    tally = Tally()
+    choices: list[Choice] = []
+    asked: list[int] = []
+    for seed in seeds:
+        fold = split_fold(examples, phrasing_split(examples.pairs, seed), seed)
+        inner = split_fold(fold.train, phrasing_split(fold.train.pairs, seed), seed)
+        tally.begin(fold.queries.intents)
+        asked.append(len(fold.queries))
+        for name, reading in READINGS.items():
+            _measure(name, fold, inner, reading, tally, choices)
+            advance(1)
+        _others(fold, inner, tally, choices)
+        advance(1)
+    return HypothesesRun(
+        encoder=source.encoder,
+        dimension=examples.questions.shape[1],
+        pairs=len(examples),
+        queries=float(np.mean(asked)),
+        seeds=tuple(seeds),
+        methods=tuple(_method(tally, *one) for one in _pairs()),
+        choices=tuple(choices),
+        hypotheses=tuple(_hypotheses(tally)),
+    )
+
+
+def steps(seeds: Sequence[int], quick: bool) -> int:
+    """How often `run` calls `advance`."""
+    return len(seeds[:1] if quick else seeds) * (len(READINGS) + 1)
+
+
+def _measure(name: str, fold: Fold, inner: Fold, reading: Carry, tally: Tally, choices: list[Choice]) -> None:
+    moved, tried = carried(fold, reading), carried(inner, reading)
+
+    def blended(routing: RoutingName, which: Fold, through: Floats) -> Callable[[float], Floats]:
+        return lambda tau: np.einsum("mk,kmd->md", which.weights(params_of(routing, tau)), through)
+
+    for routing in ROUTINGS:
+        _tally(
+            f"{name}, {routing}",
+            fold,
+            inner,
+            blended(routing, fold, moved),
+            blended(routing, inner, tried),
+            tally,
+            choices,
+        )
+
+
+def _others(fold: Fold, inner: Fold, tally: Tally, choices: list[Choice]) -> None:
+    """Per-pair W at its best τ, and no projection."""
+
+    def through_pairs(which: Fold) -> Callable[[float], Floats]:
+        bank = which.bank(START.regularization)
+        base = SearchParams(projection="pair", hits=START.search.hits)
+        return lambda tau: which.through(base.override(SearchParams(temperature=tau)), bank).vectors
+
+    _tally(PER_PAIR, fold, inner, through_pairs(fold), through_pairs(inner), tally, choices)
+    _note(NONE_AT_ALL, fold, fold.queries.questions, fold.queries.questions, tally)
+
+
+def _tally(
+    method: str,
+    fold: Fold,
+    inner: Fold,
+    at: Callable[[float], Floats],
+    tried: Callable[[float], Floats],
+    tally: Tally,
+    choices: list[Choice],
+) -> None:
+    """Note a method at the proposal's τ, and at the best on the training side."""
+    found = {tau: _figures(inner, tried(tau)) for tau in TEMPERATURES}
+    best = Choice(
+        method=method,
+        mrr=max(found, key=lambda tau: found[tau].mrr),
+        cosine=max(found, key=lambda tau: found[tau].cosine),
+    )
+    choices.append(best)
+    reference = at(REFERENCE_TEMPERATURE)
+    _note(at_reference(method), fold, reference, reference, tally)
+    _note(at_best(method), fold, at(best.mrr), at(best.cosine), tally)
+
+
+def _figures(fold: Fold, projected: Floats) -> Figures:
+    ranks = fold.ranks(fold.cosines(projected))
+    return Figures(float((1 / ranks).mean()), mean_cosine(projected, fold.queries.answers))
+
+
+def _note(method: str, fold: Fold, for_mrr: Floats, for_cosine: Floats, tally: Tally) -> None:
+    reciprocal = 1 / fold.ranks(fold.cosines(for_mrr))
+    tally.add(method, {MRR: reciprocal, COSINE: row_cosines(for_cosine, fold.queries.answers)})
+
+
+def at_reference(method: str) -> str:
+    """Name of a method at the proposal's τ."""
+    return f"{method}, τ={REFERENCE_TEMPERATURE}"
+
+
+def at_best(method: str) -> str:
+    """Name of a method at its own best τ."""
+    return f"{method}, best τ"
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    """Every reading with every routing, and what has one routing only."""
+    yield from ((name, routing) for name in READINGS for routing in ROUTINGS)
+    yield PER_PAIR, "question"
+
+
+def _method(tally: Tally, reading: str, routing: str) -> Method:
+    name = reading if reading == PER_PAIR else f"{reading}, {routing}"
+    reference, best = tally.figures(at_reference(name)), tally.figures(at_best(name))
+    return Method(
+        reading=reading,
+        routing=routing,
+        mrr_at_reference=reference[MRR],
+        cosine_at_reference=reference[COSINE],
+        mrr_at_best=best[MRR],
+        cosine_at_best=best[COSINE],
+    )
+
+
+HELPS = "The projection finds better than none"
+MORE_COSINE = "Per-question routing brings 5% more cosine or better"
+FINDS_BETTER = "Per-question routing finds better"
+ONE_W = "One W per cluster finds better than a blend of single pairs' W"
+TIMES: tuple[tuple[str, Callable[[str], str]], ...] = (
+    (f"τ {REFERENCE_TEMPERATURE}", at_reference),
+    ("each at its best τ", at_best),
+)
+
+
+def _hypotheses(tally: Tally) -> Iterator[Hypothesis]:
+    for name in READINGS:
+        centroid, question = (f"{name}, {routing}" for routing in ROUTINGS)
+        for when, at in TIMES:
+            difference = tally.difference(at(centroid), NONE_AT_ALL)
+            yield Hypothesis(claim=HELPS, reading=name, test=f"centroids, {when}", at_least=0, difference=difference)
+        for claim, measure, at_least in ((MORE_COSINE, COSINE, 0.05), (FINDS_BETTER, MRR, 0.0)):
+            for when, at in TIMES:
+                difference = tally.difference(at(question), at(centroid), measure)
+                test = f"questions against centroids, {when}"
+                yield Hypothesis(claim=claim, reading=name, test=test, at_least=at_least, difference=difference)
+        difference = tally.difference(at_best(question), at_best(PER_PAIR))
+        test = "questions against per-pair W, each at its best τ"
+        yield Hypothesis(claim=ONE_W, reading=name, test=test, at_least=0, difference=difference)
+
+
+# What is shown
+
+
+def tables(run: HypothesesRun) -> Iterator[Table]:
+    """Every claim by every reading, and the figures of the readings."""
+    data = f"{run.encoder} (D {run.dimension}), {run.pairs:,} pairs, {len(run.seeds)} phrasing splits"
+    yield table(
+        f"{data} with {run.queries:.0f} questions each: every claim by every reading",
+        sorted(run.hypotheses, key=lambda one: CLAIMS.index(one.claim)),
+        {
+            "claim": lambda one: one.claim,
+            "reading of the projection": lambda one: one.reading,
+            "test": lambda one: one.test,
+            "measure": lambda one: SHOWN[one.difference.measure],
+            "without": lambda one: f"{one.difference.base:.3f}",
+            "effect (95%)": lambda one: signed(one.difference.gain),
+            "in percent": lambda one: f"{one.difference.gain.mean / one.difference.base:+z.1%}",
+            "smallest detectable": lambda one: f"{one.detectable:.3f}",
+            "verdict": lambda one: one.verdict,
+        },
+    )
+    yield table(
+        f"{data}: the readings",
+        run.methods,
+        {
+            "reading": lambda one: one.reading,
+            "routing": lambda one: one.routing,
+            f"MRR at τ {REFERENCE_TEMPERATURE}": lambda one: f"{one.mrr_at_reference:.3f}",
+            "cosine": lambda one: f"{one.cosine_at_reference:.3f}",
+            "MRR at its best τ": lambda one: f"{one.mrr_at_best:.3f}",
+            "cosine at its best τ": lambda one: f"{one.cosine_at_best:.3f}",
+        },
+    )
+
+
+CLAIMS = (HELPS, MORE_COSINE, FINDS_BETTER, ONE_W)
+PREFACE = (
+    "The proposal's own encoder, nomic, was not at hand and has not been measured. Where its weights are installed, "
+    "`QASERVE_ENCODER=nomic qaserve ingest skills_qa.jsonl` and then `qaserve bench hypotheses` do it."
+)
+
+
+def findings(run: HypothesesRun) -> Iterator[str]:
+    """For each claim, the readings with which it held, was refuted, or neither; each at its best τ."""
+    for claim in CLAIMS:
+        found: dict[str, list[str]] = {}
+        for one in run.hypotheses:
+            if one.claim == claim and "best" in one.test:
+                found.setdefault(one.verdict, []).append(f"{one.reading} {signed(one.difference.gain)}")
+        said = "; ".join(f"{verdict} with {', '.join(readings)}" for verdict, readings in found.items())
+        yield f"{claim}, each at its best τ: {said}."
+
+
+EXPERIMENT = Experiment(
+    "hypotheses", "The proposal's claims, by reading", Report[HypothesesRun], tables, findings, lambda _: [], (PREFACE,)
+)
