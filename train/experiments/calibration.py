@@ -170,7 +170,7 @@ class Asked(NamedTuple):
 
     def take(self, chosen: Bools) -> "Asked":
         """Some of them."""
-        return Asked(*(part[chosen] for part in self))
+        return Asked(**{name: part[chosen] for name, part in self._asdict().items()})
 
 
 class Outcome(NamedTuple):
