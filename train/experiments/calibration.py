@@ -170,7 +170,14 @@ class Asked(NamedTuple):
 
     def take(self, chosen: Bools) -> "Asked":
         """Some of them."""
-        return Asked(**{name: part[chosen] for name, part in self._asdict().items()})
+        return Asked(
+            self.answered[chosen],
+            self.value[chosen],
+            self.right[chosen],
+            self.skill[chosen],
+            self.skill_value[chosen],
+            self.nearest[chosen],
+        )
 
 
 class Outcome(NamedTuple):
