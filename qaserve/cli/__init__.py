@@ -56,8 +56,12 @@ COMMANDS = {
     "feedback": Listed(("feedback",), "See what was said of answers, and take it elsewhere."),
     "mcp": Listed(("mcp",), "Serve an agent over the Model Context Protocol, on stdin and stdout."),
     "copy": Listed(("copy",), "Copy builds from the embedded Qdrant of QASERVE_DATA_DIR to a server, or back."),
-    "gaps": Listed(("gaps",), "Show which questions found no answer, in themes, and write pairs to be answered."),
-    "overlaps": Listed(("overlaps",), "Find intents whose questions or answers nearly coincide, and how to merge."),
+    "gaps": Listed(
+        ("gaps",), "Show which questions found no answer, in themes, each with the cluster that is nearest."
+    ),
+    "overlaps": Listed(
+        ("overlaps",), "Find intents whose questions or answers nearly coincide, and how to merge them."
+    ),
     "verify": Listed(
         ("builds",),
         "Read all of a build and compare it with the hashes it was sealed with. Example: qaserve verify --all.",

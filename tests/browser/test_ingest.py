@@ -116,7 +116,11 @@ def test_hostile_texts_break_nothing(service, tab, going_back):
     tab.on("request", lambda request: outside.append(request.url) if service.page not in request.url else None)
     tab.goto(f"{service.page}/?q=How+does+a+quokka+hop%3F&top_k={len(HOSTILE)}")
     expect(tab.get_by_text("Why these answers")).to_be_visible()
-    expect(tab.locator("[class*=st-key-card] h4")).to_have_count(len(HOSTILE))
+    expect(tab.locator("[class*=st-key-card] h4")).to_have_count(1)
+    others = tab.locator("[class*=st-key-other] summary")
+    expect(others).to_have_count(len(HOSTILE) - 1)
+    for other in others.all():
+        other.click()
     expect(tab.get_by_text("https://good.example (evil.example)")).to_be_visible()
     expect(tab.get_by_text("cut here: the answer has")).to_be_attached()
     expect(tab.get_by_text(re.compile(":\u2060?smile:"))).to_be_visible()

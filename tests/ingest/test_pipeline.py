@@ -468,7 +468,7 @@ def test_what_cannot_be_meant_is_refused(edge, encoder, make_ingest):
         make_ingest(edge, encoder).run()
     with pytest.raises(UsageError, match="nothing is named to ingest"):
         make_ingest(edge, encoder).run(replace=True, re_encode=True)
-    with pytest.raises(NotFoundError, match="no live build to encode again"):
+    with pytest.raises(NotFoundError, match="no live build, whose pairs are needed"):
         make_ingest(edge, encoder).run(re_encode=True)
 
 

@@ -109,7 +109,7 @@ def test_a_student_answers_beside_the_projection_it_learned_from(edge, encoder, 
     report = teach()
     assert edge.live("things").build == report.build != ingested.build
     engine = Engine(edge, encoder, models, "things")
-    taught = engine.ask(AskRequest(question=QUESTION, projection="student", lexical_weight=0.0))
+    taught = engine.ask(AskRequest(question=QUESTION, projection="student", lexical_weight=0.0, whitening=0.0))
     voted = engine.ask(AskRequest(question=QUESTION, lexical_weight=0.0))
     live = engine.load()
     query = encoder.encode_questions([QUESTION])[0].astype(float)

@@ -135,7 +135,8 @@ class CalibrationRun(Run):
     )
     skill_roc_area: float | None = Field(
         None,
-        description="Of the confidence in the skill over the mixture, mean over the seeds; null: as above.",
+        description="Of the confidence in the skill over the mixture, mean over the seeds; null: as above, or all are "
+        "right.",
     )
     kinds: tuple[Kind, ...]
     operations: tuple[Operation, ...]
@@ -170,14 +171,7 @@ class Asked(NamedTuple):
 
     def take(self, chosen: Bools) -> "Asked":
         """Some of them."""
-        return Asked(
-            self.answered[chosen],
-            self.value[chosen],
-            self.right[chosen],
-            self.skill[chosen],
-            self.skill_value[chosen],
-            self.nearest[chosen],
-        )
+        return Asked(**{name: part[chosen] for name, part in self._asdict().items()})
 
 
 class Outcome(NamedTuple):
@@ -233,7 +227,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         ),
         skill_right=mean(one.skill.mean() for one in answered),
         skill_calibration_error=mean(calibration_error(*one) for one in skills) if skills else None,
-        skill_roc_area=mean(_skill_area(*one) for one in skills) if skills else None,
+        skill_roc_area=_skill_area(skills),
         kinds=tuple(_kind(name, outcomes) for name in UNANSWERED if _asked_in_all(name, outcomes)),
         operations=tuple(_operation(precision, outcomes, mixed_with) for precision in PRECISIONS),
         bins=tuple(_bins(value, right, weights)),
@@ -369,8 +363,14 @@ def _skills(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
     )
 
 
-def _skill_area(value: Floats, right: Bools, weights: Floats) -> float:
-    return float(roc_auc_score(right, value, sample_weight=weights))
+def _skill_area(skills: Sequence[tuple[Floats, Bools, Floats]]) -> float | None:
+    """Mean ROC area; None where the first answers are all of the right skill, or none is."""
+    areas = [
+        float(roc_auc_score(right, value, sample_weight=weights))
+        for value, right, weights in skills
+        if 0 < right.sum() < len(right)
+    ]
+    return mean(areas) if areas else None
 
 
 def _kind(name: str, outcomes: Sequence[Outcome]) -> Kind:
@@ -514,9 +514,10 @@ def findings(run: CalibrationRun) -> Iterator[str]:
         f"{own.first_right:.1%} of those that are not abstained on."
     )
     if run.skill_calibration_error is not None:
+        area = "" if run.skill_roc_area is None else f"; its ROC area is {run.skill_roc_area:.3f}"
         yield (
             f"The first answer names the right skill for {run.skill_right:.1%} of the held-out phrasings. The "
-            f"confidence in it is off by {run.skill_calibration_error:.3f}; its ROC area is {run.skill_roc_area:.3f}."
+            f"confidence in it is off by {run.skill_calibration_error:.3f}{area}."
         )
     if run.without:
         yield f"Questions of another corpus were not asked: {run.without}."

@@ -70,7 +70,7 @@ def test_where_the_answer_of_a_known_question_is_is_said(calibrated):
 
 
 def test_the_confidence_can_be_computed_again_from_the_result(calibrated):
-    result = calibrated.ask(AskRequest(question=KNOWN, top_k=5))
+    result = calibrated.ask(AskRequest(question=f"{KNOWN} please", top_k=5))
     trace, first = result.explained, result.answers[0]
     weights = np.zeros(len(calibrated.load().clusters))
     for vote in trace.clusters:
@@ -103,7 +103,7 @@ def test_it_does_not_depend_on_how_many_answers_are_asked_for(calibrated, top_k)
     [{"temperature": 0.2}, {"hits": 3}, {"projection": "none"}, {"lexical_weight": 0.0}, {"routing": "centroid"}],
 )
 def test_asked_in_another_way_than_calibrated_it_says_so(calibrated, other):
-    confidence = calibrated.ask(AskRequest(question=KNOWN, **other)).confidence
+    confidence = calibrated.ask(AskRequest(question=f"{KNOWN} please", **other)).confidence
     assert (confidence.value, confidence.abstained) == (None, False)
     assert "others" in confidence.reason
 
@@ -115,12 +115,12 @@ def test_the_builds_own_options_said_aloud_are_calibrated(calibrated):
 
 
 def test_without_priors_is_another_way_only_where_there_are_priors(calibrated, edge, encoder, make_builder):
-    without = AskRequest(question=KNOWN, priors=False)
-    own = calibrated.ask(AskRequest(question=KNOWN)).confidence
+    without = AskRequest(question=f"{KNOWN} please", priors=False)
+    own = calibrated.ask(AskRequest(question=f"{KNOWN} please")).confidence
     assert own.value is not None
     assert calibrated.ask(without).confidence.value == pytest.approx(own.value), "all are 1: nothing was left out"
     refit(make_builder(edge, encoder), "entropy")
-    assert calibrated.ask(AskRequest(question=KNOWN)).confidence.value is not None
+    assert calibrated.ask(AskRequest(question=f"{KNOWN} please")).confidence.value is not None
     confidence = calibrated.ask(without).confidence
     assert (confidence.value, confidence.abstained) == (None, False)
     assert "others" in confidence.reason

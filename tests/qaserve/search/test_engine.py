@@ -193,7 +193,7 @@ def test_an_intent_with_many_pairs_does_not_crowd_out_the_others(
 
 def test_raw_ranks_are_those_of_a_search_without_projection(engine):
     result = engine.ask(AskRequest(question=QUESTION, top_k=6))
-    raw = engine.ask(AskRequest(question=QUESTION, top_k=6, projection="none"))
+    raw = engine.ask(AskRequest(question=QUESTION, top_k=6, projection="none", whitening=0.0))
     ranks = {answer.cluster_id: answer.rank for answer in raw.answers}
     for answer in result.answers:
         assert answer.raw_rank == ranks[answer.cluster_id]

@@ -78,7 +78,7 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     assert len(placed.hits) == len(placed.result.explained.hits)
     assert len(placed.answers) == len(placed.result.answers)
     first = next(search.query for search in seen if search.using == ANSWER)
-    assert np.allclose(unit(outcome.found.projected.vectors[0]), first, atol=1e-6)
+    assert np.allclose(unit(outcome.found.projected.searched[0]), first, atol=1e-6)
     assert (placed.question == placed.turned) == (options.get("projection") == "none")
 
 

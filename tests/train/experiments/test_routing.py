@@ -79,8 +79,10 @@ def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
     for part in found.splits:
         assert [one.method for one in part.results if one.gain is None] == [RAW]
     alone = set(of(found)) - set(of(found, "intent"))
-    assert alone == {*experiment.REFERENCE_METHODS, experiment.TXTAI, experiment.TXTAI_HYBRID_ANSWERS}
-    assert set(of(found, "intent")) - set(of(found, "random")) == {TUNED, experiment.PLAIN_WORDS}
+    peers = {experiment.TXTAI, experiment.TXTAI_HYBRID_ANSWERS}
+    assert alone == {*experiment.REFERENCE_METHODS, *peers, experiment.TUNED_PHRASINGS}
+    tuned = {TUNED, experiment.UNPROJECTED, experiment.PLAIN_WORDS}
+    assert set(of(found, "intent")) - set(of(found, "random")) == tuned
     assert (len(found.chosen), len(found.chosen_unknown)) == (2, 2)
     assert {one.reference for one in found.against_unknown} == set(experiment.RIVALS_UNKNOWN)
     assert found.left_out == ()
