@@ -38,7 +38,7 @@ from qaserve.store import BuildRef, Store, open_store
 
 FIRST, SECOND = ["bread", "cheese", "wine"], ["bread", "wine", "steel", "glass", "paper"]
 QUESTIONS = ["How do I make bread?", "cheese recipe please", "steps for good steel", "what of glass"]
-RANDOM_DISKS = 6
+RANDOM_DISKS = 10
 MOST_WRITES = 200
 NEW = os.O_CREAT | (os.O_TMPFILE ^ os.O_DIRECTORY)
 FULL = 3

@@ -22,7 +22,7 @@ from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import Split, intent_split, phrasing_split
-from qaserve.schemas.params import Hyperparameters, SearchParams, Trial, Tuning
+from qaserve.schemas.params import PLAIN_SEARCH, Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, split_fold
 
@@ -45,7 +45,6 @@ WHITENINGS = (0.0, 0.5, 0.75, 1.0)
 LEXICAL_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5)
 TOPIC_WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.4)
 SECOND_SHARES = (0.0, 0.2, 0.35, 0.5)
-PLAIN = SearchParams(projection="none", whitening=0.0, topic_weight=0.0, second_share=0.0)
 
 
 def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
@@ -205,7 +204,7 @@ def _scorings(*, topics: bool) -> list[list[Change]]:
 def _plain(base: Hyperparameters) -> Iterator[Hyperparameters]:
     """A plain search with words of every weight."""
     for value in LEXICAL_WEIGHTS:
-        yield _with(base, **PLAIN.given, lexical_weight=value)
+        yield _with(base, **PLAIN_SEARCH.given | {"lexical_weight": value})
 
 
 def _with(base: Hyperparameters, regularization: float | None = None, **search: Any) -> Hyperparameters:

@@ -66,7 +66,12 @@ def _skill_head(name: str, result: AskResult) -> None:
         ):
             _document(name, result.build)
     if summary is not None and summary.when_to_use:
-        st.caption(literal(shorten(summary.when_to_use, USE_CHARS)))
+        st.caption(literal(shorten(one_line(summary.when_to_use), USE_CHARS)))
+
+
+def one_line(text: str) -> str:
+    """A list, or lines of Markdown, as one line."""
+    return "; ".join(item for line in text.splitlines() if (item := line.strip().removeprefix("- ").strip()))
 
 
 @st.dialog("Document", width="large")

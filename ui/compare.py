@@ -8,14 +8,12 @@ import streamlit as st
 from qaserve.common.text import shorten
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.params import PLAIN_SEARCH
 from ui import api_cache, charts, state
 from ui.markdown import literal
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Plain search": (
-        "the question as it is",
-        {"projection": "none", "lexical_weight": 0, "topic_weight": 0, "second_share": 0},
-    ),
+    "Plain search": ("the question as it is", PLAIN_SEARCH.given),
     "Clusters' centres": ("the nearest clusters project it", {"routing": "centroid", "projection": "cluster"}),
     "Known questions": ("known questions vote", {"routing": "question", "projection": "cluster"}),
     "Single pairs": ("each voter has its own projection", {"routing": "question", "projection": "pair"}),

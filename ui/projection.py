@@ -45,7 +45,7 @@ def turn(result: AskResult) -> None:
     """Step 3."""
     trace = result.explained
     if trace.params.projection == "none" or not result.answers:
-        theme.step(3, "Your question is not projected", "It is compared with the answers as it is: a plain search.")
+        theme.step(3, "Your question is not projected", "It is compared with the answers from where it is.")
         return
     degrees = math.degrees(math.acos(max(-1.0, min(1.0, trace.projected_similarity))))
     who, by = "The projection moves", PROJECTED_BY[trace.params.projection]
@@ -59,11 +59,11 @@ def turn(result: AskResult) -> None:
         f"Questions and answers use different words, so a question and its answer are apart. {by}",
     )
     first = result.answers[0]
-    gain = first.similarity - first.raw_similarity
+    gain = first.projected_similarity - first.raw_similarity
     with st.grid(2, min_column_width=150):
         st.metric(
             "Similarity",
-            f"{first.raw_similarity:.2f} → {first.similarity:.2f}",
+            f"{first.raw_similarity:.2f} → {first.projected_similarity:.2f}",
             delta=f"{gain:+.2f} by projection",
             help="Similarity of your question to the first answer, before and after projection.",
             border=True,
@@ -85,7 +85,7 @@ def _rank(rank: int | None) -> str:
 
 def _moves(result: AskResult) -> None:
     answers = result.answers
-    values = [value for answer in answers for value in (answer.raw_similarity, answer.similarity)]
+    values = [value for answer in answers for value in (answer.raw_similarity, answer.projected_similarity)]
     low, high = min(values) - 0.03, max(values) + 0.03
     height = charts.ROW * len(answers)
 
@@ -95,10 +95,10 @@ def _moves(result: AskResult) -> None:
     rows = [
         {
             "x": at(answer.raw_similarity),
-            "x2": at(answer.similarity),
+            "x2": at(answer.projected_similarity),
             "y": charts.ROW * number + 28,
-            "colour": charts.PALETTE[0] if answer.similarity >= answer.raw_similarity else charts.PALETTE[1],
-            "hint": f"{answer.raw_similarity:.2f} → {answer.similarity:.2f}",
+            "colour": charts.PALETTE[0] if answer.projected_similarity >= answer.raw_similarity else charts.PALETTE[1],
+            "hint": f"{answer.raw_similarity:.2f} → {answer.projected_similarity:.2f}",
             "label": f"{answer.rank}. {shorten(answer.question, 140)}",
         }
         for number, answer in enumerate(answers)
@@ -128,7 +128,7 @@ def _moves(result: AskResult) -> None:
                 "rank": [answer.rank for answer in answers],
                 "rank in a plain search": [_rank(answer.raw_rank) for answer in answers],
                 "before": [answer.raw_similarity for answer in answers],
-                "after": [answer.similarity for answer in answers],
+                "after": [answer.projected_similarity for answer in answers],
                 "answers the question": [answer.question for answer in answers],
             }
         ),
@@ -141,6 +141,11 @@ def nearest(result: AskResult) -> None:
     """Step 4."""
     trace = result.explained
     words = "A score is the similarity of the projected question to the answer."
+    if trace.params.whitening:
+        words += (
+            f" By {trace.params.whitening:.0%}, directions in which questions and answers of one intent differ count "
+            "less in it."
+        )
     shares = [(trace.params.topic_weight, "similarity to the topic"), (trace.params.lexical_weight, "words in common")]
     added = " and ".join(f"up to {share:.0%} {name}" for share, name in shares if share)
     if added:
@@ -257,5 +262,5 @@ def _excluded(result: AskResult) -> None:
         for one in excluded:
             st.markdown(
                 f"**{literal(one.question)}** is not shown: {KEPT_OUT[one.by]} "
-                f"(similarity {one.raw_similarity:.2f} before projection, {one.similarity:.2f} after)."
+                f"(similarity {one.raw_similarity:.2f} before projection, {one.projected_similarity:.2f} after)."
             )

@@ -13,20 +13,10 @@ import streamlit as st
 
 from qaserve.common.text import control_character
 from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.schemas.params import SearchParams
 
 FILTERS = ("topics", "tags", "related_skills", "source_file", "cluster")
-OPTIONS = (
-    "routing",
-    "projection",
-    "projection_share",
-    "temperature",
-    "final_temperature",
-    "hits",
-    "lexical_weight",
-    "topic_weight",
-    "second_share",
-    "priors",
-)
+OPTIONS = tuple(name for name in SearchParams.model_fields if name != "centroids")
 """What the Why page can change; unset, the build decides."""
 DEFAULT_TOP_K = 5
 MOST_VALUES = 20
@@ -57,19 +47,11 @@ def _cluster(text: str) -> int:
     return number
 
 
+_READERS: dict[type, Callable[[str], Any]] = {str: str, int: int, float: float, bool: _yes_or_no}
 _FIELDS = {
     "q": _Field(_text),
     "top_k": _Field(int),
-    "routing": _Field(str),
-    "projection": _Field(str),
-    "projection_share": _Field(float),
-    "temperature": _Field(float),
-    "final_temperature": _Field(float),
-    "hits": _Field(int),
-    "lexical_weight": _Field(float),
-    "topic_weight": _Field(float),
-    "second_share": _Field(float),
-    "priors": _Field(_yes_or_no),
+    **{name: _Field(_READERS[type(SearchParams.model_fields[name].default)]) for name in OPTIONS},
     **{name: _Field(_text, several=True) for name in FILTERS if name != "cluster"},
     "cluster": _Field(_cluster, several=True),
 }

@@ -72,6 +72,14 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
                 "0: not at all. 1: all the way.",
             )
         _slide(
+            "whitening",
+            "How much is the question whitened?",
+            SHARES,
+            trace.params.whitening,
+            "Directions in which questions and answers of one intent differ among themselves count less. 0: all count "
+            "alike.",
+        )
+        _slide(
             "lexical_weight",
             "How much do common words count?",
             WEIGHTS,
@@ -182,6 +190,7 @@ def _said(usual: Trace, now: Trace) -> str:
             ("temperature τ", usual.params.temperature, now.params.temperature),
             ("known questions that vote", len(usual.hits), len(now.hits)),
             ("share of the projection", usual.params.projection_share, now.params.projection_share),
+            ("whitening", usual.params.whitening, now.params.whitening),
             ("weight of common words", usual.params.lexical_weight, now.params.lexical_weight),
             ("weight of the topic", usual.params.topic_weight, now.params.topic_weight),
             ("share of the second pair", usual.params.second_share, now.params.second_share),

@@ -200,8 +200,12 @@ def _movement(trace: "Trace", result: "AskResult") -> Group:
         lines.append(Text(f"   similarity of the question before and after: {trace.projected_similarity:.3f}"))
     if result.answers:
         first = result.answers[0]
-        before, after = first.raw_similarity, first.similarity
+        before, after = first.raw_similarity, first.projected_similarity
         lines.append(Text(f"   similarity to the first answer: {before:.3f} before, {after:.3f} after"))
+        if trace.params.whitening:
+            lines.append(
+                Text(f"   whitened (weight {trace.params.whitening:g}) it has {first.similarity:.3f}, which is scored")
+            )
         if trace.params.lexical_weight and first.words:
             shared = ", ".join(first.words[:WORDS_SHOWN])
             lines.append(Text(f"   words in common with it (weight {trace.params.lexical_weight:g}): {shared}"))
@@ -219,7 +223,10 @@ def _excluded(trace: "Trace") -> Group:
     table = _table(("before", "right"), ("after", "right"), ("answer to", None), ("kept out because", None))
     for one in trace.excluded:
         table.add_row(
-            f"{one.raw_similarity:.3f}", f"{one.similarity:.3f}", Text(shorten(one.question, 200)), KEPT_OUT[one.by]
+            f"{one.raw_similarity:.3f}",
+            f"{one.projected_similarity:.3f}",
+            Text(shorten(one.question, 200)),
+            KEPT_OUT[one.by],
         )
     return Group(Text("5. These might have been expected", style="bold"), table, Text())
 

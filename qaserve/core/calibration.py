@@ -87,7 +87,7 @@ class Top(NamedTuple):
     """The first answer."""
 
     similarity: float
-    """Cosine of the projected question to it."""
+    """Cosine of the projected and whitened question to it."""
     raw_similarity: float
     """Cosine of the question, not projected, to it."""
     lexical: float

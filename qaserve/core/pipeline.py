@@ -156,7 +156,7 @@ class Pipeline:
         return Projected(projected, routing, self.whiten(projected))
 
     def whiten(self, projected: Floats) -> Floats:
-        """X'' of projected questions (m, D). Raises ValueError where G is needed and not there."""
+        """Projected questions (m, D) whitened: x''. Raises ValueError where G is needed and not there."""
         share = self.params.whitening
         return projected if share == 0 else _part_way(projected, projected @ _there(self.whitening, "G"), share)
 

@@ -1,11 +1,11 @@
 """Scoring: the parts of a pair's score, and the score of an intent. Pure NumPy.
 
-    dense_i = (1-θ) · cos(x', a_i) + θ · cos(q, t_i)      cos(x', a_i) alone where pair i has no topic
+    dense_i = (1-θ) · cos(x'', a_i) + θ · cos(q, t_i)     cos(x'', a_i) alone where pair i has no topic
     score_i = (1-β) · dense_i + β · m · bm25_i / max_j bm25_j,    m = max(0, max_j dense_j)
     intent  = (1-σ) · best score of its pairs + σ · second best       the best alone where it has one pair
 
-so that all parts are on the scale of a cosine. x' is the projected question, q the question, a_i and t_i the answer and
-topic of pair i.
+so that all parts are on the scale of a cosine. x'' is the projected and whitened question, q the question, a_i and t_i
+the answer and topic of pair i.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Scores(NamedTuple):
 
     total: Floats
     answer: Floats
-    """(1-β) (1-θ) · cosine of the projected question to the answer; without θ where there is no topic."""
+    """(1-β) (1-θ) · cosine of the projected and whitened question to the answer; without θ where there is no topic."""
     topic: Floats
     """(1-β) θ · cosine of the question to the topic; 0 where there is none."""
     words: Floats
@@ -41,7 +41,7 @@ def combine(
 
     Args:
         params: Their weights: θ is `topic_weight`, β is `lexical_weight`.
-        answers: (m, c) cosines of the projected questions to the answers.
+        answers: (m, c) cosines of the projected and whitened questions to the answers.
         topics: (m, c) cosines of the questions to the topics, NaN where a pair has none; None: no pair has one.
         words: (m, c) BM25 over the question's best, 0 to 1; None: no words, and the dense part has the whole weight.
         best: m of all pairs where only some of them are given; None: the best dense score of each row.

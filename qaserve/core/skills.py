@@ -1,10 +1,10 @@
 """Scores of skills, from the scores of the pairs that name them and the sections of their documents. Pure NumPy.
 
     pairs   = mean of the best five scores of the pairs that name the skill (of as many as there are)
-    section = max over the sections of its document of cos(x', section)
+    section = max over the sections of its document of cos(x'', section)
     score   = pairs + 0.2 · section,      and 0.9 · section in the place of pairs where no pair names it
 
-x' is the projected question. W, fitted on pairs, also carries a question to documents that it never saw.
+x'' is the projected and whitened question. W, fitted on pairs, also carries a question to documents that it never saw.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,8 @@ def skill_scores(
         named: (c, S) whether a pair names a skill.
         counts: (S,) pairs that name each skill, the candidates and all others. One that is no candidate counts as the
             last of them: it scores no better.
-        sections: (m, S) cosine of the projected question to the best section; NaN where a skill has no document.
+        sections: (m, S) cosine of the projected and whitened question to the best section; NaN where a skill has no
+            document.
         stand_in: Factor of the section where no pair names a skill.
         best: How many pairs count.
     """

@@ -32,7 +32,7 @@ class FoundAnswer(Record):
 
     rank: int
     score: float = Field(description="What it is ranked by; 1 would be the best possible.")
-    similarity: float = Field(description="Cosine of the projected question to the answer, -1 to 1.")
+    similarity: float = Field(description="Cosine of the projected and whitened question to the answer, -1 to 1.")
     id: str = Field(description="Unique, unlike pair_id.")
     pair_id: str
     cluster: int
@@ -208,7 +208,7 @@ class Routing(Record):
             projected=Moved(
                 to_itself=trace.projected_similarity,
                 to_first_answer_before=first and first.raw_similarity,
-                to_first_answer_after=first and first.similarity,
+                to_first_answer_after=first and first.projected_similarity,
                 first_answer_in_plain_search=first and first.raw_rank,
             ),
             first=tuple(

@@ -80,8 +80,8 @@ class ScoreParts(Record):
     """What the score of a pair is made of: it is their sum."""
 
     projected: float = Field(
-        description="(1 - β) (1 - θ) · cosine of the projected question to the answer; without θ where the pair has no "
-        "topic."
+        description="(1 - β) (1 - θ) · cosine of the projected and whitened question to the answer; without θ where "
+        "the pair has no topic."
     )
     topic: float = Field(0.0, description="(1 - β) θ · cosine of the question to the topic; 0 where there is none.")
     lexical: float = Field(
@@ -107,7 +107,7 @@ class Excluded(Record):
     cluster_id: str
     question: str
     raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
-    similarity: float = Field(description="Cosine of the projected question to the answer.")
+    projected_similarity: float = Field(description="Cosine of the projected question to the answer.")
     by: Literal["filter", "similarity", "routing", "words"] = Field(
         description="filter: the pair does not match it. similarity: a similar known question voted, but its answer is "
         "farther than those that came back. routing: near in a plain search, and the vote turned the question away. "
@@ -136,7 +136,10 @@ class Answer(Record):
     words: tuple[str, ...] = Field(
         description="Words of the question that the pair holds, those that count most first."
     )
-    similarity: float = Field(description="Cosine of the projected question to the answer.")
+    similarity: float = Field(
+        description="Cosine of the projected and whitened question to the answer; the score is made of it."
+    )
+    projected_similarity: float = Field(description="Cosine of the projected question to the answer.")
     raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
     raw_rank: int | None = Field(description="Rank of its intent in a plain search; null: beyond what was looked at.")
     id: str

@@ -91,7 +91,8 @@ class SkillParts(Record):
         "none does."
     )
     section: float = Field(
-        description="0.2 · cosine of the projected question to the best section of its document; 0 without a document."
+        description="0.2 · cosine of the projected and whitened question to the best section of its document; 0 where "
+        "there is none."
     )
 
 
@@ -109,7 +110,7 @@ class SectionHit(Record):
 
     order: int
     headings: tuple[str, ...]
-    similarity: float = Field(description="Cosine of the projected question to it.")
+    similarity: float = Field(description="Cosine of the projected and whitened question to it.")
 
 
 class SkillSummary(Record):

@@ -128,6 +128,10 @@ def parameter_named(said: str) -> str:
     return SHORT_NAMES.get(name, name)
 
 
+PLAIN_SEARCH = SearchParams(projection="none", whitening=0.0, lexical_weight=0.0, topic_weight=0.0, second_share=0.0)
+"""Ranks by the cosine of the question as it is to the answers; what decides the vote makes no difference."""
+
+
 class Hyperparameters(Record):
     """Everything that tuning chooses for a build."""
 

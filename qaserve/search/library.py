@@ -62,7 +62,7 @@ class Library:
         return [document.rows.start for document in self.by_path.values()]
 
     def similarities(self, projected: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(s,) cosine of a projected question (D,), of any length, to every section."""
+        """(s,) cosine of a projected and whitened question (D,), of any length, to every section."""
         return np.asarray(self.vectors @ unit(projected)) if self.sections else np.empty(0, dtype=np.float32)
 
     def best_of_skills(self, similarities: NDArray[np.floating], skills: Sequence[str]) -> Floats:

@@ -26,7 +26,7 @@ class ScoredPair(NamedTuple):
     id: str
     intent: str
     similarity: float
-    """Cosine of the projected question to the answer."""
+    """Cosine of the projected and whitened question to the answer."""
     score: float
     answer: float
     topic: float
@@ -79,7 +79,7 @@ def rank_intents(
         build: What is searched.
         question: Its words are searched.
         vector: (D,) unit vector of the question.
-        projected: (D,) projected question, of any length.
+        projected: (D,) projected and whitened question, of any length.
         params: Weights of the parts.
         top_k: How many intents.
         filters: Only these pairs are ranked, and the best of BM25 is theirs.

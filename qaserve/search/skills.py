@@ -49,7 +49,7 @@ class RankedSkills(NamedTuple):
     scores: SkillScores
     """Of these alone, (1, S)."""
     similarities: NDArray[np.float32]
-    """(s,) cosine of the projected question to every section."""
+    """(s,) cosine of the projected and whitened question to every section."""
     supporting: list[list[ScoredPair]]
     """The best pairs of each."""
 
@@ -67,7 +67,7 @@ def rank_skills(
     Args:
         build: What is searched.
         pairs: The candidates, with their scores.
-        projected: (D,) projected question, of any length.
+        projected: (D,) projected and whitened question, of any length.
         top_k: How many skills.
         filtered: Only skills that a candidate names may come back.
     """

@@ -86,6 +86,7 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
                 second=second,
                 words=shared[best.id],
                 similarity=best.similarity,
+                projected_similarity=cosine(found.projected.vectors[0], vector),
                 raw_similarity=cosine(found.vector, vector),
                 raw_rank=ranks.get(stored.pair.cluster_id),
                 id=stored.id,
@@ -190,7 +191,7 @@ def _excluded(
             cluster_id=stored.pair.cluster_id,
             question=stored.pair.question,
             raw_similarity=cosine(found.vector, vector),
-            similarity=similarity,
+            projected_similarity=cosine(found.projected.vectors[0], vector),
             by=by,
         )
 

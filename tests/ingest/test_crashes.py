@@ -7,7 +7,7 @@ import sys
 
 from conftest import ROOT
 
-KILLS = int(os.environ.get("TEST_KILLS", "12"))
+KILLS = int(os.environ.get("TEST_KILLS", "50"))
 DRIVER = ROOT / "tests" / "crash_driver.py"
 
 
@@ -27,5 +27,5 @@ def test_a_crash_anywhere_leaves_the_live_build_and_the_next_ingest_ends_as_if_u
     assert found["counts"]["at steps"] >= 20
     assert found["counts"]["at random"] >= KILLS
     assert found["counts"]["at every write"] >= 20
-    assert found["counts"]["disk full"] >= 2
+    assert found["counts"]["disk full"] >= 4
     assert {"untouched", "cleaned", "swapped"} <= set(found["ends"])

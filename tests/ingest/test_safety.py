@@ -24,7 +24,7 @@ from qaserve.settings import StoreSettings
 from qaserve.store import BuildRef, open_store
 
 MARKER = "zanzibarmarker"
-SWAPS, ASKERS = 8, 3
+SWAPS, ASKERS = 20, 3
 
 
 # One at a time

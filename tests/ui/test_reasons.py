@@ -3,7 +3,9 @@
 import pytest
 
 from qaserve.schemas.ask import AskRequest, Confidence, ScoreParts
-from ui.cards import by_skill, chips_of, lines_of
+from qaserve.schemas.params import SearchParams
+from ui import state
+from ui.cards import by_skill, chips_of, lines_of, one_line
 from ui.neighbors import share_bar
 from ui.pages.search import badges
 from ui.pages.why import in_short
@@ -95,3 +97,11 @@ def test_chips_have_no_name_twice_and_are_at_most_six(result):
 def test_an_answer_is_as_long_as_its_lines_are():
     assert lines_of("short\n\nshort") == 2
     assert lines_of("x" * 1_000) > 8
+
+
+def test_a_list_of_uses_is_one_line():
+    assert one_line("- User asks a\n\n- User needs b\nor c - d") == "User asks a; User needs b; or c - d"
+
+
+def test_every_parameter_of_a_question_can_be_in_the_address_but_the_centroids():
+    assert set(state.OPTIONS) == set(SearchParams.model_fields) - {"centroids"}

@@ -133,8 +133,7 @@ def test_explaining_shows_votes_clusters_and_what_the_projection_did(server):
     assert why["hits_left_out"] == 24 - 3
     assert why["clusters"][0]["weight"] >= why["clusters"][-1]["weight"]
     moved = why["projected"]
-    answer = once(server, "search_skills", question=QUESTION)["answers"][0]
-    assert moved["to_first_answer_after"] == answer["similarity"] != moved["to_first_answer_before"]
+    assert moved["to_first_answer_after"] > moved["to_first_answer_before"]
     assert moved["first_answer_in_plain_search"] == 1
     assert why["first"][0]["similarity"] == moved["to_first_answer_before"]
     assert why["untrusted"] == UNTRUSTED

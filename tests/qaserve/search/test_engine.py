@@ -8,7 +8,7 @@ from qaserve.common.errors import BundleError, EncoderMismatchError, NotFoundErr
 from qaserve.core.projection import project_by_pairs
 from qaserve.core.routing import final_softmax, redistribute, softmax
 from qaserve.schemas.ask import AskRequest
-from qaserve.schemas.params import MAX_ASKED_CHARS
+from qaserve.schemas.params import MAX_ASKED_CHARS, PLAIN_SEARCH
 from qaserve.search.engine import Engine
 from qaserve.settings import SearchSettings
 from qaserve.store.points import pair_text
@@ -200,6 +200,23 @@ def test_raw_ranks_are_those_of_a_search_without_projection(engine):
     assert [answer.cluster_id for answer in result.explained.raw_answers] == [a.cluster_id for a in raw.answers]
     assert all(answer.raw_similarity == pytest.approx(answer.similarity, abs=1e-6) for answer in raw.answers)
     assert raw.trace.projected_similarity == pytest.approx(1)
+
+
+def test_a_plain_search_scores_by_the_cosine_of_the_question_as_it_is(engine):
+    assert engine.load().defaults.whitening > 0
+    result = engine.ask(AskRequest(question=QUESTION, top_k=6, **PLAIN_SEARCH.given))
+    for answer in result.answers:
+        assert answer.score == pytest.approx(answer.raw_similarity, abs=1e-6)
+    assert [answer.cluster_id for answer in result.explained.raw_answers] == [a.cluster_id for a in result.answers]
+
+
+def test_what_the_projection_did_is_told_apart_from_whitening(engine):
+    whitened = engine.ask(AskRequest(question=QUESTION, top_k=6))
+    projected = engine.ask(AskRequest(question=QUESTION, top_k=6, whitening=0.0))
+    similarities = {answer.id: answer.similarity for answer in projected.answers}
+    for answer in whitened.answers:
+        assert answer.projected_similarity == pytest.approx(similarities[answer.id], abs=1e-6)
+        assert answer.similarity != pytest.approx(answer.projected_similarity, abs=1e-3)
 
 
 def test_without_explanation_there_is_no_trace(engine):
