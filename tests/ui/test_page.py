@@ -14,6 +14,7 @@ from ingest.jobs import Jobs
 from ingest.pipeline import Ingest
 from ingest.refit import add_student, refit
 from qaserve.api import create_app
+from qaserve.common.errors import ServiceError
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.schemas.jobs import IngestOptions
 from qaserve.service.feedback import FeedbackLog
@@ -86,6 +87,23 @@ def test_a_question_gives_cards_and_a_short_reason(page, engine):
     assert len(headings) == len(skills)
     lines = [one.label for one in page.expander if one.label[0].isdigit()]
     assert len(headings) + len(lines) == len(result.answers)
+
+
+def test_a_question_asked_while_no_server_answers_is_kept(page, monkeypatch):
+    page.run()
+    page.text_input(key="ask_q").set_value("how to make bread").run()
+
+    def refuse():
+        raise ServiceError("the API does not answer", hint="Start it.")
+
+    with monkeypatch.context() as patch:  # as when the builds that were read before are too old
+        patch.setattr(api_cache, "live_build", refuse)
+        page.text_input(key="ask_q").set_value("how to make wine").run()
+        assert "does not answer" in text_of(page)
+        assert page.query_params["q"] == "how to make wine"
+    next(button for button in page.button if button.label == "Try again").click().run()
+    assert page.text_input(key="ask_q").value == "how to make wine"
+    assert "Take material for wine" in text_of(page)
 
 
 def test_an_example_asks_itself(page):

@@ -28,8 +28,10 @@ def main() -> None:
     st.html(theme.KEYS, unsafe_allow_javascript=True)
     st.logo(str(LOGO), size="large")
     pages = {
-        "search": st.Page(_with_build(search.draw), title="Search", icon=":material/search:", default=True),
-        "why": st.Page(_with_build(why.draw), title="Why", icon=":material/account_tree:", url_path="why"),
+        "search": st.Page(
+            _with_build(search.draw, asks="search"), title="Search", icon=":material/search:", default=True
+        ),
+        "why": st.Page(_with_build(why.draw, "why"), title="Why", icon=":material/account_tree:", url_path="why"),
         "clusters": st.Page(_with_build(clusters.draw), title="Clusters", icon=":material/hub:", url_path="clusters"),
         "ingest": st.Page(_guarded(ingest.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
         "results": st.Page(_guarded(results.draw), title="Results", icon=":material/monitoring:", url_path="results"),
@@ -42,11 +44,23 @@ def main() -> None:
     here.run()
 
 
-def _with_build(draw: Callable[[BuildInfo], None]) -> Callable[[], None]:
-    """A page that needs a live build."""
+def _with_build(draw: Callable[[BuildInfo], None], asks: str = "") -> Callable[[], None]:
+    """A page that needs a live build.
+
+    Args:
+        draw: Draws it.
+        asks: Its name, where it takes a question. The question is kept if no server answers.
+    """
 
     def page() -> None:
-        build = api_cache.live_build()
+        if asks:
+            state.load(asks)
+        try:
+            build = api_cache.live_build()
+        except QaserveError:
+            if asks:
+                state.save()
+            raise
         if build is None:
             theme.nothing_loaded()
         else:

@@ -62,7 +62,6 @@ ANSWERS = 20
 
 def draw(build: BuildInfo) -> None:
     """Draw the search page."""
-    state.load("search")
     if not state.get("q"):
         theme.title(
             f"Search {literal(build.corpus)}",

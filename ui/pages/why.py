@@ -12,7 +12,6 @@ from ui.pages.search import examples, question_box
 
 def draw(build: BuildInfo) -> None:
     """Draw the page of reasons."""
-    state.load("why")
     if not state.get("q"):
         theme.title("Why did my question get its answers?", "Ask a question to see every step to its answers.")
     question = question_box()
