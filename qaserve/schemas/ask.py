@@ -108,6 +108,7 @@ class Excluded(Record):
     question: str
     raw_similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
     projected_similarity: float = Field(description="Cosine of the projected question to the answer.")
+    similarity: float = Field(description="Cosine of the projected and whitened question to the answer, as ranked.")
     by: Literal["filter", "similarity", "routing", "words"] = Field(
         description="filter: the pair does not match it. similarity: a similar known question voted, but its answer is "
         "farther than those that came back. routing: near in a plain search, and the vote turned the question away. "

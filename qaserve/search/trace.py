@@ -192,6 +192,7 @@ def _excluded(
             question=stored.pair.question,
             raw_similarity=cosine(found.vector, vector),
             projected_similarity=cosine(found.projected.vectors[0], vector),
+            similarity=similarity,
             by=by,
         )
 
