@@ -1,5 +1,6 @@
 """Question/answer pairs."""
 
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -52,10 +53,17 @@ class Pair(Record):
         return digest(self.question, self.answer)
 
 
+@lru_cache(maxsize=10_000)
 def skill_name(path: str) -> str:
     """The name of the skill that a path stands for: that of the file, or of the folder where the file is SKILL.md."""
     file = PurePosixPath(path)
     return file.parent.name if file.stem == "SKILL" and file.parent.name else file.stem
+
+
+@lru_cache(maxsize=10_000)
+def skill_names(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the skills that some paths stand for, each once."""
+    return tuple(dict.fromkeys(filter(None, map(skill_name, paths))))
 
 
 class TopicText(Record):

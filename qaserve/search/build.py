@@ -79,6 +79,11 @@ class OpenBuild:
         del counts[""]  # of an empty text
         return counts
 
+    @cached_property
+    def skills(self) -> list[str]:
+        """Every skill that a pair names or that has a document, by name."""
+        return sorted({*self.skill_counts, *self.library.by_skill})
+
     def pipeline(self, params: SearchParams) -> Pipeline:
         """How it answers with these parameters."""
         model = self.bundle.model

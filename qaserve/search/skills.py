@@ -31,7 +31,7 @@ from qaserve.schemas.documents import (
     SkillSummary,
     SupportingPair,
 )
-from qaserve.schemas.pairs import StoredPair, skill_name
+from qaserve.schemas.pairs import StoredPair, skill_name, skill_names
 from qaserve.search.build import OpenBuild
 from qaserve.search.library import Document
 from qaserve.search.ranking import ScoredPair
@@ -71,29 +71,26 @@ def rank_skills(
         top_k: How many skills.
         filtered: Only skills that a candidate names may come back.
     """
-    named = [tuple(dict.fromkeys(filter(None, map(skill_name, pair.skills)))) for pair in pairs]
-    counts, library = build.skill_counts, build.library
-    names = sorted(
-        {name for skills in named for name in skills} | (set() if filtered else {*counts, *library.by_skill})
-    )
+    named = [skill_names(pair.skills) for pair in pairs]
+    names = sorted({name for skills in named for name in skills}) if filtered else build.skills
     column = {name: number for number, name in enumerate(names)}
     is_named = np.zeros((len(pairs), len(names)), dtype=bool)
     for row, skills in enumerate(named):
-        is_named[row, [column[name] for name in skills]] = True
-    similarities = library.similarities(projected)
+        is_named[row, [column[name] for name in skills if name in column]] = True
+    counts, similarities = build.skill_counts, build.library.similarities(projected)
     scores = skill_scores(
         np.array([[pair.score for pair in pairs]]),
         is_named,
         np.array([counts.get(name, 0) for name in names], dtype=np.int64),
-        library.best_of_skills(similarities, names)[None, :],
+        build.library.best_of_skills(similarities, names)[None, :],
     )
     first = np.argsort(-scores.total[0], kind="stable")[:top_k]
-    best = sorted(range(len(pairs)), key=lambda row: (-pairs[row].score, pairs[row].id))
+    best = np.array(sorted(range(len(pairs)), key=lambda row: (-pairs[row].score, pairs[row].id)), dtype=np.intp)
     return RankedSkills(
         [names[one] for one in first],
         SkillScores(*(part[:, first] for part in scores)),
         similarities,
-        [[pairs[row] for row in best if is_named[row, one]][:SUPPORTING] for one in first],
+        [[pairs[row] for row in best[is_named[best, one]][:SUPPORTING]] for one in first],
     )
 
 
@@ -155,13 +152,12 @@ def summary(build: OpenBuild, name: str) -> SkillSummary:
 
 def index(build: OpenBuild) -> SkillIndex:
     """Every skill that a pair names or that has a document, by name."""
-    names = sorted({*build.skill_counts, *build.library.by_skill})
-    return SkillIndex(build=build.ref.build, skills=tuple(summary(build, name) for name in names))
+    return SkillIndex(build=build.ref.build, skills=tuple(summary(build, name) for name in build.skills))
 
 
 def skill(build: OpenBuild, name: str) -> SkillDetail:
     """A skill with its document, pairs and neighbours. Raises NotFoundError where there is none of that name."""
-    known = {one.casefold(): one for one in (*build.skill_counts, *build.library.by_skill)}
+    known = {one.casefold(): one for one in build.skills}
     own = known.get(skill_name(name).casefold())
     if own is None:
         raise NotFoundError(
