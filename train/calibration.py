@@ -13,6 +13,7 @@ No coefficient may point against its feature's direction: features that do are d
 rest is fitted again. Figures and threshold come from predictions for each region that the others were fitted for.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from qaserve.core.clustering import KMEANS_STARTS
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import phrasing_split
+from qaserve.encoders.base import cores
 from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
@@ -136,20 +138,23 @@ def collect(examples: Examples, hyperparameters: Hyperparameters, fit: FitSettin
     if regions is None or len(phrasing_split(examples.pairs, fit.seed).test) < MIN_CASES:
         return None
     random = np.random.default_rng(fit.seed)
-    found: list[Cases] = []
-    for number in range(SPLITS):
-        split = phrasing_split(examples.pairs, fit.seed + number)
-        queries = _drawn(split.test, random)
-        asked = ask(_fold(examples, split.train, queries, fit), hyperparameters)
-        found.append(_cases(asked, regions[queries], answered=True))
-        advance(1)
+    splits = [phrasing_split(examples.pairs, fit.seed + number) for number in range(SPLITS)]
+    sides = [(split.train, split.test) for split in splits]
+    sides += [(np.flatnonzero(regions != region), np.flatnonzero(regions == region)) for region in range(REGIONS)]
+    held = [(train, _drawn(test, random)) for train, test in sides]
     bound = sibling_bound(examples)
-    for region in range(REGIONS):
-        queries = _drawn(np.flatnonzero(regions == region), random)
-        fold = _fold(examples, np.flatnonzero(regions != region), queries, fit)
-        unanswered = nearest_answers(fold) < bound
-        found.append(_cases(ask(fold, hyperparameters), regions[queries], answered=False).take(unanswered))
-        advance(1)
+
+    def cases_of(number: int) -> Cases:
+        train, queries = held[number]
+        fold = _fold(examples, train, queries, fit)
+        cases = _cases(ask(fold, hyperparameters), regions[queries], answered=number < SPLITS)
+        return cases if number < SPLITS else cases.take(nearest_answers(fold) < bound)
+
+    found: list[Cases] = []
+    with ThreadPoolExecutor(cores(), thread_name_prefix="calibration") as pool:  # NumPy lets go of Python's lock
+        for cases in pool.map(cases_of, range(len(held))):
+            found.append(cases)
+            advance(1)
     cases = Cases(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     return cases if np.count_nonzero(~cases.answered) >= MIN_CASES else None
 

@@ -78,7 +78,10 @@ class Fold:
     def lexical(self) -> Floats:
         """(m, c) BM25 of every query and candidate, over the query's best; 0 without any."""
         index = BM25Index([pair_text(pair) for pair in self.candidates.pairs])
-        return np.stack([index.relative(pair.question) for pair in self.queries.pairs])
+        found = np.empty((len(self.queries), len(self.candidates)), dtype=self.queries.questions.dtype)
+        for row, pair in enumerate(self.queries.pairs):
+            found[row] = index.relative(pair.question)
+        return found
 
     @cached_property
     def topics(self) -> Floats | None:
@@ -127,10 +130,19 @@ class Fold:
             hits: N.
             prior: (n,) importance of every training question; None means that of the training examples.
         """
+        if prior is None:
+            if hits not in self._own_neighbors:
+                self._own_neighbors[hits] = self._nearest(hits, self.train.priors)
+            return self._own_neighbors[hits]
+        return self._nearest(hits, prior)
+
+    @cached_property
+    def _own_neighbors(self) -> dict[int, Neighbors]:
+        return {}
+
+    def _nearest(self, hits: int, priors: Floats | None) -> Neighbors:
         vectors = self.train.questions, self.train.answers
-        return nearest_neighbors(
-            self.similarities, hits, self.labels, self.train.priors if prior is None else prior, vectors
-        )
+        return nearest_neighbors(self.similarities, hits, self.labels, priors, vectors)
 
     def weights(self, params: SearchParams, prior: Floats | None = None) -> Floats:
         """(m, K) cluster weights of the queries."""

@@ -12,7 +12,9 @@ on either kind by more than the standard error: else the best of what was tried 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import Split, intent_split, phrasing_split
+from qaserve.encoders.base import cores
 from qaserve.schemas.params import PLAIN_SEARCH, Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, split_fold
@@ -58,10 +61,13 @@ def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | Non
     Returns:
         What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_QUERIES` queries.
     """
-    search = _Search(examples, fit, advance)
-    if not search.kinds:
-        return None
-    topics = examples.topics is not None
+    with ThreadPoolExecutor(cores(), thread_name_prefix="tuning") as pool:  # NumPy lets go of Python's lock
+        search = _Search(examples, fit, advance, pool)
+        return _tuned(search, fit, topics=examples.topics is not None) if search.kinds else None
+
+
+def _tuned(search: "_Search", fit: FitSettings, *, topics: bool) -> Tuning:
+    """`tune`, with the folds made."""
     best = search.run(hyperparameters_of(None, fit), _groups(fit.regularization, topics=topics))
     unprojected = search.run(_with(best.trial, projection="none"), _scorings(topics=topics))
     if search.is_better(unprojected, best):
@@ -94,9 +100,10 @@ Change = Callable[[Hyperparameters], Hyperparameters]
 class _Search:
     """The folds, and what was tried on them."""
 
-    def __init__(self, examples: Examples, fit: FitSettings, advance: Advance) -> None:
+    def __init__(self, examples: Examples, fit: FitSettings, advance: Advance, pool: Executor) -> None:
         self._fit, self._advance = fit, advance
         self._found: dict[Hyperparameters, Tried] = {}
+        self._pool = pool
         single = examples.in_single_precision()  # enough for ranks, in half the time
         phrasings = self._folds(single, phrasing_split, whole=False)
         intents = self._folds(single, intent_split, whole=True) if phrasings else []
@@ -108,15 +115,17 @@ class _Search:
 
     def _folds(self, examples: Examples, split: Callable[..., Split], *, whole: bool) -> list[Fold]:
         """Of one kind; none where they would hold out too few queries."""
-        fit, folds = self._fit, []
+        fit = self._fit
         try:
             splits = [split(examples.pairs, fit.seed + number) for number in range(FOLDS)]
         except CorpusError:  # all pairs are of one intent
             return []
         if min(min(len(one.test), len(one.train)) for one in splits) < MIN_QUERIES:
             return []
-        for one in splits:
-            folds.append(split_fold(examples, one, fit.seed, fit.rank_form, fit.max_clusters, whole=whole))
+        make = partial(split_fold, examples, seed=fit.seed, rank_form=fit.rank_form, max_clusters=fit.max_clusters)
+        folds = []
+        for fold in self._pool.map(partial(make, whole=whole), splits):
+            folds.append(fold)
             self._advance(1)
         return folds
 
@@ -154,7 +163,9 @@ class _Search:
         """How well the queries of all folds are answered with these hyperparameters."""
         plain = Hyperparameters(regularization=hyperparameters.regularization, search=hyperparameters.search)
         if plain not in self._found:
-            reciprocal = tuple(np.concatenate([1 / ranks_of(fold, plain) for fold in folds]) for folds in self.kinds)
+            folds = [fold for kind in self.kinds for fold in kind]
+            found = iter(self._pool.map(ranks_of, folds, repeat(plain)))
+            reciprocal = tuple(np.concatenate([1 / next(found) for _ in kind]) for kind in self.kinds)
             means = [round(float(part.mean()), 6) for part in reciprocal]
             trial = Trial(**dict(plain), phrasings=means[0], intents=means[1] if len(means) > 1 else None)
             self._found[plain] = Tried(trial, reciprocal)

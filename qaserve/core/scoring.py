@@ -9,6 +9,7 @@ the answer and topic of pair i.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -73,19 +74,29 @@ def intent_scores(
     Returns:
         The names of I intents, sorted, and their (m, I) scores.
     """
+    names, members = _members(tuple(intents))
+    best = np.full((len(scores), len(names)), -np.inf, dtype=scores.dtype)
+    second = best.copy()
+    for columns, places in members:
+        values = scores[:, columns]
+        if second_share:
+            second[:, places] = np.maximum(second[:, places], np.minimum(best[:, places], values))
+        best[:, places] = np.maximum(best[:, places], values)
+    if second_share == 0:
+        return list(names), best
+    second = np.where(np.isneginf(second), best, second)
+    return list(names), (1 - second_share) * best + second_share * second
+
+
+@lru_cache(maxsize=64)
+def _members(intents: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+    """The names, sorted, and the first pair of every intent, the second of all that have one, and so on.
+
+    Each as the columns of the pairs and the places of their intents among the names.
+    """
     names, numbers = np.unique(np.array(intents), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
-    starts = np.searchsorted(numbers[order], np.arange(len(names)))
-    ordered = scores[:, order]
-    best = np.maximum.reduceat(ordered, starts, axis=1)
-    if second_share == 0:
-        return names.tolist(), best
-    # Of each row, one pair per intent that has its best score is taken out; what is left gives the second best.
-    rows = np.arange(len(scores))[:, None]
-    position = np.where(ordered == best[:, numbers[order]], np.arange(ordered.shape[1]), ordered.shape[1])
-    first = np.minimum.reduceat(position, starts, axis=1)
-    rest = ordered.copy()
-    rest[rows, first] = -np.inf
-    second = np.maximum.reduceat(rest, starts, axis=1)
-    second = np.where(np.isneginf(second), best, second)
-    return names.tolist(), (1 - second_share) * best + second_share * second
+    ordered = numbers[order]
+    turn = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    members = [(order[turn == number], ordered[turn == number]) for number in range(turn.max(initial=-1) + 1)]
+    return tuple(names.tolist()), members
