@@ -14,6 +14,7 @@ from qaserve.settings import Settings
 if TYPE_CHECKING:
     from qaserve.client.http import Client
     from qaserve.search.engine import Engine
+    from qaserve.service.gaps import QuestionLog
 
 API_CALLERS = 8
 """Questions of a file that are sent at once; the API encodes them together."""
@@ -49,6 +50,7 @@ def answerer(settings: Settings) -> Iterator[Answerer]:
             yield OverApi(client)
         return
     from qaserve.search.engine import Engine
+    from qaserve.service.gaps import QuestionLog
     from qaserve.store import open_store
 
     with open_store(settings.store, read_only=True) as store:
@@ -56,25 +58,29 @@ def answerer(settings: Settings) -> Iterator[Answerer]:
         engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
         with err.status("Loading the encoder …"):
             engine.load()
-        yield InProcess(engine)
+        yield InProcess(engine, QuestionLog(settings.store.data_dir, corpus, **settings.server.keeping))
 
 
 class InProcess:
     """An engine of this process."""
 
-    def __init__(self, engine: "Engine") -> None:
-        """Remember the engine."""
-        self._engine = engine
+    def __init__(self, engine: "Engine", kept: "QuestionLog") -> None:
+        """Remember the engine, and where questions are kept."""
+        self._engine, self._kept = engine, kept
 
     def ask(self, request: AskRequest) -> AskResult:
         """Answer a question."""
-        return self._engine.ask(request)
+        result = self._engine.ask(request)
+        self._kept.keep_abstained([result])
+        return result
 
     def ask_many(self, requests: Sequence[AskRequest]) -> list[AskResult | QaserveError]:
         """Answer some questions, which are encoded together."""
         from qaserve.search.many import ask_many
 
-        return ask_many(self._engine, requests)
+        found = ask_many(self._engine, requests)
+        self._kept.keep_abstained(one for one in found if isinstance(one, AskResult))
+        return found
 
     def skill(self, name: str) -> SkillDetail:
         """A skill."""

@@ -19,8 +19,8 @@ SHOWN_CHARS = 70
 
 GAPS_HELP = """Show which questions found no answer, in themes, each with the cluster that is nearest.
 
-With QASERVE_KEEP_QUESTIONS=true the API keeps questions that it abstained on and questions whose answer was judged
-unhelpful, for QASERVE_KEEP_DAYS days. With QASERVE_API_URL those of that API are shown.
+With QASERVE_KEEP_QUESTIONS=true `ask`, `serve` and `mcp` keep questions that they abstained on, and questions whose
+answer was judged unhelpful, for QASERVE_KEEP_DAYS days. With QASERVE_API_URL those of that API are shown.
 
 `--export` writes a line for each theme: its questions and an empty answer. Fill in the answers, delete the lines that
 need none, and ingest the file; a line that has no answer yet is refused with its number.
@@ -80,7 +80,7 @@ def _show(found: "GapList") -> None:
 def _rule(found: "GapList") -> str:
     if found.keeps:
         return f"Questions are kept for {found.days} days."
-    return "Questions are not kept: set QASERVE_KEEP_QUESTIONS=true where the API runs."
+    return "Questions are not kept: set QASERVE_KEEP_QUESTIONS=true where they are asked."
 
 
 def _found(settings: Settings) -> "GapList":

@@ -18,6 +18,7 @@ from qaserve.settings import Settings, get_settings
 if TYPE_CHECKING:
     from qaserve.mcp.results import Added, NewPair
     from qaserve.search.engine import Engine
+    from qaserve.service.gaps import QuestionLog
     from qaserve.store import Store
 
 HELP = """Serve an agent over the Model Context Protocol, on stdin and stdout.
@@ -57,7 +58,7 @@ def mcp(
             server = create_server(client, partial(over_api, client) if writable else None)
         else:
             local = stack.enter_context(DataFolder(settings))
-            server = create_server(EngineSource(local.engine), local.add if writable else None)
+            server = create_server(EngineSource(local.engine, local.kept), local.add if writable else None)
         server.run("stdio")
 
 
@@ -92,6 +93,12 @@ class DataFolder:
                 corpus = corpus_to_ask(settings, store)
                 self._engine = Engine(store, make_encoder(settings), settings.store.models_dir, corpus, settings.search)
             return self._engine
+
+    def kept(self) -> "QuestionLog":
+        """Where questions of the engine's corpus are kept."""
+        from qaserve.service.gaps import QuestionLog
+
+        return QuestionLog(self._settings.store.data_dir, self.engine().corpus, **self._settings.server.keeping)
 
     def add(self, pairs: "Sequence[NewPair]") -> "Added":
         """Bring pairs in as an ingest of a file would."""

@@ -2,7 +2,7 @@
 
     pairs   = mean of the best five scores of the pairs that name the skill (of as many as there are)
     section = max over the sections of its document of cos(x'', section)
-    score   = pairs + 0.2 · section,      and 0.9 · section in the place of pairs where no pair names it
+    score   = pairs + 0.2 · section,      and 0.95 · section in the place of pairs where no pair names it
 
 x'' is the projected and whitened question. W, fitted on pairs, also carries a question to documents that it never saw.
 """
@@ -16,7 +16,7 @@ from qaserve.core.routing import Floats
 
 BEST_PAIRS = 5
 SECTION_WEIGHT = 0.2
-STAND_IN = 0.9
+STAND_IN = 0.95
 """Of the section, where no pair names a skill. Chosen on training sides by taking the pairs of some skills away, as
 `qaserve bench skills` shows it: more finds these skills better, and puts them before skills with pairs."""
 

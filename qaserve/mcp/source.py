@@ -11,6 +11,7 @@ from qaserve.schemas.documents import SkillDetail, SkillIndex
 from qaserve.schemas.pairs import PairsFound
 from qaserve.schemas.service import Health
 from qaserve.search.engine import Engine
+from qaserve.service.gaps import QuestionLog
 
 Add = Callable[[Sequence[NewPair]], Added]
 
@@ -43,13 +44,16 @@ class Source(Protocol):
 class EngineSource:
     """An engine of this process."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        """Remember how to get at the engine; it is got at every call, so that it may come into being late."""
-        self._engine = engine
+    def __init__(self, engine: Callable[[], Engine], kept: Callable[[], QuestionLog] | None = None) -> None:
+        """Remember how to get the engine and where questions are kept: both are got at every call, so may come late."""
+        self._engine, self._kept = engine, kept
 
     def ask(self, request: AskRequest) -> AskResult:
         """Answer a question."""
-        return self._engine().ask(request)
+        result = self._engine().ask(request)
+        if self._kept is not None:
+            self._kept().keep_abstained([result])
+        return result
 
     def pairs(self, identifier: str) -> PairsFound:
         """The pairs of an id."""

@@ -6,6 +6,7 @@ QASERVE_KEEP_DAYS, and beyond the newest `MAX_KEPT`.
 
 import logging
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
@@ -18,6 +19,7 @@ from qaserve.common.clock import now
 from qaserve.common.database import Database
 from qaserve.common.errors import NotFoundError, QaserveError
 from qaserve.core.themes import themes
+from qaserve.schemas.ask import AskResult
 from qaserve.schemas.gaps import GapList, GapTheme, KeptQuestion
 from qaserve.search.build import OpenBuild
 from qaserve.search.engine import Engine
@@ -65,6 +67,12 @@ class QuestionLog:
                 connection.execute(f"DELETE FROM questions WHERE number IN ({oldest})", (MAX_KEPT,))  # noqa: S608
         except QaserveError as error:
             LOG.warning("a question could not be kept: %s", error.message)
+
+    def keep_abstained(self, results: Iterable[AskResult]) -> None:
+        """Keep the questions among these that were abstained on; as `keep`."""
+        for one in results:
+            if one.confidence.abstained:
+                self.keep(one.question, "abstained", one.build)
 
     def newest(self, limit: int) -> tuple[list[KeptQuestion], int]:
         """The newest questions, newest first, and how many are kept.

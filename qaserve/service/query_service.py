@@ -69,12 +69,8 @@ class QueryService:
         """
         results = [outcome.result for outcome in await self.search(requests)]
         if self._kept is not None and self._kept.keeps:
-            await self._keep(self._kept, [one for one in results if one.confidence.abstained])
+            await self._in_thread(partial(self._kept.keep_abstained, results))
         return results
-
-    async def _keep(self, kept: QuestionLog, results: Sequence[AskResult]) -> None:
-        for one in results:
-            await self._in_thread(partial(kept.keep, one.question, "abstained", one.build))
 
     async def search(self, requests: Sequence[AskRequest]) -> list[Outcome]:
         """As `ask`, with the vectors that led to the results."""

@@ -266,7 +266,7 @@ def _tuned(examples: Examples, seed: int) -> Hyperparameters:
 
 
 def _parts(fold: Fold, numbers: Hyperparameters, skills: Skills) -> Parts:
-    projected = fold.project(numbers).vectors
+    projected = fold.project(numbers).searched
     return Parts(
         fold.scores(projected, numbers.search),
         fold.cosines(fold.queries.questions),

@@ -50,3 +50,19 @@ def test_all_are_deleted(run, kept, tmp_path):
     assert (code, "exclude each other" in err) == (2, True)
     assert json.loads(run("gaps", "--delete", "--json")[1]) == {"deleted": 3}
     assert json.loads(run("gaps", "--json")[1])["questions"] == 0
+
+
+def test_a_question_asked_here_that_is_abstained_on_is_kept_where_the_operator_says_so(
+    run, kept, monkeypatch, tmp_path
+):
+    def ask_all():
+        assert run("ask", "how is silver polished", "--filter", "topics=none such")[0] == 0
+        path = tmp_path / "questions.jsonl"
+        path.write_text(json.dumps({"question": "how is tin polished", "filters": {"topics": ["none such"]}}) + "\n")
+        assert run("ask", "--input", path, "--output", tmp_path / "answers.jsonl")[0] == 0
+        (tmp_path / "answers.jsonl").unlink()
+        return json.loads(run("gaps", "--json")[1])["questions"]
+
+    assert ask_all() == 3
+    monkeypatch.setenv("QASERVE_KEEP_QUESTIONS", "true")
+    assert ask_all() == 5

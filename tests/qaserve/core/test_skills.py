@@ -32,4 +32,4 @@ def test_pairs_beyond_the_candidates_count_as_the_last_of_them():
 
 def test_without_candidates_nothing_fails():
     found = skill_scores(np.empty((1, 0)), np.empty((0, 2), dtype=bool), np.array([0, 2]), np.array([[0.5, np.nan]]))
-    np.testing.assert_allclose(found.total, [[0.9 * 0.5 + 0.1, 0.0]])
+    np.testing.assert_allclose(found.total, [[0.95 * 0.5 + 0.1, 0.0]])

@@ -24,6 +24,7 @@ from qaserve.mcp.results import LONG_CHARS, SHORT_CHARS, UNTRUSTED, Added
 from qaserve.mcp.source import EngineSource
 from qaserve.schemas.jobs import Job
 from qaserve.schemas.service import ErrorDetail
+from qaserve.service.gaps import QuestionLog
 from qaserve.settings import LimitSettings, ServerSettings
 
 QUESTION = "Which recipe gives the best bread?"
@@ -495,3 +496,10 @@ def test_over_http_half_a_surrogate_pair_gets_an_error_back(engine, serve_app):
     reply = httpx.post(f"{url}/mcp", content=line, headers=HEADERS)
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == PARSE_ERROR
+
+
+def test_a_question_of_an_agent_that_is_abstained_on_is_kept_where_the_operator_says_so(engine, tmp_path):
+    log = QuestionLog(tmp_path, "things", keeps=True, days=30)
+    server = create_server(EngineSource(lambda: engine, lambda: log))
+    assert once(server, "search_skills", question=QUESTION, filters={"topics": ["none such"]})["answered"] is False
+    assert [one.question for one in log.newest(9)[0]] == [QUESTION]

@@ -3,9 +3,23 @@ import pytest
 
 from ingest.documents import split
 from qaserve.common.errors import CorpusError
+from qaserve.core.splits import phrasing_split
 from train.experiments.datasets import Source
 from train.experiments.harness import MRR, Report
-from train.experiments.skills import BEST, DOCUMENTS, EXPERIMENT, PRODUCT, SkillsRun, figures, run, steps
+from train.experiments.skills import (
+    BEST,
+    DOCUMENTS,
+    EXPERIMENT,
+    PRODUCT,
+    SkillsRun,
+    _parts,
+    _skills,
+    figures,
+    run,
+    steps,
+)
+from train.folds import split_fold, unit_rows
+from train.tuning import DEFAULTS
 
 
 def test_figures_are_those_of_the_first_right_skill():
@@ -46,3 +60,14 @@ def test_skills_are_found_by_pairs_and_by_documents(source):
 def test_a_build_without_documents_is_told_so(source):
     with pytest.raises(CorpusError, match="there are none"):
         run(source._replace(documents=None), seeds=(0,), quick=True, advance=lambda _: None)
+
+
+def test_pairs_and_sections_are_compared_with_the_question_that_is_searched(source):
+    """As the engine does: the projected and whitened one."""
+    skills, split = _skills(source.examples.pairs, *source.documents), phrasing_split(source.examples.pairs, 0)
+    fold = split_fold(source.examples, split, 0)
+    parts = _parts(fold, DEFAULTS, skills)
+    searched = unit_rows(fold.project(DEFAULTS).searched)
+    np.testing.assert_allclose(parts.scores, fold.scores(searched, DEFAULTS.search), atol=1e-12)
+    np.testing.assert_allclose(parts.projected, skills.best_sections(searched), atol=1e-12)
+    assert not np.allclose(searched, unit_rows(fold.project(DEFAULTS).vectors), atol=1e-3)
