@@ -13,6 +13,7 @@ No coefficient may point against its feature's direction: features that do are d
 rest is fitted again. Figures and threshold come from predictions for each region that the others were fitted for.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,10 +24,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from qaserve.common.progress import Advance
-from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
+from qaserve.core.calibration import (
+    DIRECTIONS,
+    FEATURES,
+    NEAREST,
+    SKILL_FEATURES,
+    Calibration,
+    Logistic,
+    Top,
+    evidence,
+    with_answered,
+)
 from qaserve.core.clustering import KMEANS_STARTS
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import intent_scores
+from qaserve.core.skills import skill_evidence, skill_scores
 from qaserve.core.splits import phrasing_split
 from qaserve.encoders.base import cores
 from qaserve.schemas.pairs import skill_name
@@ -48,6 +60,7 @@ SIBLINGS = 0.25
 PENALTY = 1.0
 """C, for features of unit variance; with thousands of cases it hardly matters."""
 MAX_ITERATIONS = 1_000
+MIN_PROBABILITY = 1e-6
 MIN_SPREAD = 1e-6
 """A feature that varies less says nothing."""
 BINS = 10
@@ -68,6 +81,10 @@ class Cases(NamedTuple):
     """(n,) whether the first answer is of the relevant intent."""
     skill: Bools
     """(n,) whether the first answer names the right skill."""
+    skills: Floats
+    """(n, R, 2) evidence of the ranked skills, see `qaserve.core.skills.skill_evidence`; NaN where there are fewer."""
+    skills_right: Bools
+    """(n, R) whether each is a right one."""
     regions: NDArray[np.int64]
     """(n,) the region of the relevant intent; predictions are made for a region from all others."""
 
@@ -83,6 +100,8 @@ class Cases(NamedTuple):
             self.answered[chosen],
             self.right[chosen],
             self.skill[chosen],
+            self.skills[chosen],
+            self.skills_right[chosen],
             self.regions[chosen],
         )
 
@@ -96,6 +115,8 @@ class Judged(NamedTuple):
     """(n,) probability that the first answer is right."""
     skill: Floats | None
     """(n,) probability that it names the right skill; None where no case has it right."""
+    skills: Floats | None
+    """(n, R) probability that each ranked skill is right, NaN where there are fewer; None as above."""
 
 
 class Answered(NamedTuple):
@@ -107,6 +128,10 @@ class Answered(NamedTuple):
     """(m,) whether the first answer is of the relevant intent."""
     skill: Bools
     """(m,) whether the first answer names the right skill."""
+    skills: Floats
+    """(m, R, 2) evidence of the ranked skills; NaN where there are fewer."""
+    skills_right: Bools
+    """(m, R) whether each is a right one."""
 
 
 def calibrate(
@@ -238,11 +263,28 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> Answered:
         )
         for row, top in enumerate(first)
     ]
-    return Answered(np.stack(found), np.asarray(right), np.array(skill, dtype=bool))
+    return Answered(np.stack(found), np.asarray(right), np.array(skill, dtype=bool), *_ranked_skills(fold, parts.total))
+
+
+def _ranked_skills(fold: Fold, scores: Floats) -> tuple[Floats, Bools]:
+    """Evidence (m, R, 2) of the ranked skills of every query, and whether each (m, R) is right; by pairs alone."""
+    skills, names = np.full((len(scores), NEAREST, 2), np.nan), fold.skills
+    right = np.zeros(skills.shape[:2], dtype=bool)
+    if not names:
+        return skills, right
+    named, sections = fold.named(fold.candidates), np.full((len(scores), len(names)), np.nan)
+    pairs = skill_scores(scores, named, named.sum(axis=0), sections).pairs
+    relevant = fold.named(fold.queries)
+    for row, values in enumerate(pairs):
+        ranked = np.argsort(-values, kind="stable")[:NEAREST]
+        skills[row, : len(ranked)] = skill_evidence(values, ranked)
+        right[row, : len(ranked)] = relevant[row, ranked]
+    return skills, right
 
 
 def _cases(asked: Answered, regions: NDArray[np.int64], *, answered: bool) -> Cases:
-    return Cases(asked.evidence, np.full(len(asked.right), answered), asked.right, asked.skill, regions)
+    of_first = asked.evidence, np.full(len(asked.right), answered), asked.right, asked.skill
+    return Cases(*of_first, asked.skills, asked.skills_right, regions)
 
 
 def _drawn(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
@@ -265,12 +307,14 @@ def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibrati
         precision: Stated, see `Calibration`.
     """
     answered, right, skill = _fit_all(cases)
+    ranked_skill = None if skill is None else _fit_ranked(cases, log_odds(judged.answered))
     threshold = threshold_at(judged.answered, cases.answered, precision, MIN_COVERAGE)
     kept = judged.answered >= threshold
     return Calibration(
         answered=answered,
         right=right,
         skill=skill,
+        ranked_skill=ranked_skill,
         threshold=threshold,
         precision=precision,
         coverage=round(float(kept[cases.answered].mean()), 6),
@@ -289,7 +333,36 @@ def out_of_fold(cases: Cases) -> Judged:
         value[inside] = answered[inside] * [second.probability(row) for row in cases.evidence[inside]]
         if third is not None:
             named[inside] = [third.probability(row) for row in cases.evidence[inside]]
-    return Judged(answered, value, np.maximum(named, value) if cases.skill.any() else None)
+    if not cases.skill.any():
+        return Judged(answered, value, None, None)
+    return Judged(answered, value, np.maximum(named, value), _out_of_fold_ranked(cases, log_odds(answered)))
+
+
+def _out_of_fold_ranked(cases: Cases, answered: Floats) -> Floats:
+    found = np.full(cases.skills_right.shape, np.nan)
+    for region in np.unique(cases.regions):
+        inside = cases.regions == region
+        fitted = _fit_ranked(cases.take(~inside), answered[~inside])
+        for row in np.flatnonzero(inside):
+            there = ~np.isnan(cases.skills[row, :, 0])
+            rows = with_answered(answered[row], cases.skills[row, there])
+            found[row, there] = [fitted.probability(one, SKILL_FEATURES) for one in rows]
+    return found
+
+
+def _fit_ranked(cases: Cases, answered: Floats) -> Logistic:
+    """Of all ranked skills of all cases; `answered`: (n,) log odds of predictions that were not fitted on the case."""
+    count = cases.skills.shape[1]
+    rows = with_answered(np.repeat(answered, count), cases.skills.reshape(-1, 2))
+    there = ~np.isnan(rows).any(axis=1)
+    right, weights = cases.skills_right.ravel()[there], np.repeat(cases.weights, count)[there]
+    return fit_logistic(rows[there], right, weights, SKILL_FEATURES, np.ones(len(SKILL_FEATURES)))
+
+
+def log_odds(probabilities: Floats) -> Floats:
+    """log(p / (1 - p)), of probabilities that are kept off 0 and 1."""
+    kept = np.clip(probabilities, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    return np.asarray(np.log(kept / (1 - kept)))
 
 
 def threshold_at(probabilities: Floats, answered: Bools, precision: float, coverage: float = 0.0) -> float:
@@ -318,13 +391,21 @@ def threshold_at(probabilities: Floats, answered: Bools, precision: float, cover
     return _short(float(falling[chosen]), down=True)
 
 
-def fit_logistic(found: Floats, positive: Bools, weights: Floats) -> Logistic:
+def fit_logistic(
+    found: Floats,
+    positive: Bools,
+    weights: Floats,
+    names: Sequence[str] = FEATURES,
+    directions: NDArray[np.floating] | NDArray[np.integer] = DIRECTIONS,
+) -> Logistic:
     """Logistic regression with every coefficient in its feature's direction.
 
     Args:
         found: (n, F) evidence.
         positive: (n,) what is predicted. If all are alike the result has no features.
         weights: (n,) of the cases.
+        names: Of the features.
+        directions: (F,) theirs.
     """
     mean = np.average(found, axis=0, weights=weights)
     scale = np.sqrt(np.average((found - mean) ** 2, axis=0, weights=weights))
@@ -337,13 +418,13 @@ def fit_logistic(found: Floats, positive: Bools, weights: Floats) -> Logistic:
         unit = (found[:, kept] - mean[kept]) / scale[kept]
         model = LogisticRegression(C=PENALTY, max_iter=MAX_ITERATIONS).fit(unit, positive, sample_weight=weights)
         coefficients, fitted = model.coef_[0], float(model.intercept_[0])
-        along = coefficients * DIRECTIONS[kept]
+        along = coefficients * directions[kept]
         if along.min() >= 0:
             intercept = fitted
             break
         kept, coefficients = np.delete(kept, along.argmin()), np.empty(0)
     return Logistic(
-        features=tuple(FEATURES[feature] for feature in kept),
+        features=tuple(names[feature] for feature in kept.tolist()),
         mean=tuple(_short(float(value)) for value in mean[kept]),
         scale=tuple(_short(float(value)) for value in scale[kept]),
         coefficients=tuple(_short(float(value)) for value in coefficients),
@@ -384,6 +465,12 @@ def _figures(cases: Cases, judged: Judged, kept: Bools) -> dict[str, float]:
         figures["skill_right"] = float(cases.skill[cases.answered].mean())
         if not cases.skill.all():
             figures["skill_roc_area"] = float(roc_auc_score(cases.skill, judged.skill, sample_weight=weights))
+    if judged.skills is not None:
+        there = ~np.isnan(judged.skills)
+        each = np.broadcast_to(weights[:, None], there.shape)[there]
+        figures["ranked_skill_calibration_error"] = calibration_error(
+            judged.skills[there], cases.skills_right[there], each
+        )
     return figures
 
 

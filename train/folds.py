@@ -15,7 +15,7 @@ from qaserve.core.projection import FixedRows, ProjectionBank
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import Scores, combine
 from qaserve.core.splits import Split
-from qaserve.schemas.pairs import Pair
+from qaserve.schemas.pairs import Pair, skill_names
 from qaserve.schemas.params import Hyperparameters, RankForm, SearchParams
 from qaserve.store.points import pair_text
 from qaserve.store.words import BM25Index
@@ -73,6 +73,19 @@ class Fold:
     def similarities(self) -> Floats:
         """(m, n) cosine of every query to every training question."""
         return np.asarray(self.queries.questions @ self.train.questions.T)
+
+    @cached_property
+    def skills(self) -> list[str]:
+        """Every skill that a candidate names."""
+        return sorted({name for pair in self.candidates.pairs for name in skill_names(pair.related_skills)})
+
+    def named(self, examples: Examples) -> NDArray[np.bool_]:
+        """(n, S) which of `skills` each pair names."""
+        column = {name: number for number, name in enumerate(self.skills)}
+        found = np.zeros((len(examples), len(column)), dtype=bool)
+        for row, pair in enumerate(examples.pairs):
+            found[row, [column[name] for name in skill_names(pair.related_skills) if name in column]] = True
+        return found
 
     @cached_property
     def lexical(self) -> Floats:

@@ -56,10 +56,11 @@ def show_answers(console: Console, result: "AskResult", in_full: int | None = No
 
 def _skills(result: "AskResult") -> Group:
     """The first skills, each with what speaks for it."""
-    table = _table(("score", "right"), ("skill", "left"), ("pairs", "right"), ("when to use", None))
+    table = _table(("score", "right"), ("sure", "right"), ("skill", "left"), ("pairs", "right"), ("when to use", None))
     for skill in result.skills[:SKILLS_SHOWN]:
         when = Text(one_line(skill.when_to_use or skill.title, 200))
-        table.add_row(f"{skill.score:.3f}", Text(skill.name, style="cyan"), f"{skill.pairs:,}", when)
+        sure = "" if skill.confidence is None else f"{skill.confidence:.0%}"
+        table.add_row(f"{skill.score:.3f}", sure, Text(skill.name, style="cyan"), f"{skill.pairs:,}", when)
     return Group(Text("Skills", style="bold"), table, Text("`qaserve skill NAME` shows one.", style=DIM))
 
 

@@ -7,11 +7,12 @@ their scores hardly differ. So there are two logistic regressions,
     P(first answer right) = P(the corpus answers it) · P(first answer right | the corpus answers it),
 
 both on evidence that an answered question brings along. The engine abstains by the first factor alone. A third one, on
-the same evidence, gives P(first answer names the right skill), of questions that the corpus answers and of others. In
-all, no coefficient points against its feature's direction (`DIRECTIONS`): a nearer match never lowers a probability.
+the same evidence, gives P(first answer names the right skill), of questions that the corpus answers and of others. A
+fourth gives P(skill right) for each of the ranked skills, from `SKILL_FEATURES`. In all, no coefficient points against
+its feature's direction: a nearer match never lowers a probability.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -81,6 +82,11 @@ FEATURES = tuple(_TABLE)
 """The names of what `evidence` gives, in its order."""
 DIRECTIONS = np.array([feature.direction for feature in _TABLE.values()])
 """(F,) 1 where more of a feature speaks for an answer, -1 where it speaks against."""
+
+
+SKILL_FEATURES = ("answered", "skill_score", "skill_margin")
+"""Of a ranked skill: log odds that the corpus answers, and what `qaserve.core.skills.skill_evidence` gives. More of
+each speaks for the skill."""
 
 
 class Top(NamedTuple):
@@ -163,24 +169,28 @@ class Logistic(Record):
                 f"{len(self.features)} features, {len(self.mean)} means, {len(self.scale)} scales and "
                 f"{len(self.coefficients)} coefficients do not fit together"
             )
-        unknown = [name for name in self.features if name not in FEATURES]
-        if unknown or len(set(self.features)) != len(self.features):
-            raise ValueError(f"features are {', '.join(self.features)}; each must be one of {', '.join(FEATURES)}")
+        known = (*FEATURES, *SKILL_FEATURES)
+        if not set(self.features) <= set(known) or len(set(self.features)) != len(self.features):
+            raise ValueError(f"features are {', '.join(self.features)}; each must be one of {', '.join(known)}")
         if not np.isfinite([*self.mean, *self.scale, *self.coefficients, self.intercept]).all():
             raise ValueError("a mean, scale, coefficient or the intercept is not finite")
         if not all(scale > 0 for scale in self.scale):
             raise ValueError(f"scales are {self.scale}; each must be above 0")
         return self
 
-    def probability(self, found: Floats) -> float:
-        """Of evidence (F,)."""
-        return float(0.5 * (1 + np.tanh((self.intercept + sum(self.pulls(found).values())) / 2)))
+    def probability(self, found: Floats, names: Sequence[str] = FEATURES) -> float:
+        """Of evidence (F,); `names`: of its features."""
+        return float(0.5 * (1 + np.tanh(self.log_odds(found, names) / 2)))
 
-    def pulls(self, found: Floats) -> dict[str, float]:
+    def log_odds(self, found: Floats, names: Sequence[str] = FEATURES) -> float:
+        """Of evidence (F,)."""
+        return self.intercept + sum(self.pulls(found, names).values())
+
+    def pulls(self, found: Floats, names: Sequence[str] = FEATURES) -> dict[str, float]:
         """What each feature of evidence (F,) adds to the log odds, against its mean."""
         parts = zip(self.features, self.mean, self.scale, self.coefficients, strict=True)
         return {
-            name: coefficient * (float(found[FEATURES.index(name)]) - mean) / scale
+            name: coefficient * (float(found[names.index(name)]) - mean) / scale
             for name, mean, scale, coefficient in parts
         }
 
@@ -192,6 +202,9 @@ class Calibration(Record):
     right: Logistic = Field(description="Probability that the first answer is right, where the corpus answers.")
     skill: Logistic | None = Field(
         None, description="Probability that the first answer names the right skill; null where no pair names any."
+    )
+    ranked_skill: Logistic | None = Field(
+        None, description="Probability that a ranked skill is right; null where no pair names any."
     )
     threshold: float = Field(ge=0, le=1, description="Abstain where the probability of `answered` is below.")
     precision: float = Field(
@@ -220,6 +233,18 @@ class Calibration(Record):
         """Probability that the first answer names the right skill, of evidence (F,): at least that it is right."""
         return None if self.skill is None else max(self.skill.probability(_checked(found)), self.probability(found))
 
+    def ranked_skill_probabilities(self, found: Floats, skills: Floats) -> list[float] | None:
+        """Probability that each of R ranked skills is right; None where no pair names any.
+
+        Args:
+            found: (F,) evidence of the question.
+            skills: (R, 2) `qaserve.core.skills.skill_evidence`.
+        """
+        if self.ranked_skill is None:
+            return None
+        rows = with_answered(self.answered.log_odds(_checked(found)), skills)
+        return [self.ranked_skill.probability(row, SKILL_FEATURES) for row in rows]
+
     def confidence(self, found: Floats) -> Confidence:
         """Probabilities, abstention and the reason that weighs most, of evidence (F,)."""
         value = self.probability(found)
@@ -232,6 +257,11 @@ class Calibration(Record):
         else:
             reason = _reason(LIKELY_RIGHT, pulls, found, 1)
         return Confidence(value=value, skill=self.skill_probability(found), abstained=abstained, reason=reason)
+
+
+def with_answered(log_odds: ArrayLike, skills: Floats) -> Floats:
+    """(R, 3) values of `SKILL_FEATURES`, from log odds that the corpus answers and (R, 2) evidence of skills."""
+    return np.column_stack([np.broadcast_to(np.asarray(log_odds, dtype=np.float64), len(skills)), skills])
 
 
 NOTHING = "Nothing here seems to answer this"

@@ -54,6 +54,9 @@ class FoundSkill(Record):
     title: str
     when_to_use: str
     score: float = Field(description="What it is ranked by: its best pairs, and the best section of its document.")
+    confidence: float | None = Field(
+        description="Probability that it is a right skill, 0 to 1; several can be. Null: not known for this build."
+    )
     has_document: bool = Field(description="False: get_skill has no more than the pairs that name it.")
     section: str = Field(description="The heading nearest to the question in its document; empty: none.")
     pairs: int = Field(description="Pairs that name it; 0: it is known by its document alone.")
@@ -64,7 +67,7 @@ class FoundSkill(Record):
         return cls(
             has_document=hit.path is not None,
             section=hit.section.headings[-1] if hit.section and hit.section.headings else "",
-            **hit.model_dump(include={"rank", "name", "title", "when_to_use", "score", "pairs"}),
+            **hit.model_dump(include={"rank", "name", "title", "when_to_use", "score", "confidence", "pairs"}),
         )
 
 

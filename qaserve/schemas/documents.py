@@ -128,6 +128,11 @@ class SkillHit(SkillSummary):
 
     rank: int
     score: float
+    confidence: float | None = Field(
+        None,
+        description="Probability that it is a right skill; several can be. Null where the answers have no confidence "
+        "either, and where no pair names a skill.",
+    )
     parts: SkillParts
     supporting: tuple[SupportingPair, ...] = Field(description="The best of the pairs that name it, at most three.")
     section: SectionHit | None = Field(description="Null: it has no document.")
@@ -143,7 +148,7 @@ class SkillsFound(Record):
         description="Whether it is more likely that no pair answers the question; a skill that is known by its "
         "document alone may be right all the same."
     )
-    reason: str = Field(description="How sure the first answer is, in words. There is no such figure for skills.")
+    reason: str = Field(description="How sure the first answer is, in words.")
 
 
 class SkillIndex(Record):

@@ -4,6 +4,7 @@ A question that is a known one but for case, spacing and punctuation has an answ
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import Answer, Confidence
 from qaserve.schemas.params import SearchParams
 from qaserve.search.outcome import Found, Query
+from qaserve.search.skills import RankedSkills
 
 NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the filters.")
 NOT_CALIBRATED = Confidence(
@@ -25,16 +27,25 @@ OTHER_PARAMS = Confidence(
 )
 
 
-def confidence_of(query: Query, found: Found, answers: Sequence[Answer]) -> Confidence:
-    """How sure the first of the answers is."""
+class Sureness(NamedTuple):
+    """How sure the engine is."""
+
+    first: Confidence
+    """Of the first answer."""
+    skills: Sequence[float | None]
+    """Of each ranked skill."""
+
+
+def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked: RankedSkills) -> Sureness:
+    """How sure the first of the answers and each of the skills is."""
     if not answers:
-        return NO_MATCH
-    sure = _calibrated(query, found, answers[0])
+        return Sureness(NO_MATCH, [None] * len(ranked.names))
+    sure = _calibrated(query, found, answers[0], ranked)
     if not found.hits or fold(found.hits[0].question) != fold(query.question):
         return sure
-    return sure.model_copy(
-        update={"known": True, "abstained": False, "reason": _of_known(found.hits[0].cluster_id, answers)}
-    )
+    reason = _of_known(found.hits[0].cluster_id, answers)
+    known = {"known": True, "abstained": False, "reason": reason}
+    return sure._replace(first=sure.first.model_copy(update=known))
 
 
 def _of_known(intent: str, answers: Sequence[Answer]) -> str:
@@ -45,29 +56,30 @@ def _of_known(intent: str, answers: Sequence[Answer]) -> str:
     return "The first answer is its own." if rank == 1 else f"Its own answer is number {rank}."
 
 
-def _calibrated(query: Query, found: Found, first: Answer) -> Confidence:
-    manifest = query.build.bundle.manifest
+def _calibrated(query: Query, found: Found, first: Answer, ranked: RankedSkills) -> Sureness:
+    manifest, routing = query.build.bundle.manifest, found.projected.routing
+    nothing = [None] * len(ranked.names)
     if manifest.calibration is None:
-        return NOT_CALIBRATED
-    routing = found.projected.routing
+        return Sureness(NOT_CALIBRATED, nothing)
     if routing is None or not _as_calibrated(query.params, manifest):
-        return OTHER_PARAMS
-    sure = manifest.calibration.confidence(
-        evidence(
-            similarities=np.array([hit.similarity for hit in found.hits]),
-            probabilities=routing.shares[0],
-            clusters=np.array([hit.cluster for hit in found.hits]),
-            weights=routing.weights[0],
-            scores=np.array([one.score for one in found.best]),
-            top=Top(
-                similarity=first.similarity,
-                raw_similarity=first.raw_similarity,
-                lexical=first.parts.lexical,
-                cluster=first.cluster,
-            ),
-        )
+        return Sureness(OTHER_PARAMS, nothing)
+    seen = evidence(
+        similarities=np.array([hit.similarity for hit in found.hits]),
+        probabilities=routing.shares[0],
+        clusters=np.array([hit.cluster for hit in found.hits]),
+        weights=routing.weights[0],
+        scores=np.array([one.score for one in found.best]),
+        top=Top(
+            similarity=first.similarity,
+            raw_similarity=first.raw_similarity,
+            lexical=first.parts.lexical,
+            cluster=first.cluster,
+        ),
     )
-    return sure if first.related_skills else sure.model_copy(update={"skill": None})
+    sure = manifest.calibration.confidence(seen)
+    if not first.related_skills:
+        sure = sure.model_copy(update={"skill": None})
+    return Sureness(sure, manifest.calibration.ranked_skill_probabilities(seen, ranked.evidence) or nothing)
 
 
 def _as_calibrated(params: SearchParams, manifest: Manifest) -> bool:

@@ -24,7 +24,7 @@ from qaserve.schemas.pairs import PairsFound, StoredPair
 from qaserve.schemas.params import MAX_ASKED_CHARS, SearchParams
 from qaserve.search import skills
 from qaserve.search.build import OpenBuild
-from qaserve.search.confidence import confidence_of
+from qaserve.search.confidence import confidences_of
 from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
 from qaserve.search.ranking import rank_intents
 from qaserve.search.skills import rank_skills, skills_of
@@ -185,12 +185,15 @@ class Engine:
             ).items()
         }
         answers = answers_of(query, found, plain, pairs)
+        sure = confidences_of(query, found, answers, best_skills)
         result = AskResult(
             question=query.question,
             build=query.build.ref.build,
             answers=answers,
-            skills=skills_of(query.build, best_skills, {one: stored for one, (stored, _) in pairs.items()}),
-            confidence=confidence_of(query, found, answers),
+            skills=skills_of(
+                query.build, best_skills, sure.skills, {one: stored for one, (stored, _) in pairs.items()}
+            ),
+            confidence=sure.first,
             trace=trace_of(query, found, plain, pairs, answers) if query.request.explain else None,
             timings_ms=_timings(encode_ms, [*clock, time.perf_counter()]),
         )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
 from qaserve.common.text import shorten
-from qaserve.core.skills import SkillScores, skill_scores
+from qaserve.core.routing import Floats
+from qaserve.core.skills import SkillScores, skill_evidence, skill_scores
 from qaserve.schemas.ask import AskResult
 from qaserve.schemas.documents import (
     DocumentDetail,
@@ -50,6 +51,8 @@ class RankedSkills(NamedTuple):
     """Of these alone, (1, S)."""
     similarities: NDArray[np.float32]
     """(s,) cosine of the projected and whitened question to every section."""
+    evidence: Floats
+    """(S, 2) see `qaserve.core.skills.skill_evidence`."""
     supporting: list[list[ScoredPair]]
     """The best pairs of each."""
 
@@ -90,17 +93,21 @@ def rank_skills(
         [names[one] for one in first],
         SkillScores(*(part[:, first] for part in scores)),
         similarities,
+        skill_evidence(scores.pairs[0], first),
         [[pairs[row] for row in best[is_named[best, one]][:SUPPORTING]] for one in first],
     )
 
 
-def skills_of(build: OpenBuild, ranked: RankedSkills, pairs: Mapping[str, StoredPair]) -> tuple[SkillHit, ...]:
-    """The skills as they are told. `pairs`: all supporting pairs, by id."""
+def skills_of(
+    build: OpenBuild, ranked: RankedSkills, confidences: Sequence[float | None], pairs: Mapping[str, StoredPair]
+) -> tuple[SkillHit, ...]:
+    """The skills as they are told, each with its confidence. `pairs`: all supporting pairs, by id."""
     return tuple(
         SkillHit(
             **dict(summary(build, name)),
             rank=number + 1,
             score=float(ranked.scores.total[0, number]),
+            confidence=confidence,
             parts=SkillParts(
                 pairs=float(ranked.scores.pairs[0, number]), section=float(ranked.scores.section[0, number])
             ),
@@ -112,7 +119,9 @@ def skills_of(build: OpenBuild, ranked: RankedSkills, pairs: Mapping[str, Stored
             ),
             section=_section_hit(build, name, ranked.similarities),
         )
-        for number, (name, supporting) in enumerate(zip(ranked.names, ranked.supporting, strict=True))
+        for number, (name, confidence, supporting) in enumerate(
+            zip(ranked.names, confidences, ranked.supporting, strict=True)
+        )
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from store_builds import stored
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.core.calibration import DIRECTIONS, FEATURES, Calibration, Top, evidence
+from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Top, evidence
 from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams
@@ -27,7 +27,7 @@ from train.calibration import (
     sibling_bound,
     threshold_at,
 )
-from train.folds import Examples, make_fold
+from train.folds import Examples, make_fold, split_fold
 from train.tuning import START, ranks_of
 
 KINDS, ITEMS = 10, 6
@@ -62,7 +62,10 @@ def cases(rng):
     answered = near + rng.logistic(size=count) * 0.5 > 0
     right = answered & (wide + rng.logistic(size=count) * 0.5 > 0)
     skill = right | (found[:, FEATURES.index("lexical")] + rng.logistic(size=count) * 0.5 > 0)
-    return Cases(found, answered, right, skill, rng.integers(0, 2, count))
+    skills = rng.normal(size=(count, 3, 2))
+    skills[::5, 2] = np.nan
+    skills_right = answered[:, None] & (skills[:, :, 1] + rng.logistic(size=(count, 3)) * 0.5 > 0)
+    return Cases(found, answered, right, skill, skills, skills_right, rng.integers(0, 2, count))
 
 
 def test_a_calibration_of_a_corpus(examples):
@@ -303,3 +306,51 @@ def test_the_real_corpus_is_calibrated(real_corpus):
     assert found.coverage >= 0.9
     assert found.figures["skill_calibration_error"] <= 0.05
     assert found.figures["skill_roc_area"] >= 0.8
+
+
+def test_ranked_skills_are_as_the_fold_scores_them(examples):
+    """Evidence and outcome of every ranked skill, computed again pair by pair."""
+    fold = split_fold(examples, phrasing_split(examples.pairs, 0), 0)
+    asked = ask(fold, START)
+    totals = fold.scores(fold.project(START).searched, START.search)
+    names = [pair.related_skills for pair in fold.candidates.pairs]
+    for row, pair in enumerate(fold.queries.pairs[:20]):
+        means = {}
+        for skill in {one for paths in names for one in paths}:
+            own = sorted((totals[row, column] for column, paths in enumerate(names) if skill in paths), reverse=True)
+            means[skill] = np.mean(own[:5])
+        ranked = sorted(means, key=lambda skill: (-means[skill], skill))[:NEAREST]
+        for place, skill in enumerate(ranked):
+            other = max(mean for name, mean in means.items() if name != skill)
+            np.testing.assert_allclose(asked.skills[row, place], [means[skill], means[skill] - other], atol=1e-6)
+            assert asked.skills_right[row, place] == (skill in pair.related_skills)
+
+
+def test_the_confidence_of_a_ranked_skill_is_what_happens(cases):
+    judged = out_of_fold(cases)
+    found = fit_calibration(cases, judged, 0.75)
+    assert found.figures["ranked_skill_calibration_error"] < 0.03
+    assert np.isnan(judged.skills).sum() == np.isnan(cases.skills[:, :, 0]).sum()
+    row, skills = cases.evidence[0], np.array([[0.1, 0.4], [0.1, -0.4]])
+    likely, unlikely = found.ranked_skill_probabilities(row, skills)
+    assert likely > unlikely
+    values = {"answered": found.answered.log_odds(row), "skill_score": 0.1, "skill_margin": 0.4}
+    fitted = found.ranked_skill
+    odds = fitted.intercept + sum(
+        coefficient * (values[name] - mean) / scale
+        for name, coefficient, mean, scale in zip(
+            fitted.features, fitted.coefficients, fitted.mean, fitted.scale, strict=True
+        )
+    )
+    assert likely == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-12)
+
+
+def test_without_skills_no_skill_has_a_confidence(cases):
+    none = cases._replace(
+        skill=np.zeros_like(cases.skill),
+        skills=np.full_like(cases.skills, np.nan),
+        skills_right=np.zeros_like(cases.skills_right),
+    )
+    found = fit_calibration(none, out_of_fold(none), 0.75)
+    assert found.ranked_skill_probabilities(cases.evidence[0], np.empty((0, 2))) is None
+    assert "ranked_skill_calibration_error" not in found.figures

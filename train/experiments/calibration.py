@@ -138,6 +138,9 @@ class CalibrationRun(Run):
         description="Of the confidence in the skill over the mixture, mean over the seeds; null: as above, or all are "
         "right.",
     )
+    ranked_skill_calibration_error: float | None = Field(
+        None, description="Of the confidence of each ranked skill over the mixture, mean over the seeds; null as above."
+    )
     kinds: tuple[Kind, ...]
     operations: tuple[Operation, ...]
     bins: tuple[Bin, ...]
@@ -166,6 +169,10 @@ class Asked(NamedTuple):
     skill: Bools
     skill_value: Floats
     """(m,) probability that the first answer names the right skill; all 0 where no pair names any."""
+    skills_right: Bools
+    """(m, R) whether each ranked skill is right."""
+    skills_value: Floats
+    """(m, R) probability of that; NaN where there are fewer, or no pair names any."""
     nearest: Floats
     """(m,) see `nearest_answers`."""
 
@@ -228,6 +235,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         skill_right=mean(one.skill.mean() for one in answered),
         skill_calibration_error=mean(calibration_error(*one) for one in skills) if skills else None,
         skill_roc_area=_skill_area(skills),
+        ranked_skill_calibration_error=mean(calibration_error(*_ranked(one, mixed_with)) for one in outcomes)
+        if skills
+        else None,
         kinds=tuple(_kind(name, outcomes) for name in UNANSWERED if _asked_in_all(name, outcomes)),
         operations=tuple(_operation(precision, outcomes, mixed_with) for precision in PRECISIONS),
         bins=tuple(_bins(value, right, weights)),
@@ -320,7 +330,7 @@ def _asked(
     first = make_fold(train, train.take(np.arange(1)), seed)
     for name, examples in kinds.items():
         fold = Fold(train, examples, first.labels, first.count, train)
-        found, right, skill = ask(fold, DEFAULTS)
+        found, right, skill, skills, skills_right = ask(fold, DEFAULTS)
         yield (
             name,
             Asked(
@@ -329,9 +339,17 @@ def _asked(
                 right & (name == ANSWERED),
                 skill,
                 np.array([calibration.skill_probability(row) or 0.0 for row in found]),
+                skills_right,
+                _ranked_skills(calibration, found, skills),
                 nearest_answers(fold),
             ),
         )
+
+
+def _ranked_skills(calibration: Calibration, found: Floats, skills: Floats) -> Floats:
+    """(m, R) probability that each ranked skill is right, of evidence (m, F) and (m, R, 2)."""
+    rows = [calibration.ranked_skill_probabilities(row, each) for row, each in zip(found, skills, strict=True)]
+    return np.array([[np.nan] * skills.shape[1] if row is None else row for row in rows])
 
 
 # Summing up
@@ -361,6 +379,15 @@ def _skills(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
         np.concatenate([inside.skill, outside.skill]),
         weights,
     )
+
+
+def _ranked(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
+    """The same of each ranked skill."""
+    inside, outside = outcome.asked[ANSWERED], outcome.asked[name]
+    value = np.concatenate([inside.skills_value, outside.skills_value])
+    right, there = np.concatenate([inside.skills_right, outside.skills_right]), ~np.isnan(value)
+    weights = np.broadcast_to(_mixture(outcome, name)[2][:, None], there.shape)
+    return value[there], right[there], weights[there]
 
 
 def _skill_area(skills: Sequence[tuple[Floats, Bools, Floats]]) -> float | None:
@@ -519,6 +546,8 @@ def findings(run: CalibrationRun) -> Iterator[str]:
             f"The first answer names the right skill for {run.skill_right:.1%} of the held-out phrasings. The "
             f"confidence in it is off by {run.skill_calibration_error:.3f}{area}."
         )
+    if run.ranked_skill_calibration_error is not None:
+        yield f"The confidence of each ranked skill is off by {run.ranked_skill_calibration_error:.3f}."
     if run.without:
         yield f"Questions of another corpus were not asked: {run.without}."
 

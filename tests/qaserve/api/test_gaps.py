@@ -10,6 +10,7 @@ from qaserve.api import create_app
 from qaserve.client.http import Client
 from qaserve.common.errors import ForbiddenError, NotFoundError
 from qaserve.schemas.ask import AskRequest, Confidence
+from qaserve.search.confidence import Sureness
 from qaserve.service.feedback import FeedbackLog
 from qaserve.service.gaps import QuestionLog
 from qaserve.settings import ServerSettings
@@ -20,8 +21,9 @@ def unsure(monkeypatch):
     """The engine abstains on what is about cheese."""
     from qaserve.search import engine
 
-    def confidence_of(*given, **options):
-        return Confidence(value=0.1, abstained=len(asked) > 0 and "cheese" in asked[-1], reason="x")
+    def confidences_of(query, found, answers, ranked):
+        sure = Confidence(value=0.1, abstained=len(asked) > 0 and "cheese" in asked[-1], reason="x")
+        return Sureness(sure, [None] * len(ranked.names))
 
     asked = []
     real = engine.Engine.search
@@ -31,7 +33,7 @@ def unsure(monkeypatch):
         return real(self, query, *given)
 
     monkeypatch.setattr(engine.Engine, "search", search)
-    monkeypatch.setattr(engine, "confidence_of", confidence_of)
+    monkeypatch.setattr(engine, "confidences_of", confidences_of)
 
 
 @pytest.fixture

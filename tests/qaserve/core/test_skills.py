@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qaserve.core.skills import skill_scores
+from qaserve.core.skills import skill_evidence, skill_scores
 
 
 @pytest.mark.parametrize("best", [1, 5])
@@ -33,3 +33,10 @@ def test_pairs_beyond_the_candidates_count_as_the_last_of_them():
 def test_without_candidates_nothing_fails():
     found = skill_scores(np.empty((1, 0)), np.empty((0, 2), dtype=bool), np.array([0, 2]), np.array([[0.5, np.nan]]))
     np.testing.assert_allclose(found.total, [[0.95 * 0.5 + 0.1, 0.0]])
+
+
+def test_the_evidence_of_a_skill_is_its_score_and_its_distance_to_the_best_other():
+    pairs = np.array([0.2, 0.9, 0.5, 0.9])
+    np.testing.assert_allclose(skill_evidence(pairs, np.array([1, 2, 0])), [[0.9, 0.0], [0.5, -0.4], [0.2, -0.7]])
+    np.testing.assert_allclose(skill_evidence(np.array([0.3]), np.array([0])), [[0.3, 0.3]])
+    assert skill_evidence(np.empty(0), np.empty(0, dtype=np.intp)).shape == (0, 2)

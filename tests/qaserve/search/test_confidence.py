@@ -142,3 +142,15 @@ def test_a_stricter_precision_is_another_build_that_abstains_more(
     assert report.encoded == 0
     assert report.build != before.build
     assert after.calibration.threshold >= before.calibration.threshold
+
+
+def test_every_ranked_skill_has_a_confidence_where_the_answers_have_one(calibrated):
+    result = calibrated.ask(AskRequest(question=f"{KNOWN} please", top_k=5))
+    assert len(result.skills) > 1
+    sure = [skill.confidence for skill in result.skills]
+    assert all(0 < one < 1 for one in sure)
+    assert sure[0] == max(sure)
+    alone = calibrated.ask(AskRequest(question=f"{KNOWN} please", top_k=1)).skills
+    assert [one.confidence for one in alone] == [pytest.approx(sure[0])]
+    other = calibrated.ask(AskRequest(question=f"{KNOWN} please", temperature=0.2)).skills
+    assert {one.confidence for one in other} == {None}
