@@ -96,7 +96,8 @@ def show(layers: list[alt.Chart], height: float, key: str, alternative: str) -> 
         alternative: The text for those who cannot see it.
     """
     chart = alt.layer(*layers).properties(height=height, padding={"left": 2, "right": 6, "top": 4, "bottom": 4})
-    st.altair_chart(chart.configure_view(stroke=None), width="stretch", key=key, alt=alternative)
+    drawn = chart.configure_view(stroke=None).configure(aria=False)  # a mark alone says nothing; the whole is told
+    st.altair_chart(drawn, width="stretch", key=key, alt=alternative)
 
 
 def table(frame: pd.DataFrame, label: str = "The figures", **formats: Any) -> None:

@@ -26,7 +26,8 @@ STYLE = """
   span[data-testid="stHeaderActionElements"] { display: none; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
   .st-key-examples button, .st-key-examples button * { text-align: left; justify-content: flex-start; }
-  div[data-testid="stImage"] img { border-radius: .5rem; }
+  img.picture { border-radius: .5rem; width: 100%; }
+  img.picture.dark { filter: invert(.9) hue-rotate(180deg); }
   div[class*="st-key-card"] button[data-variant="pills"] { min-height: 1.6rem; padding: 0 .55rem; font-size: .8rem; }
   .st-key-in_short { background: color-mix(in srgb, var(--st-primary-color, #0d9488) 7%, transparent); }
   div[class*="st-key-folded"] { max-height: 13rem; overflow: hidden;
@@ -34,17 +35,19 @@ STYLE = """
   div[class*="st-key-card"]:focus, div[class*="st-key-other"]:focus, div[class*="st-key-near_miss"]:focus {
     outline: 2px solid var(--st-primary-color, #0d9488); outline-offset: 2px; border-radius: .5rem; }
   :not(pre) > code { cursor: copy; }
+  div[data-testid="stCaptionContainer"] { opacity: .75; }
+  div[data-testid="stCaptionContainer"] code { color: inherit; }
   code[data-copied]::after { content: " ✓ copied"; font-family: sans-serif; }
   button[data-copy] { border: 0; background: none; color: inherit; font: inherit; font-size: .85rem; padding: .2rem 0;
     cursor: pointer; text-decoration: underline; text-underline-offset: .2rem; }
   div[class*="st-key-phone_"] { display: none; }
-  div[class*="st-key-picture"] { overflow-x: auto; }
+  div.wide { overflow-x: auto; }
   div[data-testid="stTable"] td p { overflow-wrap: normal; white-space: nowrap; }
   div[data-testid="stTable"] td:first-child p { min-width: 13rem; white-space: normal; }
   @media (max-width: 640px) {
     .block-container { padding-left: 1rem; padding-right: 1rem; }
     div[class*="st-key-phone_"] { display: flex; }
-    div[class*="st-key-picture"] div[data-testid="stImage"] img { min-width: 34rem; }
+    div.wide img { min-width: 34rem; }
   }
 </style>
 """

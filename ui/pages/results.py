@@ -1,12 +1,12 @@
 """The results of the experiments, in sentences, plots and tables."""
 
-from base64 import b64decode
+from html import escape
 
 import pandas as pd
 import streamlit as st
 
-from qaserve.schemas.explore import ReportTable, ReportView
-from ui import api_cache, theme
+from qaserve.schemas.explore import ReportPicture, ReportTable, ReportView
+from ui import api_cache, charts, theme
 from ui.markdown import literal, safe
 
 FINDINGS_SHOWN = 3
@@ -125,13 +125,24 @@ def _report(view: ReportView) -> None:
         st.caption(":material/swipe: Pictures and tables are wider than the screen. Scroll them sideways.")
     for number, picture in enumerate(view.pictures):
         with st.container(width=PICTURE, key=f"picture{number}"):
-            st.image(b64decode(picture.png), caption=picture.title, width="stretch")
+            st.html(_image(picture))
+            st.caption(picture.title)
     if view.tables:
         st.markdown("## Tables")
     for number, table in enumerate(view.tables):
         with st.expander(literal(table.title), expanded=number == 0):
             st.table(_frame(table), hide_index=True)
     st.caption(f"Measured on {view.date} on {literal(view.measured_on)} by `{view.command.replace('`', '')}`")
+
+
+def _image(picture: ReportPicture) -> str:
+    """An image with its alternative text, which `st.image` has no place for; inverted in the dark theme.
+
+    On a phone it is scrolled, also by keys.
+    """
+    shown = "picture dark" if charts.dark() else "picture"
+    image = f'<img class="{shown}" alt="{escape(picture.title)}" src="data:image/png;base64,{picture.png}">'
+    return f'<div class="wide" tabindex="0" role="group" aria-label="{escape(picture.title)}">{image}</div>'
 
 
 def _frame(table: ReportTable) -> pd.DataFrame:
