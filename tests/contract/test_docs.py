@@ -18,6 +18,7 @@ DOCUMENTS = [
     "docs/glossary.md",
     "docs/experiments.md",
     "docs/import.md",
+    "docs/serving.md",
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",

@@ -1,4 +1,4 @@
-"""What the README shows to programs and agents works as it stands there."""
+"""What README and docs/serving.md show to programs and agents works as it stands there."""
 
 import asyncio
 import json
@@ -19,7 +19,8 @@ from qaserve.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Programs and agents")[1].split("\n## ")[0]
+README = (ROOT / "README.md").read_text(encoding="utf-8").split("## Programs and agents")[1].split("\n## ")[0]
+SECTION = README + (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
