@@ -41,7 +41,7 @@ from qaserve.core.scoring import intent_scores
 from qaserve.core.skills import skill_evidence, skill_scores
 from qaserve.core.splits import phrasing_split
 from qaserve.encoders.base import cores
-from qaserve.schemas.pairs import skill_name
+from qaserve.schemas.pairs import skill_names
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold, make_fold
@@ -79,12 +79,11 @@ class Cases(NamedTuple):
     """(n,) whether the corpus answers the question."""
     right: Bools
     """(n,) whether the first answer is of the relevant intent."""
-    skill: Bools
-    """(n,) whether the first answer names the right skill."""
     skills: Floats
-    """(n, R, 2) evidence of the ranked skills, see `qaserve.core.skills.skill_evidence`; NaN where there are fewer."""
+    """(n, R + 1, 3) evidence of the ranked skills and of the one that the first answer names first, see
+    `qaserve.core.skills.skill_evidence`; NaN where there is none."""
     skills_right: Bools
-    """(n, R) whether each is a right one."""
+    """(n, R + 1) whether each is a right one."""
     regions: NDArray[np.int64]
     """(n,) the region of the relevant intent; predictions are made for a region from all others."""
 
@@ -99,7 +98,6 @@ class Cases(NamedTuple):
             self.evidence[chosen],
             self.answered[chosen],
             self.right[chosen],
-            self.skill[chosen],
             self.skills[chosen],
             self.skills_right[chosen],
             self.regions[chosen],
@@ -116,7 +114,7 @@ class Judged(NamedTuple):
     skill: Floats | None
     """(n,) probability that it names the right skill; None where no case has it right."""
     skills: Floats | None
-    """(n, R) probability that each ranked skill is right, NaN where there are fewer; None as above."""
+    """(n, R) probability that each ranked skill is right, NaN where there is none; None as above."""
 
 
 class Answered(NamedTuple):
@@ -126,12 +124,10 @@ class Answered(NamedTuple):
     """(m, F)."""
     right: Bools
     """(m,) whether the first answer is of the relevant intent."""
-    skill: Bools
-    """(m,) whether the first answer names the right skill."""
     skills: Floats
-    """(m, R, 2) evidence of the ranked skills; NaN where there are fewer."""
+    """(m, R + 1, 3) as of `Cases`."""
     skills_right: Bools
-    """(m, R) whether each is a right one."""
+    """(m, R + 1)."""
 
 
 def calibrate(
@@ -257,34 +253,36 @@ def ask(fold: Fold, hyperparameters: Hyperparameters) -> Answered:
         for row, top in enumerate(first)
     ]
     right = leading == np.array(fold.queries.intents)
-    skill = [
-        not set(map(skill_name, fold.candidates.pairs[top].related_skills[:1])).isdisjoint(
-            map(skill_name, fold.queries.pairs[row].related_skills)
-        )
-        for row, top in enumerate(first)
-    ]
-    return Answered(np.stack(found), np.asarray(right), np.array(skill, dtype=bool), *_ranked_skills(fold, parts.total))
+    return Answered(np.stack(found), np.asarray(right), *_skills(fold, parts.total, first))
 
 
-def _ranked_skills(fold: Fold, scores: Floats) -> tuple[Floats, Bools]:
-    """Evidence (m, R, 2) of the ranked skills of every query, and whether each (m, R) is right; by pairs alone."""
-    skills, names = np.full((len(scores), NEAREST, 2), np.nan), fold.skills
-    right = np.zeros(skills.shape[:2], dtype=bool)
+def _skills(fold: Fold, scores: Floats, first: NDArray[np.intp]) -> tuple[Floats, Bools]:
+    """Evidence (m, R + 1, 3) of skills, see `Cases`, and whether each (m, R + 1) is right; by pairs alone.
+
+    Args:
+        fold: With the queries.
+        scores: (m, c) of the candidates.
+        first: (m,) the first answer's candidate.
+    """
+    found, names = np.full((len(scores), NEAREST + 1, 3), np.nan), fold.skills
+    right = np.zeros(found.shape[:2], dtype=bool)
     if not names:
-        return skills, right
+        return found, right
     named, sections = fold.named(fold.candidates), np.full((len(scores), len(names)), np.nan)
     pairs = skill_scores(scores, named, named.sum(axis=0), sections).pairs
-    relevant = fold.named(fold.queries)
+    relevant, places = fold.named(fold.queries), {name: place for place, name in enumerate(names)}
     for row, values in enumerate(pairs):
         ranked = np.argsort(-values, kind="stable")[:NEAREST]
-        skills[row, : len(ranked)] = skill_evidence(values, ranked)
-        right[row, : len(ranked)] = relevant[row, ranked]
-    return skills, right
+        own = [places[name] for name in skill_names(fold.candidates.pairs[first[row]].related_skills)[:1]]
+        for slots, skills in ((slice(len(ranked)), ranked), (slice(NEAREST, NEAREST + len(own)), np.array(own, int))):
+            found[row, slots] = skill_evidence(values, skills, named[first[row], skills])
+            right[row, slots] = relevant[row, skills]
+    return found, right
 
 
 def _cases(asked: Answered, regions: NDArray[np.int64], *, answered: bool) -> Cases:
-    of_first = asked.evidence, np.full(len(asked.right), answered), asked.right, asked.skill
-    return Cases(*of_first, asked.skills, asked.skills_right, regions)
+    kind = np.full(len(asked.right), answered)
+    return Cases(asked.evidence, kind, asked.right, asked.skills, asked.skills_right, regions)
 
 
 def _drawn(rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
@@ -306,15 +304,14 @@ def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibrati
         judged: `out_of_fold(cases)`.
         precision: Stated, see `Calibration`.
     """
-    answered, right, skill = _fit_all(cases)
-    ranked_skill = None if skill is None else _fit_ranked(cases, log_odds(judged.answered))
+    answered, right = _fit_both(cases)
+    skill = None if judged.skills is None else _fit_skills(cases, log_odds(judged.answered))
     threshold = threshold_at(judged.answered, cases.answered, precision, MIN_COVERAGE)
     kept = judged.answered >= threshold
     return Calibration(
         answered=answered,
         right=right,
         skill=skill,
-        ranked_skill=ranked_skill,
         threshold=threshold,
         precision=precision,
         coverage=round(float(kept[cases.answered].mean()), 6),
@@ -325,24 +322,24 @@ def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibrati
 
 def out_of_fold(cases: Cases) -> Judged:
     """Predictions for the cases of each region by regressions on the cases of all others."""
-    answered, value, named = np.zeros((3, len(cases.answered)))
+    answered, value = np.zeros((2, len(cases.answered)))
     for region in np.unique(cases.regions):
         inside = cases.regions == region
-        first, second, third = _fit_all(cases.take(~inside))
+        first, second = _fit_both(cases.take(~inside))
         answered[inside] = [first.probability(row) for row in cases.evidence[inside]]
         value[inside] = answered[inside] * [second.probability(row) for row in cases.evidence[inside]]
-        if third is not None:
-            named[inside] = [third.probability(row) for row in cases.evidence[inside]]
-    if not cases.skill.any():
+    if not cases.skills_right.any():
         return Judged(answered, value, None, None)
-    return Judged(answered, value, np.maximum(named, value), _out_of_fold_ranked(cases, log_odds(answered)))
+    skills = _out_of_fold_skills(cases, log_odds(answered))
+    return Judged(answered, value, np.fmax(skills[:, -1], value), skills[:, :-1])
 
 
-def _out_of_fold_ranked(cases: Cases, answered: Floats) -> Floats:
+def _out_of_fold_skills(cases: Cases, answered: Floats) -> Floats:
+    """(n, R + 1) probability that each skill is right; NaN where there is none."""
     found = np.full(cases.skills_right.shape, np.nan)
     for region in np.unique(cases.regions):
         inside = cases.regions == region
-        fitted = _fit_ranked(cases.take(~inside), answered[~inside])
+        fitted = _fit_skills(cases.take(~inside), answered[~inside])
         for row in np.flatnonzero(inside):
             there = ~np.isnan(cases.skills[row, :, 0])
             rows = with_answered(answered[row], cases.skills[row, there])
@@ -350,12 +347,12 @@ def _out_of_fold_ranked(cases: Cases, answered: Floats) -> Floats:
     return found
 
 
-def _fit_ranked(cases: Cases, answered: Floats) -> Logistic:
-    """Of all ranked skills of all cases; `answered`: (n,) log odds of predictions that were not fitted on the case."""
-    count = cases.skills.shape[1]
-    rows = with_answered(np.repeat(answered, count), cases.skills.reshape(-1, 2))
+def _fit_skills(cases: Cases, answered: Floats) -> Logistic:
+    """Of the ranked skills of all cases; `answered`: (n,) log odds of predictions that were not fitted on the case."""
+    skills, right = cases.skills[:, :-1], cases.skills_right[:, :-1]
+    rows = with_answered(np.repeat(answered, skills.shape[1]), skills.reshape(-1, skills.shape[2]))
     there = ~np.isnan(rows).any(axis=1)
-    right, weights = cases.skills_right.ravel()[there], np.repeat(cases.weights, count)[there]
+    right, weights = right.ravel()[there], np.repeat(cases.weights, skills.shape[1])[there]
     return fit_logistic(rows[there], right, weights, SKILL_FEATURES, np.ones(len(SKILL_FEATURES)))
 
 
@@ -432,13 +429,12 @@ def fit_logistic(
     )
 
 
-def _fit_all(cases: Cases) -> tuple[Logistic, Logistic, Logistic | None]:
-    """Answered, right and skill; the last is None where no case has it right."""
+def _fit_both(cases: Cases) -> tuple[Logistic, Logistic]:
+    """Answered, and right where it is."""
     answered = cases.take(cases.answered)
     return (
         fit_logistic(cases.evidence, cases.answered, cases.weights),
         fit_logistic(answered.evidence, answered.right, np.ones(len(answered.right))),
-        fit_logistic(cases.evidence, cases.skill, cases.weights) if cases.skill.any() else None,
     )
 
 
@@ -460,17 +456,16 @@ def _figures(cases: Cases, judged: Judged, kept: Bools) -> dict[str, float]:
         "first_right": float(cases.right[cases.answered].mean()),
         "precision": float(np.average(cases.answered[kept], weights=weights[kept])),
     }
-    if judged.skill is not None:
-        figures["skill_calibration_error"] = calibration_error(judged.skill, cases.skill, weights)
-        figures["skill_right"] = float(cases.skill[cases.answered].mean())
-        if not cases.skill.all():
-            figures["skill_roc_area"] = float(roc_auc_score(cases.skill, judged.skill, sample_weight=weights))
-    if judged.skills is not None:
+    if judged.skill is not None and judged.skills is not None:
+        named = cases.skills_right[:, -1]
+        figures["skill_calibration_error"] = calibration_error(judged.skill, named, weights)
+        figures["skill_right"] = float(named[cases.answered].mean())
+        if 0 < named.sum() < len(named):
+            figures["skill_roc_area"] = float(roc_auc_score(named, judged.skill, sample_weight=weights))
         there = ~np.isnan(judged.skills)
         each = np.broadcast_to(weights[:, None], there.shape)[there]
-        figures["ranked_skill_calibration_error"] = calibration_error(
-            judged.skills[there], cases.skills_right[there], each
-        )
+        ranked = cases.skills_right[:, :-1][there]
+        figures["ranked_skill_calibration_error"] = calibration_error(judged.skills[there], ranked, each)
     return figures
 
 

@@ -16,7 +16,7 @@ from qaserve.store.words import Bm25Params
 UNIFORM = "uniform"
 """The importance of pairs that all weigh 1."""
 
-FORMAT: Literal[6] = 6
+FORMAT: Literal[7] = 7
 
 
 class FileEntry(Record):
@@ -68,7 +68,7 @@ class DocumentsInfo(Record):
 class Manifest(Record):
     """What a bundle is. Holds no time and no path: the same input gives the same bytes."""
 
-    format: Literal[6] = FORMAT
+    format: Literal[7] = FORMAT
     build: BuildId
     corpus: CorpusName
     corpus_hash: str = Field(description="SHA-256 over the pairs' ids and contents, in the order of ids.")

@@ -6,10 +6,9 @@ their scores hardly differ. So there are two logistic regressions,
 
     P(first answer right) = P(the corpus answers it) · P(first answer right | the corpus answers it),
 
-both on evidence that an answered question brings along. The engine abstains by the first factor alone. A third one, on
-the same evidence, gives P(first answer names the right skill), of questions that the corpus answers and of others. A
-fourth gives P(skill right) for each of the ranked skills, from `SKILL_FEATURES`. In all, no coefficient points against
-its feature's direction: a nearer match never lowers a probability.
+both on evidence that an answered question brings along. The engine abstains by the first factor alone. A third one
+gives P(skill right) for a skill, from `SKILL_FEATURES`. In all, no coefficient points against its feature's direction:
+a nearer match never lowers a probability.
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,8 +83,8 @@ DIRECTIONS = np.array([feature.direction for feature in _TABLE.values()])
 """(F,) 1 where more of a feature speaks for an answer, -1 where it speaks against."""
 
 
-SKILL_FEATURES = ("answered", "skill_score", "skill_margin")
-"""Of a ranked skill: log odds that the corpus answers, and what `qaserve.core.skills.skill_evidence` gives. More of
+SKILL_FEATURES = ("answered", "skill_score", "skill_margin", "skill_named")
+"""Of a skill: log odds that the corpus answers, and what `qaserve.core.skills.skill_evidence` gives. More of
 each speaks for the skill."""
 
 
@@ -201,10 +200,7 @@ class Calibration(Record):
     answered: Logistic = Field(description="Probability that the corpus answers the question.")
     right: Logistic = Field(description="Probability that the first answer is right, where the corpus answers.")
     skill: Logistic | None = Field(
-        None, description="Probability that the first answer names the right skill; null where no pair names any."
-    )
-    ranked_skill: Logistic | None = Field(
-        None, description="Probability that a ranked skill is right; null where no pair names any."
+        None, description="Probability that a skill is a right one; null where no pair names any."
     )
     threshold: float = Field(ge=0, le=1, description="Abstain where the probability of `answered` is below.")
     precision: float = Field(
@@ -229,24 +225,25 @@ class Calibration(Record):
         """Probability that the first answer is right, of evidence (F,)."""
         return self.answered.probability(_checked(found)) * self.right.probability(found)
 
-    def skill_probability(self, found: Floats) -> float | None:
-        """Probability that the first answer names the right skill, of evidence (F,): at least that it is right."""
-        return None if self.skill is None else max(self.skill.probability(_checked(found)), self.probability(found))
-
-    def ranked_skill_probabilities(self, found: Floats, skills: Floats) -> list[float] | None:
-        """Probability that each of R ranked skills is right; None where no pair names any.
+    def skill_probabilities(self, found: Floats, skills: Floats) -> list[float] | None:
+        """Probability that each of R skills is right; None where no pair names any.
 
         Args:
             found: (F,) evidence of the question.
-            skills: (R, 2) `qaserve.core.skills.skill_evidence`.
+            skills: (R, 3) `qaserve.core.skills.skill_evidence`.
         """
-        if self.ranked_skill is None:
+        if self.skill is None:
             return None
         rows = with_answered(self.answered.log_odds(_checked(found)), skills)
-        return [self.ranked_skill.probability(row, SKILL_FEATURES) for row in rows]
+        return [self.skill.probability(row, SKILL_FEATURES) for row in rows]
 
-    def confidence(self, found: Floats) -> Confidence:
-        """Probabilities, abstention and the reason that weighs most, of evidence (F,)."""
+    def confidence(self, found: Floats, skill: float | None = None) -> Confidence:
+        """Probabilities, abstention and the reason that weighs most.
+
+        Args:
+            found: (F,) evidence.
+            skill: Probability that the first answer names the right skill; what is given is at least that it is right.
+        """
         value = self.probability(found)
         pulls = [*self.answered.pulls(found).items(), *self.right.pulls(found).items()]
         abstained = self.answered.probability(found) < self.threshold
@@ -256,11 +253,12 @@ class Calibration(Record):
             reason = _reason(UNSURE, pulls, found, -1)
         else:
             reason = _reason(LIKELY_RIGHT, pulls, found, 1)
-        return Confidence(value=value, skill=self.skill_probability(found), abstained=abstained, reason=reason)
+        at_least = None if skill is None else max(skill, value)
+        return Confidence(value=value, skill=at_least, abstained=abstained, reason=reason)
 
 
 def with_answered(log_odds: ArrayLike, skills: Floats) -> Floats:
-    """(R, 3) values of `SKILL_FEATURES`, from log odds that the corpus answers and (R, 2) evidence of skills."""
+    """(R, 4) values of `SKILL_FEATURES`, from log odds that the corpus answers and (R, 3) evidence of skills."""
     return np.column_stack([np.broadcast_to(np.asarray(log_odds, dtype=np.float64), len(skills)), skills])
 
 

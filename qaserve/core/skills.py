@@ -31,22 +31,23 @@ class SkillScores(NamedTuple):
     """0.2 · cosine of the best section; 0 without a document."""
 
 
-def skill_evidence(pairs: NDArray[np.floating], ranked: NDArray[np.intp]) -> Floats:
+def skill_evidence(pairs: NDArray[np.floating], ranked: NDArray[np.intp], named: NDArray[np.bool_]) -> Floats:
     """What the scores of one question say about how right its ranked skills are.
 
     Args:
         pairs: (S,) what the pairs give each skill, see `SkillScores`.
         ranked: (R,) the skills that are looked at.
+        named: (R,) whether the first answer names each.
 
     Returns:
-        (R, 2): what the pairs give the skill, and how much that is above the best of all other skills, negative where
-        it is below. A lone skill stands against 0.
+        (R, 3): what the pairs give the skill; how much that is above the best of all other skills, negative where it is
+        below (a lone skill stands against 0); and `named` as 1 or 0.
     """
     if not ranked.size:
-        return np.empty((0, 2))
+        return np.empty((0, 3))
     order = np.argsort(-pairs, kind="stable")
     best, second = pairs[order[0]], pairs[order[1]] if len(order) > 1 else 0.0
-    return np.column_stack([pairs[ranked], pairs[ranked] - np.where(ranked == order[0], second, best)])
+    return np.column_stack([pairs[ranked], pairs[ranked] - np.where(ranked == order[0], second, best), named])
 
 
 def skill_scores(

@@ -76,10 +76,10 @@ def _calibrated(query: Query, found: Found, first: Answer, ranked: RankedSkills)
             cluster=first.cluster,
         ),
     )
-    sure = manifest.calibration.confidence(seen)
-    if not first.related_skills:
-        sure = sure.model_copy(update={"skill": None})
-    return Sureness(sure, manifest.calibration.ranked_skill_probabilities(seen, ranked.evidence) or nothing)
+    calibration = manifest.calibration
+    of_first = calibration.skill_probabilities(seen, ranked.of_first)
+    sure = calibration.confidence(seen, of_first[0] if of_first else None)
+    return Sureness(sure, calibration.skill_probabilities(seen, ranked.evidence) or nothing)
 
 
 def _as_calibrated(params: SearchParams, manifest: Manifest) -> bool:

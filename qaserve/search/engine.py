@@ -175,7 +175,7 @@ class Engine:
         most = max(query.request.top_k, NEAREST)
         target = projected.searched[0]
         ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
-        best_skills = rank_skills(query.build, ranked.pairs, target, query.request.top_k, filtered=bool(filters))
+        best_skills = rank_skills(query.build, ranked, target, query.request.top_k, filtered=bool(filters))
         found = Found(row, hits, projected, ranked.intents)
         plain = PlainSearch.run(query, found) if query.request.explain else PlainSearch()
         pairs = {

@@ -35,7 +35,7 @@ from qaserve.schemas.documents import (
 from qaserve.schemas.pairs import StoredPair, skill_name, skill_names
 from qaserve.search.build import OpenBuild
 from qaserve.search.library import Document
-from qaserve.search.ranking import ScoredPair
+from qaserve.search.ranking import Ranked, ScoredPair
 from qaserve.store.points import to_pair
 
 SUPPORTING = 3
@@ -52,7 +52,9 @@ class RankedSkills(NamedTuple):
     similarities: NDArray[np.float32]
     """(s,) cosine of the projected and whitened question to every section."""
     evidence: Floats
-    """(S, 2) see `qaserve.core.skills.skill_evidence`."""
+    """(S, 3) see `qaserve.core.skills.skill_evidence`."""
+    of_first: Floats
+    """(1, 3) the same of the skill that the first answer names first; (0, 3) where it names none."""
     supporting: list[list[ScoredPair]]
     """The best pairs of each."""
 
@@ -63,17 +65,18 @@ class RankedSkills(NamedTuple):
 
 
 def rank_skills(
-    build: OpenBuild, pairs: Sequence[ScoredPair], projected: NDArray[np.floating], top_k: int, *, filtered: bool
+    build: OpenBuild, found: Ranked, projected: NDArray[np.floating], top_k: int, *, filtered: bool
 ) -> RankedSkills:
     """The first `top_k` skills, equal scores in the order of names.
 
     Args:
         build: What is searched.
-        pairs: The candidates, with their scores.
+        found: The first answers, and the candidates with their scores.
         projected: (D,) projected and whitened question, of any length.
         top_k: How many skills.
         filtered: Only skills that a candidate names may come back.
     """
+    pairs = found.pairs
     named = [skill_names(pair.skills) for pair in pairs]
     names = sorted({name for skills in named for name in skills}) if filtered else build.skills
     column = {name: number for number, name in enumerate(names)}
@@ -88,12 +91,15 @@ def rank_skills(
         build.library.best_of_skills(similarities, names)[None, :],
     )
     first = np.argsort(-scores.total[0], kind="stable")[:top_k]
+    first_named = skill_names(found.intents[0].best.skills) if found.intents else ()
+    own = np.array([column[name] for name in first_named[:1] if name in column], dtype=np.intp)
     best = np.array(sorted(range(len(pairs)), key=lambda row: (-pairs[row].score, pairs[row].id)), dtype=np.intp)
     return RankedSkills(
         [names[one] for one in first],
         SkillScores(*(part[:, first] for part in scores)),
         similarities,
-        skill_evidence(scores.pairs[0], first),
+        skill_evidence(scores.pairs[0], first, np.array([names[one] in first_named for one in first], dtype=bool)),
+        skill_evidence(scores.pairs[0], own, np.ones(len(own), dtype=bool)),
         [[pairs[row] for row in best[is_named[best, one]][:SUPPORTING]] for one in first],
     )
 

@@ -61,11 +61,12 @@ def cases(rng):
     near, wide = found[:, FEATURES.index("answer_similarity")], found[:, FEATURES.index("margin_second")]
     answered = near + rng.logistic(size=count) * 0.5 > 0
     right = answered & (wide + rng.logistic(size=count) * 0.5 > 0)
-    skill = right | (found[:, FEATURES.index("lexical")] + rng.logistic(size=count) * 0.5 > 0)
-    skills = rng.normal(size=(count, 3, 2))
-    skills[::5, 2] = np.nan
-    skills_right = answered[:, None] & (skills[:, :, 1] + rng.logistic(size=(count, 3)) * 0.5 > 0)
-    return Cases(found, answered, right, skill, skills, skills_right, rng.integers(0, 2, count))
+    skills = rng.normal(size=(count, 4, 3))
+    skills_right = answered[:, None] & (skills[:, :, 1] + rng.logistic(size=(count, 4)) * 0.5 > 0)
+    skills_right[right, -1] = True
+    skills[::5, 2:] = np.nan
+    skills_right[::5, 2:] = False
+    return Cases(found, answered, right, skills, skills_right, rng.integers(0, 2, count))
 
 
 def test_a_calibration_of_a_corpus(examples):
@@ -204,18 +205,20 @@ def test_the_skill_has_a_regression_of_its_own(cases):
     judged = out_of_fold(cases)
     found = fit_calibration(cases, judged, 0.6)
     skill = dict(zip(found.skill.features, found.skill.coefficients, strict=True))
-    assert max(skill, key=lambda name: abs(skill[name])) == "lexical"
+    assert set(sorted(skill, key=lambda name: -abs(skill[name]))[:2]) == {"answered", "skill_margin"}
     assert (judged.skill >= judged.value).all()
-    assert found.figures["skill_calibration_error"] < 0.1
-    above, below = judged.skill[cases.skill, None], judged.skill[~cases.skill]
-    weights = cases.weights[cases.skill, None] * cases.weights[~cases.skill]
+    assert found.figures["skill_calibration_error"] < 0.2
+    named = cases.skills_right[:, -1]
+    above, below = judged.skill[named, None], judged.skill[~named]
+    weights = cases.weights[named, None] * cases.weights[~named]
     area = np.average((above > below) + (above == below) / 2, weights=weights)
     assert found.figures["skill_roc_area"] == pytest.approx(area, abs=1e-6)
-    assert found.figures["skill_right"] == pytest.approx(cases.skill[cases.answered].mean(), abs=1e-6)
-    bare = cases._replace(skill=np.zeros(len(cases.right), dtype=bool))
+    assert found.figures["skill_right"] == pytest.approx(named[cases.answered].mean(), abs=1e-6)
+    bare = cases._replace(skills=np.full_like(cases.skills, np.nan), skills_right=np.zeros_like(cases.skills_right))
     found = fit_calibration(bare, out_of_fold(bare), 0.6)
     assert found.skill is None
-    assert not [name for name in found.figures if name.startswith("skill")]
+    assert found.skill_probabilities(cases.evidence[0], np.empty((0, 3))) is None
+    assert not [name for name in found.figures if "skill" in name]
 
 
 def test_the_right_skill_is_one_that_the_questions_own_pair_names(examples):
@@ -228,11 +231,12 @@ def test_the_right_skill_is_one_that_the_questions_own_pair_names(examples):
         return ask(make_fold(named.take(split.train), named.take(split.test), 1), START)
 
     own = asked(lambda pair: pair)
-    np.testing.assert_array_equal(own.skill, own.right)
-    assert own.skill.any()
+    np.testing.assert_array_equal(own.skills_right[:, -1], own.right)
+    assert own.right.any()
     second = asked(lambda pair: pair.model_copy(update={"related_skills": ("other", pair.cluster_id)}))
-    np.testing.assert_array_equal(second.skill, own.right)
-    assert not asked(lambda pair: pair.model_copy(update={"related_skills": ("shared",)})).skill.any()
+    np.testing.assert_array_equal(second.skills_right[:, -1], own.right)
+    none = asked(lambda pair: pair.model_copy(update={"related_skills": ("shared",)}))
+    assert not none.skills_right[:, -1].any()
 
 
 @pytest.mark.parametrize("outcome", [True, False])
@@ -322,7 +326,8 @@ def test_ranked_skills_are_as_the_fold_scores_them(examples):
         ranked = sorted(means, key=lambda skill: (-means[skill], skill))[:NEAREST]
         for place, skill in enumerate(ranked):
             other = max(mean for name, mean in means.items() if name != skill)
-            np.testing.assert_allclose(asked.skills[row, place], [means[skill], means[skill] - other], atol=1e-6)
+            expected = [means[skill], means[skill] - other, skill in names[totals[row].argmax()]]
+            np.testing.assert_allclose(asked.skills[row, place], expected, atol=1e-6)
             assert asked.skills_right[row, place] == (skill in pair.related_skills)
 
 
@@ -330,12 +335,13 @@ def test_the_confidence_of_a_ranked_skill_is_what_happens(cases):
     judged = out_of_fold(cases)
     found = fit_calibration(cases, judged, 0.75)
     assert found.figures["ranked_skill_calibration_error"] < 0.03
-    assert np.isnan(judged.skills).sum() == np.isnan(cases.skills[:, :, 0]).sum()
-    row, skills = cases.evidence[0], np.array([[0.1, 0.4], [0.1, -0.4]])
-    likely, unlikely = found.ranked_skill_probabilities(row, skills)
+    assert (np.isnan(judged.skills) == np.isnan(cases.skills[:, :-1, 0])).all()
+    assert (judged.skill >= judged.value).all()
+    row, skills = cases.evidence[0], np.array([[0.1, 0.4, 1.0], [0.1, -0.4, 1.0]])
+    likely, unlikely = found.skill_probabilities(row, skills)
     assert likely > unlikely
-    values = {"answered": found.answered.log_odds(row), "skill_score": 0.1, "skill_margin": 0.4}
-    fitted = found.ranked_skill
+    values = {"answered": found.answered.log_odds(row), "skill_score": 0.1, "skill_margin": 0.4, "skill_named": 1.0}
+    fitted = found.skill
     odds = fitted.intercept + sum(
         coefficient * (values[name] - mean) / scale
         for name, coefficient, mean, scale in zip(
@@ -343,14 +349,3 @@ def test_the_confidence_of_a_ranked_skill_is_what_happens(cases):
         )
     )
     assert likely == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-12)
-
-
-def test_without_skills_no_skill_has_a_confidence(cases):
-    none = cases._replace(
-        skill=np.zeros_like(cases.skill),
-        skills=np.full_like(cases.skills, np.nan),
-        skills_right=np.zeros_like(cases.skills_right),
-    )
-    found = fit_calibration(none, out_of_fold(none), 0.75)
-    assert found.ranked_skill_probabilities(cases.evidence[0], np.empty((0, 2))) is None
-    assert "ranked_skill_calibration_error" not in found.figures

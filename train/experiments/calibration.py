@@ -167,8 +167,9 @@ class Asked(NamedTuple):
     """(m,) confidence."""
     right: Bools
     skill: Bools
+    """(m,) whether the first answer names the right skill."""
     skill_value: Floats
-    """(m,) probability that the first answer names the right skill; all 0 where no pair names any."""
+    """(m,) probability of that; at least `value`."""
     skills_right: Bools
     """(m, R) whether each ranked skill is right."""
     skills_value: Floats
@@ -330,25 +331,27 @@ def _asked(
     first = make_fold(train, train.take(np.arange(1)), seed)
     for name, examples in kinds.items():
         fold = Fold(train, examples, first.labels, first.count, train)
-        found, right, skill, skills, skills_right = ask(fold, DEFAULTS)
+        found, right, skills, skills_right = ask(fold, DEFAULTS)
+        value = np.array([calibration.probability(row) for row in found])
+        sure = _skill_values(calibration, found, skills)
         yield (
             name,
             Asked(
                 np.array([calibration.answered.probability(row) for row in found]),
-                np.array([calibration.probability(row) for row in found]),
+                value,
                 right & (name == ANSWERED),
-                skill,
-                np.array([calibration.skill_probability(row) or 0.0 for row in found]),
-                skills_right,
-                _ranked_skills(calibration, found, skills),
+                skills_right[:, -1],
+                np.fmax(sure[:, -1], value),
+                skills_right[:, :-1],
+                sure[:, :-1],
                 nearest_answers(fold),
             ),
         )
 
 
-def _ranked_skills(calibration: Calibration, found: Floats, skills: Floats) -> Floats:
-    """(m, R) probability that each ranked skill is right, of evidence (m, F) and (m, R, 2)."""
-    rows = [calibration.ranked_skill_probabilities(row, each) for row, each in zip(found, skills, strict=True)]
+def _skill_values(calibration: Calibration, found: Floats, skills: Floats) -> Floats:
+    """(m, R + 1) probability that each skill is right, of evidence (m, F) and (m, R + 1, 3); NaN without a skill."""
+    rows = [calibration.skill_probabilities(row, each) for row, each in zip(found, skills, strict=True)]
     return np.array([[np.nan] * skills.shape[1] if row is None else row for row in rows])
 
 

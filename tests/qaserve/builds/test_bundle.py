@@ -105,7 +105,7 @@ def test_every_single_flipped_bit_is_noticed(written, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 4}, "format: Input should be 6"),
+        ({"format": 4}, "format: Input should be 7"),
         ({"build": "nothexnothex"}, "build: String should match"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"build": "ffffffffffff"}, "says ffffffffffff of things"),

@@ -40,10 +40,19 @@ def calibration():
 
 def test_the_right_skill_is_at_least_as_likely_as_the_right_answer(calibration):
     assert calibration.confidence(given()).skill is None
-    likely = calibration.model_copy(update={"skill": logistic((), (), intercept=2.0)}).confidence(given())
-    assert likely.skill == pytest.approx(1 / (1 + np.exp(-2.0)))
-    unlikely = calibration.model_copy(update={"skill": logistic((), (), intercept=-9.0)}).confidence(given())
+    likely, unlikely = calibration.confidence(given(), 0.9), calibration.confidence(given(), 0.001)
+    assert likely.skill == 0.9
     assert unlikely.skill == unlikely.value == likely.value
+
+
+def test_a_skill_is_judged_by_its_own_evidence_and_by_whether_anything_answers(calibration):
+    assert calibration.skill_probabilities(given(), np.zeros((2, 3))) is None
+    skill = logistic(("answered", "skill_margin"), (1.0, 4.0), mean=(9.0, 0.0), scale=(1.0, 1.0))
+    found = calibration.model_copy(update={"skill": skill}).skill_probabilities(
+        given(), np.array([[9.0, 0.2, 1.0], [9.0, -0.2, 0.0]])
+    )
+    odds = calibration.answered.log_odds(given()) - 9.0
+    np.testing.assert_allclose(found, [1 / (1 + np.exp(-(odds + one))) for one in (0.8, -0.8)])
 
 
 def test_evidence_is_what_its_names_say():

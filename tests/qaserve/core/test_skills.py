@@ -37,6 +37,7 @@ def test_without_candidates_nothing_fails():
 
 def test_the_evidence_of_a_skill_is_its_score_and_its_distance_to_the_best_other():
     pairs = np.array([0.2, 0.9, 0.5, 0.9])
-    np.testing.assert_allclose(skill_evidence(pairs, np.array([1, 2, 0])), [[0.9, 0.0], [0.5, -0.4], [0.2, -0.7]])
-    np.testing.assert_allclose(skill_evidence(np.array([0.3]), np.array([0])), [[0.3, 0.3]])
-    assert skill_evidence(np.empty(0), np.empty(0, dtype=np.intp)).shape == (0, 2)
+    ranked, named = np.array([1, 2, 0]), np.array([True, False, True])
+    np.testing.assert_allclose(skill_evidence(pairs, ranked, named), [[0.9, 0, 1], [0.5, -0.4, 0], [0.2, -0.7, 1]])
+    np.testing.assert_allclose(skill_evidence(np.array([0.3]), ranked[2:] * 0, named[:1]), [[0.3, 0.3, 1]])
+    assert skill_evidence(np.empty(0), ranked[:0], named[:0]).shape == (0, 3)
