@@ -20,13 +20,14 @@ from ingest.golden import Golden, encode_golden, golden_file, read_golden
 from ingest.readers import FileRead, Located, find_files, mapping, read_files
 from ingest.readers.preview import guess_fields, preview
 from ingest.rejected import FOLDER, Rejected
-from ingest.report import count_by_file, list_changes, list_edits, param_changes, repeated_questions
+from ingest.report import count_by_file, list_changes, list_edits, list_pairs, param_changes, repeated_questions
 from ingest.selection import Selection, select
 from ingest.spool import Lookup, Rows
 from qaserve.builds.catalog import orphans, remove_orphans
 from qaserve.builds.manifest import UNIFORM
 from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
+from qaserve.common.fences import has_late_fence
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.documents import DocumentsReport, Section
 from qaserve.schemas.ingest import LISTED, IngestReport, Preview
@@ -312,6 +313,7 @@ class Ingest:
         same = not (plan.anew or plan.changes or plan.changes_documents)
         stays = live is not None and same and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
+        fences = [point for point, row in plan.places.items() if has_late_fence(row.pair.answer)]
         return IngestReport(
             build=live.metadata.build if live is not None and stays else None,
             corpus=builder.corpus,
@@ -327,6 +329,8 @@ class Ingest:
             rejected_file=None if kept is None else f"{FOLDER}/{kept.name}",
             repeats=sum(len(question.rows) - 1 for question in repeated),
             conflicts=sum(question.answers > 1 for question in repeated),
+            late_fences=len(fences),
+            late_fence_pairs=list_pairs(fences, plan.places),
             repeated_questions=repeated[:LISTED],
             changes=list_changes(plan.changes, plan.places, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),

@@ -64,10 +64,15 @@ def list_changes(changes: Changes, rows: Mapping[str, Located], before: Mapping[
         before: The live pairs.
     """
     return PairChanges(
-        added=tuple(_read(point, rows[point]) for point in sorted(changes.added)[:LISTED]),
-        updated=tuple(_read(point, rows[point]) for point in sorted(changes.updated)[:LISTED]),
+        added=list_pairs(changes.added, rows),
+        updated=list_pairs(changes.updated, rows),
         removed=listed(sorted(changes.removed)[:LISTED], before),
     )
+
+
+def list_pairs(points: Iterable[str], rows: Mapping[str, Located]) -> tuple[ListedPair, ...]:
+    """The first of some pairs, with where they were read."""
+    return tuple(_read(point, rows[point]) for point in sorted(points)[:LISTED])
 
 
 def list_edits(updated: Iterable[str], before: Mapping[str, Pair], after: Mapping[str, Pair]) -> tuple[Edit, ...]:

@@ -280,12 +280,15 @@ def _difference(before: str, after: str) -> str:
 
 
 def _listed(report: IngestReport) -> None:
-    for pairs, word, icon in (
-        (report.changes.added, "new", "add_circle"),
-        (report.changes.removed, "removed", "remove_circle"),
+    added, removed, fences = report.changes.added, report.changes.removed, report.late_fence_pairs
+    fenced = f"{theme.counted(report.late_fences, 'pair')} with a code fence in the middle of a line"
+    for pairs, label, icon in (
+        (added, theme.counted(len(added), "new pair"), "add_circle"),
+        (removed, theme.counted(len(removed), "removed pair"), "remove_circle"),
+        (fences, fenced, "code"),
     ):
         if pairs:
-            with st.expander(theme.counted(len(pairs), f"{word} pair"), icon=f":material/{icon}:"):
+            with st.expander(label, icon=f":material/{icon}:"):
                 rows = [(one.question, one.pair_id, one.file, one.line) for one in pairs[:LISTED]]
                 frame = pd.DataFrame(rows, columns=["question", "pair id", "file", "line"])
                 st.dataframe(frame, hide_index=True, height="content" if len(rows) <= 8 else 320)

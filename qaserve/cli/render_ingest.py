@@ -49,6 +49,7 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
     _show_pairs(console, "-", gone, len(gone) if report.dry_run else PAIRS_SHOWN)
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
+    _show_pairs(console, "code fence in a line:", report.late_fence_pairs)
     if report.documents is not None:
         _show_documents(console, report.documents)
 
@@ -120,6 +121,7 @@ def _counts(report: "IngestReport") -> Table:
         (report.rejections, "rejected"),
         (report.repeats, "repeat an earlier row's question (kept)"),
         (report.conflicts, "questions lead to different answers (kept)"),
+        (report.late_fences, "have a code fence in the middle of a line (kept)"),
         (report.encoded, f"texts {verb}encoded"),
     ):
         table.add_row(f"{count:,}", text, style=None if count else DIM)

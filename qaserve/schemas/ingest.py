@@ -247,6 +247,10 @@ class IngestReport(Record):
     )
     repeats: int = Field(description="Rows whose question an earlier row asks. They are kept.")
     conflicts: int = Field(description="Questions that lead to different answers. They are kept.")
+    late_fences: int = Field(
+        0, description="Pairs whose answer has a code fence in the middle of a line. They are kept, and shown as code."
+    )
+    late_fence_pairs: tuple[ListedPair, ...] = Field((), description=f"The first {LISTED:,}.")
     repeated_questions: tuple[RepeatedQuestion, ...] = Field(description=f"The first {LISTED:,}.")
     changes: PairChanges
     edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")

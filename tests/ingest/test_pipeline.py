@@ -93,6 +93,17 @@ def test_rows_that_share_pair_id_and_question_all_live(edge, encoder, make_inges
     assert [row.line for row in report.repeated_questions[0].rows] == [1, 25, 26, 27]
 
 
+def test_code_fences_in_the_middle_of_a_line_are_reported_and_kept(edge, encoder, make_ingest, write_rows, rows):
+    found = rows()
+    found[1]["answer"] = "Write: ```sh\nls\n```"
+    found[2]["answer"] = "Write:\n```sh\nls\n```"
+    found[3]["answer"] = "A fence is three of them: ```"
+    report = make_ingest(edge, encoder).run([write_rows(found)])
+    assert report.late_fences == 1
+    assert [(one.question, one.line) for one in report.late_fence_pairs] == [(found[1]["question"], 2)]
+    assert found[1]["answer"] in {row.stored.pair.answer for row in stored(edge, edge.live("things"))}
+
+
 def test_only_new_and_edited_texts_are_encoded(store, encoder, make_ingest, write_rows, rows):
     make_ingest(store, encoder).run([write_rows(rows())])
     encoder.encoded = []

@@ -748,6 +748,12 @@ def test_a_file_without_a_good_line_says_what_is_wrong_with_its_lines_and_what_a
     assert "line 2, field question" in said.replace("\\", "")
     assert '{"question": "How do I …?"' in said
     assert "qaserve ingest" not in said
+    assert "/uploads/" not in said
+
+
+def test_a_code_fence_in_the_middle_of_a_line_is_reported(served):
+    look(served, [{"pair_id": "fence", "question": "late fence", "answer": "Write: ```sh\nls\n```"}])
+    assert "1 pair with a code fence in the middle of a line" in [fold.label for fold in served.expander]
 
 
 def test_hostile_names_of_clusters_are_shown_as_text(served, engine, make_ingest, encoder, write_rows, rows):

@@ -31,6 +31,11 @@ def test_ingest_prints_the_contracts_document(run, write_rows, rows):
 
 
 def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
+    late = {"question": "How do I fence code?", "answer": "Write: ```sh\nls\n```"}
+    (tmp_path / "fence.jsonl").write_text(json.dumps(late))
+    _, out, _ = run("ingest", tmp_path / "fence.jsonl", "--dry-run")
+    assert "1  have a code fence in the middle of a line (kept)" in out
+    assert "code fence in a line: " in out
     (tmp_path / "more.jsonl").write_text(loaded.read_text() + "{broken\n")
     code, out, _ = run("ingest", tmp_path / "more.jsonl")
     assert code == 0
