@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from qaserve.schemas.ingest import Regrouped, Regrouping, Renumbered
 
 CONTINUES = 0.2
-"""Of the pairs of both builds that either of two matched clusters holds, so many must be in both for it to go on."""
+"""Least share of the pairs of two matched clusters (Jaccard) that both hold, for the cluster to go on."""
 SPLIT_SHARE = 0.25
 """A cluster is split where two or more others each got such a share of its pairs."""
 MERGED_SHARE = 0.5

@@ -1,13 +1,13 @@
 """Clusters that stay the same from build to build.
 
-Where the live build's clusters still fit, a new answer joins the nearest one and nobody else moves. Where they no
+Where the live build's clusters still fit, a new answer joins the nearest one and no other pair moves. Where they no
 longer fit (`ingest.drift`), K-means starts from the live clusters' mean answers, and the clusters it finds are matched
 one to one with the live ones by the pairs they share, so that numbers and names go on. A corpus that shares less than
 half of its pairs with the live build is clustered from scratch, exactly as if there were none, and then matched; so is
 one whose live bundle is broken.
 
 So history matters: a corpus that grew may have other clusters than the same pairs ingested at once. `qaserve fit`
-clusters anew in the same way; ingesting into an empty corpus gives what the pairs alone give.
+clusters again in the same way; ingesting into an empty corpus gives what the pairs alone give.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from qaserve.encoders.base import Encoder
 from qaserve.schemas.pairs import Pair, TopicText
 
 TEXTS = 8_192
-"""So many go to the encoder at once, which sorts them by length: more would cost memory and gain nothing."""
+"""Texts that go to the encoder at once, which sorts them by length: more cost memory and gain nothing."""
 TOPIC_TEXT = TopicText()
 NOWHERE = -1
 """Place of a vector that a pair does not have."""
@@ -98,7 +98,7 @@ def embed(
         sources: As `find_sources` gives them.
         encoder: What the build before was made with, too.
         scratch: Where the vectors are kept.
-        stage: Shows the progress of so many texts; not entered without any.
+        stage: Shows the progress of a number of texts; not entered without any.
     """
     dimension = encoder.identity.dimension
     encoded = [Vectors(dimension, scratch) for _ in sources]

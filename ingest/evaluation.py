@@ -20,7 +20,7 @@ from train.folds import Examples, Fold
 
 MAX_ASKED = 600
 MAX_PAIRS = 5_000
-"""Of a larger corpus so many are asked and searched, so that memory stays bounded."""
+"""Pairs of a larger corpus that are asked and searched, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Asked(NamedTuple):
 
 
 def sample(corpus: Corpus, seed: int, wanted: Collection[str] = ()) -> NDArray[np.int64]:
-    """Rows of the pairs that are asked and searched: all, or of many so many that memory allows for.
+    """Rows of the pairs that are asked and searched: all, or as many as memory allows for.
 
     Whole intents are drawn, those first that hold a wanted pair_id, then by a hash of their names: two builds of much
     the same pairs draw much the same intents.

@@ -205,7 +205,7 @@ class Jobs:
         """
         try:
             return self._make(Silent()).preview(file, options.fields, options.separator)
-        except CorpusError as error:  # where the file lies here is nobody's business
+        except CorpusError as error:  # the path on this machine is not told
             raise CorpusError(error.message.replace(str(file), file.name), hint=error.hint) from error
 
     def submit(self, file: Path, options: IngestOptions) -> Job:
@@ -297,7 +297,7 @@ class Jobs:
         except _CancelledError:
             self._end(work, state="interrupted" if self._closing else "cancelled")
         except QaserveError as error:
-            # A caller knows its file by name: where it lies here is nobody's business.
+            # A caller knows its file by name; the path on this machine is not told.
             message, hint = (text.replace(str(work.file), work.file.name) for text in (error.message, error.hint))
             self._fail(work, ErrorDetail(code=error.kind.code, message=message, hint=hint))
         except Exception:

@@ -1,4 +1,4 @@
-"""A new build out of the live one's own pairs and vectors: fitted anew, or with a student. No pair is encoded."""
+"""A new build out of the live one's own pairs and vectors: fitted again, or with a student. No pair is encoded."""
 
 import shutil
 import time
@@ -64,7 +64,7 @@ def refit(
     golden: Golden | None = None,
     force: bool = False,
 ) -> Manifest:
-    """Choose the clusters and numbers of the live build anew, fit its model, and make the result live.
+    """Cluster, tune and fit the live build again, and make the result live.
 
     Args:
         builder: Of the corpus.

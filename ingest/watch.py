@@ -1,4 +1,4 @@
-"""Files and folders that are watched: when they have changed and nobody writes in them any more, by their times."""
+"""Files and folders that are watched: they count as changed once no write follows, by their times."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +21,8 @@ def changes(paths: Sequence[Path], sleep: Callable[[float], None] = time.sleep) 
     What changes during a turn gives another: nothing is missed, and there is one turn at a time.
 
     Args:
-        paths: Files and folders, looked at anew each time; one that is gone holds nothing.
-        sleep: Waits so many seconds.
+        paths: Files and folders, looked at each time; one that is gone holds nothing.
+        sleep: Waits the given seconds.
     """
     done: State = {}
     last: State = {}

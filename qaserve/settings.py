@@ -157,7 +157,7 @@ class ServerSettings(_Section):
     host: str = Field("127.0.0.1", min_length=1, description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
     ui_host: str = Field(
-        "127.0.0.1", min_length=1, description="Address that the page listens on. The page asks nobody for a key."
+        "127.0.0.1", min_length=1, description="Address that the page listens on. The page asks for no key."
     )
     ui_port: int = Field(8501, ge=1, le=65535, description="Port of the page.")
     api_url: HttpUrl | None = Field(None, description="API that the page and `qaserve ask` talk to.")

@@ -17,7 +17,7 @@ from ingest.readers.shapes import EXPORTED, LISTS, BadRowError, Row
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 MAX_CELL = 64 << 20
-"""Characters of a cell; a quote that nobody closes would make the rest of the file one cell."""
+"""Characters of a cell; a quote that is never closed would make the rest of the file one cell."""
 MAX_HEADER = 1 << 20
 """Characters of the header."""
 CHUNK = 1 << 20

@@ -53,7 +53,7 @@ def create_app(
         hidden: Texts, such as folders of this machine, that no message may show.
         log: Keeps feedback; None: none is taken.
         kept: Keeps questions without an answer, if it does; None: there is no such log.
-        jobs: Bring pairs in; None: none can be brought in.
+        jobs: Import pairs; None: importing is off.
     """
     limits, metrics = limits or LimitSettings(), Metrics()
     desk = QueryService(engine, limits, metrics, kept)

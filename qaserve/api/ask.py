@@ -13,7 +13,7 @@ from qaserve.service.query_service import QueryService
 
 LOG = logging.getLogger("qaserve.api")
 GONE = 499
-"""What the log says of a caller that hung up before its answer; nobody reads the reply itself."""
+"""Logged for a caller that hung up before its answer."""
 ONE, MANY = "one", "many"
 RESULTS = TypeAdapter(list[AskResult])
 

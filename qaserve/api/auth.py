@@ -73,7 +73,7 @@ class RateLimiter:
     """How often a caller may come: a dependency of routes. Callers without a key are told apart by their address."""
 
     def __init__(self, per_minute: int) -> None:
-        """So many requests in any minute; 0 lets all pass."""
+        """Requests allowed in any minute; 0: no limit."""
         self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
         self._counted = MovingWindowRateLimiter(MemoryStorage())
 

@@ -70,7 +70,7 @@ def routes(jobs: Jobs, access: ApiKeyAuth, limits: LimitSettings, hidden: tuple[
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(access.write)], openapi_extra=BODY)
     async def ingest(request: Request, said: Annotated[UploadOptions, Query()]) -> Job:
-        """Bring pairs in: a form with a file, JSON Lines as they are, or a document with `pairs`. Gives a job."""
+        """Import pairs: a form with a file, JSON Lines as they are, or a document with `pairs`. Gives a job."""
         with writing("the upload cannot be written", NO_SPACE):
             async with contextmanager_in_threadpool(jobs.receiving()) as folder:
                 file, options = await _receive(request, folder, said, limits)

@@ -102,7 +102,7 @@ def endpoint(
 
 
 def _add(jobs: Jobs, pairs: Sequence[NewPair]) -> Added:
-    """Bring pairs in by a job, behind those that wait."""
+    """Import pairs by a job, queued behind those that wait."""
     with jobs.receiving() as folder:
         path = folder / "agent.jsonl"
         path.write_text(lines(pairs), encoding="utf-8")

@@ -176,7 +176,7 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 
 
     Raises:
         NotFoundError: There is no such corpus.
-        StoreLockedError: Somebody else still changes its builds, after so many seconds of waiting.
+        StoreLockedError: Another process still changes its builds when the waiting time is over.
     """
     if not store.names(corpus) and not store.unfinished(corpus):
         raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")

@@ -35,11 +35,11 @@ COMMANDS = {
         ("corpus",),
         "Download the public corpus: 1,888 UnifyWeaver skill pairs, from a pinned commit, hash checked.",
     ),
-    "ingest": Listed(("corpus",), "Bring pairs in, and make them live."),
+    "ingest": Listed(("corpus",), "Import pairs and make them live."),
     "remove": Listed(("corpus",), "Take pairs out, and make the rest live."),
     "fit": Listed(
         ("corpus",),
-        "Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.",
+        "Tune and fit the live build again, from its own vectors; no pair is encoded.",
     ),
     "distill": Listed(
         ("corpus",), "Teach a student what routing and projection do: one small network that needs no votes."

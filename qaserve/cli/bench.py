@@ -262,7 +262,7 @@ def publish(
         shown = ", ".join(found.experiments) or "no experiment"
         out.print(Text(f"{page} {'is checked' if check else 'is written'}: {shown}"))
         for path in stale:
-            err.print(Text(f"stale: {path}; `qaserve bench publish` makes it anew"))
+            err.print(Text(f"stale: {path}; `qaserve bench publish` writes it again"))
     if stale:
         raise typer.Exit(1)
 

@@ -48,7 +48,7 @@ The 74 documents about these skills come too, into the folder `skills` beside th
     qaserve ingest data/downloads/skills_qa.jsonl --documents data/downloads/skills
 """
 
-INGEST_HELP = """Bring pairs in, and make them live.
+INGEST_HELP = """Import pairs and make them live.
 
 Reads JSON Lines (`.jsonl`, `.ndjson`) and JSON arrays (`.json`), CSV and TSV with a header, also gzipped, Parquet, and
 Markdown FAQs (`.md`), files or folders. In JSON, in any mix of four shapes:
@@ -73,8 +73,8 @@ with `--replace` if pairs came from there before, nothing is changed and the exi
 Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
 the given files. The same file again changes nothing.
 
-Clusters keep their numbers and names: a new pair joins the nearest, and only where the pairs have drifted are they made
-anew (QASERVE_DRIFT). Before it goes live the new build is measured beside the live one, on held-out phrasings and on
+Clusters keep their numbers and names: a new pair joins the nearest, and only pairs that have drifted are clustered
+again (QASERVE_DRIFT). Before it goes live the new build is compared with the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
 A golden question is a line `{"question": "…", "pair_id": "…", "also": ["…"]}`; `also` lists other pairs that answer it,
 and may be left out.
@@ -122,13 +122,12 @@ would go, and says what would become of clusters and quality.
     qaserve remove --filter topics=xml --filter topics=csv --filter tags=markdown --dry-run
 """
 
-FIT_HELP = """Choose the numbers of the live build anew and fit its model, from its own vectors; no pair is encoded.
+FIT_HELP = """Tune and fit the live build again, from its own vectors; no pair is encoded.
 
-Clusters are made anew, and keep the numbers and names of those they go on from. λ, τ, N, the final softmax and the
-weight of the words β are chosen by cross-validation over held-out phrasings of the build's own pairs; what was tried
-and how well it did stays in the manifest. The result is a new build, made live unless it finds clearly less;
-`qaserve builds activate` goes back. `qaserve ingest` does the same for every build of at most QASERVE_TUNE_PAIRS pairs
-whose clusters are made anew.
+Pairs are clustered again; clusters keep the numbers and names of those they go on from. All hyperparameters are tuned
+by cross-validation on the build's own pairs; what was tried and how well it did stays in the manifest. The result is a
+new build, made live unless it finds clearly less; `qaserve builds activate` goes back. `qaserve ingest` does the same
+for every build of at most QASERVE_TUNE_PAIRS pairs whose pairs are clustered again.
 
 With `--feedback` the questions that a pair helped with, of `qaserve feedback export` or lines of `{"question": "…",
 "pair_id": "…"}`, are encoded and W is fitted on them too. They are not found and do not vote, and the next `fit` or

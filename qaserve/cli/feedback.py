@@ -43,7 +43,7 @@ EXPORT_HELP = """Write what was said as JSON Lines, for `qaserve bench golden` a
 @feedback_app.command("list", help=LIST_HELP)
 def list_(
     *,
-    last: Annotated[int | None, typer.Option(min=1, help="Only so many, the newest.", show_default=False)] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only this many, the newest.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """See LIST_HELP."""

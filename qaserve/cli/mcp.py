@@ -101,7 +101,7 @@ class DataFolder:
         return QuestionLog(self._settings.store.data_dir, self.engine().corpus, **self._settings.server.keeping)
 
     def add(self, pairs: "Sequence[NewPair]") -> "Added":
-        """Bring pairs in as an ingest of a file would."""
+        """Import pairs as an ingest of a file would."""
         from qaserve.mcp.adding import lines
         from qaserve.mcp.results import Added
 

@@ -191,10 +191,10 @@ def _show_conflicts(console: Console, report: "IngestReport") -> None:
 def _show_clusters(console: Console, changes: "ClusterChanges", *, would: bool) -> None:
     drift = "; ".join(changes.drift.reasons) if changes.drift is not None else ""
     if changes.recommended:
-        console.print(Text(f"The pairs have drifted ({drift}): `qaserve fit` makes the clusters anew.", style=WARNING))
+        console.print(Text(f"The pairs have drifted ({drift}): `qaserve fit` clusters them again.", style=WARNING))
     elif changes.reclustered:
-        made = "would be made" if would else "made"
-        console.print(f"Clusters {made} anew{f' ({drift})' if drift else ''}.")
+        again = "would be clustered again" if would else "were clustered again"
+        console.print(f"The pairs {again}{f' ({drift})' if drift else ''}.")
     else:
         kept, joined = ("would be kept", "would join") if would else ("kept", "joined")
         console.print(f"Clusters {kept}: what is new {joined} the nearest.")

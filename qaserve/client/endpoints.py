@@ -172,7 +172,7 @@ def delete_gaps(number: int | None = None) -> Call[GapsDeleted]:
 
 
 def ingest(request: IngestRequest) -> Call[Job]:
-    """Bring pairs in; gives the job that does it."""
+    """Import pairs; gives the job that does it."""
     return Call("POST", "/v1/ingest", Job, json=request.model_dump(mode="json"), repeatable=False)
 
 

@@ -42,7 +42,7 @@ class QaserveError(Exception):
         self.message = message
         self.hint = hint
         self.retry_after: float | None = None
-        """Seconds after which trying again may help; None where nobody said so."""
+        """Seconds after which a retry may help; None: unknown."""
 
     @property
     def kind(self) -> "ErrorKind":

@@ -18,7 +18,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Reports nothing."""
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002 - as of `Reporter`

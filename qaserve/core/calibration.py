@@ -23,7 +23,7 @@ from qaserve.schemas.ask import Confidence
 from qaserve.schemas.record import Record
 
 NEAREST = 5
-"""How many of the nearest known questions, and of the first intents, are looked at; rank at least so many intents."""
+"""How many of the nearest known questions, and of the first intents, are looked at: rank at least as many intents."""
 LIKELY = 0.5
 """From this probability on the reason says what speaks for the answer, below it what speaks against."""
 
@@ -206,8 +206,8 @@ class Calibration(Record):
     precision: float = Field(
         gt=0,
         lt=1,
-        description="Stated: so many of the questions that are not abstained on should be ones that the corpus "
-        "answers, where half of all asked are; what is reached is in the figures.",
+        description="Target share of answerable questions among those that are not abstained on, assuming half "
+        "of all questions are answerable; what is reached is in the figures.",
     )
     coverage: float = Field(
         ge=0, le=1, description="Share of the questions that the corpus answers that is not abstained on."

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS = 8_192
-"""So many rows are looked at in one step."""
+"""Rows of one step."""
 
 
 def slices(count: int) -> Iterator[slice]:

@@ -97,7 +97,7 @@ class ProjectionBank:
 
         Args:
             x: (D,) unit vector.
-            weights: (K,) cluster weights that sum to 1. All zero (nobody voted): x is left where it is.
+            weights: (K,) cluster weights that sum to 1. All zero (no votes): x is returned.
 
         Returns:
             (D,) float64, not normalised: the less the clusters agree, the shorter it is.

@@ -100,7 +100,7 @@ def redistribute(probabilities: ArrayLike, clusters: ArrayLike, votes: Floats, w
         weights: (K,) cluster weights after it.
 
     Returns:
-        (N,) probabilities that sum to 1; clusters without a hit have nobody to speak for them and drop out.
+        (N,) probabilities that sum to 1; clusters without a hit drop out.
     """
     labels, old = np.asarray(clusters, dtype=np.intp), np.asarray(probabilities, dtype=np.float64)
     if labels.size == 0:

@@ -259,7 +259,7 @@ class Clusters(Record):
 
     @classmethod
     def of(cls, found: ClusterList, offset: int, limit: int) -> "Clusters":
-        """So many, from a place in the list on."""
+        """A page of the list."""
         ordered = sorted(found.clusters, key=lambda cluster: -cluster.size)
         return cls(build=found.build, total=len(ordered), clusters=tuple(ordered[offset : offset + limit]))
 

@@ -43,7 +43,7 @@ class GapList(Record):
 
     build: str
     keeps: bool = Field(description="Whether questions are kept now.")
-    days: int = Field(description="They are deleted after so many days.")
+    days: int = Field(description="Days after which they are deleted.")
     questions: int = Field(description="Questions that are kept.")
     looked_at: int = Field(description="The newest of them, which were grouped.")
     themes: tuple[GapTheme, ...]

@@ -160,7 +160,7 @@ class GateReport(Record):
 
 
 LISTED = 10_000
-"""So many of a kind are listed; what is more than that is only counted, or a report would outgrow what it tells of."""
+"""At most this many of a kind are listed; the rest is counted, so that a report stays small."""
 
 EDITS_KEPT = 50
 """Edited pairs whose texts the report shows."""

@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """Frozen, and strict about names: a field nobody knows is an error, not a shrug."""
+    """Frozen; a field of an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -18,7 +18,7 @@ from .base import BuildMetadata, Seal
 REMOVALS, REMOVAL_SECONDS = 50, 0.02
 BLOCK = 1 << 18
 REWRITTEN = frozenset({"edge_config.json", "segment.json"})
-"""Edge writes these files anew whenever it opens a shard, with their keys in another order."""
+"""Edge rewrites these files whenever it opens a shard, with their keys in another order."""
 DESCRIPTORS = Path("/proc/self/fd")
 """Where Linux names what is open."""
 

@@ -69,7 +69,7 @@ PAYLOADS_KEPT = 50_000
 VECTORS_KEPT = 20_000
 """Of an open build, for each name: 31 MB where D is 384."""
 WORDS_KEPT = 5_000
-"""Of an open build, those of so many points: some 30 MB."""
+"""Points of an open build whose words are kept: some 30 MB."""
 FREE_BYTES = 64 << 20
 """Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
 MANIFEST, SHARD, LIVE = "build.json", "shard", "live"

@@ -79,5 +79,5 @@ def _engine_error(where: str, text: str) -> StoreError | BuildNotFoundError:
         return disk_error(where, errno.ENOENT, text)
     return StoreError(
         f"Qdrant Edge on {where}: {shorten(text, 200)}",
-        hint="`qaserve verify` says whether the build is damaged; ingesting its files again makes it anew.",
+        hint="`qaserve verify` says whether the build is damaged; ingesting its files again makes it again.",
     )

@@ -77,7 +77,7 @@ PAGE = 256
 REQUEST_BYTES = 16 << 20
 """Half of what a server takes in one request unless it is told otherwise. A larger point goes alone."""
 NUMBER_BYTES = 24
-"""At most so many takes a float32 in JSON, with its comma."""
+"""Most bytes of a float32 in JSON, with its comma."""
 METADATA_KEY = "qaserve"
 REFUSED = frozenset({401, 403})
 GONE = re.compile(r"Collection \S+ (not found|doesn't exist)")
@@ -414,7 +414,7 @@ class Retries:
     """
 
     def __init__(self, attempts: int, budget: float) -> None:
-        """At most so many attempts, and so many seconds for all of them."""
+        """At most this many attempts, and seconds for all of them."""
         self._attempts, self._budget = attempts, budget
 
     def __call__(self, request: httpx.Request, send: Send) -> httpx.Response:
@@ -519,7 +519,7 @@ def _wait_until_green(client: QdrantClient, name: str, seconds: float) -> None:
     """Wait until a server has indexed a collection.
 
     Raises:
-        StoreError: It has not within so many seconds, or it failed.
+        StoreError: It has not within the given seconds, or it failed.
     """
     until = time.monotonic() + seconds
     pause = FIRST_WAIT

@@ -55,7 +55,7 @@ def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, 
     assert "things_qa.jsonl: 24 pairs, 24 unchanged" in out
     assert "+ gold_q0 'How do I make gold?' (more.jsonl:1)" in out
     assert "correct them in" in out
-    assert "Clusters" in out
+    assert "The pairs were clustered again" in out
 
 
 def test_ingest_goes_past_a_bad_file_and_says_so_first(run, write_rows, rows, tmp_path):
@@ -177,7 +177,7 @@ def test_a_dry_run_tells_of_changes_clusters_numbers_and_quality(run, write_rows
     path = write_rows(rows(["gold"]), "things_qa.jsonl")
     code, out, err = run("ingest", path, "--dry-run")
     assert code == 0
-    assert out.index("4  would be added") < out.index("Clusters would be ") < out.index("Parameters, ")
+    assert out.index("4  would be added") < out.index("The pairs would be clustered again") < out.index("Parameters, ")
     assert out.index("MRR ") < out.index("Dry run: nothing was changed. Corpus things would be live as build ")
     assert "Hit@3" in out
     assert "Encoding (texts)" in err
