@@ -125,7 +125,12 @@ def _report(view: ReportView) -> None:
         st.caption(":material/swipe: Pictures and tables are wider than the screen. Scroll them sideways.")
     for number, picture in enumerate(view.pictures):
         with st.container(width=PICTURE, key=f"picture{number}"):
-            st.image(b64decode(picture.png), caption=picture.title, width="stretch")
+            st.image(
+                b64decode(picture.png),
+                caption=picture.title,
+                width="stretch",
+                alt=f"Plot: {picture.title}. The tables have the figures.",
+            )
     if view.tables:
         st.markdown("## Tables")
     for number, table in enumerate(view.tables):
