@@ -63,6 +63,11 @@
     }));
   });
 
+  // Streamlit's place to drop a file has a label and the role of what has none.
+  new MutationObserver(() => {
+    document.querySelectorAll('section[role="presentation"][aria-label]').forEach((place) => { place.role = "group"; });
+  }).observe(document.body, { childList: true, subtree: true });
+
   // Code in a sentence is copied by a click, or by Enter where it has the focus.
   const INLINE = '[data-testid="stMainBlockContainer"] [data-testid="stMarkdownContainer"] :not(pre) > code';
   async function copy(code) {
