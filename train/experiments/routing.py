@@ -62,9 +62,9 @@ SPLITS: dict[SplitName, Callable[..., Split]] = {
     "random": random_split,
 }
 ABOUT: dict[SplitName, str] = {
-    "phrasing": "new phrasings of known answers",
-    "intent": "intents without a known question (raw questions cannot find them), answers of all pairs searched",
-    "random": "the proposal's random tenth, which leaks near-repeats, answers of all pairs searched",
+    "phrasing": "new phrasings of known intents",
+    "intent": "intents without a known question (all answers are searched)",
+    "random": "the proposal's random tenth, which leaks near-repeats (all answers are searched)",
 }
 QUICK_PAIRS = 300
 QUICK_DIMENSION = 400
@@ -524,10 +524,11 @@ def _final_temperature(trial: Trial) -> str:
     return f"{trial.search.final_temperature:g}" if trial.search.routing == "question2" else NONE
 
 
+AGAINST_PLAIN = {"better": "finds more than", "no difference": "ties with", "worse": "finds less than"}
 OUTCOMES = {
-    "better": "higher MRR than that of",
-    "no difference": "no difference in MRR to that of",
-    "worse": "lower MRR than that of",
+    "better": "a higher MRR than",
+    "no difference": "the same MRR, within its interval, as",
+    "worse": "a lower MRR than",
 }
 
 
@@ -539,7 +540,7 @@ def findings(run: RoutingRun) -> Iterator[str]:
         for outcome, sentence in OUTCOMES.items():
             told = [f"{one.reference} {signed(one.gain)}" for one in against if compared(one.gain) == outcome]
             if told:
-                yield f"{run.product}, asked {asked}: {sentence} {'; '.join(told)}."
+                yield f"On {asked}, qaserve has {sentence} {'; '.join(told)}."
     yield from map(_sentence_of_hypothesis, run.hypotheses)
     for reason in run.left_out:
         yield f"left out: {reason}."
@@ -550,8 +551,8 @@ def _sentence_of_split(part: SplitResults) -> str:
     product, raw = found.get(TUNED, found[DEFAULT]), found[RAW]
     gain = product.gain or Interval(low=0, mean=0, high=0)
     return (
-        f"{product.method}, asked {ABOUT[part.split]}: MRR {product.metrics[MRR]:.3f}, raw answers "
-        f"{raw.metrics[MRR]:.3f}: {compared(gain)}, difference {signed(gain)}."
+        f"On {ABOUT[part.split]}, qaserve {AGAINST_PLAIN[compared(gain)]} a plain search of the answers: MRR "
+        f"{product.metrics[MRR]:.3f} and {raw.metrics[MRR]:.3f}, difference {signed(gain)}."
     )
 
 

@@ -264,7 +264,10 @@ def test_what_is_shown_is_made_from_the_report_alone(examples):
     for table in shown:
         assert {len(row) for row in table.rows} == {len(table.columns)}
     said = EXPERIMENT.findings(again)
-    assert any(f"{TUNED}, asked new phrasings: " in sentence for sentence in said)
+    part = report.runs[0].splits[0]
+    product, raw = ({one.method: one for one in part.results}[name] for name in (TUNED, "raw answers"))
+    figures = f"MRR {product.metrics['mrr']:.3f} and {raw.metrics['mrr']:.3f}"
+    assert any("On new phrasings of known intents, qaserve " in one and figures in one for one in said)
     assert sum("routing by questions" in sentence for sentence in said) == 7
     gains, words = EXPERIMENT.plots(again)
     axes = figure.Figure().add_subplot()
