@@ -6,6 +6,8 @@ import logging
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -225,11 +227,39 @@ def make_ingest(make_builder) -> Callable[..., Ingest]:
     return make
 
 
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a folder. Files of a shard are mostly holes, and stay so."""
+    sparse = ["--sparse=always"] if sys.platform == "linux" else []
+    subprocess.run(["cp", "-a", *sparse, str(source), str(target)], check=True)
+
+
 @pytest.fixture
-def engine(edge: Store, encoder: FakeEncoder, make_ingest, write_rows, tmp_path: Path) -> Engine:
-    """An engine over a build of `rows_about()`."""
-    make_ingest(edge, encoder).run([write_rows(rows_about())])
+def engine(edge: Store, encoder: FakeEncoder, write_rows, tmp_path: Path, tmp_path_factory) -> Engine:
+    """An engine over a build of `rows_about()`, made once for each encoder and copied for each test."""
+    path, identity = write_rows(rows_about()), encoder.identity
+    made = tmp_path_factory.getbasetemp() / f"things-{identity.id}-{identity.dimension}"
+    if not made.exists():
+        store, begun = EdgeStore(tmp_path / "begun" / "data"), tmp_path / "begun"
+        builder = Builder(store, identity, begun / "models", "things", fit=FitSettings(), reporter=Silent())
+        Ingest(builder, type(encoder)(identity.id, identity.dimension), ReadSettings()).run([path])
+        begun.rename(made)
+    for name in ("data", "models"):
+        copy_sparse(made / name, tmp_path / name)
     return Engine(edge, encoder, tmp_path / "models", "things")
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory) -> Path:
+    """A folder with MiniLM's export, made once for all processes: `encoders` of a data folder can be a link to it."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    script = "import sys; from pathlib import Path; from conftest import Silent; "
+    script += "from qaserve.encoders.serving import ServingEncoder; from qaserve.settings import EncoderSettings; "
+    script += "ServingEncoder(EncoderSettings(), Path(sys.argv[1]), Silent()).load()"
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    own["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    subprocess.run([sys.executable, "-c", script, str(place / "encoders")], env=own, check=True)
+    return place / "encoders"
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -24,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from conftest import FakeEncoder, Silent, rows_about
+from conftest import FakeEncoder, Silent, copy_sparse, rows_about
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
@@ -226,10 +225,9 @@ class Judge:
         self.wrong: list[str] = []
 
     def copy(self, name: str) -> Path:
-        """A copy of the first state. Files of a shard are mostly holes, and stay so."""
+        """A copy of the first state."""
         place = self.folder / name
-        sparse = ["--sparse=always"] if sys.platform == "linux" else []
-        subprocess.run(["cp", "-a", *sparse, str(self.base), str(place)], check=True)
+        copy_sparse(self.base, place)
         return place
 
     def judge(self, name: str, place: Path, *, kept: bool = True) -> None:

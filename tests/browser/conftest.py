@@ -83,8 +83,11 @@ def corpus_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory, corpus_file):
-    running = Service(tmp_path_factory.mktemp("service"), corpus_file)
+def service(tmp_path_factory, corpus_file, exports):
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "data").mkdir()
+    (folder / "data" / "encoders").symlink_to(exports)
+    running = Service(folder, corpus_file)
     try:
         running.wait()
         yield running

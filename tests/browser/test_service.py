@@ -10,8 +10,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.corpus]
 
 
 @pytest.fixture
-def apart(tmp_path, conftest):
+def apart(tmp_path, conftest, exports):
     """API and page as two processes over the sample corpus."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "encoders").symlink_to(exports)
     ports = conftest.free_port(), conftest.free_port()
     addresses = [f"http://127.0.0.1:{port}" for port in ports]
     environment = conftest.own_environment(

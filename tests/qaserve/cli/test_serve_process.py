@@ -34,7 +34,7 @@ SWAPS = 20
 
 
 @pytest.fixture
-def environment(tmp_path, unused_port, write_rows, rows):
+def environment(tmp_path, unused_port, write_rows, rows, exports):
     """A small corpus, ingested by a process of its own."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("QASERVE_")}
     own |= {
@@ -43,6 +43,8 @@ def environment(tmp_path, unused_port, write_rows, rows):
         "QASERVE_PORT": str(unused_port),
         "QASERVE_CORPUS": "things",
     }
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "encoders").symlink_to(exports)
     command = [sys.executable, "-m", "qaserve", "ingest", str(write_rows(rows()))]
     subprocess.run(command, env=own, check=True, capture_output=True)
     return own

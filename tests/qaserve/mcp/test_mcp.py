@@ -412,7 +412,9 @@ def command(tmp_path):
         assert json.loads(line)["jsonrpc"] == "2.0"
 
 
-def test_over_stdio_from_an_empty_folder_to_an_answer(command, rows, tmp_path):
+def test_over_stdio_from_an_empty_folder_to_an_answer(command, rows, tmp_path, exports):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "encoders").symlink_to(exports)
     pairs = [
         {name: row[name] for name in ("pair_id", "cluster_id", "question", "answer", "topics", "related_skills")}
         for row in rows()

@@ -25,15 +25,18 @@ from train.folds import Examples, split_fold
 from train.procrustes import centred_reference
 from train.tuning import START
 
-# Published for MiniLM, mean of three seeds: MRR, Hit@3, cosine to the answer. A reproduction lands within ±0.02.
+# MiniLM, the phrasing split of seed 0: MRR, Hit@3, cosine to the answer.
 PUBLISHED = {
-    "raw answers": (0.616, 0.744, 0.647),
-    "raw questions": (0.560, 0.681, None),
-    "reference W, centroid τ=0.1": (0.353, 0.420, 0.178),
-    "reference W, question τ=0.1": (0.421, 0.489, 0.240),
-    "anchored W, centroid τ=0.1": (0.644, 0.790, 0.716),
-    "anchored W, question τ=0.05": (0.649, 0.789, 0.724),
-    "per-pair W, τ=0.1": (0.652, 0.792, 0.722),
+    "raw answers": (0.6142, 0.7355, 0.6450),
+    "raw questions": (0.5564, 0.6830, None),
+    "anchored W, centroid τ=0.1": (0.6420, 0.7826, 0.7147),
+    "anchored W, question τ=0.05": (0.6496, 0.7935, 0.7233),
+    "per-pair W, τ=0.1": (0.6490, 0.7808, 0.7210),
+}
+# Outside the span of the few pairs of a cluster, rounding decides what the reference W does: these land within ±0.02.
+LOOSE = {
+    "reference W, centroid τ=0.1": (0.357, 0.409, 0.194),
+    "reference W, question τ=0.1": (0.427, 0.491, 0.251),
 }
 THINGS = [f"thing{number} part{number % 7}" for number in range(40)]
 
@@ -61,11 +64,11 @@ def test_the_published_figures_come_out_on_one_seed(real_corpus):
     embeddings = real_corpus.parents[1] / "embeddings" / "minilm.npz"
     found = measure(from_files(real_corpus, embeddings, ReadSettings()))
     results = of(found)
-    for method, (mrr, hit3, cosine) in PUBLISHED.items():
-        assert results[method].metrics["mrr"] == pytest.approx(mrr, abs=0.02), method
-        assert results[method].metrics["hit3"] == pytest.approx(hit3, abs=0.02), method
-        if cosine is not None:
-            assert results[method].metrics["cosine"] == pytest.approx(cosine, abs=0.02), method
+    for figures, tolerance in ((PUBLISHED, 5e-4), (LOOSE, 0.02)):
+        for method, (mrr, hit3, cosine) in figures.items():
+            measured = results[method].metrics
+            assert (measured["mrr"], measured["hit3"]) == pytest.approx((mrr, hit3), abs=tolerance), method
+            assert cosine is None or measured["cosine"] == pytest.approx(cosine, abs=tolerance), method
     assert found.product == TUNED
     better = {one.reference for one in found.against if one.gain.low > 0}
     assert better >= {RAW, experiment.FUSION, experiment.REFERENCE_CENTROID, experiment.REFERENCE_QUESTION}
