@@ -35,7 +35,7 @@ $(VENV)/ready $(VENV)/ready-dev: constraints.txt pyproject.toml
 run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=path.jsonl]
 	@exec $(BIN)/qaserve up $(if $(CORPUS),"$(CORPUS)")
 
-test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS=tests/ui]
+test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS="tests/ui -p randomly"]
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails: make fuzz [MINUTES=30]
