@@ -7,8 +7,9 @@ TORCH := torch==2.13.0
 # Processes that run tests side by side.
 WORKERS ?= 2
 MINUTES ?= 30
-# Tests of random input: the API, readers, texts, ids, names, and histories of changes and crashes.
-FUZZED := tests/contract/test_api_schema.py tests/qaserve/common/test_text.py \
+# Tests of random input: the API, tools, bundles, readers, texts, ids, names, and histories of changes and crashes.
+FUZZED := tests/contract/test_api_schema.py \
+          $(addprefix tests/qaserve/,common/test_text.py mcp/test_mcp.py builds/test_bundle.py) \
           $(addprefix tests/ingest/test_,readers.py compare.py names.py history.py crashes.py)
 
 .DEFAULT_GOAL := help

@@ -1,9 +1,12 @@
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -175,3 +178,56 @@ def test_the_hash_in_the_manifest_is_of_the_file(written):
         assert manifest.files[name].sha256 == hashlib.sha256(data).hexdigest()
     raw = (folder / "things" / BUILD / bundles.MANIFEST).read_bytes()
     assert bundles.read(folder, REF).manifest_hash == hashlib.sha256(raw).hexdigest()
+
+
+# Anything at all in place of a file's content
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+ANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read_or_refused(folder):
+    """A bundle is read or refused; nothing else comes out."""
+    with suppress(BundleError):
+        bundles.read(folder, REF)
+
+
+def places_in(document):
+    """Every key of a document and of what it holds: the holder and the key."""
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in items:
+        yield document, key
+        if isinstance(value, dict | list):
+            yield from places_in(value)
+
+
+@ANY
+@given(number=st.integers(0, 1000), value=VALUES)
+def test_a_manifest_with_any_value_anywhere_is_read_or_refused(written, number, value):
+    path = written[0] / "things" / BUILD / "manifest.json"
+    before = path.read_text()
+    document = json.loads(before)
+    places = list(places_in(document))
+    holder, key = places[number % len(places)]
+    holder[key] = value
+    path.write_text(json.dumps(document))
+    read_or_refused(written[0])
+    path.write_text(before)
+
+
+@ANY
+@given(content=st.binary(max_size=300), cut=st.integers(0, 2000))
+def test_tensors_of_any_bytes_that_the_manifest_vouches_for_are_read_or_refused(written, content, cut):
+    folder, manifest, _, files = written
+    (name, data) = next(iter(files.items()))
+    changed = data[:cut] + content + data[cut + len(content) :]
+    root = folder / "things" / BUILD
+    (root / name).write_bytes(changed)
+    (root / "manifest.json").write_text(
+        manifest.model_copy(update={"files": {name: entry_for(changed)}}).model_dump_json()
+    )
+    read_or_refused(folder)

@@ -8,6 +8,8 @@ from functools import partial
 import httpx
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -83,6 +85,33 @@ def test_tools_describe_themselves(server):
         assert all("description" in field for name, field in tool.input_schema["properties"].items())
     top_k = listed[0].input_schema["properties"]["top_k"]
     assert (top_k["minimum"], top_k["maximum"], top_k["default"]) == (1, 20, 5)
+
+
+NAMES = ("question", "top_k", "filters", "identifier", "cluster", "skill", "name", "expected")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+ARGUMENTS = st.dictionaries(st.sampled_from(NAMES), VALUES) | st.fixed_dictionaries(
+    {"question": st.text()}, optional={"top_k": st.integers(-1, 21), "filters": VALUES}
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tool=st.sampled_from(READING), arguments=ARGUMENTS)
+def test_any_arguments_are_answered_or_refused(engine, tool, arguments):
+    """An error is of our own or says which argument is wrong; a crash is neither."""
+
+    async def ask(client):
+        return await client.call_tool(tool, arguments)
+
+    result = converse(create_server(EngineSource(lambda: engine), tell=lambda error: f"told: {error.message}"), ask)
+    text = result.content[0].text
+    if result.is_error:
+        assert "told: " in text or "validation error" in text
+    else:
+        assert json.loads(text) == result.structured_content
 
 
 def test_search_gives_scored_answers_that_are_marked_as_data(server, engine):
