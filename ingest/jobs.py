@@ -6,6 +6,7 @@ that failed or was interrupted can run again. The JSON files of version 0.1 are 
 """
 
 import logging
+import os
 import shutil
 import sqlite3
 import threading
@@ -15,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -93,6 +94,18 @@ class _Work:
         self.job = self.job.model_copy(update={"stages": stages})
 
 
+class Receiver(Protocol):
+    """Has places for what is being sent."""
+
+    def open_incoming(self, sender: int) -> Path:
+        """See `Jobs`."""
+        ...
+
+    def close_incoming(self, folder: Path) -> None:
+        """See `Jobs`."""
+        ...
+
+
 class Jobs:
     """The jobs of one corpus. Safe to share between threads; one process at a time has them."""
 
@@ -114,7 +127,7 @@ class Jobs:
         self._uploads, self._incoming_folder = self._folder / "uploads", self._folder / "incoming"
         self._make, self._waiting = make, waiting
         self._lock = threading.RLock()
-        self._incoming = 0
+        self._incoming: dict[Path, int] = {}
         self._closing = False
         self._database = Database(self._folder / DATABASE, (self._create,))
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -179,23 +192,39 @@ class Jobs:
     # What is done with them
 
     @contextmanager
-    def receiving(self) -> Iterator[Path]:
+    def receiving(self: "Receiver") -> Iterator[Path]:
         """A folder for what is being sent; what is still in it afterwards is deleted.
 
         Raises:
             BusyError: Too many jobs wait already.
         """
-        with self._lock:
-            self._check_queue()
-            self._incoming += 1
-        folder = self._incoming_folder / uuid.uuid4().hex
+        folder = self.open_incoming(os.getpid())
         try:
             folder.mkdir(parents=True)
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            with self._lock:
-                self._incoming -= 1
+            self.close_incoming(folder)
+
+    def open_incoming(self, sender: int) -> Path:
+        """A place among those that wait, and the name of a folder for it; for `receiving` in the process `sender`."""
+        with self._lock:
+            self._check_queue()
+            folder = self._incoming_folder / uuid.uuid4().hex
+            self._incoming[folder] = sender
+        return folder
+
+    def close_incoming(self, folder: Path) -> None:
+        """Delete the folder, and give its place back."""
+        shutil.rmtree(folder, ignore_errors=True)
+        with self._lock:
+            self._incoming.pop(folder, None)
+
+    def forget_sender(self, sender: int) -> None:
+        """Close what a process was receiving that has ended."""
+        with self._lock:
+            left = [folder for folder, process in self._incoming.items() if process == sender]
+        for folder in left:
+            self.close_incoming(folder)
 
     def preview(self, file: Path, options: IngestOptions) -> Preview:
         """How the first rows of a file would be read by what these options say and an earlier ingest said.
@@ -271,7 +300,7 @@ class Jobs:
             raise BusyError("no job is taken any more: the server stops", hint="Send it again when it is back.")
 
     def _check_queue(self) -> None:
-        waiting = self._incoming + sum(work.job.state == "queued" for work in self._works.values())
+        waiting = len(self._incoming) + sum(work.job.state == "queued" for work in self._works.values())
         if waiting >= self._waiting:
             error = BusyError(
                 f"{waiting} jobs wait already; at most {self._waiting} may",

@@ -24,6 +24,7 @@ from qaserve.schemas.params import (
 )
 
 PREFIX = "QASERVE_"
+MAX_WORKERS = 64
 RENAMED = {"QASERVE_ANCHOR": "QASERVE_REGULARIZATION"}
 """Variables of earlier versions."""
 
@@ -156,6 +157,7 @@ class ServerSettings(_Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the API.")
+    workers: int = Field(1, ge=1, le=MAX_WORKERS, description="Processes that serve the API over one port.")
     ui_host: str = Field(
         "127.0.0.1", min_length=1, description="Address that the page listens on. The page asks for no key."
     )

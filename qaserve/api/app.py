@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from ingest.jobs import Jobs
+from ingest.jobs_server import RemoteJobs
 from qaserve import __version__
 from qaserve.api import ask, builds, explore, feedback, gaps, health, reports, skills
 from qaserve.api import jobs as job_routes
@@ -39,7 +40,7 @@ def create_app(
     *,
     log: FeedbackLog | None = None,
     kept: QuestionLog | None = None,
-    jobs: Jobs | None = None,
+    jobs: Jobs | RemoteJobs | None = None,
 ) -> FastAPI:
     """The API over a loaded engine.
 
@@ -96,7 +97,9 @@ def create_app(
 
 
 @asynccontextmanager
-async def _running(desk: QueryService, mcp: "McpEndpoint | None", jobs: Jobs | None) -> AsyncIterator[None]:
+async def _running(
+    desk: QueryService, mcp: "McpEndpoint | None", jobs: Jobs | RemoteJobs | None
+) -> AsyncIterator[None]:
     """While the application runs."""
     async with anyio.create_task_group() as group, AsyncExitStack() as stack:
         group.start_soon(desk.run)

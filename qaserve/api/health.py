@@ -1,7 +1,7 @@
 """Whether the service runs and can answer, and its figures."""
 
 from fastapi import APIRouter, Depends, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from qaserve import __version__
 from qaserve.api.auth import ApiKeyAuth
@@ -36,6 +36,6 @@ def routes(engine: Engine, desk: QueryService, metrics: Metrics, access: ApiKeyA
     )
     def figures() -> Response:
         """Figures for Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from ingest.jobs import Jobs
+from ingest.jobs_server import RemoteJobs
 from qaserve.api.auth import ApiKeyAuth
 from qaserve.api.errors import without
 from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, media_type, receive_form, receive_lines
@@ -57,7 +58,7 @@ class UploadOptions(IngestOptions):
     name: str | None = None
 
 
-def routes(jobs: Jobs, access: ApiKeyAuth, limits: LimitSettings, hidden: tuple[str, ...]) -> APIRouter:
+def routes(jobs: Jobs | RemoteJobs, access: ApiKeyAuth, limits: LimitSettings, hidden: tuple[str, ...]) -> APIRouter:
     """/v1/ingest and /v1/jobs.
 
     Args:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ingest.jobs import Jobs
+from ingest.jobs_server import RemoteJobs
 from qaserve.api.auth import ApiKeyAuth, RateLimiter
 from qaserve.api.errors import without
 from qaserve.common.errors import AccessError, LimitError
@@ -82,7 +83,7 @@ class McpEndpoint:
 
 def endpoint(
     source: ServiceSource,
-    jobs: Jobs | None,
+    jobs: Jobs | RemoteJobs | None,
     access: ApiKeyAuth,
     allowance: RateLimiter,
     settings: ServerSettings,
@@ -101,7 +102,7 @@ def endpoint(
     return McpEndpoint(server, check, _security(settings))
 
 
-def _add(jobs: Jobs, pairs: Sequence[NewPair]) -> Added:
+def _add(jobs: Jobs | RemoteJobs, pairs: Sequence[NewPair]) -> Added:
     """Import pairs by a job, queued behind those that wait."""
     with jobs.receiving() as folder:
         path = folder / "agent.jsonl"

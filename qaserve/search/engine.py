@@ -80,7 +80,7 @@ class Engine:
         self._models_dir = models_dir
         self._overrides = overrides or SearchParams()
         self._lock_wait = lock_wait
-        self._writer = writer or store
+        self.writer = writer or store
         self._live: OpenBuild | None = None
         self._lock = threading.Lock()
 
@@ -280,7 +280,7 @@ class Engine:
         """
         ref = BuildRef(self.corpus, build)
         check_encoder(self.store.metadata(ref), self.encoder.identity)
-        activate(self._writer, self._models_dir, ref, self._lock_wait)
+        activate(self.writer, self._models_dir, ref, self._lock_wait)
         live = self.load().ref.build
         return next(info for info in self.builds() if info.build == live)
 

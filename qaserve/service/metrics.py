@@ -1,6 +1,13 @@
-"""What Prometheus may know. One registry for each application, so that two in a process do not mix."""
+"""What Prometheus may know. One registry for each application, so that two in a process do not mix.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+Where several processes serve (`qaserve serve --workers`), prometheus_client keeps the figures of all in the folder that
+PROMETHEUS_MULTIPROC_DIR names; each process tells the sums, without figures of single processes such as their memory.
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from qaserve.schemas.ask import AskResult
 
@@ -22,7 +29,12 @@ class Metrics:
         self.request_seconds = Histogram(
             "qaserve_request_seconds", "Time of a request.", ["route"], buckets=SECONDS, registry=self.registry
         )
-        self.queue = Gauge("qaserve_queue_depth", "Questions waiting or being answered.", registry=self.registry)
+        self.queue = Gauge(
+            "qaserve_queue_depth",
+            "Questions waiting or being answered.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.batch = Histogram(
             "qaserve_batch_size", "Questions encoded together.", buckets=SIZES, registry=self.registry
         )
@@ -32,8 +44,22 @@ class Metrics:
         self._abstentions = Counter(
             "qaserve_abstentions", "Questions that nothing here seems to answer.", registry=self.registry
         )
-        self._build = Gauge("qaserve_build_info", "The build that answered last.", ["build"], registry=self.registry)
+        self._build = Gauge(
+            "qaserve_build_info",
+            "1: the build that answered last.",
+            ["build"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self._last_build = ""
+
+    def text(self) -> bytes:
+        """All figures as Prometheus reads them."""
+        registry = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
     def answered(self, result: AskResult) -> None:
         """Count an answered question."""
@@ -43,6 +69,7 @@ class Metrics:
         if result.confidence.abstained:
             self._abstentions.inc()
         if result.build != self._last_build:
-            self._build.clear()
+            if self._last_build:
+                self._build.labels(self._last_build).set(0)  # several processes cannot remove a label
             self._build.labels(result.build).set(1)
             self._last_build = result.build

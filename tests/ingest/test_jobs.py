@@ -6,11 +6,13 @@ import sys
 import threading
 import time
 from contextlib import closing
+from multiprocessing import AuthenticationError
 
 import pytest
 
 from ingest.builder import Builder
 from ingest.jobs import Jobs
+from ingest.jobs_server import remote_jobs, serve_jobs
 from ingest.pipeline import Ingest
 from qaserve.common.errors import BusyError, ConflictError, NotFoundError, StoreLockedError, StoreWriteError
 from qaserve.common.locks import corpus_lock
@@ -324,6 +326,7 @@ def test_the_files_of_version_01_are_imported_once(start, gate, rows, tmp_path):
 
 KILLED = """
 import os, sys
+from multiprocessing import AuthenticationError
 from pathlib import Path
 from ingest.jobs import Jobs
 from qaserve.schemas.jobs import IngestOptions
@@ -495,3 +498,65 @@ def test_only_the_last_are_remembered(start, gate, rows, monkeypatch, tmp_path):
     found = [ended(jobs, submit(jobs, rows(), dry_run=True)) for _ in range(4)]
     assert [job.id for job in jobs.listed().jobs] == [job.id for job in reversed(found[2:])]
     assert left(tmp_path) == (2, [])
+
+
+# Jobs that another process has
+
+
+ANOTHER = 4_000_000
+
+
+@pytest.fixture
+def shared(start, tmp_path):
+    """Jobs with one place, and the same as another process has them."""
+    jobs = start(waiting=1)
+    serve_jobs(jobs, tmp_path / "socket", b"secret")
+    return jobs, remote_jobs(tmp_path / "socket", b"secret")
+
+
+def test_a_job_that_is_sent_elsewhere_runs_here(shared, gate, rows):
+    gate.open.set()
+    jobs, remote = shared
+    job = ended(remote, submit(remote, rows()))
+    assert (job.state, job.report.added) == ("done", 24), job.error
+    assert job == jobs.get(job.id)
+    assert remote.listed() == jobs.listed()
+
+
+def test_an_error_is_the_same_elsewhere(shared):
+    _, remote = shared
+    with pytest.raises(NotFoundError, match="no job 'x'") as raised:
+        remote.get("x")
+    assert "GET /v1/jobs lists them" in raised.value.hint
+    with remote.receiving(), pytest.raises(BusyError, match="1 jobs wait already") as raised, remote.receiving():
+        pass
+    assert raised.value.retry_after == 30
+    with remote.receiving() as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_closing_elsewhere_closes_nothing(shared, gate, rows):
+    gate.open.set()
+    jobs, remote = shared
+    remote.close()
+    assert ended(jobs, submit(jobs, rows())).state == "done"
+
+
+def test_a_process_that_ended_gives_its_places_back(shared):
+    jobs, remote = shared
+    folder = remote.open_incoming(ANOTHER)
+    folder.mkdir(parents=True)
+    jobs.forget_sender(ANOTHER + 1)
+    with pytest.raises(BusyError):
+        remote.open_incoming(ANOTHER)
+    jobs.forget_sender(ANOTHER)
+    assert not folder.exists()
+    with remote.receiving():
+        pass
+    jobs.forget_sender(ANOTHER)
+
+
+def test_who_does_not_know_the_secret_is_refused(shared, tmp_path):
+    with pytest.raises(AuthenticationError):
+        remote_jobs(tmp_path / "socket", b"another")

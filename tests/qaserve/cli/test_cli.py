@@ -480,23 +480,23 @@ def test_up_asks_which_of_several_corpora_is_meant(run, loaded, no_network, writ
 
 
 def test_a_child_that_dies_is_started_again_a_few_times(capsys):
-    from qaserve.cli.service import RESTARTS, _child
+    from qaserve.cli.child import RESTARTS, child
 
-    with _child("API", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ) as child:
+    with child("API", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ) as made:
         for number in range(1, RESTARTS + 1):
-            before = child.process
-            child.keep_running()
-            assert child.process is before, "it runs: nothing to do"
+            before = made.process
+            made.keep_running()
+            assert made.process is before, "it runs: nothing to do"
             before.kill()
             before.wait()
-            child.keep_running()
-            assert child.process.pid != before.pid
+            made.keep_running()
+            assert made.process.pid != before.pid
             said = " ".join(capsys.readouterr().err.split())
             assert f"The API stopped with exit code -9. It is started again ({number} of at most 3 times)." in said
-        child.process.kill()
-        child.process.wait()
+        made.process.kill()
+        made.process.wait()
         with pytest.raises(ServiceError, match="the API stopped 4 times within 10 minutes, the last"):
-            child.keep_running()
+            made.keep_running()
 
 
 def test_up_never_mixes_the_public_corpus_or_the_sample_into_a_corpus_of_the_user(run, loaded, no_network, monkeypatch):

@@ -121,6 +121,79 @@ def test_it_ends_politely_and_says_so(environment):
         assert process.wait(PATIENCE) in {0, -signal.SIGTERM}
 
 
+# Several workers
+
+
+def workers_of(process):
+    """The processes that a supervisor started, by its own word to the kernel."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(number) for number in found.split()]
+
+
+def runs(number):
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def until(true):
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ask_anew(url):
+    """Over a connection of its own, which any worker may take."""
+    reply = httpx.post(f"{url}/v1/ask", json={"question": QUESTION}, timeout=PATIENCE)
+    assert reply.json()["answers"][0]["cluster_id"] == "make_bread"
+
+
+def asked(url):
+    found = [
+        line.rpartition(" ")[2]
+        for line in httpx.get(f"{url}/metrics").text.splitlines()
+        if line.startswith("qaserve_requests_total{") and '"/v1/ask"' in line
+    ]
+    return sum(map(float, found))
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at the processes of Linux")
+
+
+@linux
+def test_workers_answer_when_one_is_killed_and_share_jobs_and_figures(environment):
+    with served(environment | {"QASERVE_WORKERS": "2"}) as (process, url):
+        first = workers_of(process)
+        assert len(first) == 2
+        for _ in range(10):
+            ask_anew(url)
+        sent = {"pairs": [{"question": "What is an anvil?", "answer": "A block to forge on.", "pair_id": "anvil"}]}
+        job = httpx.post(f"{url}/v1/ingest", json=sent).json()["id"]
+        seen = [httpx.get(f"{url}/v1/jobs/{job}").json()["id"] for _ in range(10)]
+        assert seen == [job] * 10
+        assert httpx.get(f"{url}/v1/jobs/{'0' * 32}").status_code == 404
+        os.kill(first[0], signal.SIGKILL)
+        until(lambda: not runs(first[0]))
+        for _ in range(10):
+            ask_anew(url)
+        until(lambda: len(workers_of(process)) == 2 and first[0] not in workers_of(process))
+        until(lambda: httpx.get(f"{url}/v1/jobs/{job}").json()["state"] == "done")
+        assert asked(url) == 20
+        last = workers_of(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert not any(runs(number) for number in [*first, *last])
+
+
+@linux
+def test_workers_end_when_their_supervisor_was_killed(environment):
+    with served(environment | {"QASERVE_WORKERS": "2"}) as (process, _):
+        started = workers_of(process)
+        process.kill()
+        until(lambda: not any(runs(number) for number in started))
+
+
 # Many readers and a writer
 
 
