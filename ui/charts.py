@@ -86,6 +86,13 @@ def tracks(frame: pd.DataFrame, height: float, thickness: float = 9) -> alt.Char
     return drawn
 
 
+def ghosts(frame: pd.DataFrame, height: float) -> alt.Chart:
+    """Wide pale bars from x to x2, to stand behind bars: they show what was before."""
+    mark: alt.Chart = alt.Chart(frame).mark_rule(strokeWidth=17, strokeCap="butt", color=ink(), opacity=0.28)
+    drawn: alt.Chart = mark.encode(*place(height), x2="x2:Q")
+    return drawn
+
+
 def show(layers: list[alt.Chart], height: float, key: str, alternative: str) -> None:
     """Draw layers on each other, as wide as there is room.
 
