@@ -63,9 +63,11 @@
     }));
   });
 
-  // Streamlit's place to drop a file has a label and the role of what has none.
+  // What Streamlit and Vega leave out for screen readers: the role of the place to drop a file, which has a label, and
+  // that the rectangle of a selection is no picture.
   new MutationObserver(() => {
     document.querySelectorAll('section[role="presentation"][aria-label]').forEach((place) => { place.role = "group"; });
+    document.querySelectorAll(".area_brush, .area_brush_bg").forEach((mark) => { mark.ariaHidden = "true"; });
   }).observe(document.body, { childList: true, subtree: true });
 
   // Code in a sentence is copied by a click, or by Enter where it has the focus.

@@ -11,7 +11,7 @@ from qaserve.common.text import fold, shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from qaserve.schemas.pairs import skill_name
-from ui import api_cache, charts, state
+from ui import api_cache, charts, state, theme
 from ui.markdown import blocks, literal, marked
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
@@ -23,6 +23,7 @@ LINE_CHARS = 100
 """Of a question that must fit one line."""
 USE_CHARS = 220
 """Of when to use a skill."""
+SURE = "Calibrated probability that this is a right skill for your question. Several can be right."
 FOLD_LINES = 8
 """A longer answer is folded."""
 CHARS_PER_LINE = 95
@@ -55,10 +56,13 @@ def skill(name: str, answers: Sequence[Answer], result: AskResult, filters: dict
 
 
 def _skill_head(name: str, result: AskResult) -> None:
-    """Name, when to use it, and a way to its document."""
+    """Name, how sure it is, when to use it, and a way to its document."""
     summary = api_cache.skills(result.build).get(name)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    sure = next((hit.confidence for hit in result.skills if hit.name == name), None)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"skill_head {name}"):
         st.markdown(f"### :material/construction: {literal(plain_name(name))}", width="content")
+        if sure is not None:
+            st.markdown(f":{theme.sureness(sure)}-badge[{sure:.0%}]", width="content", help=SURE)
         if (
             summary is not None
             and summary.path is not None

@@ -86,6 +86,13 @@ def tracks(frame: pd.DataFrame, height: float, thickness: float = 9) -> alt.Char
     return drawn
 
 
+def ghosts(frame: pd.DataFrame, height: float) -> alt.Chart:
+    """Wide pale bars from x to x2, to stand behind bars: they show what was before."""
+    mark: alt.Chart = alt.Chart(frame).mark_rule(strokeWidth=17, strokeCap="butt", color=ink(), opacity=0.28)
+    drawn: alt.Chart = mark.encode(*place(height), x2="x2:Q")
+    return drawn
+
+
 def show(layers: list[alt.Chart], height: float, key: str, alternative: str) -> None:
     """Draw layers on each other, as wide as there is room.
 
@@ -96,8 +103,7 @@ def show(layers: list[alt.Chart], height: float, key: str, alternative: str) -> 
         alternative: The text for those who cannot see it.
     """
     chart = alt.layer(*layers).properties(height=height, padding={"left": 2, "right": 6, "top": 4, "bottom": 4})
-    drawn = chart.configure_view(stroke=None).configure(aria=False)  # a mark alone says nothing; the whole is told
-    st.altair_chart(drawn, width="stretch", key=key, alt=alternative)
+    st.altair_chart(chart.configure_view(stroke=None), width="stretch", key=key, alt=alternative)
 
 
 def table(frame: pd.DataFrame, label: str = "The figures", **formats: Any) -> None:

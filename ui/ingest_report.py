@@ -225,7 +225,7 @@ def _tuning(tuning: Tuning) -> None:
         color=alt.Color("setting:N", scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(orient="bottom")),
         tooltip=["what:N", alt.Tooltip("phrasings:Q", format=".3f"), alt.Tooltip("intents:Q", format=".3f")],
     )
-    st.altair_chart(drawn.configure(aria=False), width="stretch", alt=told)
+    st.altair_chart(drawn, width="stretch", alt=told)
 
 
 def _short(trial: Trial) -> str:

@@ -1,26 +1,37 @@
 """The map: answers as points, those that are alike near each other, and the way that a question takes."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from qaserve.common.text import shorten
-from qaserve.schemas.explore import CorpusMap, MapMark, PlacedAsk, Spot
-from ui import charts
+from qaserve.common.text import short_digest, shorten
+from qaserve.schemas.explore import CorpusMap, MapCluster, MapMark, PlacedAsk, Spot
+from ui import api_cache, cards, charts
+from ui.markdown import literal
 
 NAMED = 4
 NAME_CHARS = 34
 HEIGHT = 460
 ROOM = 1.25
 LEAST = 0.03
+MARGIN = 0.06
+"""Share of the answers' range that is added on each side."""
 LOUD_VOTE = 0.04
-LINE = 20
-"""Pixels between two names."""
 APART = 7
 """Half of that between the words at the two ends of the way, which may be one place."""
+NAMES = 14
+"""Clusters whose names stand on the map of all answers."""
+NAME_WIDE, NAME_HIGH = 0.45, 0.07
+"""The room that a name takes, on the map's axes."""
+ROWS_SHOWN = 6
+"""Of a selection, that need no scrolling."""
+COLOUR_BY = ("cluster", "topic", "skill")
+PAN = "[pointerdown[!event.shiftKey], window:pointerup] > window:pointermove!"
+HANDS = "Drag to move, Ctrl-scroll or pinch to zoom, Shift-drag or click to select, double-click to reset."
 VOTER, SHOWN = "known question that voted", "answer shown"
 
 
@@ -36,47 +47,184 @@ class Window(NamedTuple):
         """Whether a place is in it."""
         return self.left <= spot.x <= self.right and self.low <= spot.y <= self.high
 
-    def with_room_above(self, share: float) -> "Window":
-        """One whose upper share shows nothing that this one shows."""
-        return self._replace(high=self.low + (self.high - self.low) / (1 - share))
-
 
 WHOLE = Window(-1.05, 1.05, -1.05, 1.05)
 
 
 def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     """The question, the projected question, its voters and its answers, on the map of all answers."""
-    whole = st.toggle("Show the whole corpus", key="whole_map")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        by = _colour_by("why_map_by")
+        whole = st.toggle("Show the whole corpus", key="whole_map")
     trace = placed.result.explained
-    colour = charts.colours([vote.cluster for vote in trace.clusters])
+    votes = charts.colours([vote.cluster for vote in trace.clusters])
     voters = [mark for mark, hit in zip(placed.hits, trace.hits, strict=False) if hit.probability >= LOUD_VOTE]
     spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in (*voters, *placed.answers))]
     window = WHOLE if whole else _around(spots)
-    named = [vote.cluster for vote in trace.clusters[:NAMED]]
-    window = window.with_room_above(LINE * (len(named) + 1) / HEIGHT)
-    marks = _marks_frame(voters, placed.answers, colour)
+    called = {one.cluster: one.name for one in corpus.clusters}
+    frame = answers_frame(corpus, by)
+    if by == "cluster":
+        frame["colour"] = [votes.get(one, charts.REST) for one in frame["number"]]
+        named = {called[vote.cluster]: votes[vote.cluster] for vote in trace.clusters[:NAMED]}
+    else:
+        inside = frame[frame["x"].between(*window[:2]) & frame["y"].between(*window[2:])]
+        named = _paint(frame, inside[by])
+    marks = _marks_frame(voters, placed.answers, votes)
     path = pd.DataFrame(
         [
             {"what": "your question", "x": placed.question.x, "y": placed.question.y, "text": placed.result.question},
             {"what": "projected question", "x": placed.turned.x, "y": placed.turned.y, "text": placed.result.question},
         ]
     )
-    layers = [*_background(corpus, colour, window), *_marks(marks, window), *_way(path, window)]
-    layers.append(_legend(corpus, named, colour))
-    charts.show(
+    layers = [_dots(frame, window), *_marks(marks, window), *_way(path, window)]
+    _legend(named)
+    found = _show(
         layers,
-        HEIGHT,
-        "chart_map",
+        f"why_map {by} {whole}",
         "Map of answers with your question before and after projection; the table has the places.",
     )
     st.caption(
-        "Dots are answers, coloured where their cluster got votes. ○ known questions that voted, ◆ answers shown, "
-        "★ your question, ● the projected question. Texts that are near are similar. Directions have no meaning."
+        f"Dots are answers. ○ known questions that voted, ◆ answers shown, ★ your question, ● the projected question. "
+        f"Texts that are near are similar. Directions have no meaning. {HANDS}"
     )
-    called = {one.cluster: one.name for one in corpus.clusters}
-    frame = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])
+    _chosen(frame, found, corpus.build, "why_map")
+    marks = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])
     way = path.assign(cluster="")
-    charts.table(pd.concat([way, frame])[["what", "text", "cluster", "x", "y"]], x="%.2f", y="%.2f")
+    charts.table(pd.concat([way, marks])[["what", "text", "cluster", "x", "y"]], x="%.2f", y="%.2f")
+
+
+def explore(corpus: CorpusMap) -> set[int] | None:
+    """All answers, with names of clusters; gives the clusters of those that are selected, None if there are none."""
+    by = _colour_by("map_by")
+    frame = answers_frame(corpus, by)
+    named = _paint(frame, frame[by])
+    window = _fitting(frame)
+    names = pd.DataFrame([{"x": one.x, "y": one.y, "label": shorten(one.name, NAME_CHARS)} for one in labelled(corpus)])
+    labels = alt.Chart(names).mark_text(dy=-11, fontSize=11, fontWeight="bold", color=charts.ink(), clip=True)
+    layers = [_dots(frame, window), labels.encode(*_xy(window), alt.Text("label:N"))]
+    _legend(named)
+    found = _show(layers, f"clusters_map {by}", "Map of all answers with the names of the largest clusters.")
+    st.caption(f"Dots are answers. Texts that are near are similar. Directions have no meaning. {HANDS}")
+    rows = _chosen(frame, found, corpus.build, "clusters_map")
+    return None if rows.empty else set(rows["number"])
+
+
+def answers_frame(corpus: CorpusMap, by: str) -> pd.DataFrame:
+    """All answers on the map. `by`: the column that gives the colour, from `COLOUR_BY`."""
+    called = {one.cluster: one.name for one in corpus.clusters}
+    rows = [
+        (one.id, one.x, one.y, one.question, one.cluster, called[one.cluster], one.topic, cards.plain_name(one.skill))
+        for one in corpus.answers
+    ]
+    frame = pd.DataFrame(rows, columns=["id", "x", "y", "question", "number", "cluster", "topic", "skill"])
+    return frame.assign(group=frame[by], colour=charts.REST)
+
+
+def _paint(frame: pd.DataFrame, groups: pd.Series) -> dict[str, str]:
+    """Give the largest groups colours; says which."""
+    largest = groups[groups != ""].value_counts().index[: len(charts.PALETTE)]
+    named = dict(zip(map(str, largest), charts.PALETTE, strict=False))
+    frame["colour"] = [named.get(one, charts.REST) for one in frame["group"]]
+    return named
+
+
+def labelled(corpus: CorpusMap) -> list[MapCluster]:
+    """Clusters whose names do not cover each other, the largest first."""
+    kept: list[MapCluster] = []
+    for one in sorted(corpus.clusters, key=lambda cluster: -cluster.size):
+        if all(abs(one.x - other.x) > NAME_WIDE or abs(one.y - other.y) > NAME_HIGH for other in kept):
+            kept.append(one)
+    return kept[:NAMES]
+
+
+def selected(frame: pd.DataFrame, found: Mapping[str, Any]) -> pd.DataFrame:
+    """The answers in a rectangle, and the one that was clicked. `found`: the selection by parameter."""
+    clicked = {point.get("id") for point in found.get("picked") or []}
+    chosen = frame["id"].isin(clicked)
+    area = found.get("area") or {}
+    if area.get("x") and area.get("y"):
+        chosen |= frame["x"].between(*sorted(area["x"])) & frame["y"].between(*sorted(area["y"]))
+    return frame[chosen]
+
+
+def _colour_by(key: str) -> str:
+    return str(
+        st.segmented_control("Colour by", COLOUR_BY, format_func=str.capitalize, default="cluster", key=key)
+        or "cluster"
+    )
+
+
+def _show(layers: list[alt.Chart], key: str, alternative: str) -> Mapping[str, Any]:
+    """Draw the map; gives what is selected on it. The first layer holds the answers."""
+    layers[0] = layers[0].add_params(
+        alt.selection_interval(name="view", bind="scales", on=PAN, translate=PAN, zoom="wheel![event.ctrlKey]"),
+        alt.selection_interval(name="area", on=PAN.replace("!event", "event"), translate=False, zoom=False),
+        alt.selection_point(name="picked", fields=["id"]),
+    )
+    chart = alt.layer(*layers).properties(height=HEIGHT, padding={"left": 2, "right": 6, "top": 4, "bottom": 4})
+    state = st.altair_chart(
+        chart.configure_view(stroke=None),
+        width="stretch",
+        key=key,
+        alt=alternative,
+        on_select="rerun",
+        selection_mode=["picked", "area"],
+    )
+    found: Mapping[str, Any] = state["selection"]
+    return found
+
+
+def _chosen(frame: pd.DataFrame, found: Mapping[str, Any], build: str, key: str) -> pd.DataFrame:
+    """The selected answers as a table, and the text of the one that is opened."""
+    rows = selected(frame, found)
+    if rows.empty:
+        return rows
+    st.markdown(f"### {len(rows):,} selected on the map")
+    picked = st.dataframe(
+        rows[["question", "cluster", "topic", "skill"]],
+        hide_index=True,
+        height="content" if len(rows) <= ROWS_SHOWN else 250,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"{key} rows {short_digest(''.join(rows['id'])).hex()}",
+        alt="Answers that are selected on the map.",
+    )["selection"]["rows"]
+    opened = rows.iloc[picked[0]] if picked else rows.iloc[0] if len(rows) == 1 else None
+    if opened is None:
+        st.caption("Select a row to read its answer.")
+        return rows
+    pairs = api_cache.cluster_pairs(int(opened["number"]), build).pairs
+    with st.container(border=True):
+        st.markdown(f"#### {literal(opened['question'])}")
+        for stored in pairs:
+            if stored.id == opened["id"]:
+                cards.text(stored.pair.answer, f"{key} {stored.id}")
+    return rows
+
+
+def _dots(frame: pd.DataFrame, window: Window) -> alt.Chart:
+    """All answers; those without a colour of their own are faint."""
+    plain = alt.datum.colour == charts.REST
+    hints = [alt.Tooltip(f"{name}:N") for name in ("question", "cluster", "topic", "skill")]
+    drawn: alt.Chart = (
+        alt.Chart(frame.drop(columns="group"))
+        .mark_circle(clip=True)
+        .encode(
+            *_xy(window),
+            color=alt.Color("colour:N", scale=None),
+            size=alt.when(plain).then(alt.value(22)).otherwise(alt.value(40)),
+            opacity=alt.when(plain).then(alt.value(0.35)).otherwise(alt.value(0.65)),
+            tooltip=hints,
+        )
+    )
+    return drawn
+
+
+def _fitting(frame: pd.DataFrame) -> Window:
+    """The smallest window that holds all answers, with some room."""
+    across, up = ((frame[axis].max() - frame[axis].min()) * MARGIN + LEAST for axis in ("x", "y"))
+    x, y = frame["x"], frame["y"]
+    return Window(x.min() - across, x.max() + across, y.min() - up, y.max() + up)
 
 
 def _around(spots: Sequence[Spot]) -> Window:
@@ -129,50 +277,30 @@ def _xy(window: Window) -> list[alt.X | alt.Y]:
     return [alt.X("x:Q", axis=None, scale=across), alt.Y("y:Q", axis=None, scale=up)]
 
 
-def _background(corpus: CorpusMap, colour: dict[int, str], window: Window) -> list[alt.Chart]:
-    dots = pd.DataFrame(
-        [
-            {"x": one.x, "y": one.y, "colour": colour.get(one.cluster, charts.REST)}
-            for one in corpus.answers
-            if window.holds(Spot(x=one.x, y=one.y))
-        ],
-        columns=["x", "y", "colour"],
-    )
-    quiet, loud = dots[dots["colour"] == charts.REST], dots[dots["colour"] != charts.REST]
-    plain = alt.Chart(quiet).mark_circle(size=14, color=charts.faint(), opacity=0.7).encode(*_xy(window))
-    bright = alt.Chart(loud).mark_circle(size=24, opacity=0.5)
-    return [plain, bright.encode(*_xy(window), color=alt.Color("colour:N", scale=None))]
-
-
 def _marks(marks: pd.DataFrame, window: Window) -> list[alt.Chart]:
     voters, answers = marks[marks["what"] == VOTER], marks[marks["what"] == SHOWN]
     how = [*_xy(window), alt.Color("colour:N", scale=None), alt.Tooltip("text:N", title=" ")]
-    ring = alt.Chart(voters).mark_point(shape="circle", size=90, strokeWidth=2, opacity=0.9)
-    diamond = alt.Chart(answers).mark_point(shape="diamond", size=150, filled=True, opacity=1, stroke=charts.ink())
-    return [ring.encode(*how), diamond.encode(*how)]
+    ring = alt.Chart(voters).mark_point(shape="circle", size=90, clip=True, strokeWidth=2, opacity=0.9)
+    diamond = alt.Chart(answers).mark_point(
+        shape="diamond", size=150, clip=True, filled=True, opacity=1, stroke=charts.ink()
+    )
+    return [ring.encode(*how), diamond.encode(*how, stroke=alt.value(charts.ink()))]
 
 
 def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
-    line = alt.Chart(path).mark_line(color=charts.ink(), strokeWidth=2.5, strokeDash=[5, 4])
-    star = alt.Chart(path.iloc[:1]).mark_text(text="★", fontSize=26, color=charts.ink())
-    tip = alt.Chart(path.iloc[1:]).mark_point(shape="circle", size=160, filled=True, color=charts.ink(), opacity=1)
+    line = alt.Chart(path).mark_line(color=charts.ink(), clip=True, strokeWidth=2.5, strokeDash=[5, 4])
+    star = alt.Chart(path.iloc[:1]).mark_text(text="★", clip=True, fontSize=26, color=charts.ink())
+    tip = alt.Chart(path.iloc[1:]).mark_point(
+        shape="circle", size=160, clip=True, filled=True, color=charts.ink(), opacity=1
+    )
     return [*(one.encode(*_xy(window)) for one in (line, star, tip)), *_words_beside(path, window)]
 
 
-def _legend(corpus: CorpusMap, named: Sequence[int], colour: dict[int, str]) -> alt.Chart:
-    """Names of clusters in their colours, one below the other, in the room above all places."""
-    called = {one.cluster: one.name for one in corpus.clusters}
-    rows = [
-        {"row": 14 + LINE * number, "name": f"● {shorten(called[cluster], NAME_CHARS)}", "colour": colour[cluster]}
-        for number, cluster in enumerate(named)
-    ]
-    mark = alt.Chart(pd.DataFrame(rows, columns=["row", "name", "colour"])).mark_text(
-        align="left", fontSize=13, fontWeight="bold"
+def _legend(named: Mapping[str, str]) -> None:
+    """Names, each after a dot of its colour."""
+    names = (
+        f'<span style="white-space: nowrap"><span aria-hidden="true" style="color: {colour}">●</span> '
+        f"{escape(shorten(name, NAME_CHARS))}</span>"
+        for name, colour in named.items()
     )
-    drawn: alt.Chart = mark.encode(
-        x=alt.value(4),
-        y=alt.Y("row:Q", scale=None, axis=None),
-        text="name:N",
-        color=alt.Color("colour:N", scale=None),
-    )
-    return drawn
+    st.html(f'<div style="display: flex; flex-wrap: wrap; gap: 0 1.2rem; font-size: .85rem">{"".join(names)}</div>')

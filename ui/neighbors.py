@@ -1,6 +1,7 @@
 """Steps 1 and 2 of the story: which known questions are similar, and which clusters they vote for."""
 
 import math
+from typing import NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -18,6 +19,7 @@ VOTE_PIXELS = 240
 HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
 LEFT, RIGHT = 0.43, 0.66
 CURVE = 24
+GHOSTS = "The pale wide bars are the default."
 SHARES, BAR, WIDE = 0.54, 0.36, 0.85
 """Where the bars of shares begin, and the widths that stand for 1."""
 
@@ -27,8 +29,8 @@ def names(trace: Trace) -> dict[int, str]:
     return {vote.cluster: vote.name for vote in trace.clusters}
 
 
-def likeness(trace: Trace) -> None:
-    """Step 1."""
+def likeness(trace: Trace, before: Trace | None = None) -> None:
+    """Step 1. `before`: the trace with the defaults, whose shares are shown as ghost bars."""
     first = trace.hits[0]
     theme.step(1, "These known questions are like yours", _likeness_words(trace))
     shown = trace.hits[:HITS_SHOWN]
@@ -47,11 +49,14 @@ def likeness(trace: Trace) -> None:
         share_bar(SHARES, BAR, hit.probability, y, colour.get(hit.cluster, charts.REST), f"{hit.probability:.1%}")
         for y, hit in rows
     ]
+    was = {} if before is None else {hit.id: hit.probability for hit in before.hits}
+    ghosts = [share_bar(SHARES, BAR, was[hit.id], y, "", "") for y, hit in rows if hit.id in was]
     layers = [
         charts.texts(heads, "label", height, quiet=True, limit=0.44),
         charts.texts(labels, "label", height),
         _tracks(alike, BAR, height),
         _tracks(shares, BAR, height),
+        *([charts.ghosts(pd.DataFrame(ghosts), height)] if ghosts else []),
         charts.bars(pd.DataFrame(alike), height),
         charts.bars(pd.DataFrame(shares), height),
         charts.texts(_ends(alike, BAR), "hint", height, quiet=True, centred=True),
@@ -63,6 +68,8 @@ def likeness(trace: Trace) -> None:
         "chart_likeness",
         f"Similarity and share of the vote of the known questions; the first has similarity {first.similarity:.2f}.",
     )
+    if ghosts:
+        st.caption(GHOSTS)
     rest = trace.hits[HITS_SHOWN:]
     if rest:
         share = theme.percent(sum(hit.probability for hit in rest))
@@ -278,6 +285,61 @@ def _starts(sources: list[tuple[list[Hit], float]]) -> list[tuple[Hit, float]]:
             found.append((hit, at))
             at += hit.probability * VOTE_PIXELS
     return found
+
+
+class Change(NamedTuple):
+    """A cluster's weight with the defaults and now."""
+
+    cluster: int
+    name: str
+    before: float
+    after: float
+
+
+def changes(before: Trace, after: Trace) -> list[Change]:
+    """Of the clusters that have a weight before or after, the largest of both first."""
+    old, new = ({vote.cluster: vote.weight for vote in trace.clusters} for trace in (before, after))
+    found = [Change(k, name, old.get(k, 0.0), new.get(k, 0.0)) for k, name in (names(before) | names(after)).items()]
+    return sorted(found, key=lambda one: -max(one.before, one.after))
+
+
+def before_and_after(before: Trace, after: Trace) -> None:
+    """The weights of the clusters, with those of the default as ghost bars."""
+    changed = changes(before, after)
+    shown = changed[:CLUSTERS_SHOWN]
+    if not shown:
+        return
+    colour = charts.colours([vote.cluster for vote in after.clusters])
+    height = charts.ROW * len(shown)
+    tops = [charts.ROW * number for number in range(len(shown))]
+    labels = pd.DataFrame([{"x": 0, "y": top + 12, "label": row.name} for top, row in zip(tops, shown, strict=True)])
+    now, was = [], []
+    for top, row in zip(tops, shown, strict=True):
+        hint = f"{theme.percent(row.before)} → {theme.percent(row.after)}"
+        now.append(share_bar(0, WIDE - 0.1, row.after, top + 6, colour.get(row.cluster, charts.REST), hint))
+        was.append(share_bar(0, WIDE - 0.1, row.before, top + 6, "", hint))
+    layers = [
+        charts.texts(labels, "label", height),
+        _tracks(now, WIDE - 0.1, height),
+        charts.ghosts(pd.DataFrame(was), height),
+        charts.bars(pd.DataFrame(now), height),
+        charts.texts(_ends(now, WIDE - 0.1), "hint", height, quiet=True, centred=True),
+    ]
+    first = shown[0]
+    charts.show(
+        layers,
+        height,
+        "chart_changes",
+        f"Weights of clusters before and after; {first.name} goes from {theme.percent(first.before)} to "
+        f"{theme.percent(first.after)}.",
+    )
+    st.caption(GHOSTS)
+    charts.table(
+        pd.DataFrame([one[1:] for one in changed], columns=["cluster", "default", "now"]),
+        "Clusters before and after",
+        default=charts.PERCENT,
+        now=charts.PERCENT,
+    )
 
 
 def _weights_chart(trace: Trace) -> None:

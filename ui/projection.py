@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from qaserve.common.text import shorten
-from qaserve.schemas.ask import Answer, AskResult
+from qaserve.schemas.ask import Answer, AskResult, ClusterVote, Trace
 from ui import charts, theme
 from ui.markdown import literal
 
@@ -19,6 +19,8 @@ WIDTH = 0.58
 """Share of the chart's width that is a score of 1."""
 PART_ROOM = 0.24
 """Share of the width for each name of the legend."""
+W_SHOWN = 6
+"""Rows of the table of W that need no scrolling."""
 HEAD = 20
 """Pixels of the legend."""
 KEPT_OUT = {
@@ -77,6 +79,39 @@ def turn(result: AskResult) -> None:
             height="stretch",
         )
     _moves(result)
+    _clusters(trace)
+
+
+def _clusters(trace: Trace) -> None:
+    """How far the W of each cluster alone would turn the question, and in how many directions it works."""
+    votes, share = trace.clusters, trace.params.projection_share
+    if not votes or votes[0].angle is None:
+        return
+    frame = w_rows(votes)
+    st.markdown("### The W of each cluster")
+    used = "" if share == 1 else f", and {share:.0%} of the move to their sum is used"
+    st.caption(
+        f"W alone would turn your question by its angle. The turned questions are added, each times its weight{used}. "
+        "The effective rank says in about how many directions W differs from no projection."
+    )
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="content" if len(frame) <= W_SHOWN else 250,
+        alt="Weight, angle and effective rank of the W of each cluster that got votes.",
+        column_config={
+            "cluster": st.column_config.TextColumn("Cluster", width="medium"),
+            "weight": st.column_config.ProgressColumn("Weight", format="%.0f%%", min_value=0, max_value=100),
+            "angle": st.column_config.NumberColumn("Angle of W", format="%.1f°", width="small"),
+            "rank": st.column_config.NumberColumn("Effective rank", format="%.1f", width="small"),
+        },
+    )
+
+
+def w_rows(votes: Sequence[ClusterVote]) -> pd.DataFrame:
+    """One row for each cluster with a weight, in percent."""
+    rows = [(vote.name, 100 * vote.weight, vote.angle, vote.rank) for vote in votes]
+    return pd.DataFrame(rows, columns=["cluster", "weight", "angle", "rank"])
 
 
 def _rank(rank: int | None) -> str:

@@ -23,6 +23,7 @@ STYLE = """
   div[data-testid="stMarkdownContainer"] h3, div[data-testid="stMarkdownContainer"] h4,
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
+  div[class*="st-key-skill_head"] div[data-testid="stMarkdownContainer"] { margin-bottom: 0; }
   span[data-testid="stHeaderActionElements"] { display: none; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
   .st-key-examples button, .st-key-examples button * { text-align: left; justify-content: flex-start; }
@@ -80,6 +81,15 @@ SELECT = """
 </script>
 """
 """Gives the box the focus and selects the question, so that typing replaces it."""
+
+
+COLOURS = ((0.75, "green"), (0.4, "orange"))
+"""Of a confidence, by the least that has it; a lower one is gray."""
+
+
+def sureness(confidence: float) -> str:
+    """The colour of a confidence."""
+    return next((colour for least, colour in COLOURS if confidence >= least), "gray")
 
 
 def title(text: str, below: str) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from qaserve.schemas.ask import AskResult, Hit, Trace
 from qaserve.schemas.builds import BuildInfo
-from ui import charts, state, theme
+from ui import charts, neighbors, state
 from ui.markdown import literal
 from ui.pages.search import PROJECTIONS, ROUTINGS
 
@@ -151,12 +151,7 @@ def differences(usual: AskResult, now: AskResult) -> None:
         st.markdown("## :material/compare_arrows: What your changes do")
         if said := _said(usual.explained, now.explained):
             st.markdown(f"You changed: {said}.")
-        before, after = usual.explained.clusters[:1], now.explained.clusters[:1]
-        if before and after:
-            st.markdown(
-                f"Strongest cluster: {literal(before[0].name)} {theme.percent(before[0].weight)} → "
-                f"**{literal(after[0].name)} {theme.percent(after[0].weight)}**"
-            )
+        neighbors.before_and_after(usual.explained, now.explained)
         _votes(usual.explained.hits, now.explained.hits)
         old = {answer.cluster_id: answer.rank for answer in usual.answers}
         moves = [(old.get(answer.cluster_id), answer) for answer in now.answers]

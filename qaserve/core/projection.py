@@ -4,6 +4,7 @@ Rows are unit vectors and are multiplied from the left, x' = x W. Every W here i
 so a projection costs O(D · r) and a bank of K of them is stored in the space of their pairs, not of K dense matrices.
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ class ProjectionBank:
             )
         self._rows = np.concatenate([[0], np.cumsum(ranks)])
         self._cells = np.concatenate([[0], np.cumsum(squares)])
+        self._effective: dict[int, float] = {}
 
     @classmethod
     def pack(cls, rotations: Iterable[LowRankProjection], dimension: int) -> "ProjectionBank":
@@ -91,6 +93,21 @@ class ProjectionBank:
     def dense_nbytes(self) -> int:
         """Bytes that K dense float32 matrices would take."""
         return int(len(self) * self.basis.shape[1] ** 2 * 4)
+
+    def angle(self, x: ArrayLike, cluster: int) -> float:
+        """Degrees between x (D,) and x W of a cluster."""
+        query = np.asarray(x, dtype=np.float64)
+        moved = self[cluster].apply(query)
+        cosine = float(query @ moved) / float(np.linalg.norm(query) * np.linalg.norm(moved))
+        return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+
+    def effective_rank(self, cluster: int) -> float:
+        """The exp of the entropy of the singular values σ / Σσ of W - I (Roy and Vetterli, 2007); 0 for I."""
+        if cluster not in self._effective:
+            values = np.linalg.svd(self[cluster].core.astype(np.float64), compute_uv=False)
+            shares = values[values > 0] / values.sum() if values.any() else values[:0]
+            self._effective[cluster] = float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0
+        return self._effective[cluster]
 
     def project(self, x: ArrayLike, weights: ArrayLike) -> Floats:
         """Blend of the clusters' projections, x' = Σ_k w_k · x W_k.

@@ -74,6 +74,12 @@ class ClusterVote(Record):
         description="Sum of its hits' probabilities; equals weight unless a final softmax follows."
     )
     similarity: float | None = Field(description="Cosine to its mean question, with centroid routing.")
+    angle: float | None = Field(
+        None, description="Degrees by which its W turns the question; null unless W of clusters project it."
+    )
+    rank: float | None = Field(
+        None, description="Effective rank of W - I: exp of the entropy of its singular values; null as `angle` is."
+    )
 
 
 class ScoreParts(Record):

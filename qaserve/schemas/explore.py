@@ -31,7 +31,11 @@ class MapCluster(Record):
 class MapAnswer(Record):
     """An answer on the map."""
 
+    id: str
+    question: str = Field(description="That it answers.")
     cluster: int
+    topic: str = Field("", description="The first; empty where there is none.")
+    skill: str = Field("", description="The first; empty where there is none.")
     x: float
     y: float
 

@@ -32,7 +32,7 @@ from qaserve.schemas.explore import (
     QualityList,
     Spot,
 )
-from qaserve.schemas.pairs import StoredPair
+from qaserve.schemas.pairs import StoredPair, skill_name
 from qaserve.search.build import OpenBuild
 from qaserve.search.engine import Engine
 from qaserve.search.outcome import Outcome
@@ -95,7 +95,15 @@ class Landscape:
                 for info, (x, y) in zip(self.live.clusters, self.positions.tolist(), strict=True)
             ),
             answers=tuple(
-                MapAnswer(cluster=pair.cluster, x=x, y=y)
+                MapAnswer(
+                    id=pair.id,
+                    question=pair.pair.question,
+                    cluster=pair.cluster,
+                    topic=next(iter(pair.pair.topics), ""),
+                    skill=next(map(skill_name, pair.pair.related_skills), ""),
+                    x=x,
+                    y=y,
+                )
                 for pair, (x, y) in zip(self.pairs[:ON_THE_MAP], spots.tolist(), strict=True)
             ),
             total=self.live.metadata.pairs,

@@ -113,7 +113,7 @@ def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answe
         params=query.params,
         entropy=0.0 if routing is None else normalized_entropy(routing.weights[0]),
         hits=() if routing is None else _hits(found.hits, routing),
-        clusters=() if routing is None else _cluster_votes(query, found.hits, routing),
+        clusters=() if routing is None else _cluster_votes(query, found, routing),
         projected_similarity=cosine(found.vector, found.projected.vectors[0]),
         whitened_similarity=cosine(found.projected.vectors[0], found.projected.searched[0]),
         filters=query.request.filters,
@@ -137,9 +137,10 @@ def _hits(hits: Sequence[QuestionHit], routing: Routing) -> tuple[Hit, ...]:
     )
 
 
-def _cluster_votes(query: Query, hits: Sequence[QuestionHit], routing: Routing) -> tuple[ClusterVote, ...]:
+def _cluster_votes(query: Query, found: Found, routing: Routing) -> tuple[ClusterVote, ...]:
     clusters, weights = query.build.clusters, routing.weights[0]
-    counts = np.bincount(np.array([hit.cluster for hit in hits], dtype=np.intp), minlength=len(clusters))
+    counts = np.bincount(np.array([hit.cluster for hit in found.hits], dtype=np.intp), minlength=len(clusters))
+    bank = query.build.bundle.model.bank if query.params.projection == "cluster" else None
     order = np.argsort(-weights, kind="stable")
     return tuple(
         ClusterVote(
@@ -149,6 +150,8 @@ def _cluster_votes(query: Query, hits: Sequence[QuestionHit], routing: Routing) 
             hits=int(counts[k]),
             vote=None if routing.votes is None else float(routing.votes[0, k]),
             similarity=None if routing.similarities is None else float(routing.similarities[0, k]),
+            angle=None if bank is None else bank.angle(found.vector, k),
+            rank=None if bank is None else bank.effective_rank(k),
         )
         for k in order[: np.count_nonzero(weights)].tolist()
     )

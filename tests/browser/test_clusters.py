@@ -35,8 +35,8 @@ def test_results_are_sentences_plots_and_tables(service, tab):
     tab.get_by_role("radio", name=reports[-1]["title"].partition(":")[0]).click()
     report = httpx.get(f"{service.api}/v1/reports/{reports[-1]['name']}", timeout=60).json()
     expect(tab.get_by_text("Measured on").first).to_be_visible()
-    pictures = tab.locator("[data-testid=stMain] img[src*=media]")
-    expect(pictures).to_have_count(len(report["pictures"]))
+    for picture in report["pictures"]:
+        expect(tab.get_by_role("img", name=picture["title"], exact=True)).to_be_visible()
     tab.wait_for_url("**report=*")
     tab.goto(tab.url)
     expect(tab.get_by_role("heading", name=reports[-1]["title"])).to_be_visible()

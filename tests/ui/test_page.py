@@ -322,7 +322,13 @@ def test_the_story_has_the_figures_of_the_api(why, page, engine, routing):
 
 
 def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
-    assert "What your changes do" not in why("how to make bread")
+    text = why("how to make bread")
+    assert "What your changes do" not in text
+    assert "The pale wide bars" not in text
+    assert "The W of each cluster" in text
+    assert "The W of each cluster" not in why("how to make bread", projection="pair")
+    del page.query_params["projection"]
+    page.run()
     page.select_slider(key="ask_temperature").set_value(0.5).run()
     assert not page.exception
     assert page.query_params["temperature"] == "0.5"
@@ -331,6 +337,10 @@ def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
     assert "What your changes do" in text
     assert "τ = 0.5" in text
     assert f"gets most: {trace.clusters[0].weight:.0%}" in text
+    assert text.count("The pale wide bars are the default.") == 2
+    table = next(table for table in tables_of(page) if {"default", "now", "cluster"} <= set(table))
+    assert table["now"].sum() == pytest.approx(100)
+    assert table["now"].iloc[0] == pytest.approx(100 * trace.clusters[0].weight)
 
 
 WAYS = ("Plain search", "Clusters' centres", "Known questions", "Single pairs")

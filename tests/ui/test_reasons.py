@@ -6,10 +6,11 @@ from qaserve.schemas.ask import AskRequest, Confidence, ScoreParts
 from qaserve.schemas.params import SearchParams
 from ui import state
 from ui.cards import by_skill, chips_of, lines_of, one_line
-from ui.neighbors import share_bar
+from ui.neighbors import changes, share_bar
 from ui.pages.search import badges
 from ui.pages.why import in_short
-from ui.projection import WIDTH, part_rows
+from ui.projection import WIDTH, part_rows, w_rows
+from ui.theme import sureness
 
 
 @pytest.fixture
@@ -105,3 +106,32 @@ def test_a_list_of_uses_is_one_line():
 
 def test_every_parameter_of_a_question_can_be_in_the_address_but_the_centroids():
     assert set(state.OPTIONS) == set(SearchParams.model_fields) - {"centroids"}
+
+
+def test_weights_before_and_after_hold_every_cluster_of_both_the_largest_first(engine):
+    sharp = engine.ask(AskRequest(question="how to make bread", hits=2)).trace
+    flat = engine.ask(AskRequest(question="how to make bread", hits=24, temperature=1.0)).trace
+    found = changes(sharp, flat)
+    assert {one.cluster for one in found} == {vote.cluster for vote in (*sharp.clusters, *flat.clusters)}
+    assert sum(one.before for one in found) == pytest.approx(1)
+    assert sum(one.after for one in found) == pytest.approx(1)
+    first = found[0]
+    assert (first.cluster, first.name, first.before) == (
+        sharp.clusters[0].cluster, sharp.clusters[0].name, sharp.clusters[0].weight
+    )  # fmt: skip
+    largest = [max(one.before, one.after) for one in found]
+    assert largest == sorted(largest, reverse=True)
+    assert [one.before for one in changes(flat, sharp)] == [one.after for one in found]
+
+
+def test_the_w_of_each_cluster_has_its_weight_angle_and_rank(result):
+    votes = result.trace.clusters
+    frame = w_rows(votes)
+    assert frame["cluster"].tolist() == [vote.name for vote in votes]
+    assert frame["weight"].sum() == pytest.approx(100)
+    assert frame["angle"].tolist() == [vote.angle for vote in votes]
+    assert frame["rank"].tolist() == [vote.rank for vote in votes]
+
+
+def test_a_confidence_has_the_colour_of_the_highest_bound_that_it_reaches():
+    assert [sureness(value) for value in (0.75, 0.74, 0.4, 0.39)] == ["green", "orange", "orange", "gray"]

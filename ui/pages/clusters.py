@@ -10,6 +10,7 @@ from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, OverlapList, QualityList
 from qaserve.schemas.gaps import GapList
 from ui import api_cache, cards, theme
+from ui import map as map_panel
 from ui.markdown import literal
 
 PAGE = 8
@@ -54,7 +55,7 @@ def draw(build: BuildInfo) -> None:
     """Draw one cluster where the address names one, and all of them otherwise."""
     number = _opened(build)
     if number is None:
-        _all(api_cache.quality(build.build))
+        _all(api_cache.quality(build.build), build)
         _overlaps(api_cache.overlaps(build.build))
         if api_cache.kept_days() and api_cache.may_change():
             _gaps(api_cache.gaps(build.build))
@@ -82,7 +83,7 @@ def _opened(build: BuildInfo) -> int | None:
 # All
 
 
-def _all(found: QualityList) -> None:
+def _all(found: QualityList, build: BuildInfo) -> None:
     theme.title(
         "Clusters",
         "A cluster is a group of similar answers. Known questions vote for clusters. Each cluster has learned a "
@@ -100,12 +101,14 @@ def _all(found: QualityList) -> None:
         )
     if found.looked_at < found.pairs:
         st.caption(f"Quality is measured on {found.looked_at:,} of the pairs.")
+    selected = map_panel.explore(api_cache.corpus_map(build.build))
     search, sort = st.columns([2, 1])
     words = search.text_input(
         "Search clusters", key="cluster_search", placeholder="A word, a skill …", icon=":material/search:"
     )
     order = sort.selectbox("Order", SORTS, key="cluster_sort")
-    shown = sorted((one for one in found.clusters if _matches(one, words or "")), key=SORTS[order])
+    here = [one for one in found.clusters if selected is None or one.cluster in selected]
+    shown = sorted((one for one in here if _matches(one, words or "")), key=SORTS[order])
     if not shown:
         st.info(f"No cluster matches “{literal(words or '')}”.", icon=":material/search_off:")
         return

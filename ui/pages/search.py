@@ -28,8 +28,6 @@ PROJECTIONS = {
     "student": "A trained network",
     "none": "No projection: a plain search",
 }
-COLOURS = ((0.75, "green"), (0.4, "orange"))
-"""Of a confidence, by the least that has it; a lower one is gray."""
 MEANING = (
     "Both are calibrated on held-out questions: of 100 questions with such a value, about so many get an answer of the "
     "right skill, or the very answer that was written for them."
@@ -299,13 +297,9 @@ def badges(sure: Confidence) -> str:
     said = []
     for label, value in (("The right skill", sure.skill), ("This very answer", sure.value)):
         if value is not None:
-            colour = _colour(value) if value is sure.skill or sure.skill is None else "gray"
+            colour = theme.sureness(value) if value is sure.skill or sure.skill is None else "gray"
             said.append(f":{colour}-badge[{label}: {value:.0%}]")
     return " ".join(said)
-
-
-def _colour(value: float) -> str:
-    return next((colour for least, colour in COLOURS if value >= least), "gray")
 
 
 def _short_reasons(result: AskResult) -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from qaserve.schemas.ask import AskResult
+from qaserve.schemas.ask import AskResult, Trace
 from qaserve.schemas.builds import BuildInfo
 from ui import api_cache, compare, mechanics_panel, neighbors, projection, state, theme, whatif
 from ui import map as map_panel
@@ -38,7 +38,7 @@ def _story(build: BuildInfo) -> None:
         st.caption("**What if …?** The » on top opens the options.")
     whatif.differences(usual, result)
     _in_short(result)
-    _steps(result, usual.explained.params.temperature)
+    _steps(result, usual.explained)
     st.divider()
     st.markdown("## Your question on the map")
     map_panel.draw(api_cache.corpus_map(build.build), api_cache.place(state.request(), build.build))
@@ -105,16 +105,16 @@ def _where(result: AskResult) -> str:
     return f"It is **not** in that cluster but in **{literal(own.name)}**, which got {share} {of}."
 
 
-def _steps(result: AskResult, default: float) -> None:
-    """All steps. `default`: τ of the build."""
+def _steps(result: AskResult, usual: Trace) -> None:
+    """All steps. `usual`: the trace with the defaults of the build."""
     trace = result.explained
     if trace.hits:
-        neighbors.likeness(trace)
+        neighbors.likeness(trace, usual if whatif.changed() else None)
     elif trace.clusters:
         theme.step(1, "Clusters are compared with your question", "No known question votes with this routing.")
     else:
         theme.step(1, "A small network reads your question", "No known question votes, so there is no step 2.")
-    mechanics_panel.draw(trace, default)
+    mechanics_panel.draw(trace, usual.params.temperature)
     if trace.clusters:
         neighbors.flow(trace)
     projection.turn(result)

@@ -97,6 +97,24 @@ def test_a_bank_blends_its_dense_matrices(rng):
         np.testing.assert_allclose(bank.project(row, share), expected, atol=1e-6)
 
 
+def test_angle_and_effective_rank_follow_their_definitions(rng):
+    basis = np.linalg.qr(rng.normal(size=(9, 4)))[0]
+    turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    whole = LowRankProjection(basis, turn - np.eye(4))
+    bank = ProjectionBank.pack([whole, LowRankProjection(basis, np.zeros((4, 4)))], 9)
+    x = 3 * unit(rng, 1, 9)[0]
+    moved = x @ (np.eye(9) + basis @ (turn - np.eye(4)) @ basis.T)
+    expected = np.degrees(np.arccos((x / np.linalg.norm(x)) @ (moved / np.linalg.norm(moved))))
+    assert bank.angle(x, 0) == pytest.approx(expected, abs=1e-3)
+    values = np.linalg.svd(whole.dense() - np.eye(9))[1]
+    shares = values / values.sum()
+    entropy = -sum(share * np.log(share) for share in shares if share > 1e-12)
+    assert bank.effective_rank(0) == pytest.approx(np.exp(entropy), rel=1e-5)
+    assert bank.effective_rank(0) < 4
+    assert bank.effective_rank(1) == 0
+    assert bank.angle(x, 1) == pytest.approx(0, abs=1e-3)
+
+
 def test_arrays_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="do not fit together"):
         ProjectionBank(np.zeros((3, 4), np.float32), np.zeros(4, np.float32), np.array([2]))

@@ -99,6 +99,18 @@ def test_probabilities_sum_to_one_and_votes_are_exactly_their_sums(engine, routi
             assert vote.weight == vote.vote
 
 
+def test_each_cluster_says_how_far_its_w_turns_the_question(engine):
+    trace = engine.ask(AskRequest(question=QUESTION)).trace
+    bank = engine.load().bundle.model.bank
+    vector = engine.encoder.encode_questions([QUESTION])[0].astype(float)
+    for vote in trace.clusters:
+        moved = vector @ bank[vote.cluster].dense()
+        assert np.cos(np.radians(vote.angle)) == pytest.approx(vector @ moved / np.linalg.norm(moved), abs=1e-6)
+        assert 0 < vote.rank <= bank.ranks[vote.cluster] + 1e-9
+    plain = engine.ask(AskRequest(question=QUESTION, projection="pair")).trace
+    assert {(vote.angle, vote.rank) for vote in plain.clusters} == {(None, None)}
+
+
 def test_probabilities_follow_from_similarity_prior_and_temperature(engine):
     trace = engine.ask(AskRequest(question=QUESTION, temperature=0.3, hits=7)).trace
     assert len(trace.hits) == 7

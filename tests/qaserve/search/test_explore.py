@@ -28,6 +28,13 @@ def test_the_map_holds_every_cluster_and_answer_and_stays_the_same(explorer, eng
     ]
     assert len(found.answers) == found.total == 24
     assert all(abs(one.x) <= 1 and abs(one.y) <= 1 for one in (*found.clusters, *found.answers))
+    stored = {pair.id: pair for number in range(len(found.clusters)) for pair in engine.cluster(number).pairs}
+    for one in found.answers:
+        pair = stored[one.id].pair
+        assert (one.question, one.cluster) == (pair.question, stored[one.id].cluster)
+        assert one.topic == next(iter(pair.topics), "")
+        assert one.skill == next(iter(pair.related_skills), "").removesuffix(".md")
+    assert any(one.topic for one in found.answers)
     assert explorer.map() is found
     assert Explorer(engine).map() == found
 

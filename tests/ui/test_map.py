@@ -1,0 +1,60 @@
+"""The map: what is drawn, and what a selection on it is."""
+
+import pytest
+
+from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster
+from ui import charts
+from ui.map import _fitting, _paint, answers_frame, labelled, selected
+
+
+def answer(number, cluster, topic="", skill=""):
+    return MapAnswer(
+        id=f"a{number}", question=f"q{number}", cluster=cluster, topic=topic, skill=skill, x=number / 10, y=-number / 10
+    )
+
+
+@pytest.fixture
+def corpus():
+    spots = [(0.0, 0.0, 5), (0.1, 0.01, 9), (0.9, 0.0, 1)]
+    clusters = tuple(MapCluster(cluster=k, name=f"c{k}", size=size, x=x, y=y) for k, (x, y, size) in enumerate(spots))
+    answers = (answer(1, 0, "bread", "skill_bake"), answer(2, 0, "bread"), answer(3, 1, "wine", "cellar"), answer(4, 2))
+    return CorpusMap(build="b", clusters=clusters, answers=answers, total=4)
+
+
+def test_answers_are_grouped_by_what_colours_them(corpus):
+    frame = answers_frame(corpus, "cluster")
+    assert frame["group"].tolist() == frame["cluster"].tolist() == ["c0", "c0", "c1", "c2"]
+    assert answers_frame(corpus, "topic")["group"].tolist() == ["bread", "bread", "wine", ""]
+    assert answers_frame(corpus, "skill")["group"].tolist() == ["bake", "", "cellar", ""]
+
+
+def test_the_largest_groups_have_colours_and_no_group_has_none(corpus):
+    frame = answers_frame(corpus, "topic")
+    assert _paint(frame, frame["topic"]) == {"bread": charts.PALETTE[0], "wine": charts.PALETTE[1]}
+    assert frame["colour"].tolist() == [charts.PALETTE[0]] * 2 + [charts.PALETTE[1], charts.REST]
+
+
+def test_names_of_clusters_do_not_cover_each_other(corpus):
+    assert [one.cluster for one in labelled(corpus)] == [1, 2]
+
+
+def test_the_window_of_the_whole_map_holds_every_answer(corpus):
+    window = _fitting(answers_frame(corpus, "cluster"))
+    assert all(window.holds(one) for one in corpus.answers)
+    assert (window.right - window.left, window.high - window.low) == pytest.approx((0.396, 0.396))
+    alone = _fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]}), "cluster"))
+    assert alone.left < alone.right
+
+
+@pytest.mark.parametrize(
+    ("found", "ids"),
+    [
+        ({}, []),
+        ({"picked": [{"id": "a3"}]}, ["a3"]),
+        ({"area": {"x": [0.35, 0.15], "y": [-0.35, 0.0]}}, ["a2", "a3"]),
+        ({"area": {"x": [0.15, 1.0], "y": [-0.25, 0.0]}, "picked": [{"id": "a4"}]}, ["a2", "a4"]),
+        ({"area": {"x": [0.15, 1.0]}}, []),
+    ],
+)
+def test_a_selection_is_what_is_in_the_rectangle_or_clicked(corpus, found, ids):
+    assert selected(answers_frame(corpus, "cluster"), found)["id"].tolist() == ids
