@@ -40,6 +40,7 @@ BOUNDS = {
     "TUNE_PAIRS": ("fit", 0, 10**12, ["-1", "1.5"]),
     "CENTROIDS": ("search", 1, 10_000, ["0", "10001", "-1"]),
     "PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
+    "WORKERS": ("server", 1, 64, ["0", "65"]),
     "UI_PORT": ("server", 1, 65535, ["0", "65536", "-1"]),
     "MAX_BODY_BYTES": ("limits", 1024, None, ["1023", "-1"]),
     "MAX_ASKED_CHARS": ("limits", 1, 4_000, ["0", "4001"]),
