@@ -10,6 +10,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.corpus]
 def test_a_cluster_can_be_found_and_opened(service, tab):
     clusters = httpx.get(f"{service.api}/v1/quality", timeout=60).json()["clusters"]
     one = clusters[1]
+    tab.set_viewport_size({"width": 1440, "height": 3_000})  # scrolling closes an open list
     tab.goto(f"{service.page}/clusters")
     expect(tab.get_by_text(f"{len(clusters):,} clusters.")).to_be_visible()
     tab.get_by_label("Search clusters").fill(one["terms"][0])
