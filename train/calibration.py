@@ -61,6 +61,7 @@ PENALTY = 1.0
 """C, for features of unit variance; with thousands of cases it hardly matters."""
 MAX_ITERATIONS = 1_000
 MIN_PROBABILITY = 1e-6
+"""Keeps log odds finite."""
 MIN_SPREAD = 1e-6
 """A feature that varies less says nothing."""
 BINS = 10

@@ -7,7 +7,7 @@ from html import escape
 import streamlit as st
 
 from qaserve.common.errors import QaserveError
-from qaserve.common.text import fold, shorten
+from qaserve.common.text import fold, one_line, shorten
 from qaserve.schemas.ask import Answer, AskResult
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from qaserve.schemas.pairs import skill_name
@@ -70,12 +70,7 @@ def _skill_head(name: str, result: AskResult) -> None:
         ):
             _document(name, result.build)
     if summary is not None and summary.when_to_use:
-        st.caption(literal(shorten(one_line(summary.when_to_use), USE_CHARS)))
-
-
-def one_line(text: str) -> str:
-    """A list, or lines of Markdown, as one line."""
-    return "; ".join(item for line in text.splitlines() if (item := line.strip().removeprefix("- ").strip()))
+        st.caption(literal(one_line(summary.when_to_use, USE_CHARS)))
 
 
 @st.dialog("Document", width="large")

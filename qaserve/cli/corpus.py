@@ -73,8 +73,8 @@ with `--replace` if pairs came from there before, nothing is changed and the exi
 Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
 the given files. The same file again changes nothing.
 
-Clusters keep their numbers and names: a new pair joins the nearest, and only pairs that have drifted are clustered
-again (QASERVE_DRIFT). Before it goes live the new build is compared with the live one, on held-out phrasings and on
+Clusters keep their numbers and names: a new pair joins the nearest. All pairs are clustered again once they have
+drifted (QASERVE_DRIFT). Before it goes live the new build is compared with the live one, on held-out phrasings and on
 the golden questions in `<data>/golden/<corpus>.jsonl` if there are any; one that finds clearly less does not go live.
 A golden question is a line `{"question": "…", "pair_id": "…", "also": ["…"]}`; `also` lists other pairs that answer it,
 and may be left out.

@@ -9,8 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from qaserve.cli.render_skill import one_line
-from qaserve.common.text import shorten
+from qaserve.common.text import one_line, shorten
 from qaserve.schemas.pairs import skill_name
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """How skills look in a terminal, and as an index in Markdown. Everything from a corpus is printed as plain text."""
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,13 +8,12 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from qaserve.common.text import shorten
+from qaserve.common.text import one_line, shorten
 
 if TYPE_CHECKING:
     from qaserve.schemas.documents import DocumentDetail, SkillDetail, SkillIndex
 
 DIM = "dim"
-_BULLET = re.compile(r"^\s*[-*+]\s+")
 QUESTIONS_SHOWN = 10
 INDEX_CHARS = 400
 
@@ -54,12 +52,6 @@ def _about(skill: "SkillDetail") -> Iterator[Text]:
         yield Text("Its pairs name these documents", style="bold")
     for link in skill.links[:QUESTIONS_SHOWN]:
         yield Text(f"  {link.name}" + ("" if link.path else " (missing)"), style="" if link.path else DIM)
-
-
-def one_line(text: str, limit: int) -> str:
-    """Text on one line; the items of a list are separated by semicolons."""
-    items = (_BULLET.sub("", line).strip() for line in text.splitlines())
-    return shorten("; ".join(filter(None, items)), limit)
 
 
 def show_skills(console: Console, index: "SkillIndex") -> None:

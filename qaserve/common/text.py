@@ -9,6 +9,7 @@ _NOT_WORD = re.compile(r"[^\w+#]+")  # C, C++ and C# are three languages
 _VOWEL_SIGNS = {"Mn", "Mc"}  # parts of words that \w does not know
 _VARIATIONS = re.compile(r"[\ufe00-\ufe0f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BULLET = re.compile(r"^\s*[-*+]\s+")
 
 
 def fold(text: str) -> str:
@@ -54,6 +55,12 @@ def control_character(text: str) -> str | None:
 def has_surrogate(text: str) -> bool:
     """Whether the text holds half a UTF-16 pair, which no encoder and no JSON document can carry."""
     return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text on one line, shortened; the items of a list are separated by semicolons."""
+    items = (_BULLET.sub("", line).strip() for line in text.splitlines())
+    return shorten("; ".join(filter(None, items)), limit)
 
 
 def shorten(text: str, limit: int) -> str:

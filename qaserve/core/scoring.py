@@ -88,7 +88,7 @@ def intent_scores(
     return list(names), (1 - second_share) * best + second_share * second
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _members(intents: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
     """The names, sorted, and the first pair of every intent, the second of all that have one, and so on.
 

@@ -5,7 +5,7 @@ import pytest
 from qaserve.schemas.ask import AskRequest, Confidence, ScoreParts
 from qaserve.schemas.params import SearchParams
 from ui import state
-from ui.cards import by_skill, chips_of, lines_of, one_line
+from ui.cards import by_skill, chips_of, lines_of
 from ui.neighbors import changes, share_bar
 from ui.pages.search import badges
 from ui.pages.why import in_short
@@ -98,10 +98,6 @@ def test_chips_have_no_name_twice_and_are_at_most_six(result):
 def test_an_answer_is_as_long_as_its_lines_are():
     assert lines_of("short\n\nshort") == 2
     assert lines_of("x" * 1_000) > 8
-
-
-def test_a_list_of_uses_is_one_line():
-    assert one_line("- User asks a\n\n- User needs b\nor c - d") == "User asks a; User needs b; or c - d"
 
 
 def test_every_parameter_of_a_question_can_be_in_the_address_but_the_centroids():

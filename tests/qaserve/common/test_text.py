@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qaserve.common.text import control_character, digest, fold, has_surrogate, shorten
+from qaserve.common.text import control_character, digest, fold, has_surrogate, one_line, shorten
 
 ASCII = st.text(st.characters(max_codepoint=127))
 ANY = st.text(st.characters())  # half surrogate pairs too
@@ -157,3 +157,8 @@ def test_the_limit_holds_and_the_result_is_one_line(text, limit):
 def test_nothing_is_dropped_without_an_ellipsis(text, limit):
     short = shorten(text, limit)
     assert short.endswith("…") or short == " ".join(text.split())
+
+
+def test_the_items_of_a_list_are_on_one_line():
+    assert one_line("- User asks a\n\n- User needs b\nor c - d", 100) == "User asks a; User needs b; or c - d"
+    assert one_line("* a\n+ bcdefgh", 6).endswith("…")

@@ -15,9 +15,10 @@ from qaserve.api import create_app
 from qaserve.cli import load_all
 from qaserve.cli.answering import InProcess
 from qaserve.cli.prompt import Prompt
-from qaserve.cli.render_skill import markdown_index, one_line
+from qaserve.cli.render_skill import markdown_index
 from qaserve.client.http import Client
 from qaserve.common.errors import NotFoundError
+from qaserve.common.text import one_line
 from qaserve.mcp import create_server
 from qaserve.mcp.results import UNTRUSTED
 from qaserve.mcp.source import EngineSource
