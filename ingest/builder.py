@@ -19,11 +19,11 @@ import numpy as np
 from ingest.clusters import Clusters, describe_changes, make_clusters
 from ingest.compare import corpus_hash
 from ingest.corpus import Choice, Corpus, Documents, ExtraRows, LiveBuild, points_of
-from ingest.embed import TOPIC_TEXT
 from ingest.gate import measure, stopped
 from ingest.golden import Golden
-from ingest.names import describe_clusters
-from ingest.spool import Lookup, Rows, Vectors, scratch_folder
+from ingest.names import Words, describe_clusters
+from ingest.pairs import TOPIC_TEXT, Names, PairLog, PairTable
+from ingest.spool import Vectors, scratch_folder
 from qaserve.builds import bundle as bundles
 from qaserve.builds.bundle import Model
 from qaserve.builds.catalog import (
@@ -42,7 +42,6 @@ from qaserve.common.progress import Advance, Reporter
 from qaserve.core.clustering import effective_rank
 from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
-from qaserve.schemas.pairs import Pair
 from qaserve.settings import FitSettings
 from qaserve.store import BuildMetadata, BuildRef, Store
 from qaserve.store.errors import damaged
@@ -50,13 +49,12 @@ from qaserve.store.points import (
     PAIRS,
     SECTIONS,
     PairVectors,
-    pair_text,
     section_point,
     to_pair_vectors,
     to_point,
     to_sections,
 )
-from qaserve.store.words import bm25_params
+from qaserve.store.words import Bm25Params, bm25_params, bm25_params_of
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
 from train.tuning import DEFAULTS, hyperparameters_of, tune
@@ -97,6 +95,7 @@ class Builder:
         self.fit = fit
         self.scratch = scratch_folder(models_dir)
         self.stages: dict[str, float] = {}
+        self._names = Names()
         self._reporter = reporter
         self._lock_wait = lock_wait
 
@@ -114,6 +113,10 @@ class Builder:
         return corpus_lock(self.models_dir, self.corpus, purpose, self._lock_wait, self._reporter)
 
     # What there is
+
+    def log(self) -> PairLog:
+        """Room for pairs on disk. Those of a corpus that is tuned stay in memory: tuning takes all of them at once."""
+        return PairLog(self.corpus, self._names, self.scratch, self.fit.tune_pairs)
 
     def live(self, *, any_encoder: bool = False, needed: bool = True) -> LiveBuild | None:
         """The live build with all its points; None where the corpus has none.
@@ -157,7 +160,7 @@ class Builder:
         metadata = build.metadata
         if not any_encoder:
             check_encoder(metadata, self.encoder)
-        pairs, row_of, clusters, priors = Rows(Pair, self.scratch), dict[str, int](), array("q"), array("d")
+        pairs, row_of, clusters, priors = self.log(), dict[str, int](), array("q"), array("d")
         questions, answers, topics = (Vectors(metadata.encoder.dimension, self.scratch) for _ in range(3))
         no_topic = np.full(metadata.encoder.dimension, np.nan, dtype=np.float32)
         comparable = metadata.topic_text == TOPIC_TEXT
@@ -177,7 +180,7 @@ class Builder:
         sections = open_documents(self.store, metadata)
         documents = Documents() if sections is None else Documents(*to_sections(sections.scroll()))
         corpus = Corpus(
-            Lookup(row_of, lambda point: pairs[row_of[point]]),
+            PairTable(row_of, pairs),
             questions.array(),
             answers.array(),
             topics.array(),
@@ -260,13 +263,23 @@ class Builder:
             measured = measure(
                 corpus, clusters, choice, live, golden, seed=seed, tolerance=tolerance, force=force, advance=advance
             )
-        described = describe_clusters(corpus.pairs.values(), clusters.labels.tolist(), clusters.count, clusters.names)
-        manifest, files = self._fitted(corpus, clusters, choice, described, measured.metrics, extra)
+        words = corpus.words or self._words(corpus)
+        described = describe_clusters(words, clusters.labels, clusters.count, clusters.names)
+        bm25 = bm25_params_of(words.lengths)
+        manifest, files = self._fitted(corpus, clusters, choice, described, bm25, measured.metrics, extra)
         if documents is None:
             documents = Documents() if live is None else live.documents
         draft = drafted(manifest, files, points_of(corpus, clusters.labels), documents)
         changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
         return draft._replace(cluster_changes=changes, gate=measured.gate)
+
+    def _words(self, corpus: Corpus) -> Words:
+        words = Words()
+        with self.stage("words", "Counting words (pairs)", len(corpus.pairs)) as advance:
+            for pair in corpus.pairs.values():
+                words.add(pair)
+                advance(1)
+        return words
 
     def _fitted(
         self,
@@ -274,6 +287,7 @@ class Builder:
         clusters: Clusters,
         choice: Choice,
         described: tuple[ClusterInfo, ...],
+        bm25: Bm25Params,
         metrics: dict[str, float],
         extra: ExtraRows | None,
     ) -> tuple[Manifest, dict[str, bytes]]:
@@ -285,10 +299,7 @@ class Builder:
                 rows = np.vstack([rows[0], more[0]]), np.vstack([rows[1], more[1]]), np.concatenate([rows[2], more[2]])
             bank = fit_bank(*rows, count, choice.hyperparameters.regularization, advance)
             means = mean_rows(corpus.questions, labels, count), mean_rows(corpus.answers, labels, count)
-            intents = [pair.cluster_id for pair in corpus.pairs.values()]
-            whitening = fit_whitening(corpus.questions, corpus.answers, intents)
-        with self.stage("words", "Counting words (pairs)", len(corpus.pairs)) as advance:
-            bm25 = bm25_params(_texts(corpus, advance))
+            whitening = fit_whitening(corpus.questions, corpus.answers, corpus.pairs.named("intent"))
         manifest = Manifest(
             build=UNNAMED,
             corpus=self.corpus,
@@ -412,9 +423,3 @@ def drafted(
     unnamed = manifest.model_copy(update={"build": UNNAMED, "files": entries, "documents": documents.info})
     name = hashlib.sha256(manifest_bytes(unnamed)).hexdigest()[: len(UNNAMED)]
     return Draft(unnamed.model_copy(update={"build": name}), files, points, documents)
-
-
-def _texts(corpus: Corpus, advance: Advance) -> Iterator[str]:
-    for pair in corpus.pairs.values():
-        advance(1)
-        yield pair_text(pair)

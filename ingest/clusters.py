@@ -117,9 +117,9 @@ def _same_settings(manifest: Manifest, fit: FitSettings) -> bool:
 
 def _unmoved(corpus: Corpus, live: LiveBuild) -> NDArray[np.bool_]:
     """(n,) whether a pair is in the live build with the same answer."""
-    before = live.pairs
+    before = live.pairs.column("answers")
     return np.array(
-        [point in before and before[point].answer == pair.answer for point, pair in corpus.pairs.items()], dtype=bool
+        [before.get(point) == answer for point, answer in corpus.pairs.column("answers").items()], dtype=bool
     )
 
 

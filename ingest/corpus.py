@@ -1,17 +1,19 @@
 """What builds are made of: the pairs of one to be with their vectors, and the live one before it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.names import Words
+from ingest.pairs import PairTable
 from qaserve.builds.manifest import UNIFORM, DocumentsInfo, FittedFeedback, Manifest
 from qaserve.common.text import digest_of
 from qaserve.core.calibration import Calibration
 from qaserve.schemas.documents import Section
-from qaserve.schemas.pairs import Pair, StoredPair
+from qaserve.schemas.pairs import StoredPair
 from qaserve.schemas.params import Hyperparameters, Tuning
 from qaserve.store import BuildMetadata
 from qaserve.store.points import PairVectors
@@ -22,7 +24,7 @@ from train.folds import Examples
 class Corpus:
     """All pairs of a build to be, by point id, with their vectors and priors in the same order."""
 
-    pairs: Mapping[str, Pair]
+    pairs: PairTable
     questions: NDArray[np.float32]
     answers: NDArray[np.float32]
     topics: NDArray[np.float32]
@@ -30,11 +32,13 @@ class Corpus:
     priors: NDArray[np.float64]
     prior: str = UNIFORM
     """Which importance the priors are."""
+    words: Words | None = None
+    """Of its pairs, where they were counted already."""
 
     def take(self, rows: NDArray[np.int64]) -> "Corpus":
-        """Some of its rows, ascending, in memory."""
+        """Some of its rows, ascending, with their vectors in memory."""
         points = list(self.pairs)
-        pairs = {points[row]: self.pairs[points[row]] for row in rows}
+        pairs = self.pairs.take(points[row] for row in rows)
         vectors = self.questions[rows], self.answers[rows], self.topics[rows]
         return Corpus(pairs, *vectors, self.priors[rows], self.prior)
 
@@ -101,7 +105,7 @@ class LiveBuild:
     documents: Documents
 
     @property
-    def pairs(self) -> Mapping[str, Pair]:
+    def pairs(self) -> PairTable:
         """Its pairs by point id."""
         return self.corpus.pairs
 

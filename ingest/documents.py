@@ -6,18 +6,17 @@ quotation or in front matter is none. The text is not changed: the sections of a
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 
+from ingest.pairs import PairTable
 from qaserve.common.errors import CorpusError
 from qaserve.common.text import control_character
 from qaserve.schemas.documents import BadDocument, DocumentsReport, Links, MissingLink, Section
-from qaserve.schemas.pairs import Pair
 
 SUFFIXES = (".md", ".markdown")
 MAX_FILES = 10_000
@@ -183,7 +182,7 @@ def _headings(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def describe_documents(
-    read: Read | None, sections: Sequence[Section], before: Sequence[Section], pairs: Iterable[Pair]
+    read: Read | None, sections: Sequence[Section], before: Sequence[Section], pairs: PairTable
 ) -> DocumentsReport | None:
     """What an ingest makes of the documents; None where there are none, and no folder was named.
 
@@ -197,7 +196,7 @@ def describe_documents(
         return None
     now, earlier = _by_path(sections), _by_path(before)
     links = Links(tuple(now))
-    named = Counter(name for pair in pairs for name in {*pair.related_skills, *pair.related_docs})
+    named = pairs.links
     missing = sorted((-count, name) for name, count in named.items() if links.resolve(name) is None)
     return DocumentsReport(
         read=0 if read is None else len(_by_path(read.sections)),

@@ -1,7 +1,6 @@
 """Vectors of the pairs of a build to be: those that a build before it holds, and what the encoder makes of the rest."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.corpus import Corpus
+from ingest.names import Words
+from ingest.pairs import TOPIC_TEXT, PairTable
 from ingest.spool import Vectors
 from qaserve.common.progress import Advance
-from qaserve.common.text import short_digest
 from qaserve.core.chunked import slices
 from qaserve.encoders.base import Encoder
-from qaserve.schemas.pairs import Pair, TopicText
+from qaserve.schemas.pairs import Pair
 
-TEXTS = 8_192
-"""Texts that go to the encoder at once, which sorts them by length: more cost memory and gain nothing."""
-TOPIC_TEXT = TopicText()
+PAIRS = 4_096
+"""Pairs whose texts are read and go to the encoder at once, which sorts them by length: more cost memory and gain
+nothing."""
 NOWHERE = -1
 """Place of a vector that a pair does not have."""
 
@@ -47,11 +47,11 @@ class Sources:
     part: Part
     places: NDArray[np.int64]
     """(n,) row of each pair's vector in the build before; beyond its rows, in `missing`; or `NOWHERE`."""
-    missing: list[str]
-    """The points whose text must be encoded: each text once, in the order of the pairs."""
+    missing: NDArray[np.bool_]
+    """(n,) whether a pair's text must be encoded: each text once."""
 
 
-def find_sources(pairs: Mapping[str, Pair], known: Corpus | None) -> tuple[Sources, ...]:
+def find_sources(pairs: PairTable, known: Corpus | None) -> tuple[Sources, ...]:
     """Where the vectors of each of `PARTS` come from.
 
     Args:
@@ -61,36 +61,35 @@ def find_sources(pairs: Mapping[str, Pair], known: Corpus | None) -> tuple[Sourc
     return tuple(_sources(pairs, known, part) for part in PARTS)
 
 
-def _sources(pairs: Mapping[str, Pair], known: Corpus | None, part: Part) -> Sources:
+def _sources(pairs: PairTable, known: Corpus | None, part: Part) -> Sources:
     rows = {} if known is None else _known_rows(known, part)
-    held = 0 if known is None else len(known.pairs)
-    missing: list[str] = []
-    places = np.empty(len(pairs), dtype=np.int64)
-    for at, (point, pair) in enumerate(pairs.items()):
-        text = part.text(pair)
-        name = short_digest(text)
-        if text and name not in rows:
-            rows[name] = held + len(missing)
-            missing.append(point)
-        places[at] = rows[name] if text else NOWHERE
+    following = 0 if known is None else len(known.pairs)
+    missing = np.zeros(len(pairs), dtype=bool)
+    places = np.full(len(pairs), NOWHERE)
+    for row, text in enumerate(pairs.figures[part.vectors].tolist()):
+        if text and text not in rows:
+            missing[row], rows[text] = True, following
+            following += 1
+        if text:
+            places[row] = rows[text]
     return Sources(part, places, missing)
 
 
 def _known_rows(known: Corpus, part: Part) -> dict[bytes, int]:
     """By digest of its text, a row of the build before that has its vector."""
     there = ~np.isnan(getattr(known, part.vectors)[:, 0])
-    return {short_digest(part.text(pair)): row for row, pair in enumerate(known.pairs.values()) if there[row]}
+    return {text: row for row, text in enumerate(known.pairs.figures[part.vectors].tolist()) if there[row]}
 
 
 def embed(
-    pairs: Mapping[str, Pair],
+    pairs: PairTable,
     known: Corpus | None,
     sources: tuple[Sources, ...],
     encoder: Encoder,
     scratch: Path | None,
-    stage: Callable[[int], AbstractContextManager[Advance]],
-) -> list[NDArray[np.float32]]:
-    """(n, D) vectors of each of `PARTS` of all pairs, in the order of ids; NaN rows where a pair has none.
+    advance: Advance,
+) -> tuple[list[NDArray[np.float32]], Words]:
+    """(n, D) vectors of each of `PARTS`, NaN rows where a pair has none, and the words. Each pair is read once.
 
     Args:
         pairs: Of the build to be.
@@ -98,28 +97,32 @@ def embed(
         sources: As `find_sources` gives them.
         encoder: What the build before was made with, too.
         scratch: Where the vectors are kept.
-        stage: Shows the progress of a number of texts; not entered without any.
+        advance: Told of texts that were encoded.
     """
-    dimension = encoder.identity.dimension
+    dimension, words, points = encoder.identity.dimension, Words(), list(pairs)
     encoded = [Vectors(dimension, scratch) for _ in sources]
-    count = sum(len(source.missing) for source in sources)
-    if count:
-        with stage(count) as advance:
-            for source, into in zip(sources, encoded, strict=True):
-                encode = encoder.encode_questions if source.part.vectors == "questions" else encoder.encode_answers
-                for start in range(0, len(source.missing), TEXTS):
-                    texts = [source.part.text(pairs[point]) for point in source.missing[start : start + TEXTS]]
-                    into.append(encode(texts, advance))
-    order = np.array(sorted(range(len(pairs)), key=list(pairs).__getitem__), dtype=np.int64)
-    return [
+    for start in range(0, len(points), PAIRS):
+        texts: list[list[str]] = [[] for _ in sources]
+        for row, point in enumerate(points[start : start + PAIRS], start):
+            pair = pairs[point]
+            words.add(pair)
+            for source, into in zip(sources, texts, strict=True):
+                if source.missing[row]:
+                    into.append(source.part.text(pair))
+        for source, some, vectors in zip(sources, texts, encoded, strict=True):
+            encode = encoder.encode_questions if source.part.vectors == "questions" else encoder.encode_answers
+            if some:
+                vectors.append(encode(some, advance))
+    gathered = [
         _gathered(
-            source.places[order],
+            source.places,
             None if known is None else getattr(known, source.part.vectors),
             new.array(),
             Vectors(dimension, scratch),
         )
         for source, new in zip(sources, encoded, strict=True)
     ]
+    return gathered, words
 
 
 def _gathered(

@@ -52,19 +52,15 @@ def sample(corpus: Corpus, seed: int, wanted: Collection[str] = ()) -> NDArray[n
     """
     if len(corpus.pairs) <= MAX_PAIRS:
         return np.arange(len(corpus.pairs))
-    numbers: dict[str, int] = {}
-    first: set[str] = set()
-    intents = np.empty(len(corpus.pairs), dtype=np.int64)
-    for row, pair in enumerate(corpus.pairs.values()):
-        intents[row] = numbers.setdefault(pair.cluster_id, len(numbers))
-        if pair.pair_id in wanted:
-            first.add(pair.cluster_id)
+    found, intents = np.unique(corpus.pairs.named("intent"), return_inverse=True)
+    asked = np.isin(corpus.pairs.figures["pair_id"], np.array([short_digest(one) for one in wanted], dtype="S16"))
+    first, names = set(intents[asked].tolist()), found.tolist()
     sizes, left = np.bincount(intents), MAX_PAIRS
     drawn = []
-    for name in sorted(numbers, key=lambda name: (name not in first, short_digest(str(seed), name))):
-        if sizes[numbers[name]] <= left:
-            drawn.append(numbers[name])
-            left -= sizes[numbers[name]]
+    for number in sorted(range(len(names)), key=lambda one: (one not in first, short_digest(str(seed), names[one]))):
+        if sizes[number] <= left:
+            drawn.append(number)
+            left -= sizes[number]
     return np.flatnonzero(np.isin(intents, drawn))
 
 

@@ -1,8 +1,7 @@
 """Bringing pairs in and taking them out: read, compare with the live build, embed what is new, have a build made."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,20 +16,19 @@ from ingest.corpus import Corpus, Documents, LiveBuild
 from ingest.documents import Read, describe_documents, read_documents
 from ingest.embed import Sources, embed, find_sources
 from ingest.golden import Golden, encode_golden, golden_file, read_golden
+from ingest.pairs import PairLog, PairTable
 from ingest.readers import FileRead, Located, find_files, mapping, read_files
 from ingest.readers.preview import guess_fields, preview
 from ingest.rejected import FOLDER, Rejected
 from ingest.report import count_by_file, list_changes, list_edits, list_pairs, param_changes, repeated_questions
 from ingest.selection import Selection, select
-from ingest.spool import Lookup, Rows
 from qaserve.builds.catalog import orphans, remove_orphans
 from qaserve.builds.manifest import UNIFORM
 from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
-from qaserve.common.fences import has_late_fence
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.documents import DocumentsReport, Section
-from qaserve.schemas.ingest import LISTED, IngestReport, Preview
+from qaserve.schemas.ingest import IngestReport, Preview
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
@@ -45,16 +43,14 @@ class Plan:
     """What is to become of the live build."""
 
     live: LiveBuild | None
-    pairs: Mapping[str, Pair]
-    """All pairs of the build to be, by point id."""
+    pairs: PairTable
+    """All pairs of the build to be, in the order of ids."""
     changes: Changes
     sources: tuple[str, ...]
-    rows: Rows[Located]
+    rows: PairLog
     """What was read."""
-    places: Mapping[str, Located]
+    wanted: PairTable
     """The same by point id."""
-    files: Mapping[str, str]
-    """The files that they were read from, by point id."""
     files_read: tuple[FileRead, ...]
     anew: bool
     """Whether every text is to be encoded again."""
@@ -71,6 +67,11 @@ class Plan:
     def vector_sources(self) -> tuple[Sources, ...]:
         """Where the vectors come from."""
         return find_sources(self.pairs, self.known)
+
+    @property
+    def missing(self) -> int:
+        """How many texts of pairs are to be encoded."""
+        return sum(int(part.missing.sum()) for part in self.vector_sources)
 
     @cached_property
     def new_sections(self) -> list[int]:
@@ -214,11 +215,11 @@ class Ingest:
             live = builder.read(builder.store.live(builder.corpus))
             before = live.pairs
             gone = select(before, selection)
-            pairs = Lookup({point: None for point in before if point not in gone}, before.__getitem__)
-            changes, none = Changes(unchanged=set(pairs), removed=gone), Rows(Located, builder.scratch)
+            pairs = before.take(point for point in before if point not in gone)
+            changes, none = Changes(unchanged=set(pairs), removed=gone), builder.log()
             sources, sections = live.metadata.sources, live.documents.sections
-            about = describe_documents(None, sections, sections, pairs.values())
-            plan = Plan(live, pairs, changes, sources, none, {}, {}, (), anew=False, sections=sections, documents=about)
+            about, wanted = describe_documents(None, sections, sections, pairs), PairTable({}, none)
+            plan = Plan(live, pairs, changes, sources, none, wanted, (), anew=False, sections=sections, documents=about)
             report = self._report(plan, rejected, None, dry_run=dry_run)
             return self._carry_out(plan, report, started, on_plan, force=force)
 
@@ -252,8 +253,8 @@ class Ingest:
         rejected: Rejected,
         read_by: mapping.FieldMap,
         given: mapping.FieldMap,
-    ) -> tuple[Rows[Located], tuple[FileRead, ...]]:
-        rows, read = Rows(Located, self._builder.scratch), list[FileRead]()
+    ) -> tuple[PairLog, tuple[FileRead, ...]]:
+        rows, read = self._builder.log(), list[FileRead]()
         if not files:
             return rows, ()
         with self._builder.stage("read", "Reading (lines)", None) as advance:
@@ -261,7 +262,7 @@ class Ingest:
                 files, self._read, advance, rejected.add_line, read.append, fields=read_by, needed=given.fields
             ):
                 if isinstance(item, Located):
-                    rows.append(item)
+                    rows.append(item.pair, item.file, item.line)
                 else:
                     rejected.add(item)
         return rows, tuple(read)
@@ -272,7 +273,7 @@ class Ingest:
 
     def _plan(
         self,
-        rows: Rows[Located],
+        rows: PairLog,
         files_read: tuple[FileRead, ...],
         live: LiveBuild | None,
         read: Read | None,
@@ -280,31 +281,18 @@ class Ingest:
         replace: bool,
         anew: bool,
     ) -> Plan:
-        before: Mapping[str, Pair] = {} if live is None else live.pairs
-        row_of = {point: row for row, point in enumerate(point_ids(self._builder.corpus, _Pairs(rows), before))}
-        wanted = Lookup(row_of, lambda point: rows[row_of[point]].pair)
-        changes = compare(wanted, before, replace=replace)
-        both = Lookup(
-            dict.fromkeys([*before, *row_of]), lambda point: wanted[point] if point in row_of else before[point]
-        )
-        files = [sys.intern(row.file) for row in rows]
+        before = None if live is None else live.pairs
+        points = point_ids(self._builder.corpus, rows, before)
+        wanted = PairTable({point: row for row, point in enumerate(points)}, rows)
+        known = {} if before is None else before.column("content")
+        changes = compare(wanted.column("content"), known, replace=replace)
+        pairs = wanted if replace or before is None else before.over(wanted)
         earlier = () if live is None or replace else live.metadata.sources
-        pairs = wanted if replace else both
+        sources = tuple(dict.fromkeys([*earlier, *wanted.named("file")]))[-MAX_SOURCES:]
         there = () if live is None else live.documents.sections
         sections = there if read is None or not read.sections else read.sections
-        return Plan(
-            live,
-            pairs,
-            changes,
-            tuple(dict.fromkeys([*earlier, *files]))[-MAX_SOURCES:],
-            rows,
-            Lookup(row_of, lambda point: rows[row_of[point]]),
-            dict(zip(row_of, files, strict=True)),
-            files_read,
-            anew,
-            sections,
-            describe_documents(read, sections, there, pairs.values()),
-        )
+        about = describe_documents(read, sections, there, pairs)
+        return Plan(live, pairs.take(sorted(pairs)), changes, sources, rows, wanted, files_read, anew, sections, about)
 
     def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
@@ -313,7 +301,8 @@ class Ingest:
         same = not (plan.anew or plan.changes or plan.changes_documents)
         stays = live is not None and same and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
-        fences = [point for point, row in plan.places.items() if has_late_fence(row.pair.answer)]
+        files = dict(zip(plan.wanted, plan.wanted.named("file"), strict=True))
+        fences = [point for point, late in plan.wanted.column("late_fence").items() if late]
         return IngestReport(
             build=live.metadata.build if live is not None and stays else None,
             corpus=builder.corpus,
@@ -327,17 +316,17 @@ class Ingest:
             rejected=tuple(rejected.first),
             rejections=rejected.count,
             rejected_file=None if kept is None else f"{FOLDER}/{kept.name}",
-            repeats=sum(len(question.rows) - 1 for question in repeated),
-            conflicts=sum(question.answers > 1 for question in repeated),
+            repeats=repeated.repeats,
+            conflicts=repeated.conflicts,
             late_fences=len(fences),
-            late_fence_pairs=list_pairs(fences, plan.places),
-            repeated_questions=repeated[:LISTED],
-            changes=list_changes(plan.changes, plan.places, before),
+            late_fence_pairs=list_pairs(fences, plan.wanted),
+            repeated_questions=repeated.listed,
+            changes=list_changes(plan.changes, plan.wanted, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),
             files=count_by_file(
-                plan.changes, plan.files, rejected.by_file, {file.file: file.format for file in plan.files_read}
+                plan.changes, files, rejected.by_file, {file.file: file.format for file in plan.files_read}
             ),
-            encoded=0 if stays else sum(len(part.missing) for part in plan.vector_sources) + len(plan.new_sections),
+            encoded=0 if stays else plan.missing + len(plan.new_sections),
             documents=plan.documents,
             pairs=len(plan.pairs),
             clusters=live.metadata.clusters if live is not None and stays else None,
@@ -380,26 +369,22 @@ class Ingest:
         return encode_golden(read_golden(golden_file(self._data_dir, self._builder.corpus)), self._encoder)
 
     def _embed(self, plan: Plan) -> Corpus:
-        """All pairs in the order of ids, with the vectors of the known build and of what it lacks.
+        """All pairs, with the vectors of the known build and of what it lacks.
 
         Importances are the live build's.
         """
         builder, pairs, live = self._builder, plan.pairs, plan.live
-        questions, answers, topics = embed(
-            pairs,
-            plan.known,
-            plan.vector_sources,
-            self._encoder,
-            builder.scratch,
-            lambda count: builder.stage("encode", "Encoding (texts)", count),
-        )
-        ordered = dict.fromkeys(sorted(pairs))
-        priors = np.ones(len(ordered))
+        stage = ("encode", "Encoding (texts)", plan.missing) if plan.missing else ("words", "Counting words", None)
+        with builder.stage(*stage) as advance:
+            (questions, answers, topics), words = embed(
+                pairs, plan.known, plan.vector_sources, self._encoder, builder.scratch, advance
+            )
+        priors = np.ones(len(pairs))
         if live is not None:
             weighed = dict(zip(live.pairs, live.corpus.priors, strict=True))
-            priors = np.array([weighed.get(point, 1.0) for point in ordered], dtype=np.float64)
+            priors = np.array([weighed.get(point, 1.0) for point in pairs], dtype=np.float64)
         prior = UNIFORM if live is None or (priors == 1).all() else live.prior
-        return Corpus(Lookup(ordered, pairs.__getitem__), questions, answers, topics, priors, prior)
+        return Corpus(pairs, questions, answers, topics, priors, prior, words)
 
     def _embed_documents(self, plan: Plan) -> Documents:
         """The sections with the vectors of the live build, and of the encoder where a text is new."""
@@ -422,7 +407,7 @@ def _check_files(files: Sequence[FileRead], *, strict: bool, replaced: LiveBuild
     bad = [file.problem for file in files if file.problem is not None]
     why = "`--strict` refuses that"
     if bad and not strict and replaced is not None:
-        before = {*replaced.metadata.sources, *(pair.source_file for pair in replaced.pairs.values())}
+        before = {*replaced.metadata.sources, *replaced.pairs.named("source")}
         bad = [one for one in bad if one.file in before]
         why = "`--replace` would remove the pairs that came from there"
     elif not strict:
@@ -434,22 +419,6 @@ def _check_files(files: Sequence[FileRead], *, strict: bool, replaced: LiveBuild
             f"{len(bad):,} of {len(files):,} files {hold} nothing good, and {why}: {said}",
             hint=f"Correct them, or leave them out. {bad[0].hint}",
         )
-
-
-class _Pairs:
-    """The pairs of what was read."""
-
-    def __init__(self, rows: Rows[Located]) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[Pair]:
-        return (row.pair for row in self._rows)
-
-    def __getitem__(self, row: int) -> Pair:
-        return self._rows[row].pair
 
 
 def _outcome(draft: Draft, live: LiveBuild | None) -> dict[str, object]:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from ingest.compare import Changes
-from ingest.readers import Located
-from ingest.spool import Indexed
+from ingest.pairs import PairLog, PairTable
 from qaserve.builds.manifest import Manifest
-from qaserve.common.text import fold, short_digest, shorten
+from qaserve.common.text import shorten
 from qaserve.schemas.ingest import (
     CONTEXT_CHARS,
     EDIT_CHARS,
@@ -27,40 +28,45 @@ from qaserve.schemas.ingest import (
 from qaserve.schemas.pairs import Pair
 
 
-class _Group(NamedTuple):
-    """Rows that ask the same."""
+class Repeated(NamedTuple):
+    """The questions that more than one row asks."""
 
-    question: str
-    answers: set[bytes]
-    places: list[tuple[str, int]]
+    listed: tuple[RepeatedQuestion, ...]
+    """The first `LISTED`, most rows first."""
+    repeats: int
+    """Rows beyond the first of each question."""
+    conflicts: int
+    """Questions with several answers."""
 
 
-def repeated_questions(rows: Indexed[Located]) -> tuple[RepeatedQuestion, ...]:
-    """The questions that more than one row asks, most rows first."""
-    asked = Counter(short_digest(fold(row.pair.question)) for row in rows)
-    groups: dict[bytes, _Group] = {}
-    for row in rows:
-        key = short_digest(fold(row.pair.question))
-        if asked[key] > 1:
-            group = groups.setdefault(key, _Group(row.pair.question, set(), []))
-            group.answers.add(short_digest(row.pair.answer))
-            group.places.append((row.file, row.line))
-    return tuple(
+def repeated_questions(rows: PairLog) -> Repeated:
+    """The questions that more than one row asks, by folded text."""
+    figures = rows.figures
+    first, counts = np.unique(figures["asked"], return_index=True, return_counts=True)[1:]
+    by_question, starts = np.argsort(figures["asked"], kind="stable"), np.cumsum(counts) - counts
+    repeated = [
+        by_question[starts[at] : starts[at] + counts[at]]
+        for at in np.lexsort((first, -counts)).tolist()
+        if counts[at] > 1
+    ]
+    answers = [len(np.unique(figures["answers"][group])) for group in repeated]
+    listed = tuple(
         RepeatedQuestion(
-            question=group.question,
-            answers=len(group.answers),
-            rows=tuple(Place(file=file, line=line) for file, line in group.places),
+            question=rows[int(group[0])].question,
+            answers=count,
+            rows=tuple(Place(file=rows.names[row["file"]], line=row["line"]) for row in figures[group]),
         )
-        for group in sorted(groups.values(), key=lambda group: len(group.places), reverse=True)
+        for group, count in zip(repeated[:LISTED], answers, strict=False)
     )
+    return Repeated(listed, sum(len(group) - 1 for group in repeated), sum(count > 1 for count in answers))
 
 
-def list_changes(changes: Changes, rows: Mapping[str, Located], before: Mapping[str, Pair]) -> PairChanges:
+def list_changes(changes: Changes, rows: PairTable, before: Mapping[str, Pair]) -> PairChanges:
     """The pairs that change, with where they come from.
 
     Args:
         changes: Which.
-        rows: The rows that were read, by point id.
+        rows: The pairs that were read.
         before: The live pairs.
     """
     return PairChanges(
@@ -70,9 +76,9 @@ def list_changes(changes: Changes, rows: Mapping[str, Located], before: Mapping[
     )
 
 
-def list_pairs(points: Iterable[str], rows: Mapping[str, Located]) -> tuple[ListedPair, ...]:
+def list_pairs(points: Iterable[str], rows: PairTable) -> tuple[ListedPair, ...]:
     """The first of some pairs, with where they were read."""
-    return tuple(_read(point, rows[point]) for point in sorted(points)[:LISTED])
+    return tuple(_read(point, rows[point], *rows.place(point)) for point in sorted(points)[:LISTED])
 
 
 def list_edits(updated: Iterable[str], before: Mapping[str, Pair], after: Mapping[str, Pair]) -> tuple[Edit, ...]:
@@ -112,10 +118,9 @@ def count_by_file(
     )
 
 
-def _read(point: str, row: Located) -> ListedPair:
-    pair = row.pair
+def _read(point: str, pair: Pair, file: str, line: int) -> ListedPair:
     question = shorten(pair.question, QUESTION_CHARS)
-    return ListedPair(id=point, pair_id=pair.pair_id, question=question, file=row.file, line=row.line)
+    return ListedPair(id=point, pair_id=pair.pair_id, question=question, file=file, line=line)
 
 
 def listed(points: Iterable[str], pairs: Mapping[str, Pair]) -> tuple[ListedPair, ...]:

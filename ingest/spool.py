@@ -1,40 +1,20 @@
-"""What an ingest holds of many pairs without holding them in memory: temporary files that have no name.
+"""What an ingest holds of many pairs without holding it in memory: temporary files that have no name.
 
-A file without a name is gone with the process, however that ends, so nothing is ever left behind. What stays in memory
-of a pair is its id and where it lies; its texts are read again whenever they are looked at.
+A file without a name is gone with the process, however that ends, so nothing is ever left behind.
 """
 
 import os
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import IO, Generic, Protocol, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.common.files import writing
-from qaserve.schemas.record import Record
-
-R = TypeVar("R", bound=Record)
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Indexed(Protocol[T_co]):
-    """What can be looked at row by row, again and again: a list, or `Rows`."""
-
-    def __len__(self) -> int:
-        """How many rows."""
-
-    def __iter__(self) -> Iterator[T_co]:
-        """All rows."""
-
-    def __getitem__(self, row: int, /) -> T_co:
-        """A row, 0 … n-1."""
 
 
 def scratch_folder(models_dir: Path) -> Path | None:
@@ -45,82 +25,45 @@ def scratch_folder(models_dir: Path) -> Path | None:
     return models_dir if os.access(models_dir, os.W_OK) else None
 
 
-class Rows(Generic[R]):
-    """Records on disk, in the order they were added, each read when it is looked at. Not for two threads at once."""
+class Texts:
+    """Texts on disk, in the order they were added, each read when it is looked at. Not for two threads at once."""
 
-    def __init__(self, kind: type[R], folder: Path | None) -> None:
-        """Begin an empty one.
+    def __init__(self, folder: Path | None) -> None:
+        """Begin without any.
 
         Args:
-            kind: Of the records.
             folder: Where the file goes; None: the system's folder for such.
 
         Raises:
             StoreWriteError: There is no room for it; so do all methods.
         """
-        self._kind, self._file = kind, _unnamed(self, folder)
+        self._file = _unnamed(self, folder)
         self._ends = array("q", [0])
 
     def __len__(self) -> int:
-        """How many records."""
+        """How many."""
         return len(self._ends) - 1
 
-    def __iter__(self) -> Iterator[R]:
-        """All records."""
-        return map(self.__getitem__, range(len(self)))
-
-    def __getitem__(self, row: int) -> R:
-        """The record of a row, 0 … n-1."""
+    def __getitem__(self, row: int) -> bytes:
+        """The text of a row, 0 … n-1."""
         start, end = self._ends[row], self._ends[row + 1]
         with _writing():
             self._file.seek(start)
-            return self._kind.model_validate_json(self._file.read(end - start))
+            return self._file.read(end - start)
 
-    def append(self, record: R) -> None:
-        """Add a record."""
-        data = record.model_dump_json().encode()
+    def append(self, text: bytes) -> None:
+        """Add a text."""
         with _writing():
             self._file.seek(self._ends[-1])
-            self._file.write(data)
-        self._ends.append(self._ends[-1] + len(data))
-
-
-class Lookup(Mapping[str, T]):
-    """A mapping whose values are made when they are asked for."""
-
-    def __init__(self, points: Mapping[str, object], value_of: Callable[[str], T]) -> None:
-        """Remember the parts.
-
-        Args:
-            points: Its keys, in their order; the values do not matter.
-            value_of: Makes the value of a key.
-        """
-        self._points, self._value_of = points, value_of
-
-    def __len__(self) -> int:
-        """How many keys."""
-        return len(self._points)
-
-    def __iter__(self) -> Iterator[str]:
-        """The keys in their order."""
-        return iter(self._points)
-
-    def __contains__(self, point: object) -> bool:
-        """Whether it is a key; no value is made."""
-        return point in self._points
-
-    def __getitem__(self, point: str) -> T:
-        """The value of a key."""
-        if point not in self._points:
-            raise KeyError(point)
-        return self._value_of(point)
+            self._file.write(text)
+        self._ends.append(self._ends[-1] + len(text))
 
 
 class Vectors:
     """Vectors on disk, added some rows at a time."""
 
     def __init__(self, dimension: int, folder: Path | None) -> None:
-        """Begin without any, of D dimensions; folder and errors as of `Rows`."""
+        """Begin without any, of D dimensions; folder and errors as of `Texts`."""
         self._dimension, self._count, self._file = dimension, 0, _unnamed(self, folder)
 
     def append(self, rows: NDArray[np.float32]) -> None:

@@ -77,9 +77,12 @@ class WordCounter:
 
 def bm25_params(texts: Iterable[str]) -> Bm25Params:
     """The parameters for a build of these texts."""
-    count = WordCounter()
-    lengths = [count(text) for text in texts]
-    return Bm25Params(average_length=round(max(1.0, float(np.mean(lengths))), 3) if lengths else 1.0)
+    return bm25_params_of(list(map(WordCounter(), texts)))
+
+
+def bm25_params_of(lengths: Sequence[int]) -> Bm25Params:
+    """The parameters for a build of texts of so many words each."""
+    return Bm25Params(average_length=round(max(1.0, float(np.mean(lengths))), 3) if len(lengths) else 1.0)
 
 
 class BM25Index:

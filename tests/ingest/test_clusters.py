@@ -10,7 +10,8 @@ from ingest.cluster_diff import Grouping, match, numbered, regroup
 from ingest.clusters import describe_changes, make_clusters
 from ingest.corpus import Corpus, Documents, LiveBuild
 from ingest.drift import CHANGED_DRIFT, centroids, clustering_of, measure_drift
-from ingest.names import describe_clusters
+from ingest.names import Words, describe_clusters
+from ingest.pairs import PairTable
 from qaserve.builds import bundle as bundles
 from qaserve.schemas.ingest import Drift
 from qaserve.schemas.pairs import Pair
@@ -35,6 +36,13 @@ def place(rng):
     return place
 
 
+def words_of(pairs):
+    words = Words()
+    for pair in pairs:
+        words.add(pair)
+    return words
+
+
 def corpus_of(answers, start=0):
     """Pairs of these answer vectors; a pair's id and texts follow from its number."""
     pairs = {}
@@ -44,13 +52,13 @@ def corpus_of(answers, start=0):
         )
         pairs[f"{number:06}"] = pair
     rows = answers.astype(np.float32)
-    return Corpus(pairs, rows, rows, rows, np.ones(len(rows)))
+    return Corpus(PairTable.of(pairs), rows, rows, rows, np.ones(len(rows)))
 
 
 def live_of(corpus, clusters, encoder, fit):
     """What is live when a corpus with these clusters went live."""
     about = metadata(BuildRef("c", "0" * 12), len(corpus.pairs), encoder=encoder.identity, clusters=clusters.count)
-    described = describe_clusters(list(corpus.pairs.values()), clusters.labels.tolist(), clusters.count, clusters.names)
+    described = describe_clusters(words_of(corpus.pairs.values()), clusters.labels, clusters.count, clusters.names)
     manifest = bundles.Manifest(
         build="0" * 12, corpus="c", corpus_hash="", encoder=encoder.identity, pairs=len(corpus.pairs),
         hyperparameters=Hyperparameters(), precision=0.75, rank_form=fit.rank_form,
@@ -66,7 +74,7 @@ def joined(*parts):
     for part in parts:
         pairs |= part.pairs
     rows = np.concatenate([part.answers for part in parts])
-    return Corpus(pairs, rows, rows, rows, np.ones(len(rows)))
+    return Corpus(PairTable.of(pairs), rows, rows, rows, np.ones(len(rows)))
 
 
 def partition(labels):
@@ -113,7 +121,7 @@ def test_an_edited_answer_joins_the_nearest_cluster_too(first, live, place, fit)
     pairs["000000"] = pairs["000000"].model_copy(update={"answer": "another"})
     rows = first.answers.copy()
     rows[0] = place(3, 1)[0]
-    clusters = make_clusters(Corpus(pairs, rows, rows, rows, first.priors), live, fit)
+    clusters = make_clusters(Corpus(PairTable.of(pairs), rows, rows, rows, first.priors), live, fit)
     assert clusters.labels[0] == live.labels[99]
     np.testing.assert_array_equal(clusters.labels[1:], live.labels[1:])
     assert clusters.made.changed == 1
@@ -121,7 +129,7 @@ def test_an_edited_answer_joins_the_nearest_cluster_too(first, live, place, fit)
 
 def test_a_cluster_that_lost_all_its_pairs_leaves_no_hole(first, live, fit):
     kept = [row for row in range(100) if row < 70 or row >= 90]
-    left = Corpus({f"{row:06}": first.pairs[f"{row:06}"] for row in kept}, *[first.answers[kept]] * 3, np.ones(80))
+    left = first.take(np.array(kept))
     clusters = make_clusters(left, live, FitSettings(max_clusters=4, drift="recommend"))
     assert clusters.kept
     assert np.bincount(clusters.labels).tolist() == [40, 30, 10], "the last took the number that became free"
@@ -309,9 +317,9 @@ def test_a_name_stays_while_a_word_of_it_is_a_term_of_the_cluster(rows):
         Pair(pair_id=row["pair_id"], cluster_id="c", question=row["question"], answer="a", source_file="f")
         for row in rows(["bread", "wine"])
     ]
-    labels = [0] * 4 + [1] * 4
-    plain = describe_clusters(pairs, labels, 2)
-    kept = describe_clusters(pairs, labels, 2, {0: "bread · oven · flour", 1: "steel · iron"})
+    labels = np.repeat([0, 1], 4)
+    plain = describe_clusters(words_of(pairs), labels, 2)
+    kept = describe_clusters(words_of(pairs), labels, 2, {0: "bread · oven · flour", 1: "steel · iron"})
     assert kept[0].name == "bread · oven · flour"
     assert kept[0].terms == plain[0].terms
     assert kept[1].name == plain[1].name, "a name that says nothing of it any more is not kept"
@@ -322,8 +330,10 @@ def test_a_new_cluster_does_not_take_a_name_that_is_kept(rows):
         Pair(pair_id=row["pair_id"], cluster_id="c", question=row["question"], answer="a", source_file="f")
         for row in rows(["bread", "wine"])
     ]
-    labels = [0] * 4 + [1] * 4
-    taken = describe_clusters(pairs, labels, 2)[0].name
-    named = describe_clusters([*pairs[4:], *pairs[:4]], labels, 2, {0: taken.replace("bread", "wine"), 1: taken})
+    labels = np.repeat([0, 1], 4)
+    taken = describe_clusters(words_of(pairs), labels, 2)[0].name
+    named = describe_clusters(
+        words_of([*pairs[4:], *pairs[:4]]), labels, 2, {0: taken.replace("bread", "wine"), 1: taken}
+    )
     assert named[1].name == taken
     assert len({cluster.name for cluster in named}) == 2

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.compare import Changes, compare, corpus_hash, point_ids
+from ingest.pairs import Names, PairLog, PairTable
 from ingest.readers import Located, find_files, read_files
 from ingest.report import repeated_questions
 from qaserve.schemas.ingest import Place
@@ -19,6 +20,21 @@ CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "skills_qa.
 
 def pair(**fields):
     return Pair(**({"pair_id": "p", "cluster_id": "c", "question": "q", "answer": "a", "source_file": "f"} | fields))
+
+
+def log_of(rows, corpus="corpus"):
+    log = PairLog(corpus, Names(), None)
+    for number, row in enumerate(rows, 1):
+        log.append(row, "f.jsonl", number)
+    return log
+
+
+def ids_of(corpus, rows, live=None):
+    return point_ids(corpus, log_of(rows, corpus), None if live is None else PairTable.of(live, corpus))
+
+
+def hash_of(pairs):
+    return corpus_hash(PairTable.of(pairs))
 
 
 FEW = st.sampled_from(["", "a", "A", "a!", "b", "0", "1", '","', "ä"])
@@ -40,7 +56,7 @@ def real_rows():
 @settings(deadline=None)
 @given(st.lists(PAIRS, max_size=30))
 def test_every_row_has_an_id_of_its_own(pairs):
-    ids = point_ids("corpus", pairs)
+    ids = ids_of("corpus", pairs)
     assert len(set(ids)) == len(ids) == len(pairs)
     assert {uuid.UUID(point).version for point in ids} <= {5}
 
@@ -48,20 +64,20 @@ def test_every_row_has_an_id_of_its_own(pairs):
 @settings(deadline=None)
 @given(st.lists(PAIRS, max_size=30))
 def test_the_same_rows_have_the_same_ids(pairs):
-    assert point_ids("corpus", pairs) == point_ids("corpus", [row.model_copy(deep=True) for row in pairs])
+    assert ids_of("corpus", pairs) == ids_of("corpus", [row.model_copy(deep=True) for row in pairs])
 
 
 @settings(deadline=None)
 @given(st.lists(PAIRS, max_size=30), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_change_the_set_of_ids(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
-    assert set(point_ids("corpus", shuffled)) == set(point_ids("corpus", pairs))
+    assert set(ids_of("corpus", shuffled)) == set(ids_of("corpus", pairs))
 
 
 @settings(deadline=None)
 @given(st.lists(PAIRS, max_size=30), PAIRS)
 def test_a_row_at_the_end_leaves_the_ids_before_it_alone(pairs, last):
-    assert point_ids("corpus", [*pairs, last])[:-1] == point_ids("corpus", pairs)
+    assert ids_of("corpus", [*pairs, last])[:-1] == ids_of("corpus", pairs)
 
 
 @settings(deadline=None)
@@ -70,30 +86,30 @@ def test_everything_but_pair_id_and_question_can_be_edited_without_a_new_id(pair
     index = data.draw(st.integers(0, len(pairs) - 1))
     edits = {"answer": "new", "cluster_id": "new", "topics": ("new",), "source_file": "new", "extra": {"new": 1}}
     edited = [*pairs[:index], pairs[index].model_copy(update=edits), *pairs[index + 1 :]]
-    assert point_ids("corpus", edited) == point_ids("corpus", pairs)
+    assert ids_of("corpus", edited) == ids_of("corpus", pairs)
 
 
 @settings(deadline=None)
 @given(st.lists(PAIRS, min_size=1, max_size=30))
 def test_another_corpus_has_other_ids(pairs):
-    assert not set(point_ids("one", pairs)) & set(point_ids("two", pairs))
+    assert not set(ids_of("one", pairs)) & set(ids_of("two", pairs))
 
 
 def test_another_pair_id_or_question_is_another_id():
-    ids = [point_ids("corpus", [row])[0] for row in (pair(), pair(pair_id="x"), pair(question="x"))]
+    ids = [ids_of("corpus", [row])[0] for row in (pair(), pair(pair_id="x"), pair(question="x"))]
     assert len(set(ids)) == 3
 
 
 def test_questions_that_differ_only_in_case_and_punctuation_share_a_key_and_get_ordinals():
     plain = [pair(question="how do i start")] * 3
     varied = [pair(question=text) for text in ("How do I start?", "how do i start", "  HOW, do I   start!")]
-    assert point_ids("corpus", varied) == point_ids("corpus", plain)
-    assert len(set(point_ids("corpus", varied))) == 3
+    assert ids_of("corpus", varied) == ids_of("corpus", plain)
+    assert len(set(ids_of("corpus", varied))) == 3
 
 
 def test_ids_are_those_of_earlier_versions():
     """Builds on disk hold these ids: a change of them makes every pair of every user new."""
-    assert point_ids("skills", [pair(pair_id="p1", question="How do I start?")] * 2) == [
+    assert ids_of("skills", [pair(pair_id="p1", question="How do I start?")] * 2) == [
         "51356cdb-01e2-57c5-862e-64a81f0eeb23",
         "c7108130-a840-5bfc-956f-6a7808295fbc",
     ]
@@ -101,7 +117,7 @@ def test_ids_are_those_of_earlier_versions():
 
 @pytest.mark.corpus
 def test_no_row_of_the_real_corpus_is_lost_to_another(real_rows):
-    assert len(set(point_ids("skills", [row.pair for row in real_rows]))) == len(real_rows) == 1888
+    assert len(set(ids_of("skills", [row.pair for row in real_rows]))) == len(real_rows) == 1888
 
 
 # Differences
@@ -176,25 +192,25 @@ def test_every_point_is_in_exactly_one_set(wanted, live, replace):
 
 
 def test_the_hash_does_not_depend_on_the_order_of_points():
-    assert corpus_hash({"a": OLD, "b": NEW}) == corpus_hash({"b": NEW, "a": OLD})
+    assert hash_of({"a": OLD, "b": NEW}) == hash_of({"b": NEW, "a": OLD})
 
 
 def test_equal_pairs_hash_alike_whatever_the_order_of_their_extra_fields():
     """Qdrant gives a payload back as JSON, whose fields have no order: a pair that went there and back is equal."""
     turned = FULL.model_copy(update={"extra": {"tree": {"depth": 2, "path": ["x"]}, "level": 1}})
     assert turned == FULL
-    assert corpus_hash({"a": turned}) == corpus_hash({"a": FULL})
+    assert hash_of({"a": turned}) == hash_of({"a": FULL})
 
 
 @pytest.mark.parametrize("field", Pair.model_fields)
 def test_the_hash_depends_on_every_field(field):
     edited = FULL.model_copy(update={field: EDITS[field]})
-    assert corpus_hash({"a": edited}) != corpus_hash({"a": FULL})
+    assert hash_of({"a": edited}) != hash_of({"a": FULL})
 
 
 def test_the_hash_depends_on_ids_and_on_which_pair_has_which():
     hashes = [
-        corpus_hash(pairs)
+        hash_of(pairs)
         for pairs in ({}, {"a": OLD}, {"b": OLD}, {"a": OLD, "b": NEW}, {"a": NEW, "b": OLD}, {"a": OLD, "b": OLD})
     ]
     assert len(set(hashes)) == len(hashes)
@@ -203,36 +219,33 @@ def test_the_hash_depends_on_ids_and_on_which_pair_has_which():
 @settings(deadline=None)
 @given(st.dictionaries(FEW, PAIRS), st.dictionaries(FEW, PAIRS))
 def test_corpora_hash_alike_exactly_when_they_are_equal(one, other):
-    assert (corpus_hash(one) == corpus_hash(other)) == (one == other)
+    assert (hash_of(one) == hash_of(other)) == (one == other)
 
 
 @settings(deadline=None)
 @given(st.dictionaries(FEW, PAIRS))
 def test_the_hash_survives_json(pairs):
     restored = {point: Pair.model_validate(json.loads(row.model_dump_json())) for point, row in pairs.items()}
-    assert corpus_hash(restored) == corpus_hash(pairs)
+    assert hash_of(restored) == hash_of(pairs)
 
 
 # Repeated questions, for the report
 
 
-def located(line, **fields):
-    return Located(file="f.jsonl", line=line, pair=pair(**fields))
-
-
 def test_questions_asked_once_are_not_reported():
-    assert repeated_questions([located(1, question="one"), located(2, question="two")]) == ()
+    assert repeated_questions(log_of([pair(question="one"), pair(question="two")])) == ((), 0, 0)
 
 
 def test_repeated_questions_are_told_with_their_places_and_the_number_of_answers():
     rows = [
-        located(1, question="How?", answer="x"),
-        located(2, question="why", answer="x"),
-        located(3, question="how", answer="y"),
-        located(4, question="Why?", answer="x"),
-        located(5, question="HOW!", answer="x"),
+        pair(question="How?", answer="x"),
+        pair(question="why", answer="x"),
+        pair(question="how", answer="y"),
+        pair(question="Why?", answer="x"),
+        pair(question="HOW!", answer="x"),
     ]
-    how, why = repeated_questions(rows)
+    (how, why), repeats, conflicts = repeated_questions(log_of(rows))
+    assert (repeats, conflicts) == (3, 1)
     assert (how.question, how.answers) == ("How?", 2)
     assert how.rows == tuple(Place(file="f.jsonl", line=line) for line in (1, 3, 5))
     assert (why.question, why.answers, [place.line for place in why.rows]) == ("why", 1, [2, 4])
@@ -240,5 +253,4 @@ def test_repeated_questions_are_told_with_their_places_and_the_number_of_answers
 
 @pytest.mark.corpus
 def test_the_real_corpus_repeats_26_questions(real_rows):
-    repeated = repeated_questions(real_rows)
-    assert sum(len(question.rows) - 1 for question in repeated) == 26
+    assert repeated_questions(log_of(row.pair for row in real_rows)).repeats == 26

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from store_builds import stored
 
-from ingest import builder, embed
-from ingest.embed import TOPIC_TEXT
+from ingest import builder, embed, pairs
+from ingest.pairs import TOPIC_TEXT
 from qaserve.schemas.pairs import Pair, TopicText
 
 
@@ -59,7 +59,7 @@ def test_topics_that_were_joined_otherwise_are_encoded_again(edge, encoder, make
     make_ingest(edge, encoder).run([write_rows(rows(["bread", "wine"]))])
     encoder.encoded = []
     other = TopicText(fields=("topics",))
-    for module in (embed, builder):
+    for module in (pairs, builder):
         monkeypatch.setattr(module, "TOPIC_TEXT", other)
     parts = (*embed.PARTS[:2], embed.PARTS[2]._replace(text=other.of))
     monkeypatch.setattr(embed, "PARTS", parts)

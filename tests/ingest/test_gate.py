@@ -7,6 +7,7 @@ from ingest import gate as gates
 from ingest.corpus import Corpus
 from ingest.evaluation import MAX_ASKED, limited, sample
 from ingest.golden import MAX_QUESTIONS, GoldenQuestion, encode_golden, golden_file, read_golden
+from ingest.pairs import PairTable
 from ingest.pipeline import Ingest
 from ingest.refit import refit
 from qaserve.builds import bundle as bundles
@@ -177,7 +178,7 @@ def large(rng):
         for row, intent in enumerate(intents)
     }
     rows = rng.normal(size=(len(pairs), 4)).astype(np.float32)
-    return Corpus(pairs, rows, rows, rows, np.ones(len(pairs)))
+    return Corpus(PairTable.of(pairs), rows, rows, rows, np.ones(len(pairs)))
 
 
 def test_of_many_pairs_whole_intents_are_drawn_and_what_golden_questions_want(large, monkeypatch):

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import tracemalloc
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +17,17 @@ from conftest import Silent
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
 from ingest.readers import Located
+from ingest.spool import Texts
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
 from qaserve.store import open_store
 from train.experiments.scale import SyntheticEncoder, write_corpus
 
 D = 16
-SAMPLE, TEXTS, PAIRS = 50, 32, 600
+SAMPLE, CHUNK, LISTED, PAIRS = 50, 32, 10, 600
 GATE = "Measuring (sets of questions)"
-BYTES_A_PAIR = 3_000
-"""Measured: 2,190, most of it the words of a pair while they are indexed (about 70 each)."""
+BYTES_A_PAIR = 1_700
+"""Measured: 1,140."""
 
 
 class Counting(Silent):
@@ -64,7 +66,7 @@ def frozen():
 @pytest.mark.usefixtures("frozen")
 def test_few_pairs_are_held_at_a_time(edge, tmp_path, monkeypatch):
     monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
-    monkeypatch.setattr("ingest.embed.TEXTS", TEXTS)
+    monkeypatch.setattr("ingest.embed.PAIRS", CHUNK)
     encoder, counting = SyntheticEncoder(D), Counting()
     builder = Builder(
         edge, encoder.identity, tmp_path / "models", "c", fit=FitSettings(tune_pairs=0), reporter=counting
@@ -77,6 +79,41 @@ def test_few_pairs_are_held_at_a_time(edge, tmp_path, monkeypatch):
     gate = counting.most.pop(GATE)
     assert SAMPLE / 2 < gate < 6 * SAMPLE
     assert max(counting.most.values()) < 10, counting.most
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """How often each text was read."""
+    counted, look = Counter(), Texts.__getitem__
+    monkeypatch.setattr(Texts, "__getitem__", lambda self, row: counted.update([(id(self), row)]) or look(self, row))
+    return counted
+
+
+def test_the_text_of_each_pair_is_read_to_be_encoded_and_to_be_written(edge, encoder, tmp_path, monkeypatch, read):
+    """Beside that, a sample of them is measured on both sides of the gate, and the first changes are listed."""
+    monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
+    monkeypatch.setattr("ingest.report.LISTED", LISTED)
+    builder = Builder(
+        edge, encoder.identity, tmp_path / "models", "c", fit=FitSettings(tune_pairs=0), reporter=Silent()
+    )
+    ingest, path = Ingest(builder, encoder, ReadSettings()), tmp_path / "pairs.jsonl"
+    for pairs, new, written in ((PAIRS, PAIRS, PAIRS), (PAIRS, 0, 0), (PAIRS + 40, 40, PAIRS + 40)):
+        write_corpus(path, pairs, 0)
+        read.clear()
+        report = ingest.run([path])
+        assert (report.added, report.pairs) == (new, pairs)
+        assert read.total() <= 2 * written + 2 * SAMPLE + 3 * LISTED
+        assert sum(times > 2 for times in read.values()) <= 2 * SAMPLE + LISTED
+
+
+def test_a_corpus_that_is_tuned_is_read_once(edge, encoder, tmp_path, read):
+    builder = Builder(edge, encoder.identity, tmp_path / "models", "c", fit=FitSettings(), reporter=Silent())
+    ingest, path = Ingest(builder, encoder, ReadSettings()), tmp_path / "pairs.jsonl"
+    for pairs in (100, 110):
+        write_corpus(path, pairs, 0)
+        read.clear()
+        assert ingest.run([path]).pairs == pairs
+        assert set(read.values()) == {1}
 
 
 SERVE = """
@@ -117,7 +154,6 @@ def peak_of(store, pairs, folder):
 
 def test_memory_grows_little_with_every_pair(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr("ingest.evaluation.MAX_PAIRS", SAMPLE)
-    monkeypatch.setattr("ingest.pipeline.LISTED", SAMPLE)
     monkeypatch.setattr("ingest.report.LISTED", SAMPLE)
     monkeypatch.setattr("train.experiments.scale.VOCABULARY", 200)  # so that few pairs know all words, as many do
     peak_of(elsewhere, 100, tmp_path / "first")  # what is imported and cached once

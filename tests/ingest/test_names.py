@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.names import SKILLS_SHOWN, TERMS_SHOWN, describe_clusters
+from ingest.names import SKILLS_SHOWN, TERMS_SHOWN, Words, describe_clusters
 from qaserve.schemas.pairs import Pair
 
 
@@ -10,10 +11,17 @@ def pair(question, **fields):
     return Pair(pair_id="p", cluster_id="c", question=question, answer="a", source_file="f", **fields)
 
 
+def described(pairs, labels, count, known=None):
+    words = Words()
+    for one in pairs:
+        words.add(one)
+    return describe_clusters(words, np.array(labels, dtype=np.int64), count, known)
+
+
 def describe(*clusters, **fields):
     """Describe clusters given as lists of questions."""
     rows = [(pair(question, **fields), label) for label, questions in enumerate(clusters) for question in questions]
-    return describe_clusters([row for row, _ in rows], [label for _, label in rows], len(clusters))
+    return described([row for row, _ in rows], [label for _, label in rows], len(clusters))
 
 
 def test_terms_are_the_words_that_other_clusters_do_not_use():
@@ -40,7 +48,7 @@ def test_words_of_asking_are_no_terms():
 
 def test_topics_and_tags_count_as_words():
     pairs = [pair("What is it?", topics=("Recursion",), tags=("prolog",)), pair("What is it?", topics=("Sockets",))]
-    first, second = describe_clusters(pairs, [0, 1], 2)
+    first, second = described(pairs, [0, 1], 2)
     assert set(first.terms) == {"recursion", "prolog"}
     assert second.terms == ("sockets",)
 
@@ -80,7 +88,7 @@ def test_clusters_none_of_which_has_words_have_different_names():
 
 
 def test_a_cluster_without_pairs_is_described_as_empty():
-    clusters = describe_clusters([pair("compile")], [1], 3)
+    clusters = described([pair("compile")], [1], 3)
     assert [(cluster.cluster, cluster.size, cluster.terms) for cluster in clusters] == [
         (0, 0, ()),
         (1, 1, ("compile",)),
@@ -89,7 +97,7 @@ def test_a_cluster_without_pairs_is_described_as_empty():
 
 
 def test_sizes_and_numbers_follow_the_labels():
-    clusters = describe_clusters([pair("x"), pair("y"), pair("z")], [2, 0, 2], 3)
+    clusters = described([pair("x"), pair("y"), pair("z")], [2, 0, 2], 3)
     assert [(cluster.cluster, cluster.size) for cluster in clusters] == [(0, 1), (1, 0), (2, 2)]
 
 
@@ -97,7 +105,7 @@ def test_skills_are_the_most_frequent_ones():
     pairs = [
         pair("q", related_skills=skills) for skills in (("d", "a"), ("a", "b"), ("a", "b", "c"), ("c", "b"), ("c",))
     ]
-    (cluster,) = describe_clusters(pairs, [0] * 5, 1)
+    (cluster,) = described(pairs, [0] * 5, 1)
     assert set(cluster.skills) == {"a", "b", "c"}
     assert len(cluster.skills) == SKILLS_SHOWN
 
@@ -116,7 +124,7 @@ def flat(clusters):
 @settings(deadline=None)
 @given(CLUSTERS)
 def test_names_are_unique_and_never_empty(clusters):
-    names = [cluster.name for cluster in describe_clusters(*flat(clusters))]
+    names = [cluster.name for cluster in described(*flat(clusters))]
     assert len(set(names)) == len(clusters)
     assert all(names)
 
@@ -125,10 +133,10 @@ def test_names_are_unique_and_never_empty(clusters):
 @given(CLUSTERS, st.randoms(use_true_random=False))
 def test_terms_and_names_do_not_depend_on_the_order_of_pairs(clusters, random):
     shuffled = [random.sample(cluster, len(cluster)) for cluster in clusters]
-    before, after = describe_clusters(*flat(clusters)), describe_clusters(*flat(shuffled))
+    before, after = described(*flat(clusters)), described(*flat(shuffled))
     assert [(cluster.name, cluster.terms) for cluster in before] == [(cluster.name, cluster.terms) for cluster in after]
 
 
 def test_skills_that_are_equally_frequent_do_not_depend_on_the_order_of_pairs():
     pairs = [pair("q", related_skills=(skill,)) for skill in ("d", "b", "a", "c")]
-    assert describe_clusters(pairs, [0] * 4, 1) == describe_clusters(pairs[::-1], [0] * 4, 1)
+    assert described(pairs, [0] * 4, 1) == described(pairs[::-1], [0] * 4, 1)

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ingest.embed import TOPIC_TEXT
+from ingest.pairs import TOPIC_TEXT
 from ingest.readers import Located, find_files, read_files
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.settings import EncoderSettings, ReadSettings

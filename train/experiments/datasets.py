@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.embed import TOPIC_TEXT
+from ingest.pairs import TOPIC_TEXT
 from ingest.readers import Located, find_files, read_files
 from qaserve.builds.catalog import open_documents
 from qaserve.common.errors import CorpusError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from store_builds import D, metadata, write
 
-from ingest.compare import point_ids
+from ingest.pairs import point_id
 from qaserve.schemas.ask import Filters
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.schemas.params import SearchParams
@@ -29,13 +29,12 @@ def pairs(rng):
         )
         for n in range(COUNT)
     ]
+    ids = [str(point_id("things", row.pair_id, row.question, 0)) for row in made]
     vectors = rng.normal(size=(COUNT, 3, D))
     vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
     return [
         PairVectors(StoredPair(id=point, pair=pair, cluster=0), question, answer, None if number % 4 == 0 else topic)
-        for number, (point, pair, (question, answer, topic)) in enumerate(
-            zip(point_ids("things", made), made, vectors, strict=True)
-        )
+        for number, (point, pair, (question, answer, topic)) in enumerate(zip(ids, made, vectors, strict=True))
     ]
 
 
