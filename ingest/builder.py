@@ -351,13 +351,12 @@ class Builder:
             topic_text=manifest.topic_text,
             sections=len(draft.documents.sections),
         )
-        with self.stage("write", "Writing (pairs)", manifest.pairs) as advance:
-            if live is not None and metadata.ref == live.metadata.ref:  # its bundle is damaged: put it back
-                bundles.write(self.models_dir, manifest, draft.files)
-            else:
-                self._write(metadata, draft, advance)
-                self.store.set_live(metadata.ref)
-                unmark(self.models_dir, metadata.ref)
+        if live is not None and metadata.ref == live.metadata.ref:  # its bundle is damaged: put it back
+            bundles.write(self.models_dir, manifest, draft.files)
+        else:
+            self._write(metadata, draft)
+            self.store.set_live(metadata.ref)
+            unmark(self.models_dir, metadata.ref)
         return manifest
 
     def _after_all_others(self, time: str) -> str:
@@ -367,7 +366,7 @@ class Builder:
             return time
         return (datetime.fromisoformat(latest) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
-    def _write(self, metadata: BuildMetadata, draft: Draft, advance: Advance) -> None:
+    def _write(self, metadata: BuildMetadata, draft: Draft) -> None:
         """Write a build that is not live; one that is there and whole is kept."""
         with suppress(BuildNotFoundError, DamagedBuildError):
             if is_complete(self.store, self.models_dir, self.store.metadata(metadata.ref)):
@@ -377,9 +376,12 @@ class Builder:
             if metadata.sections:
                 self._write_documents(metadata, draft.documents)
             with self.store.create(metadata) as writer:
-                for done in writer.append(map(to_point, draft.points)):
-                    advance(done)
-                writer.seal()
+                with self.stage("write", "Writing (pairs)", metadata.pairs) as advance:
+                    for done in writer.append(map(to_point, draft.points)):
+                        advance(done)
+                writer.make_graphs(lambda vectors: self.stage("graphs", "Making HNSW graphs (vectors)", vectors))
+                with self.stage("seal", "Sealing (files)", None):
+                    writer.seal()
             bundles.write(self.models_dir, draft.manifest, draft.files)
         except BaseException:
             with suppress(QaserveError):  # a build that cannot be deleted keeps its mark: the next ingest removes it

@@ -9,7 +9,6 @@ import uuid
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ class PairTable(Mapping[str, Pair]):
         shifted = {point: self._first + row for point, row in other.places.items()}
         return PairTable({**self.places, **shifted}, *self.logs, *other.logs)
 
-    @cached_property
+    @property
     def figures(self) -> NDArray[Any]:
         """(n,) `FIGURES` of every pair."""
         rows = np.fromiter(self.places.values(), dtype=np.int64, count=len(self))

@@ -76,20 +76,21 @@ def _copy_whole(source: Store, target: Store, metadata: BuildMetadata, reporter:
 
 def _copy(source: Store, target: Store, metadata: BuildMetadata, reporter: Reporter) -> CopiedBuild:
     ref, original, copied = metadata.ref, source.open(metadata.ref), 0
-    with reporter.stage(f"Copying {metadata.build} (pairs)", metadata.pairs) as advance:
-        if not _is_there(target, ref, original):
-            # Not as a context manager: what was copied before an interruption stays, and the next copy goes on.
-            writer = target.create(metadata, resume=True)
+    if not _is_there(target, ref, original):
+        # Not as a context manager: what was copied before an interruption stays, and the next copy goes on.
+        writer = target.create(metadata, resume=True)
+        with reporter.stage(f"Copying {metadata.build} (pairs)", metadata.pairs) as advance:
             copied = sum(writer.append(_rest(original, writer.last, advance)))
-            seal = writer.seal()
-            if seal.content_hash != original.seal.content_hash:
-                if target.live_builds().get(ref.corpus) != ref.build:
-                    target.delete(ref)
-                raise StoreError(
-                    f"the copy of build {ref} in {target.where} has content hash {seal.content_hash[:12]}…; its "
-                    f"original in {source.where} was sealed with {original.seal.content_hash[:12]}…",
-                    hint="`qaserve verify` says what is damaged. The copy is deleted, unless it is live.",
-                )
+        writer.make_graphs(lambda vectors: reporter.stage("Making HNSW graphs (vectors)", vectors))
+        seal = writer.seal()
+        if seal.content_hash != original.seal.content_hash:
+            if target.live_builds().get(ref.corpus) != ref.build:
+                target.delete(ref)
+            raise StoreError(
+                f"the copy of build {ref} in {target.where} has content hash {seal.content_hash[:12]}…; its "
+                f"original in {source.where} was sealed with {original.seal.content_hash[:12]}…",
+                hint="`qaserve verify` says what is damaged. The copy is deleted, unless it is live.",
+            )
     with reporter.stage(f"Comparing {metadata.build} (pairs)", None):
         seal = target.verify(ref)
     return CopiedBuild(build=metadata.build, pairs=metadata.pairs, copied=copied, content_hash=seal.content_hash)

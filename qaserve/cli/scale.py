@@ -48,4 +48,6 @@ def scale(
     out.print(f"Peak memory {report.peak_bytes / MIB:,.0f} MiB, {grown:.1f} KiB for each pair")
     out.print(f"The same file again {report.unchanged_seconds:.1f} s; with ten new pairs {report.added_seconds:.1f} s")
     out.print(f"On disk {report.disk_bytes / MIB:,.0f} MiB, opened in {report.open_seconds:.2f} s")
+    if report.recall is not None:
+        out.print(f"HNSW graphs find {report.recall:.1%} of the exact nearest questions")
     out.print(f"A question {report.ask_ms} ms, one in a hundred {report.ask_p99_ms} ms; encoding left out")

@@ -17,9 +17,11 @@ from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.record import Record
 from qaserve.settings import Settings, unknown_variables
 from qaserve.store import BuildRef, Store, open_store
+from qaserve.store.graphs import RECALL_AT, RECALL_QUESTIONS, recall
 
 PACKAGES = ("qdrant-client", "torch", "sentence-transformers", "numpy", "scikit-learn", "streamlit", "fastapi", "httpx")
 LOW_DISK_BYTES = 1 << 30
+LOW_RECALL = 0.95
 
 State = Literal["ok", "warning", "problem"]
 
@@ -145,6 +147,7 @@ def _corpus(settings: Settings, store: Store, corpus: str) -> Iterator[Finding]:
     for build in listed:
         if build.live:
             yield _live_build(settings, store, build)
+            yield from _graphs(store, build)
         elif not build.complete:
             yield from _incomplete(store, settings, build, interrupted=build.build in marked)
 
@@ -176,6 +179,22 @@ def _live_build(settings: Settings, store: Store, build: BuildInfo) -> Finding:
     if build.encoder != encoder:
         state, hint = "problem", f"QASERVE_ENCODER is {encoder}: set it to that of {build.encoder}."
     return Finding(area="build", state=state, text=text, hint=hint)
+
+
+def _graphs(store: Store, build: BuildInfo) -> Iterator[Finding]:
+    try:
+        found = recall(store.open(BuildRef(build.corpus, build.build)))
+    except QaserveError:
+        return  # what is wrong with the build is said already
+    if found is not None:
+        low = found < LOW_RECALL
+        yield Finding(
+            area="build",
+            state="warning" if low else "ok",
+            text=f"{build.corpus}@{build.build}: a search by HNSW graphs finds {found:.1%} of the {RECALL_AT} nearest "
+            f"questions, over {RECALL_QUESTIONS} of its own",
+            hint="A larger QASERVE_HNSW_PAIRS lets the next ingest search exactly." if low and store.embedded else "",
+        )
 
 
 def _problem(area: str, error: QaserveError) -> Finding:

@@ -33,7 +33,7 @@ def open_store(settings: StoreSettings, *, read_only: bool = False) -> Store:
         StoreUnreachableError, StoreRefusedError, StoreError
     """
     if settings.qdrant_url is None:
-        return EdgeStore(settings.data_dir)
+        return EdgeStore(settings.data_dir, settings.hnsw_pairs)
     from .server import ServerStore, connect  # noqa: PLC0415 - qdrant-client is slow to import, and only a server needs it
 
     return ServerStore(connect(settings, read_only=read_only), settings)

@@ -6,7 +6,8 @@ the files it opened, also after the build was deleted. Dense vectors are unit ve
 and a word score is BM25: higher is nearer, everywhere.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
+from qaserve.common.progress import Advance
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import TopicText
 from qaserve.schemas.record import Record
@@ -28,6 +30,8 @@ WORDS = "words"
 Where = Mapping[str, Sequence[str] | Sequence[int]]
 """Per indexed field, the values of which a point must have one."""
 EVERYWHERE: Where = MappingProxyType({})
+
+OnGraphs = Callable[[int], AbstractContextManager[Advance]]
 
 
 class BuildRef(NamedTuple):
@@ -121,6 +125,8 @@ class Search(NamedTuple):
     """Of the payload, to return."""
     vectors: Sequence[str] = ()
     """To return."""
+    exact: bool = False
+    """Compare with all, also where there are graphs."""
 
     @property
     def can_find(self) -> bool:
@@ -134,6 +140,8 @@ class Build(Protocol):
     metadata: BuildMetadata
     seal: Seal
     encoder: WordEncoder
+    approximate: bool
+    """Whether a search may miss some of the nearest."""
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The hits of each search, best first, equal scores in the order of ids; one round trip for all of them."""
@@ -214,6 +222,14 @@ class Writer(Protocol):
 
     def append(self, points: Iterable[Point]) -> Iterator[int]:
         """Write points in batches; yields the size of each, for a progress bar."""
+        ...
+
+    def make_graphs(self, on_graphs: OnGraphs) -> None:
+        """Make HNSW graphs, after all points were appended; nothing where the store needs none, or makes them itself.
+
+        Args:
+            on_graphs: Shows how a number of vectors gets them.
+        """
         ...
 
     def seal(self) -> Seal:

@@ -36,6 +36,8 @@ class Manifest(Record):
     metadata: BuildMetadata
     seal: Seal
     files: dict[str, FileSeal]
+    graphs: bool = False
+    """Whether it has HNSW graphs."""
 
     def to_bytes(self) -> bytes:
         """With a hash over itself."""

@@ -36,6 +36,7 @@ from .base import (
     BuildMetadata,
     BuildRef,
     Hit,
+    OnGraphs,
     Point,
     Seal,
     Search,
@@ -55,6 +56,7 @@ from .build_files import (
     sync_tree,
 )
 from .errors import damaged, map_errors, not_found
+from .graphs import CONFIG, SEARCHED, make_graphs
 from .kept import Kept
 from .points import ContentHash, Intake, from_hits, from_record, words_of
 from .words import Sparse, WordEncoder
@@ -84,7 +86,7 @@ class EdgeBuild(Build):
 
     def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str, folder: "OpenFolder") -> None:
         """Wrap an open shard. It is closed when nothing refers to it any more."""
-        self.metadata, self.seal = manifest.metadata, manifest.seal
+        self.metadata, self.seal, self.approximate = manifest.metadata, manifest.seal, manifest.graphs
         self.encoder = WordEncoder(manifest.metadata.bm25)
         self._shard, self._where, self._folder = shard, where, folder
         self._payloads: dict[tuple[str, ...], Kept[dict[str, Any]]] = {}
@@ -208,9 +210,11 @@ class EdgeBuild(Build):
 class EdgeWriter(Writer):
     """A build in a folder with a dot before its name, which it loses when it is sealed."""
 
-    def __init__(self, metadata: BuildMetadata, folder: Path, target: Path, *, resume: bool) -> None:
-        """Begin in `folder`, or go on there; sealing renames it to `target`."""
-        self._metadata, self._folder, self._target = metadata, folder, target
+    def __init__(
+        self, metadata: BuildMetadata, folder: Path, target: Path, *, resume: bool, graphs: bool = False
+    ) -> None:
+        """Begin in `folder`, or go on there; sealing renames it to `target`, and makes HNSW `graphs` before."""
+        self._metadata, self._folder, self._target, self._graphs = metadata, folder, target, graphs
         self._intake = Intake(metadata)
         self.last: str | None = None
         with map_errors(str(folder)):
@@ -253,6 +257,17 @@ class EdgeWriter(Writer):
         failpoint("page written")
         return len(page)
 
+    def make_graphs(self, on_graphs: OnGraphs) -> None:
+        """See `Writer`."""
+        if not self._graphs:
+            return
+        names, points = self._metadata.layout.vectors, self._metadata.pairs
+        with map_errors(str(self._folder)), on_graphs(points * len(names)) as advance:
+            self._shard.flush()
+            self._shard.close()
+            make_graphs(self._folder / SHARD, names, points, advance)
+            self._shard = edge.EdgeShard.load(str(self._folder / SHARD))
+
     def seal(self) -> Seal:
         """See `Writer`."""
         with map_errors(str(self._folder)):
@@ -264,7 +279,7 @@ class EdgeWriter(Writer):
             self._shard.close()
             seal = self._intake.sealed(stored, f"{PACKAGE} {VERSION}")
             files = seal_files(self._folder, self._folder / SHARD)
-            manifest = Manifest(metadata=self._metadata, seal=seal, files=files)
+            manifest = Manifest(metadata=self._metadata, seal=seal, files=files, graphs=self._graphs)
             (self._folder / MANIFEST).write_bytes(manifest.to_bytes())
             sync_tree(self._folder)
             failpoint("build written")
@@ -291,9 +306,14 @@ class EdgeStore(Store):
 
     embedded = True
 
-    def __init__(self, data_dir: Path) -> None:
-        """Name the folder; it is made when something is written."""
-        self._data, self.where = data_dir, str(data_dir)
+    def __init__(self, data_dir: Path, hnsw_pairs: int | None = None) -> None:
+        """Name the folder; it is made when something is written.
+
+        Args:
+            data_dir: The folder.
+            hnsw_pairs: From so many points on, a build gets HNSW graphs when it is sealed; None: none does.
+        """
+        self._data, self.where, self._hnsw_pairs = data_dir, str(data_dir), hnsw_pairs
 
     def how_to_start(self) -> str:
         """See `Store`."""
@@ -366,7 +386,9 @@ class EdgeStore(Store):
             raise StoreError(
                 f"{folder} is not a build of qaserve", hint="Move it away, or choose another QASERVE_DATA_DIR."
             )
-        return EdgeWriter(metadata, folder.with_name(f".{folder.name}.unfinished"), folder, resume=resume)
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        graphs = self._hnsw_pairs is not None and metadata.pairs >= self._hnsw_pairs
+        return EdgeWriter(metadata, unfinished, folder, resume=resume, graphs=graphs)
 
     def open(self, ref: BuildRef) -> EdgeBuild:
         """See `Store`. The sizes of all files are compared: reading behind the end of one would end the process."""
@@ -510,6 +532,7 @@ def _request(search: Search) -> edge.QueryRequest:
         filter=_filter(search.where, search.among),
         with_payload=False,
         with_vector=list(search.vectors) or False,
+        params=edge.SearchParams(hnsw_ef=max(SEARCHED, 2 * search.limit), exact=search.exact),
     )
 
 
@@ -552,8 +575,11 @@ def _config(metadata: BuildMetadata) -> edge.EdgeConfig:
 
     Cold: a vector comes into memory when it is first compared; else opening reads 32 MiB for each vector name.
     """
-    vector = edge.EdgeVectorParams(size=metadata.encoder.dimension, distance=edge.Distance.Dot, memory=edge.Memory.Cold)
+    vector = edge.EdgeVectorParams(
+        size=metadata.encoder.dimension, distance=edge.Distance.Dot, memory=edge.Memory.Cold, hnsw_config=CONFIG
+    )
     return edge.EdgeConfig(
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1),
         vectors=dict.fromkeys(metadata.layout.vectors, vector),
         sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
         wal_enabled=False,

@@ -51,6 +51,7 @@ from .base import (
     BuildMetadata,
     BuildRef,
     Hit,
+    OnGraphs,
     Point,
     Seal,
     Search,
@@ -99,6 +100,7 @@ class ServerBuild(Build):
     def __init__(self, metadata: BuildMetadata, seal: Seal, client: QdrantClient, where: str) -> None:
         """Read a collection through a client."""
         self.metadata, self.seal, self.encoder = metadata, seal, WordEncoder(metadata.bm25)
+        self.approximate = True
         self._client, self._name, self._where = client, str(metadata.ref), where
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
@@ -175,6 +177,9 @@ class ServerWriter(Writer):
             self._client.upsert(self._name, page, wait=True)
         failpoint("page written")
         return len(page)
+
+    def make_graphs(self, on_graphs: OnGraphs) -> None:
+        """See `Writer`. The server makes them when it likes."""
 
     def seal(self) -> Seal:
         """See `Writer`."""
@@ -549,7 +554,9 @@ def _request(search: Search) -> models.QueryRequest:
         using=search.using,
         limit=search.limit,
         filter=_filter(search.where, search.among),
-        params=None if isinstance(search.query, Sparse) else models.SearchParams(quantization=exactly),
+        params=None
+        if isinstance(search.query, Sparse)
+        else models.SearchParams(quantization=exactly, exact=search.exact),
         with_payload=list(search.fields) or False,
         with_vector=list(search.vectors) or False,
     )

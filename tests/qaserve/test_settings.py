@@ -19,6 +19,7 @@ BOUNDS = {
     "QDRANT_SHARDS": ("store", 1, None, ["0"]),
     "QDRANT_REPLICAS": ("store", 1, None, ["0"]),
     "QDRANT_WRITE_CONSISTENCY": ("store", 1, None, ["0"]),
+    "HNSW_PAIRS": ("store", 1, None, ["0", "-1"]),
     "LOCK_WAIT": ("store", 0, 3_600, ["-1", "3601", "nan"]),
     "ENCODER_BATCH": ("encoder", 1, 1024, ["0", "1025"]),
     "MAX_LINE_BYTES": ("read", 1024, None, ["1023", "0", "-1"]),

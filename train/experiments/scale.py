@@ -28,6 +28,7 @@ from qaserve.schemas.record import Record
 from qaserve.search.engine import Engine
 from qaserve.settings import FitSettings, ReadSettings, StoreSettings
 from qaserve.store import open_store
+from qaserve.store.graphs import RECALL_AT, recall
 
 TOPICS, PER_INTENT, NEW_PAIRS = 183, 5, 10
 """The real corpus has 183 clusters at D 384, and about five questions of an intent."""
@@ -58,6 +59,9 @@ class ScaleReport(Record):
     added_seconds: float = Field(description=f"The same file and {NEW_PAIRS} new pairs.")
     disk_bytes: int = Field(description="Of the build's points and bundle, as the disk counts them.")
     open_seconds: float = Field(description="To open the build and its bundle.")
+    recall: float | None = Field(
+        description=f"Share of the exact nearest {RECALL_AT} questions that a search finds; null: searches are exact."
+    )
     ask_ms: float = Field(description="Median of a question to the build, encoding left out.")
     ask_p99_ms: float = Field(description="99th percentile of the same.")
 
@@ -170,6 +174,7 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         added_seconds=added.seconds,
         disk_bytes=sum(_on_disk(file) for place in places for file in place.rglob("*")),
         open_seconds=round(opened, 3),
+        recall=None if (found := recall(live.points)) is None else round(found, 4),
         ask_ms=round(float(np.median(taken)), 3),
         ask_p99_ms=round(float(np.quantile(taken, 0.99)), 3),
     )

@@ -14,6 +14,7 @@ from qaserve.builds.catalog import activate, list_builds, prune
 from qaserve.common.errors import BundleError, DamagedBuildError, NotFoundError, StoreWriteError
 from qaserve.schemas.ask import AskRequest
 from qaserve.search.engine import Engine
+from qaserve.service import doctor
 from qaserve.service.doctor import examine
 from qaserve.settings import ServerSettings, get_settings
 from qaserve.store import BuildRef, EdgeStore
@@ -203,3 +204,16 @@ def test_a_disk_that_cannot_be_written_and_holds_nothing_is_said(
     with pytest.raises(StoreWriteError, match="cannot be written"):
         make_ingest(edge, encoder).run([path])
     assert edge.live_builds() == {}
+
+
+def test_doctor_says_what_graphs_find(encoder, make_ingest, write_rows, rows, tmp_path, monkeypatch):
+    with EdgeStore(tmp_path / "data", hnsw_pairs=1) as store:
+        build = make_ingest(store, encoder).run([write_rows(rows())]).build
+    said = [found for found in examine(get_settings()) if "HNSW" in found.text]
+    assert [(one.state, one.text.partition(",")[0]) for one in said] == [
+        ("ok", f"things@{build}: a search by HNSW graphs finds 100.0% of the 32 nearest questions")
+    ]
+    monkeypatch.setattr(doctor, "recall", lambda _: 0.5)
+    (low,) = [found for found in examine(get_settings()) if "HNSW" in found.text]
+    assert low.state == "warning"
+    assert "QASERVE_HNSW_PAIRS" in low.hint
