@@ -1,6 +1,7 @@
 """The pipeline against the formulas, computed one question at a time; on data where some clusters get no vote."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,11 +123,14 @@ def test_centroids_route_without_neighbors(world, rng):
     pipeline = Pipeline(params, world["bank"], means)
     assert not pipeline.needs_neighbors
     vectors, routed, _ = pipeline.project(world["queries"], None)
+    assert routed.shares.shape == (ASKED, 0)
+    assert routed.votes is None
     for number, query in enumerate(world["queries"]):
         top = np.argsort(-(means @ query))[:3]
         powers = np.exp(means[top] @ query / 0.2)
         assert routed.weights[number, top] == pytest.approx(powers / powers.sum())
         assert np.count_nonzero(routed.weights[number]) == 3
+        assert routed.similarities[number] == pytest.approx(means @ query)
         moved = sum(w * (query @ world["bank"].matrices[k]) for k, w in zip(top, powers / powers.sum(), strict=True))
         assert vectors[number] == pytest.approx(moved)
 
@@ -181,21 +185,38 @@ def test_a_question_that_nobody_votes_for_stays(world, projection):
     ("params", "missing"),
     [
         ({"routing": "question"}, "known questions"),
-        ({"routing": "centroid"}, "mean questions"),
+        ({"routing": "centroid"}, "the clusters' mean questions"),
         ({"projection": "student"}, "a student"),
         ({"whitening": 0.5}, "G"),
+        ({"projection": "pair"}, "the neighbors' vectors"),
+        ({"projection": "pair", "routing": "centroid"}, "known questions"),
     ],
 )
 def test_what_is_missing_is_named(world, params, missing):
-    neighbors = neighbors_of(world, 3) if "whitening" in params else None
-    with pytest.raises(ValueError, match=missing):
-        Pipeline(SearchParams(**params), world["bank"]).project(world["queries"], neighbors)
+    neighbors = replace(neighbors_of(world, 3), vectors=None) if {"whitening", "projection"} & params.keys() else None
+    means = world["questions"][:CLUSTERS]
+    pipeline = Pipeline(SearchParams(**params), world["bank"], means if missing == "known questions" else None)
+    with pytest.raises(ValueError, match=f"^{missing} are needed for this routing or projection and were not given$"):
+        pipeline.project(world["queries"], None if missing == "known questions" else neighbors)
 
 
 def test_equal_similarities_are_in_the_order_of_rows():
     found = nearest_neighbors(np.array([[0.5, 0.9, 0.5, 0.9]]), None, [0, 1, 2, 3])
     assert found.rows.tolist() == [[1, 3, 0, 2]]
     assert found.clusters.tolist() == [[1, 3, 0, 2]]
+
+
+def test_the_nearest_of_many_come_nearest_first_and_equal_ones_by_row(rng):
+    """Of one decimal, so that many are equal; those at the cut are in any order, but as near."""
+    similarities, labels = rng.uniform(-1, 1, (4, 300)).round(1), rng.integers(0, 9, 300)
+    for count in (40, None, 300, 999):
+        found = nearest_neighbors(similarities, count, labels)
+        for row, near, rows, clusters in zip(similarities, found.similarities, found.rows, found.clusters, strict=True):
+            assert near.tolist() == sorted(row, reverse=True)[:count]
+            assert rows.tolist() == sorted(rows, key=lambda one: (-row[one], one))
+            assert len(set(rows)) == len(near)
+            assert (near == row[rows]).all()
+            assert (clusters == labels[rows]).all()
 
 
 def test_scores_are_the_sum_of_their_parts():
