@@ -33,11 +33,14 @@ def test_like_clusters_stand_near_each_other_and_the_map_repeats(rng):
     assert apart[alike].max() < apart[~alike].min()
 
 
-@pytest.mark.parametrize("count", [4, 5])
-def test_four_clusters_are_the_fewest_that_are_laid_out_by_likeness(rng, count):
-    positions = layout(unit(rng.normal(size=(count, 8))))
-    assert positions.shape == (count, 2)
-    assert np.abs(positions).max() == pytest.approx(1)
+@pytest.mark.parametrize(("count", "perplexity"), [(4, 1.0), (13, 4.0), (60, 12.0)])
+def test_four_or_more_are_laid_out_by_t_sne_with_as_many_neighbors_as_there_can_be(rng, count, perplexity):
+    from sklearn.manifold import TSNE
+
+    means = unit(rng.normal(size=(count, 8)))
+    placed = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(means)
+    centred = placed - placed.mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(layout(means), centred / np.abs(centred).max(), atol=1e-5)
 
 
 def test_a_vector_stands_between_the_clusters_nearest_to_it(rng):
@@ -54,3 +57,10 @@ def test_vectors_of_float32_are_placed_as_their_exact_values(rng):
     vectors = rng.normal(size=(4, 5)).astype(np.float32)
     exact = place(vectors.astype(np.float64), means.astype(np.float64), positions)
     np.testing.assert_allclose(place(vectors, means, positions), exact, rtol=1e-12)
+
+
+def test_of_equally_near_clusters_the_first_count():
+    positions = np.column_stack([np.arange(60.0), np.zeros(60)])
+    means = np.tile(np.eye(2), (30, 1))
+    found = place(np.array([[0.0, 2.0]]), means, positions)
+    np.testing.assert_allclose(found, [[np.mean([1, 3, 5, 7, 9, 11]), 0]])
