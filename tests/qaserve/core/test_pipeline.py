@@ -239,11 +239,31 @@ def test_the_topic_takes_its_share_from_the_answer_where_there_is_one():
     answers, topics = np.array([[0.8, 0.5]]), np.array([[0.1, np.nan]])
     alone = combine(params, answers, topics)
     assert alone.answer == pytest.approx(np.array([[0.6 * 0.8, 0.5]]))
+    assert alone.total == pytest.approx(np.array([[0.6 * 0.8 + 0.4 * 0.1, 0.5]]))
+    for nothing in (combine(params, answers), combine(SearchParams(topic_weight=0), answers, topics)):
+        assert (nothing.total == answers).all()
+        assert not nothing.topic.any()
     assert alone.topic == pytest.approx(np.array([[0.4 * 0.1, 0.0]]))
     scores = combine(params, answers, topics, np.array([[0.5, 1.0]]))
     dense = 0.6 * 0.8 + 0.4 * 0.1
     assert scores.total == pytest.approx(np.array([[0.75 * dense + 0.25 * dense * 0.5, 0.75 * 0.5 + 0.25 * dense]]))
     assert scores.total == pytest.approx(scores.answer + scores.topic + scores.words)
+
+
+def test_words_that_weigh_nothing_are_not_asked_for_the_best_of_no_pairs():
+    none = np.empty((2, 0))
+    assert combine(SearchParams(lexical_weight=0.5), none, words=none).total.shape == (2, 0)
+    weightless = combine(SearchParams(lexical_weight=0), np.array([[0.5]]), words=np.array([[np.nan]]))
+    assert weightless.total.tolist() == [[0.5]]
+    lone = combine(SearchParams(lexical_weight=1), np.array([[0.5]]), words=np.array([[1.0]]))
+    assert (lone.answer, lone.words) == (0, 0.5)
+
+
+def test_intents_score_in_the_precision_of_their_pairs_and_as_their_best_unless_told():
+    scores = np.array([[0.5, 0.9]], np.float32)
+    found = intent_scores(scores, ["a", "a"])[1]
+    assert found.dtype == np.float32
+    assert found.tolist() == scores[:, 1:].tolist()
 
 
 def test_an_intent_scores_as_its_best_pair_blended_with_its_second(rng):
