@@ -3,6 +3,7 @@ import pytest
 
 from qaserve.core.routing import (
     final_softmax,
+    leave_one_out_weights,
     normalized_entropy,
     redistribute,
     route_by_centroids,
@@ -197,3 +198,21 @@ def test_the_nearest_of_many_vote_without_a_prior(rng, hits):
         powers = np.zeros(400)
         powers[voting] = np.exp(row[voting] / 0.2)
         np.testing.assert_allclose(shares, powers / powers.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("hits", [1, 8, 47, 1_000, None])
+@pytest.mark.parametrize("block", [7, 1024])
+def test_no_question_votes_for_itself(rng, monkeypatch, hits, block):
+    monkeypatch.setattr("qaserve.core.routing.BLOCK", block)
+    questions, labels = unit(rng, 48, 9), rng.integers(0, 5, 48)
+    weights = leave_one_out_weights(questions, labels, 6, 0.05, hits)
+    for row, question in enumerate(questions):
+        others = sorted(set(range(48)) - {row}, key=lambda one: -(questions[one] @ question))[:hits]
+        powers = np.exp(questions[others] @ question / 0.05)
+        expected = [powers[labels[others] == k].sum() / powers.sum() for k in range(6)]
+        np.testing.assert_allclose(weights[row], expected, atol=1e-12)
+
+
+def test_a_question_alone_has_nobody_to_vote():
+    weights = leave_one_out_weights(np.eye(1, 4), np.array([0]), 2, 0.05, 32)
+    np.testing.assert_array_equal(weights, [[0, 0]])

@@ -30,24 +30,6 @@ def one_by_one(fold, temperature, hits):
     return np.array(found)
 
 
-@pytest.mark.parametrize("hits", [1, 8, 47, 1_000])
-@pytest.mark.parametrize("block", [7, 1024])
-def test_no_question_votes_for_itself(fold, monkeypatch, hits, block):
-    monkeypatch.setattr("qaserve.core.routing.BLOCK", block)
-    weights = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, hits)
-    np.testing.assert_allclose(weights, one_by_one(fold, 0.05, hits), atol=1e-12)
-
-
-def test_all_others_vote_where_no_number_of_hits_is_given(fold):
-    every = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, None)
-    np.testing.assert_allclose(every, one_by_one(fold, 0.05, 1_000), atol=1e-12)
-
-
-def test_a_question_alone_has_nobody_to_vote():
-    weights = leave_one_out_weights(np.eye(1, 4), np.array([0]), 2, 0.05, 32)
-    np.testing.assert_array_equal(weights, [[0, 0]])
-
-
 def test_a_repeat_of_a_question_in_another_cluster_makes_it_uncertain():
     questions = np.eye(4)[[0, 0, 0, 1, 1, 1]]
     labels = np.array([0, 1, 1, 2, 2, 2])
