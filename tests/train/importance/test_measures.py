@@ -78,6 +78,9 @@ def test_combined_weighs_both_alike_whatever_their_units():
     np.testing.assert_allclose(found, [(2 + 0.5) / 2, (0 + 1.5) / 2])
     scaled = uncertainty("combined", weights, np.array([0, 0]), {"token": 1e3 * token})
     np.testing.assert_allclose(found, scaled)
+    for alpha in (0.0, 0.3, 1.0):
+        mostly = uncertainty("combined", weights, np.array([0, 0]), {"token": token}, alpha)
+        np.testing.assert_allclose(mostly, [alpha * 2 + (1 - alpha) * 0.5, (1 - alpha) * 1.5])
     sure = uncertainty("combined", np.array([[1.0, 0.0]] * 2), np.array([0, 0]), {"token": token})
     np.testing.assert_allclose(sure, [(1 + 0.5) / 2, (1 + 1.5) / 2])
 
