@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from qaserve.core.themes import themes
 
@@ -23,16 +24,17 @@ def test_every_row_is_in_one_theme(rng):
     assert [len(rows) for rows in found] == sorted((len(rows) for rows in found), reverse=True)
 
 
-def test_the_middle_is_chosen_by_neighbors_and_then_by_how_near_they_are(rng):
+@pytest.mark.parametrize("threshold", [0.3, 0.9])
+def test_the_middle_is_chosen_by_neighbors_and_then_by_how_near_they_are(rng, threshold):
     """One theme after the other, from the definition; in two dimensions many rows have equally many neighbors."""
     vectors = at(*rng.uniform(0, 360, 40))
     cosines, left, expected = vectors @ vectors.T, list(range(40)), []
     while left:
-        near = {row: [one for one in left if cosines[row, one] >= 0.9] for row in left}
+        near = {row: [one for one in left if cosines[row, one] >= threshold] for row in left}
         middle = max(left, key=lambda row: (len(near[row]), round(cosines[row, near[row]].sum(), 12)))
         expected.append([middle, *(one for one in near[middle] if one != middle)])
         left = [one for one in left if one not in near[middle]]
-    assert themes(vectors, 0.9) == expected
+    assert themes(vectors, threshold) == expected
 
 
 def test_as_near_as_the_threshold_is_near_enough():

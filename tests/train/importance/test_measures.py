@@ -71,6 +71,10 @@ def test_at_a_boundary_a_pair_counts_more_than_where_all_agree(name):
     assert sure == 0 < leaning < torn
 
 
+def test_uniform_is_one_for_all():
+    np.testing.assert_array_equal(uncertainty("uniform", np.eye(3), np.array([0, 1, 2]), {}), np.ones(3))
+
+
 def test_combined_weighs_both_alike_whatever_their_units():
     weights = np.array([[0.5, 0.5], [1.0, 0.0]])
     token = np.array([1.0, 3.0])
