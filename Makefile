@@ -13,7 +13,7 @@ FUZZED := tests/contract/test_api_schema.py \
           $(addprefix tests/ingest/test_,readers.py compare.py names.py history.py crashes.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz check lint types mpnet pins clean
+.PHONY: help run test fuzz mutants check lint types mpnet pins clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or 
 	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TEST_EXAMPLES=2000 TEST_HISTORIES=30 TEST_KILLS=50 \
 	    $(BIN)/python -m pytest -q -x -n $(WORKERS) --no-loadscope-reorder $(FUZZED) || exit 1; \
 	done
+
+mutants: $(VENV)/ready-dev  ## Change the formulas and see which changes their tests miss: make mutants [ONLY="routing gate"]
+	@$(BIN)/python .ci/mutants.py $(ONLY)
 
 lint: $(VENV)/ready-dev  ## Check style and import contracts
 	@$(BIN)/ruff check .

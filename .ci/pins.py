@@ -49,7 +49,7 @@ def _resolved(build: Path, known: Path, options: list[str]) -> list[str]:
         *("--constraints", str(known), "--python-version", "3.11", "--generate-hashes", "--no-annotate"),
         *("--no-header", "--quiet", "--no-emit-package", "torch", *links, *options),
     ]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own command
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return re.split(r"\n(?=\S)", done.stdout.strip())
 
 

@@ -106,6 +106,7 @@ class Options(NamedTuple):
     quick: bool
     folder: Path | None
     trec: Path | None
+    alpha: float | None
     as_json: bool
 
     @property
@@ -116,6 +117,8 @@ class Options(NamedTuple):
             parts += ["--corpus", self.corpus.resolve().name]
         for path in self.embeddings:
             parts += ["--embeddings", path.name]
+        if self.alpha is not None:
+            parts += ["--alpha", f"{self.alpha:g}"]
         return shlex.join([*parts, "--quick"] if self.quick else parts)
 
 
@@ -139,11 +142,17 @@ def _add(name: str) -> None:
         trec: Annotated[
             Path | None, typer.Option(help="Folder to write TREC runs and qrels to.", hidden=not listed.trec)
         ] = None,
+        alpha: Annotated[
+            float | None,
+            typer.Option(
+                min=0, max=1, help="Share of the entropy in the importance combined.", hidden=not listed.alpha
+            ),
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """See EXPERIMENT_HELP."""
         number = seeds or (1 if quick else listed.seeds)
-        _measure(Options(name, number, corpus, tuple(embeddings or ()), quick, reports, trec, as_json))
+        _measure(Options(name, number, corpus, tuple(embeddings or ()), quick, reports, trec, alpha, as_json))
 
 
 for _name in EXPERIMENTS:
@@ -281,6 +290,8 @@ def _measure(options: Options) -> None:
     sources = [source._replace(cache=cache) for source in _sources(settings, options)]
     if options.trec is not None:
         sources = _exporting(sources, options.trec)
+    if options.alpha is not None:
+        sources = [source._replace(alpha=options.alpha) for source in sources]
     started = time.perf_counter()
     report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
     origin = reports.provenance(
@@ -309,6 +320,9 @@ def _check(options: Options) -> None:
     if options.trec is not None and not EXPERIMENTS[options.name].trec:
         able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.trec)
         raise UsageError(f"bench {options.name} writes no TREC runs", hint=f"--trec is for: {able}.")
+    if options.alpha is not None and not EXPERIMENTS[options.name].alpha:
+        able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.alpha)
+        raise UsageError(f"bench {options.name} weighs no pairs by importance", hint=f"--alpha is for: {able}.")
     names = [path.stem for path in options.embeddings]
     for name in names:
         if names.count(name) > 1:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import scipy.linalg
 
 from qaserve.core.projection import ProjectionBank
-from train.procrustes import anchored, centred_reference, fit_bank, mean_rows
+from train.procrustes import DenseBank, anchored, centred_reference, fit_bank, mean_rows, polar
 
 
 def unit(rng, *shape):
@@ -103,6 +104,9 @@ def test_bank_is_the_weighted_sum_of_dense_projections(rng):
     questions, answers, labels = unit(rng, 40, 24), unit(rng, 40, 24), rng.integers(0, 5, 40)
     bank = fit_bank(questions, answers, labels, 6, 1.0)
     assert isinstance(bank, ProjectionBank)
+    told = []
+    fit_bank(questions, answers, labels, 6, 1.0, told.append)
+    assert told == [1] * 6
     assert len(bank) == 6
     weights, x = rng.dirichlet(np.ones(6)), unit(rng, 24)
     dense = [dense_reference(questions[labels == k], answers[labels == k], 1.0) for k in range(6)]
@@ -117,6 +121,13 @@ def test_mean_rows_are_unit_and_zero_for_an_empty_cluster(rng):
     expected = rows[:4].mean(axis=0)
     np.testing.assert_allclose(means[0], expected / np.linalg.norm(expected), atol=1e-6)
     np.testing.assert_array_equal(means[1], np.zeros(6))
+    assert means.dtype == np.float32
+
+
+def test_rows_that_cancel_out_have_no_mean_and_those_that_nearly_do_have(rng):
+    q, other = unit(rng, 2, 6)
+    means = mean_rows(np.stack([q, -q, q, 0.5 * other - q]), np.array([0, 0, 1, 1]), 2)
+    np.testing.assert_allclose(means, [np.zeros(6), other], atol=1e-6)
 
 
 def test_seed_w_is_a_scaled_rotation_that_is_optimal_on_centred_pairs(rng):
@@ -154,3 +165,52 @@ def test_the_reference_w_is_the_least_squares_scaled_rotation(rng):
 def test_seed_w_of_one_pair_is_still_orthogonal(rng):
     w = centred_reference(unit(rng, 1, 5), unit(rng, 1, 5))
     np.testing.assert_allclose(w @ w.T, np.eye(5), atol=1e-12)
+
+
+@pytest.mark.parametrize("many", [3, 1_000])
+def test_float32_is_fitted_in_float64(rng, monkeypatch, many):
+    monkeypatch.setattr("train.procrustes.MANY_ROWS", many)
+    s, t = unit(rng, 9, 6).astype(np.float32), unit(rng, 9, 6).astype(np.float32)
+    exact = [np.array(part.tolist()) for part in (s, t)]
+    np.testing.assert_allclose(anchored(s, t, 0.7).dense(), dense_reference(*exact, 0.7), atol=1e-12)
+    np.testing.assert_allclose(centred_reference(s, t), centred_reference(*exact), atol=1e-12)
+    np.testing.assert_allclose(polar(s[:6]), polar(exact[0][:6]), atol=1e-12)
+
+
+def test_the_span_of_a_single_direction_is_that_direction(rng):
+    q = unit(rng, 1, 16)
+    assert anchored(np.tile(q, (5, 1)), np.tile(q, (5, 1)), 1.0).core.shape == (1, 1)
+    assert anchored(1e-9 * q, -1e-9 * q, 1.0).core.shape == (1, 1)
+
+
+def test_where_lapacks_fast_svd_gives_up_the_older_one_is_asked(rng, monkeypatch):
+    s, t = unit(rng, 30, 6), unit(rng, 30, 6)
+    expected = centred_reference(s, t)
+
+    def gives_up(matrix):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    drivers, svd = [], scipy.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", gives_up)
+    monkeypatch.setattr(
+        scipy.linalg,
+        "svd",
+        lambda a, lapack_driver: drivers.append(lapack_driver) or svd(a, lapack_driver=lapack_driver),
+    )
+    np.testing.assert_allclose(centred_reference(s, t), expected, atol=1e-12)
+    assert drivers == ["gesvd"]
+
+
+@pytest.mark.parametrize("answers", [1e-8, 0.0])
+def test_answers_that_do_not_vary_leave_the_scale_at_one(rng, answers):
+    """Beside questions that do: how much longer the ones are than the others cannot be said."""
+    w = centred_reference(unit(rng, 5, 4), 1.0 + answers * 1e-6 * unit(rng, 5, 4))
+    np.testing.assert_allclose(w @ w.T, np.eye(4), atol=1e-9)
+
+
+def test_dense_matrices_are_blended_by_their_weights(rng):
+    matrices, rows, weights = rng.normal(size=(3, 5, 5)), unit(rng, 4, 5), rng.dirichlet(np.ones(3), 4)
+    bank = DenseBank(list(matrices))
+    assert len(bank) == 3
+    for row, share, moved in zip(rows, weights, bank.project_rows(rows, weights), strict=True):
+        np.testing.assert_allclose(moved, sum(w * (row @ m) for w, m in zip(share, matrices, strict=True)), atol=1e-12)

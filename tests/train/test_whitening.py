@@ -62,6 +62,15 @@ def test_without_any_variation_g_is_the_identity(rng, copies):
     rows = np.repeat(unit(rng.normal(size=(4, D))), copies, axis=0)
     g = fit_whitening(rows, rows, [f"intent{row // copies}" for row in range(4 * copies)])
     np.testing.assert_array_equal(g, np.eye(D))
+    assert g.dtype == np.float32
+
+
+def test_a_slight_variation_is_one_too(pairs, rng):
+    centres = np.repeat(unit(rng.normal(size=(4, D))), 5, axis=0)
+    questions, answers = (centres + 1e-5 * rng.normal(size=(20, D)) for _ in range(2))
+    intents = [f"intent{row // 5}" for row in range(20)]
+    expected = by_definition(questions, answers, intents)
+    np.testing.assert_allclose(fit_whitening(questions, answers, intents), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_one_pair_is_enough(rng):

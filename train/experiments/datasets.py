@@ -41,6 +41,8 @@ class Source(NamedTuple):
     """Where finished parts of a long experiment are kept until the report is made."""
     trec: "TrecExport | None" = None
     """Where runs and judgements are written, by an experiment that can."""
+    alpha: float | None = None
+    """α of the importance `combined`, for an experiment that weighs pairs by it; None: as usual."""
     documents: tuple[tuple[Section, ...], NDArray[np.float32]] | None = None
     """Sections of a build's documents and their (s, D) vectors; None: there are none."""
 

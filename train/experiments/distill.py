@@ -144,10 +144,10 @@ class _Plan(NamedTuple):
 
 def _plans(dimension: int, *, quick: bool) -> list[_Plan]:
     """Every student, each teacher's together; the twin of a ranking student is before it."""
-    deep = [_transformer(dimension, *shape) for shape in DEEP[: 1 if quick else None]]
+    deep = [transformer(dimension, *shape) for shape in DEEP[: 1 if quick else None]]
     slots = (QUICK_SLOTS,) if quick else SLOTS
     small = [StudentSpec(dimension=dimension, form="slots", slots=count) for count in slots]
-    small.append(_transformer(dimension, *SHALLOW))
+    small.append(transformer(dimension, *SHALLOW))
     residual = small if quick else small + deep
     plans = [
         *(_Plan("proposal", spec.model_copy(update={"residual": False}), REFERENCE_RECIPE) for spec in deep),
@@ -159,7 +159,7 @@ def _plans(dimension: int, *, quick: bool) -> list[_Plan]:
     return plans
 
 
-def _transformer(dimension: int, heads: int, layers: int) -> StudentSpec:
+def transformer(dimension: int, heads: int, layers: int) -> StudentSpec:
     """So many heads, or fewer where they do not divide D: their number makes no difference."""
     return StudentSpec(dimension=dimension, heads=math.gcd(heads, dimension), layers=layers)
 

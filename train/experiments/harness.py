@@ -113,7 +113,9 @@ class Difference(Record):
 
     method: str
     reference: str
-    measure: str = Field(description="mrr: reciprocal rank; cosine: to the pair's own answer.")
+    measure: str = Field(
+        description="mrr: reciprocal rank; cosine: to the pair's own answer; teacher_cosine: of student and teacher."
+    )
     base: float = Field(description="Mean of the reference.")
     gain: Interval
 

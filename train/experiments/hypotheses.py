@@ -13,9 +13,13 @@ In the first three R is any rotation outside the span of the few pairs of a clus
 
 Methods are compared at the proposal's τ, and each at its own best τ: the one with the best mean reciprocal rank (or,
 for claims about the cosine, cosine) on a phrasing split inside the training side.
+
+What the proposal says of its students is tested with its plain students and its recipe. A teacher routes by centroids
+at the proposal's τ, through the W of one reading; a student is compared with its teacher on held-out questions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +31,10 @@ from qaserve.core.routing import Floats
 from qaserve.core.splits import check_families, phrasing_split
 from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.schemas.record import Record
+from train.distillation.configs import REFERENCE_RECIPE, Recipe
+from train.distillation.training import distill
 from train.experiments.datasets import Source
+from train.experiments.distill import DEEP, QUICK_EPOCHS, transformer
 from train.experiments.harness import (
     COSINE,
     MRR,
@@ -45,7 +52,7 @@ from train.experiments.harness import (
     table,
 )
 from train.experiments.routing import REFERENCE_CENTROIDS, REFERENCE_TEMPERATURE
-from train.folds import Fold, split_fold
+from train.folds import Fold, split_fold, unit_rows
 from train.procrustes import anchored, centred_reference, polar
 from train.tuning import START
 
@@ -71,26 +78,82 @@ def translated(s: Floats, t: Floats, queries: Floats) -> Floats:
     return np.asarray((queries - s.mean(axis=0)) @ centred_reference(s, t) + t.mean(axis=0))
 
 
+CENTRED, UNCENTRED, ANCHORED = "centred, not translated", "uncentred", "anchored"
 READINGS: dict[str, Carry] = {
-    "centred, not translated": lambda s, t, queries: queries @ centred_reference(s, t),
+    CENTRED: lambda s, t, queries: queries @ centred_reference(s, t),
     "centred and translated": translated,
-    "uncentred": lambda s, t, queries: queries @ polar(s.T @ t),
+    UNCENTRED: lambda s, t, queries: queries @ polar(s.T @ t),
     "minimal rotation": lambda s, t, queries: anchored(s, t, VANISHING).apply(queries),
-    "anchored": lambda s, t, queries: anchored(s, t, START.regularization).apply(queries),
+    ANCHORED: lambda s, t, queries: anchored(s, t, START.regularization).apply(queries),
 }
 PER_PAIR, NONE_AT_ALL = "per-pair W", "no projection"
 
 
 def carried(fold: Fold, reading: Carry) -> Floats:
     """(K, m, D) every query through every cluster."""
-    members = [np.flatnonzero(fold.labels == cluster) for cluster in range(fold.count)]
+    return np.stack(list(_through_each(fold, reading, fold.queries.questions)))
+
+
+def _through_each(fold: Fold, reading: Carry, rows: Floats) -> Iterator[Floats]:
+    """(m, D) rows through each cluster in turn."""
     train = fold.train
-    return np.stack([reading(train.questions[own], train.answers[own], fold.queries.questions) for own in members])
+    for cluster in range(fold.count):
+        own = np.flatnonzero(fold.labels == cluster)
+        yield reading(train.questions[own], train.answers[own], rows)
 
 
 def params_of(routing: RoutingName, temperature: float) -> SearchParams:
     """The proposal's routing: the top 10 centroids, or all questions."""
     return SearchParams(routing=routing, temperature=temperature, centroids=REFERENCE_CENTROIDS, hits=MAX_HITS)
+
+
+# Students
+
+TEACHERS = (CENTRED, UNCENTRED, ANCHORED)
+"""The readings that are taught, the proposal's own first."""
+TO_TEACHER = "teacher_cosine"
+SIX_BY_THREE = DEEP[1]
+"""The student that the proposal found best: 6 heads, 3 layers."""
+
+
+def taught(fold: Fold, reading: Carry, rows: Floats) -> Floats:
+    """(m, D) where the proposal's teacher takes rows (m, D): by the nearest centroids, through the W of a reading."""
+    pipeline = fold.pipeline(params_of("centroid", REFERENCE_TEMPERATURE), fold.bank(START.regularization))
+    weights = pipeline.route(rows, None).weights
+    moved = np.zeros_like(rows)
+    for share, through in zip(weights.T, _through_each(fold, reading, rows), strict=True):
+        moved += share[:, None] * through
+    return moved
+
+
+def student_name(teacher: str, heads: int, layers: int) -> str:
+    """Name of a student in the tally."""
+    return f"{heads}x{layers} of {teacher}"
+
+
+def _students() -> Iterator[tuple[str, int, int]]:
+    """Teacher, heads and layers of each: every depth of the proposal's teacher, and its best of the others."""
+    yield from ((CENTRED, *shape) for shape in DEEP)
+    yield from ((teacher, *SIX_BY_THREE) for teacher in TEACHERS[1:])
+
+
+def _outputs(at_known: Floats, _: Floats) -> Floats:
+    return at_known
+
+
+def _teach(fold: Fold, recipe: Recipe, seed: int, tally: Tally, advance: Advance) -> None:
+    """Train the students and note how near each comes to its teacher at the queries."""
+    known, asked = fold.train.questions, fold.queries.questions
+    for name in TEACHERS:
+        # Both at once, as each call fits W. Without mixtures a teacher is asked at the known questions only.
+        at_known, targets = np.split(taught(fold, READINGS[name], np.concatenate([known, asked])), [len(known)])
+        for heads, layers in (shape for teacher, *shape in _students() if teacher == name):
+            spec = transformer(known.shape[1], heads, layers).model_copy(update={"residual": False})
+            # The CPU, always: there the same seed gives the same figures everywhere.
+            made = distill(known, partial(_outputs, at_known), spec, recipe, seed=seed, device="cpu")
+            cosines = row_cosines(made.student.project(asked), unit_rows(targets))
+            tally.add(student_name(name, heads, layers), {TO_TEACHER: cosines})
+            advance(1)
 
 
 # Measuring
@@ -165,14 +228,15 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     Args:
         source: Pairs and vectors.
         seeds: One split and one K-means each.
-        quick: The first seed, about 240 pairs.
-        advance: Told 1 after each reading of each seed, and once for the others.
+        quick: The first seed, about 240 pairs, two epochs for a student.
+        advance: Told 1 after each reading of each seed, once for the others, and after each student.
 
     Raises:
         CorpusError: No phrasing can be held out.
     """
     examples, seeds = part_of(source.examples, seeds, QUICK_PAIRS, quick=quick)
     check_families(examples.pairs)
+    recipe = REFERENCE_RECIPE.model_copy(update={"epochs": QUICK_EPOCHS}) if quick else REFERENCE_RECIPE
     tally = Tally()
     choices: list[Choice] = []
     asked: list[int] = []
@@ -186,6 +250,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
             advance(1)
         _others(fold, inner, tally, choices)
         advance(1)
+        _teach(fold, recipe, seed, tally, advance)
     return HypothesesRun(
         encoder=source.encoder,
         dimension=examples.questions.shape[1],
@@ -200,7 +265,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
 
 def steps(seeds: Sequence[int], quick: bool) -> int:
     """How often `run` calls `advance`."""
-    return len(seeds[:1] if quick else seeds) * (len(READINGS) + 1)
+    return len(seeds[:1] if quick else seeds) * (len(READINGS) + 1 + len(list(_students())))
 
 
 def _measure(name: str, fold: Fold, inner: Fold, reading: Carry, tally: Tally, choices: list[Choice]) -> None:
@@ -298,6 +363,8 @@ HELPS = "The projection finds better than none"
 MORE_COSINE = "Per-question routing brings 5% more cosine or better"
 FINDS_BETTER = "Per-question routing finds better"
 ONE_W = "One W per cluster finds better than a blend of single pairs' W"
+LAYERS = "Three layers are the best depth of a student"
+CEILING = "The student's size sets the ceiling of 0.70: no teacher is followed more closely than the proposal's"
 TIMES: tuple[tuple[str, Callable[[str], str]], ...] = (
     (f"τ {REFERENCE_TEMPERATURE}", at_reference),
     ("each at its best τ", at_best),
@@ -318,9 +385,25 @@ def _hypotheses(tally: Tally) -> Iterator[Hypothesis]:
         difference = tally.difference(at_best(question), at_best(PER_PAIR))
         test = "questions against per-pair W, each at its best τ"
         yield Hypothesis(claim=ONE_W, reading=name, test=test, at_least=0, difference=difference)
+    yield from _about_students(tally)
+
+
+def _about_students(tally: Tally) -> Iterator[Hypothesis]:
+    best = student_name(CENTRED, *SIX_BY_THREE)
+    for heads, layers in (shape for shape in DEEP if shape != SIX_BY_THREE):
+        difference = tally.difference(best, student_name(CENTRED, heads, layers), TO_TEACHER)
+        yield Hypothesis(
+            claim=LAYERS, reading=CENTRED, test=f"3 layers against {layers}", at_least=0, difference=difference
+        )
+    for name in TEACHERS[1:]:
+        difference = tally.difference(best, student_name(name, *SIX_BY_THREE), TO_TEACHER)
+        test = f"6x3 of the teacher {CENTRED} against 6x3 of this one"
+        yield Hypothesis(claim=CEILING, reading=name, test=test, at_least=0, difference=difference)
 
 
 # What is shown
+
+MEASURES = SHOWN | {TO_TEACHER: "cosine to the teacher"}
 
 
 def tables(run: HypothesesRun) -> Iterator[Table]:
@@ -333,7 +416,7 @@ def tables(run: HypothesesRun) -> Iterator[Table]:
             "claim": lambda one: one.claim,
             "reading of the projection": lambda one: one.reading,
             "test": lambda one: one.test,
-            "measure": lambda one: SHOWN[one.difference.measure],
+            "measure": lambda one: MEASURES[one.difference.measure],
             "without": lambda one: f"{one.difference.base:.3f}",
             "effect (95%)": lambda one: signed(one.difference.gain),
             "in percent": lambda one: f"{one.difference.gain.mean / one.difference.base:+z.1%}",
@@ -355,7 +438,7 @@ def tables(run: HypothesesRun) -> Iterator[Table]:
     )
 
 
-CLAIMS = (HELPS, MORE_COSINE, FINDS_BETTER, ONE_W)
+CLAIMS = (HELPS, MORE_COSINE, FINDS_BETTER, ONE_W, LAYERS, CEILING)
 PREFACE = (
     "The proposal's own encoder, nomic, was not at hand and has not been measured. Where its weights are installed, "
     "`QASERVE_ENCODER=nomic qaserve ingest skills_qa.jsonl` and then `qaserve bench hypotheses` do it."
@@ -367,10 +450,12 @@ def findings(run: HypothesesRun) -> Iterator[str]:
     for claim in CLAIMS:
         found: dict[str, list[str]] = {}
         for one in run.hypotheses:
-            if one.claim == claim and "best" in one.test:
-                found.setdefault(one.verdict, []).append(f"{one.reading} {signed(one.difference.gain)}")
+            if one.claim == claim and f"τ {REFERENCE_TEMPERATURE}" not in one.test:
+                tested = one.test if claim == LAYERS else one.reading
+                found.setdefault(one.verdict, []).append(f"{tested} {signed(one.difference.gain)}")
         said = "; ".join(f"{verdict} with {', '.join(readings)}" for verdict, readings in found.items())
-        yield f"{claim}, each at its best τ: {said}."
+        if said:
+            yield f"{claim}{'' if claim in {LAYERS, CEILING} else ', each at its best τ'}: {said}."
 
 
 EXPERIMENT = Experiment(

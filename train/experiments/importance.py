@@ -8,7 +8,8 @@ The routing measures see the training side only. The measures of the text are ta
 encoder has no masked-language-model head, one is fitted to all questions' texts, held-out ones too, but to no answer
 and no label. The weights are then scaled over the training side.
 
-A control shows what chance does: the weights of `entropy`, dealt out to the pairs at random.
+A control shows what chance does: the weights of `entropy`, dealt out to the pairs at random. That two weightings do the
+same is only said where the whole interval of their difference lies within a margin; a wide interval says nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +50,15 @@ from train.experiments.harness import (
     table,
 )
 from train.folds import Examples, Fold, make_fold, unit_rows
-from train.importance.measures import PRIORS, ROUTING_MEASURES, TEXT_MEASURES, normalized, texts_needed, uncertainty
+from train.importance.measures import (
+    COMBINED_SHARE,
+    PRIORS,
+    ROUTING_MEASURES,
+    TEXT_MEASURES,
+    normalized,
+    texts_needed,
+    uncertainty,
+)
 from train.importance.uncertainty import TokenEntropy, text_uncertainty, token_entropy
 from train.tuning import START
 
@@ -60,6 +69,8 @@ BOUNDARY_SHARE = 0.25
 SLOTS = 256
 QUICK_PAIRS = 200
 QUICK_EPOCHS = 2
+MARGIN = 0.01
+"""Two weightings do the same where the whole interval of their difference, in MRR or cosine, is within ± this."""
 
 Columns = dict[str, Callable[[str], str]]
 """Cells of a table by title: from the name of the weights."""
@@ -112,6 +123,7 @@ class ImportanceRun(Run):
     temperature: float
     hits: int
     lexical_weight: float
+    alpha: float = Field(COMBINED_SHARE, description="Share of the entropy in combined.")
     student: str
     epochs: int = Field(description="At most, of a student's training.")
     left_out: tuple[str, ...] = Field(description="Measures that were not taken.")
@@ -146,11 +158,13 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     seeds = seeds[:1] if quick else seeds
     recipe = SLOTS_RECIPE.model_copy(update={"epochs": QUICK_EPOCHS}) if quick else SLOTS_RECIPE
     texts = _texts(source.model, examples, quick, advance)
+    alpha = COMBINED_SHARE if source.alpha is None else source.alpha
     tally, spreads, boundary, clusters = Tally(), [], [], []
     for seed in seeds:
         split = phrasing_split(examples.pairs, seed)
         fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
-        weights = _importances(fold, {name: values[split.train] for name, values in texts.values.items()}, seed)
+        known = {name: values[split.train] for name, values in texts.values.items()}
+        weights = _importances(fold, known, alpha, seed)
         tally.begin(fold.queries.intents)
         _measure(fold, weights, recipe, seed, tally, advance)
         spreads.append([_spread(name, values, weights[ENTROPY]) for name, values in weights.items()])
@@ -170,6 +184,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         temperature=START.search.temperature,
         hits=START.search.hits,
         lexical_weight=START.search.lexical_weight,
+        alpha=alpha,
         student=_student(examples).name,
         epochs=recipe.epochs,
         left_out=left_out,
@@ -232,13 +247,13 @@ def _texts(model: SentenceEncoder | None, examples: Examples, quick: bool, advan
     return Texts(values, token)
 
 
-def _importances(fold: Fold, texts: Mapping[str, Floats], seed: int) -> dict[str, Floats]:
+def _importances(fold: Fold, texts: Mapping[str, Floats], alpha: float, seed: int) -> dict[str, Floats]:
     """(n,) importance of every training pair, by name, uniform first; without those that lack a measure of the text."""
     routing = leave_one_out_weights(
         fold.train.questions, fold.labels, fold.count, START.search.temperature, START.search.hits
     )
     names = [name for name in PRIORS if set(texts_needed(name)) <= texts.keys()]
-    weights = {name: normalized(uncertainty(name, routing, fold.labels, texts)) for name in names}
+    weights = {name: normalized(uncertainty(name, routing, fold.labels, texts, alpha)) for name in names}
     return weights | {CONTROL: np.random.default_rng(seed).permutation(weights[ENTROPY])}
 
 
@@ -326,7 +341,7 @@ def tables(run: ImportanceRun) -> Iterator[Table]:
         yield _mrr_table(run, use)
         yield _cosine_table(run, use)
     yield table(
-        f"What the weights look like, {run.encoder}",
+        f"What the weights look like, {run.encoder}, α {run.alpha:g}",
         run.spreads,
         {
             "weights": lambda one: one.weighting,
@@ -455,7 +470,7 @@ def findings(run: ImportanceRun) -> Iterator[str]:
 
 
 def _judged(run: ImportanceRun, claim: Claim) -> str:
-    """The claim, and for which weights it held, did not hold, or made no difference."""
+    """The claim, and for which weights it held, did not hold, did the same, or is undecided."""
     groups: dict[str, dict[str, Interval]] = {}
     for name in claim.weightings:
         if name in run.weightings:
@@ -467,13 +482,13 @@ def _judged(run: ImportanceRun, claim: Claim) -> str:
     return f"{claim.words}: {'; '.join(said)}."
 
 
-VERDICTS = ("held", "did not hold (worse)", "no difference")
+VERDICTS = ("held", "did not hold (worse)", f"the same within ±{MARGIN:g}", "undecided")
 
 
 def _verdict(gain: Interval) -> str:
-    if not is_difference(gain):
-        return VERDICTS[2]
-    return VERDICTS[0] if gain.mean > 0 else VERDICTS[1]
+    if is_difference(gain):
+        return VERDICTS[0] if gain.mean > 0 else VERDICTS[1]
+    return VERDICTS[2] if gain.low > -MARGIN and gain.high < MARGIN else VERDICTS[3]
 
 
 def _listed(gains: Mapping[str, Interval]) -> str:
@@ -485,11 +500,13 @@ def _listed(gains: Mapping[str, Interval]) -> str:
 
 
 def _by_chance(run: ImportanceRun) -> str:
-    gains = [one.gains[MRR] for one in run.results if one.weighting in MEASURES]
+    compared = [one for one in run.results if one.weighting in MEASURES]
+    gains = [gain for one in compared for gain in (*one.gains.values(), one.over_entropy) if gain is not None]
     above, below = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
     return (
-        f"Of {len(gains)} differences in MRR (each measure and use, all and boundary questions) {above} are above zero "
-        f"and {below} below it with their whole interval; chance alone leaves about {len(gains) / 20:.0f} so."
+        f"Of all {len(gains)} differences (each measure and use, all and boundary questions, MRR with and without "
+        f"words, cosines, to uniform and to entropy) {above} are above zero and {below} below it with their whole "
+        f"interval; chance alone leaves about {len(gains) / 20:.0f} so."
     )
 
 

@@ -42,7 +42,7 @@ PRIORS: tuple[str, ...] = ("uniform", *ROUTING_MEASURES, *TEXT_MEASURES, "combin
 LOWEST, HIGHEST = 0.5, 2.0
 """Bounds of an importance."""
 COMBINED_SHARE = 0.5
-"""α."""
+"""α, unless told otherwise."""
 FLOOR = 1e-12
 """What a value of zero counts as, in units of the largest, so that it can be scaled."""
 SCALES = (np.log(LOWEST), np.log(HIGHEST / FLOOR))
@@ -110,7 +110,13 @@ def texts_needed(name: str) -> tuple[str, ...]:
     return (name,) if name in TEXT_MEASURES else ()
 
 
-def uncertainty(name: str, weights: Floats, labels: NDArray[np.integer], texts: Mapping[str, Floats]) -> Floats:
+def uncertainty(
+    name: str,
+    weights: Floats,
+    labels: NDArray[np.integer],
+    texts: Mapping[str, Floats],
+    alpha: float = COMBINED_SHARE,
+) -> Floats:
     """How uncertain every pair is by one measure, on the measure's own scale; the more, the higher.
 
     Args:
@@ -118,6 +124,7 @@ def uncertainty(name: str, weights: Floats, labels: NDArray[np.integer], texts: 
         weights: (n, K) of `leave_one_out_weights`.
         labels: (n,) cluster of each pair.
         texts: (n,) values of the measures of the text that the name needs, by theirs.
+        alpha: α of combined, 0 to 1.
 
     Returns:
         (n,) float64, not negative.
@@ -129,7 +136,7 @@ def uncertainty(name: str, weights: Floats, labels: NDArray[np.integer], texts: 
     if name == "entropy":
         return _entropies(weights)
     if name == "combined":
-        return COMBINED_SHARE * _over_mean(_entropies(weights)) + (1 - COMBINED_SHARE) * _over_mean(texts["token"])
+        return alpha * _over_mean(_entropies(weights)) + (1 - alpha) * _over_mean(texts["token"])
     squares = (weights**2).sum(axis=1)
     if name == "fisher-expected":
         return np.asarray(np.maximum(1 - squares, 0.0))  # rounding may leave a sure question just below 0

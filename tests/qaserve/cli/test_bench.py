@@ -70,6 +70,20 @@ def test_only_an_experiment_that_can_writes_runs(run, tmp_path):
     assert not (tmp_path / "trec").exists()
 
 
+def test_alpha_is_for_the_experiment_about_importance(run, write_rows, rows):
+    run("ingest", write_rows(rows(THINGS)))
+    code, out, err = run("bench", "importance", "--quick", "--alpha", "0.25", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["report"]["runs"][0]["alpha"] == 0.25
+    assert document["provenance"]["command"] == "qaserve bench importance --seeds 1 --alpha 0.25 --quick"
+    code, _, err = run("bench", "projection", "--alpha", "0.25")
+    assert code == 2
+    assert "bench projection weighs no pairs by importance" in err
+    code, _, err = run("bench", "importance", "--alpha", "1.5")
+    assert code == 2
+
+
 def test_a_person_sees_tables_and_findings(run, write_rows, rows):
     run("ingest", write_rows(rows(THINGS)))
     code, out, err = run("bench", "projection", "--seeds", "2")

@@ -190,6 +190,30 @@ def test_without_a_sign_the_reason_says_so(calibration):
     assert odd.confidence(given()).reason == "Nothing here seems to answer this: no single sign stands out."
 
 
+def test_at_the_threshold_is_not_below_it(calibration):
+    even = calibration.model_copy(update={"answered": logistic((), (), 0.0), "threshold": 0.5})
+    assert not even.confidence(given()).abstained
+    assert even.model_copy(update={"threshold": 0.51}).confidence(given()).abstained
+    sure = calibration.model_copy(update={"answered": logistic((), (), 5_000.0), "right": logistic((), (), 0.0)})
+    assert sure.confidence(given()).value == 0.5
+    assert sure.confidence(given()).reason.startswith("The first answer is likely right")
+
+
+def test_a_slight_pull_is_a_sign_too(calibration):
+    slight = calibration.model_copy(update={"answered": logistic((), (), 9.0), "right": logistic(coefficients=(0.1,))})
+    assert 0 < sum(slight.right.pulls(given()).values()) < 1
+    assert (
+        slight.confidence(given()).reason == "The first answer is likely right: its answer is near (similarity 0.80)."
+    )
+
+
+def test_float32_evidence_is_computed_as_float64(rng):
+    names = ("similarities", "scores", "probabilities")
+    stored = {name: np.sort(rng.uniform(0, 1, 6))[::-1].astype(np.float32) for name in names}
+    exact = {name: [float(one) for one in values] for name, values in stored.items()}
+    np.testing.assert_allclose(given(**stored), given(**exact), rtol=1e-12)
+
+
 def test_every_feature_has_words_for_both(calibration):
     for name, direction in zip(FEATURES, DIRECTIONS, strict=True):
         low = logistic((name,), (float(direction) * 5,), mean=(float(direction) * 100,))

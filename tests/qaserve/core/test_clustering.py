@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from qaserve.core.clustering import cluster_answers, cluster_count, effective_rank
+from qaserve.core import clustering
+from qaserve.core.clustering import cluster_answers, cluster_count, clustered, effective_rank, kmeans_labels
 
 
 def unit(rng, *shape):
@@ -22,6 +23,16 @@ def test_effective_rank_counts_equal_directions():
     assert effective_rank(np.eye(7)) == pytest.approx(7)
     assert effective_rank(np.ones((5, 3))) == pytest.approx(1)
     assert effective_rank(np.zeros((5, 3))) == 0
+    assert effective_rank(np.diag([1.0, 1.0, 0.0]), "entropy") == pytest.approx(2)
+
+
+def test_the_count_is_of_the_form_that_is_asked_for():
+    rows = np.diag([1.0, 0.5, 0.5, 0.2, 0.2, 0.2])
+    shares = np.array([1.0, 0.5, 0.5, 0.2, 0.2, 0.2]) / 2.6
+    participation, entropy = 1 / (shares**2).sum(), np.exp(-(shares * np.log(shares)).sum())
+    assert (round(participation), round(entropy)) == (4, 5)
+    assert cluster_count(rows, "participation", 100) == 4
+    assert cluster_count(rows, "entropy", 100) == 5
 
 
 def test_count_is_bounded_by_limit_and_by_different_rows(rng):
@@ -44,3 +55,43 @@ def test_labels_are_reproducible_complete_and_largest_first(rng):
     sizes = np.bincount(labels)
     assert sizes.tolist() == [30, 9, 3]
     assert len(set(labels[:3])) == 1
+
+
+def clumps(rng, sizes):
+    """Rows around far points, in turn of the points, and which point each is of."""
+    own = np.repeat(np.arange(len(sizes)), sizes)
+    return np.eye(len(sizes))[own] + 0.01 * rng.normal(size=(len(own), len(sizes))), own
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_are_by_size_and_then_by_the_first_member(rng, seed):
+    rows, own = clumps(rng, (3, 7, 3, 9))
+    labels = cluster_answers(rows, 4, seed)
+    assert labels.tolist() == np.array([2, 1, 3, 0])[own].tolist()
+
+
+@pytest.mark.parametrize("many", [10, 1_000])
+def test_a_seed_repeats_the_labels_whole_or_in_batches(rng, monkeypatch, many):
+    monkeypatch.setattr(clustering, "MANY", many)
+    rows = unit(rng, 60, 12)
+    labels = kmeans_labels(rows, 9, seed=3)
+    assert labels.dtype == np.int64
+    for _ in range(3):
+        np.testing.assert_array_equal(labels, kmeans_labels(rows, 9, seed=3))
+        np.testing.assert_array_equal(cluster_answers(rows, 9, seed=3), cluster_answers(rows, 9, seed=3))
+
+
+@pytest.mark.parametrize("many", [10, 1_000])
+def test_a_start_gives_its_clusters_their_numbers(rng, monkeypatch, many):
+    monkeypatch.setattr(clustering, "MANY", many)
+    rows, own = clumps(rng, (6,) * 7)
+    order = rng.permutation(7)
+    start = np.eye(7)[order]
+    assert kmeans_labels(rows, 7, 0, start).tolist() == np.argsort(order)[own].tolist()
+
+
+def test_many_answers_are_clustered_as_they_are_held(monkeypatch):
+    monkeypatch.setattr(clustering, "MANY", 3)
+    held = np.ones((4, 2), np.float32)
+    assert clustered(held) is held
+    assert clustered(held[:3]).dtype == np.float64

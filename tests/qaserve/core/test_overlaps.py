@@ -57,3 +57,29 @@ def test_the_nearest_rows_are_named(rng):
     first, second = unit_rows(rng, 4), unit_rows(rng, 5)
     second[3] = first[2]
     assert nearest_rows(first, second) == (2, 3)
+
+
+def test_equal_pairs_of_groups_come_in_the_order_of_their_numbers():
+    """So near as the threshold is near enough."""
+    rows = np.tile(np.eye(1, 4, dtype=np.float32), (30, 1))
+    found, total = overlaps([rows], np.arange(30), 1.0, 100)
+    assert total == 30 * 29 // 2
+    assert [one[:2] for one in found] == [(a, b) for a in range(30) for b in range(a + 1, 30)][:100]
+
+
+def test_a_block_is_whole_groups_of_so_many_rows_at_most(monkeypatch):
+    monkeypatch.setattr(module, "ROWS", 3)
+    assert list(module._blocks(np.cumsum([0, 2, 1, 4, 2, 2, 1]))) == [(0, 2), (2, 3), (3, 4), (4, 6)]
+    assert list(module._blocks(np.array([0]))) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_nearest_of_each_group_are_found_as_the_rows_are_held(rng, monkeypatch, dtype):
+    """Also where a group has more rows than one step."""
+    monkeypatch.setattr(module, "ROWS", 2)
+    rows, starts = unit_rows(rng, 9).astype(dtype), np.array([0, 5, 6])
+    found = module._nearest(rows, starts, 0, 2)
+    assert found.dtype == dtype
+    cosines = rows @ rows.T
+    expected = [[cosines[a, b].max() for b in (slice(0, 5), 5, slice(6, 9))] for a in (slice(0, 5), slice(5, 6))]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

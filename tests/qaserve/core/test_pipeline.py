@@ -1,6 +1,7 @@
 """The pipeline against the formulas, computed one question at a time; on data where some clusters get no vote."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,11 +123,14 @@ def test_centroids_route_without_neighbors(world, rng):
     pipeline = Pipeline(params, world["bank"], means)
     assert not pipeline.needs_neighbors
     vectors, routed, _ = pipeline.project(world["queries"], None)
+    assert routed.shares.shape == (ASKED, 0)
+    assert routed.votes is None
     for number, query in enumerate(world["queries"]):
         top = np.argsort(-(means @ query))[:3]
         powers = np.exp(means[top] @ query / 0.2)
         assert routed.weights[number, top] == pytest.approx(powers / powers.sum())
         assert np.count_nonzero(routed.weights[number]) == 3
+        assert routed.similarities[number] == pytest.approx(means @ query)
         moved = sum(w * (query @ world["bank"].matrices[k]) for k, w in zip(top, powers / powers.sum(), strict=True))
         assert vectors[number] == pytest.approx(moved)
 
@@ -181,21 +185,38 @@ def test_a_question_that_nobody_votes_for_stays(world, projection):
     ("params", "missing"),
     [
         ({"routing": "question"}, "known questions"),
-        ({"routing": "centroid"}, "mean questions"),
+        ({"routing": "centroid"}, "the clusters' mean questions"),
         ({"projection": "student"}, "a student"),
         ({"whitening": 0.5}, "G"),
+        ({"projection": "pair"}, "the neighbors' vectors"),
+        ({"projection": "pair", "routing": "centroid"}, "known questions"),
     ],
 )
 def test_what_is_missing_is_named(world, params, missing):
-    neighbors = neighbors_of(world, 3) if "whitening" in params else None
-    with pytest.raises(ValueError, match=missing):
-        Pipeline(SearchParams(**params), world["bank"]).project(world["queries"], neighbors)
+    neighbors = replace(neighbors_of(world, 3), vectors=None) if {"whitening", "projection"} & params.keys() else None
+    means = world["questions"][:CLUSTERS]
+    pipeline = Pipeline(SearchParams(**params), world["bank"], means if missing == "known questions" else None)
+    with pytest.raises(ValueError, match=f"^{missing} are needed for this routing or projection and were not given$"):
+        pipeline.project(world["queries"], None if missing == "known questions" else neighbors)
 
 
 def test_equal_similarities_are_in_the_order_of_rows():
     found = nearest_neighbors(np.array([[0.5, 0.9, 0.5, 0.9]]), None, [0, 1, 2, 3])
     assert found.rows.tolist() == [[1, 3, 0, 2]]
     assert found.clusters.tolist() == [[1, 3, 0, 2]]
+
+
+def test_the_nearest_of_many_come_nearest_first_and_equal_ones_by_row(rng):
+    """Of one decimal, so that many are equal; those at the cut are in any order, but as near."""
+    similarities, labels = rng.uniform(-1, 1, (4, 300)).round(1), rng.integers(0, 9, 300)
+    for count in (40, None, 300, 999):
+        found = nearest_neighbors(similarities, count, labels)
+        for row, near, rows, clusters in zip(similarities, found.similarities, found.rows, found.clusters, strict=True):
+            assert near.tolist() == sorted(row, reverse=True)[:count]
+            assert rows.tolist() == sorted(rows, key=lambda one: (-row[one], one))
+            assert len(set(rows)) == len(near)
+            assert (near == row[rows]).all()
+            assert (clusters == labels[rows]).all()
 
 
 def test_scores_are_the_sum_of_their_parts():
@@ -218,11 +239,31 @@ def test_the_topic_takes_its_share_from_the_answer_where_there_is_one():
     answers, topics = np.array([[0.8, 0.5]]), np.array([[0.1, np.nan]])
     alone = combine(params, answers, topics)
     assert alone.answer == pytest.approx(np.array([[0.6 * 0.8, 0.5]]))
+    assert alone.total == pytest.approx(np.array([[0.6 * 0.8 + 0.4 * 0.1, 0.5]]))
+    for nothing in (combine(params, answers), combine(SearchParams(topic_weight=0), answers, topics)):
+        assert (nothing.total == answers).all()
+        assert not nothing.topic.any()
     assert alone.topic == pytest.approx(np.array([[0.4 * 0.1, 0.0]]))
     scores = combine(params, answers, topics, np.array([[0.5, 1.0]]))
     dense = 0.6 * 0.8 + 0.4 * 0.1
     assert scores.total == pytest.approx(np.array([[0.75 * dense + 0.25 * dense * 0.5, 0.75 * 0.5 + 0.25 * dense]]))
     assert scores.total == pytest.approx(scores.answer + scores.topic + scores.words)
+
+
+def test_words_that_weigh_nothing_are_not_asked_for_the_best_of_no_pairs():
+    none = np.empty((2, 0))
+    assert combine(SearchParams(lexical_weight=0.5), none, words=none).total.shape == (2, 0)
+    weightless = combine(SearchParams(lexical_weight=0), np.array([[0.5]]), words=np.array([[np.nan]]))
+    assert weightless.total.tolist() == [[0.5]]
+    lone = combine(SearchParams(lexical_weight=1), np.array([[0.5]]), words=np.array([[1.0]]))
+    assert (lone.answer, lone.words) == (0, 0.5)
+
+
+def test_intents_score_in_the_precision_of_their_pairs_and_as_their_best_unless_told():
+    scores = np.array([[0.5, 0.9]], np.float32)
+    found = intent_scores(scores, ["a", "a"])[1]
+    assert found.dtype == np.float32
+    assert found.tolist() == scores[:, 1:].tolist()
 
 
 def test_an_intent_scores_as_its_best_pair_blended_with_its_second(rng):

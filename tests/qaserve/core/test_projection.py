@@ -132,3 +132,38 @@ def test_fixed_rows_are_projected_as_any_rows(rng, dtype):
         np.testing.assert_allclose(found, bank.project_rows(rows, weights), atol=1e-5)
     with pytest.raises(ValueError, match="other rows"):
         fixed.project_rows(rows.copy(), weights)
+
+
+def test_float32_is_projected_in_float64(rng):
+    q, a, x = (unit(rng, *shape).astype(np.float32) for shape in ((4, 9), (4, 9), (9,)))
+    shares = rng.dirichlet(np.ones(4)).astype(np.float32)
+    exact = [np.array(part.tolist()) for part in (x, q, a, shares)]
+    np.testing.assert_allclose(project_by_pairs(x, q, a, shares), project_by_pairs(*exact), atol=1e-14)
+    part = LowRankProjection(np.eye(9, 2, dtype=np.float32), rng.normal(size=(2, 2)).astype(np.float32))
+    bank = ProjectionBank.pack([part, part], 9)
+    for found, expected in (
+        (part.apply(x), part.apply(exact[0])),
+        (bank.project(x, shares[:2]), bank.project(exact[0], exact[3][:2])),
+        (bank.angle(x, 0), bank.angle(exact[0], 0)),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_several_opposite_answers_are_turned_each_by_itself(rng):
+    q, x = unit(rng, 3, 12), unit(rng, 12)
+    single = [project_by_pairs(x, q[[row]], -q[[row]], [1.0]) for row in range(3)]
+    np.testing.assert_allclose(project_by_pairs(x, q, -q, [0.5, 0.3, 0.2]), np.array([0.5, 0.3, 0.2]) @ single)
+
+
+def test_no_angle_is_beyond_rounding(rng):
+    """The cosine of a vector and itself may be a little more than 1."""
+    bank = ProjectionBank.pack([LowRankProjection(np.eye(9), c * np.eye(9)) for c in (0.0, -2.0)], 9)
+    found = np.array([[bank.angle(x, cluster) for cluster in (0, 1)] for x in rng.normal(size=(500, 9))])
+    np.testing.assert_allclose(found, np.tile([0.0, 180.0], (500, 1)), atol=1e-5)
+
+
+def test_the_effective_rank_counts_small_turns_as_large_ones():
+    cores = [np.diag([0.5, 0.25]), np.diag([0.5, 0.0])]
+    bank = ProjectionBank.pack([LowRankProjection(np.eye(9, 2), core) for core in cores], 9)
+    assert bank.effective_rank(0) == pytest.approx(np.exp(-(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3))))
+    assert bank.effective_rank(1) == pytest.approx(1)

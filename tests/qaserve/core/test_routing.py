@@ -3,6 +3,7 @@ import pytest
 
 from qaserve.core.routing import (
     final_softmax,
+    leave_one_out_weights,
     normalized_entropy,
     redistribute,
     route_by_centroids,
@@ -147,3 +148,71 @@ def test_entropy_runs_from_one_cluster_to_all_alike():
     assert normalized_entropy([1.0, 0.0, 0.0]) == 0.0
     assert normalized_entropy(np.full(7, 1 / 7)) == pytest.approx(1.0)
     assert normalized_entropy([1.0]) == 0.0
+
+
+def test_float32_is_computed_as_float64(rng):
+    """To the last digits: what was stored in float32 is summed in float64."""
+    similarities, prior = rng.uniform(-1, 1, 9).astype(np.float32), rng.uniform(0.5, 2, 9).astype(np.float32)
+    powers = prior.astype(np.float64) * np.exp(similarities.astype(np.float64) / 0.1)
+    np.testing.assert_allclose(softmax(similarities, 0.1, prior), powers / powers.sum(), rtol=1e-12)
+    shares = np.array([0.5, 0.3, 0.2], np.float32)
+    exact = [float(share) for share in shares]
+    powers = np.exp(np.array(exact) / 0.1)
+    np.testing.assert_allclose(final_softmax(shares, 0.1), powers / powers.sum(), rtol=1e-12)
+    entropy = -sum(share * np.log(share) for share in exact) / np.log(3)
+    assert normalized_entropy(shares) == pytest.approx(entropy, rel=1e-12)
+    found = redistribute(shares, [0, 1, 1], np.array([0.5, 0.5]), np.array([0.6, 0.4]))
+    by_hand = np.array([exact[0] / 0.5 * 0.6, exact[1] / 0.5 * 0.4, exact[2] / 0.5 * 0.4])
+    np.testing.assert_allclose(found, by_hand / by_hand.sum(), rtol=1e-12)
+    centroids, query = unit(rng, 5, 8).astype(np.float32), unit(rng, 8).astype(np.float32)
+    by_hand = [sum(float(c) * float(q) for c, q in zip(row, query, strict=True)) for row in centroids]
+    np.testing.assert_allclose(route_by_centroids(query, centroids, 5, 0.1)[1], by_hand, rtol=1e-12)
+
+
+def test_rows_far_apart_do_not_disturb_each_other():
+    """Each row is scaled by its own best, or the lower one would be 0 / 0."""
+    np.testing.assert_allclose(softmax([[-1.0, -1.0], [1.0, 1.0]], 1e-4), np.full((2, 2), 0.5))
+
+
+def test_a_cluster_whose_votes_are_too_small_to_count_gets_none():
+    found = redistribute([1.0, 0.0], [0, 1], np.array([1.0, 0.0]), np.array([0.7, 0.3]))
+    np.testing.assert_array_equal(found, [1.0, 0.0])
+
+
+def test_equal_centroids_are_taken_in_their_order():
+    centroids = np.tile(np.eye(3), (40, 1))  # every third is nearest: enough of them that no sort is stable by chance
+    weights, _ = route_by_centroids([0.0, 1.0, 0.0], centroids, 7, 0.1)
+    assert np.flatnonzero(weights).tolist() == [1, 4, 7, 10, 13, 16, 19]
+
+
+def test_the_entropy_of_two_outcomes_is_its_definition():
+    expected = -(0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
+    assert normalized_entropy([0.25, 0.75]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("hits", [1, 5, 50])
+def test_the_nearest_of_many_vote_without_a_prior(rng, hits):
+    similarities = rng.uniform(-1, 1, (3, 400))
+    for row, shares in zip(similarities, voting_shares(similarities, 0.2, hits), strict=True):
+        voting = np.argsort(-row)[:hits]
+        powers = np.zeros(400)
+        powers[voting] = np.exp(row[voting] / 0.2)
+        np.testing.assert_allclose(shares, powers / powers.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("hits", [1, 8, 47, 1_000, None])
+@pytest.mark.parametrize("block", [7, 1024])
+def test_no_question_votes_for_itself(rng, monkeypatch, hits, block):
+    monkeypatch.setattr("qaserve.core.routing.BLOCK", block)
+    questions, labels = unit(rng, 48, 9), rng.integers(0, 5, 48)
+    weights = leave_one_out_weights(questions, labels, 6, 0.05, hits)
+    for row, question in enumerate(questions):
+        others = sorted(set(range(48)) - {row}, key=lambda one: -(questions[one] @ question))[:hits]
+        powers = np.exp(questions[others] @ question / 0.05)
+        expected = [powers[labels[others] == k].sum() / powers.sum() for k in range(6)]
+        np.testing.assert_allclose(weights[row], expected, atol=1e-12)
+
+
+def test_a_question_alone_has_nobody_to_vote():
+    weights = leave_one_out_weights(np.eye(1, 4), np.array([0]), 2, 0.05, 32)
+    np.testing.assert_array_equal(weights, [[0, 0]])

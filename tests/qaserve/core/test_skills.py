@@ -41,3 +41,15 @@ def test_the_evidence_of_a_skill_is_its_score_and_its_distance_to_the_best_other
     np.testing.assert_allclose(skill_evidence(pairs, ranked, named), [[0.9, 0, 1], [0.5, -0.4, 0], [0.2, -0.7, 1]])
     np.testing.assert_allclose(skill_evidence(np.array([0.3]), ranked[2:] * 0, named[:1]), [[0.3, 0.3, 1]])
     assert skill_evidence(np.empty(0), ranked[:0], named[:0]).shape == (0, 3)
+
+
+def test_of_two_skills_each_stands_against_the_other():
+    found = skill_evidence(np.array([0.2, 0.9]), np.array([1, 0]), np.array([False, False]))
+    np.testing.assert_allclose(found[:, 1], [0.7, -0.7])
+
+
+def test_equal_skills_are_equally_far_from_each_other():
+    """Whichever of many is taken as the best: the others are 0 below it, and it is 0 above them."""
+    pairs = np.tile([0.5, 0.1], 40)
+    found = skill_evidence(pairs, np.arange(80), np.ones(80, dtype=bool))
+    np.testing.assert_allclose(found[:, 1], np.tile([0.0, -0.4], 40))

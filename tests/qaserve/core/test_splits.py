@@ -56,6 +56,35 @@ def test_the_seed_decides(split):
     assert not set(first.test) & set(first.train)
 
 
+@pytest.mark.parametrize(("intents", "held"), [(2, 1), (4, 1), (20, 4), (33, 7)])
+def test_a_fifth_of_the_intents_is_held_out_with_all_their_pairs(intents, held):
+    pairs = [pair(number, f"c{number % intents}") for number in range(3 * intents)]
+    split = intent_split(pairs, 5)
+    asked = {pairs[row].cluster_id for row in split.test}
+    assert len(asked) == held
+    assert split.test.tolist() == [row for row, one in enumerate(pairs) if one.cluster_id in asked]
+    assert split.train.tolist() == [row for row, one in enumerate(pairs) if one.cluster_id not in asked]
+
+
+@pytest.mark.parametrize(("count", "held"), [(2, 1), (3, 1), (14, 1), (26, 3)])
+def test_a_tenth_of_the_pairs_is_held_out_at_random(count, held):
+    split = random_split([pair(number) for number in range(count)], 0)
+    assert len(split.test) == held
+    assert split.test.tolist() == sorted(split.test)
+    assert split.train.tolist() == [row for row in range(count) if row not in split.test]
+
+
+def test_rows_are_whole_numbers_where_there_are_none():
+    """A list of none is of floats, which no array can be asked by."""
+    pairs = [pair(0, original="x"), pair(1, original="x")]
+    assert phrasing_split(pairs, 0).test.dtype == np.int64
+    assert phrasing_split([pair(number, question="the same", original="x") for number in range(3)], 0).train.size == 0
+    everywhere = [pair(number, "a" if number % 2 else "b", question="the same") for number in range(4)]
+    for rows in (intent_split(everywhere, 0).train, first_families([], 3)):
+        assert rows.size == 0
+        assert rows.dtype == np.int64
+
+
 def test_small_families_are_not_split():
     pairs = [pair(number, original=original) for number, original in enumerate("xxyyy")]
     split = phrasing_split(pairs, seed=0)

@@ -99,6 +99,47 @@ def test_a_mixture_weighs_as_what_it_is_mixed_of(rng, monkeypatch):
     assert first.max() > 0.9
 
 
+@pytest.mark.parametrize(("count", "block"), [(2, 4), (11, 4), (60, 7), (60, 1024)])
+def test_neighbours_are_the_ten_nearest_others(rng, count, block):
+    rows = unit(rng, count, 12)
+    for row, found in enumerate(neighbours(rows, block)):
+        others = sorted(set(range(count)) - {row}, key=lambda one: -(rows[one] @ rows[row]))
+        assert sorted(found) == sorted(others[:10])
+
+
+class Dealt:
+    """Draws that are given, in the order in which `mix` asks for them, and each ask."""
+
+    def __init__(self, *draws):
+        self.draws, self.asked = list(draws), []
+
+    def __getattr__(self, name):
+        def draw(*bounds, **more):
+            self.asked.append((name, bounds, more))
+            return np.asarray(self.draws.pop(0))
+
+        return draw
+
+
+def test_a_mixture_is_half_of_the_time_with_a_neighbour_and_has_noise(rng):
+    """Every draw by hand: the close one, by which it is chosen, any other, the share, the noise."""
+    rows, weights, near = unit(rng, 4, 12), rng.uniform(1, 2, 4), np.array([[1, 2], [0, 3], [3, 0], [2, 1]])
+    noise = 0.1 * rng.normal(size=(4, 12))
+    random = Dealt([0, 1, 0, 1], [0.49, 0.5, 0.0, 0.99], [3, 2, 1, 0], [0.5, 0.6, 0.7, 0.9], noise)
+    mixed, found = mix(rows, weights, near, 1, random)
+    for row, (other, share) in enumerate(zip([1, 2, 3, 0], [0.5, 0.6, 0.7, 0.9], strict=True)):
+        expected = share * rows[row] + (1 - share) * rows[other] + noise[row]
+        np.testing.assert_allclose(mixed[row], expected / np.linalg.norm(expected), rtol=1e-12)
+        assert found[row] == pytest.approx(share * weights[row] + (1 - share) * weights[other])
+    assert random.asked == [
+        ("integers", (2,), {"size": 4}),
+        ("random", (4,), {}),
+        ("integers", (4,), {"size": 4}),
+        ("uniform", (0.5, 1.0, 4), {}),
+        ("normal", (), {"scale": pytest.approx(0.05 / np.sqrt(12)), "size": (4, 12)}),
+    ]
+
+
 def test_the_learning_rate_falls_along_half_a_cosine():
     recipe = Recipe(epochs=10, learning_rate=0.4, schedule="cosine")
     assert [training._rate(recipe, epoch) for epoch in (1, 6)] == pytest.approx([0.4, 0.2])

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from qaserve.core.splits import phrasing_split
+from qaserve.core.student import StudentSpec
 from qaserve.schemas.ingest import Interval
+from train.distillation.configs import REFERENCE_RECIPE
+from train.distillation.training import distill
 from train.experiments import hypotheses as experiment
 from train.experiments.datasets import Source
 from train.experiments.harness import COSINE, Difference, Report
@@ -50,7 +53,7 @@ def test_a_quick_run_tests_every_claim_by_every_reading(examples):
     told = []
     found = run(Source("fake", examples), seeds=[3, 4], quick=True, advance=told.append)
     assert sum(told) == steps([3, 4], True)
-    assert len(found.hypotheses) == len(experiment.READINGS) * 7
+    assert len(found.hypotheses) == len(experiment.READINGS) * 7 + 4
     report = Report[HypothesesRun](runs=(found,))
     read = Report[HypothesesRun].model_validate_json(report.model_dump_json())
     assert EXPERIMENT.tables(read) == EXPERIMENT.tables(report)
@@ -58,12 +61,80 @@ def test_a_quick_run_tests_every_claim_by_every_reading(examples):
         assert {len(row) for row in table.rows} == {len(table.columns)}
     assert EXPERIMENT.findings(read)[0].startswith("The proposal's own encoder, nomic")
     by_hand(found, examples)
+    check_students(found, examples)
+
+
+def check_students(found, examples):
+    """Each trained again, with a teacher of its own."""
+    fold = fold_of(examples)
+
+    def cosines_of(reading, heads, layers):
+        def teacher(rows):
+            return by_centroids(fold, reading, rows)
+
+        spec = StudentSpec(dimension=48, heads=heads, layers=layers, residual=False)
+        recipe = REFERENCE_RECIPE.model_copy(update={"epochs": 2})
+        student = distill(fold.train.questions, teacher, spec, recipe, seed=3, device="cpu").student
+        moved, targets = student.project(fold.queries.questions), teacher(fold.queries.questions)
+        return np.mean([m @ t / np.linalg.norm(m) / np.linalg.norm(t) for m, t in zip(moved, targets, strict=True)])
+
+    best = cosines_of("centred, not translated", 6, 3)
+    others = {
+        (experiment.LAYERS, "3 layers against 2"): cosines_of("centred, not translated", 12, 2),
+        (experiment.LAYERS, "3 layers against 4"): cosines_of("centred, not translated", 4, 4),
+        (experiment.CEILING, "uncentred"): cosines_of("uncentred", 6, 3),
+        (experiment.CEILING, "anchored"): cosines_of("anchored", 6, 3),
+    }
+    tested = [one for one in found.hypotheses if one.claim in {experiment.LAYERS, experiment.CEILING}]
+    assert {(one.claim, one.test if one.claim == experiment.LAYERS else one.reading) for one in tested} == set(others)
+    for one in tested:
+        other = others[one.claim, one.test if one.claim == experiment.LAYERS else one.reading]
+        assert one.difference.base == pytest.approx(other, abs=1e-6)
+        assert one.difference.gain.mean == pytest.approx(best - other, abs=1e-6)
+
+
+def by_centroids(fold, reading, rows):
+    """The ten nearest mean questions blend the readings of their clusters, at τ 0.1, one row after the other."""
+    members = [fold.labels == cluster for cluster in range(fold.count)]
+    sums = np.stack([fold.train.questions[own].sum(axis=0) for own in members])
+    means = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    moved = []
+    for row in rows:
+        nearest = np.argsort(-(means @ row))[:10]
+        powers = np.exp(means[nearest] @ row / 0.1)
+        through = [
+            experiment.READINGS[reading](fold.train.questions[own], fold.train.answers[own], row[None])[0]
+            for own in (members[cluster] for cluster in nearest)
+        ]
+        moved.append(powers @ np.stack(through) / powers.sum())
+    return np.stack(moved)
+
+
+def fold_of(examples):
+    split = phrasing_split(examples.pairs, 3)
+    return make_fold(examples.take(split.train), examples.take(split.test), 3)
+
+
+@pytest.mark.parametrize("reading", experiment.TEACHERS)
+def test_the_proposals_teacher_routes_by_ten_centroids(examples, reading):
+    fold = fold_of(examples)
+    found = experiment.taught(fold, experiment.READINGS[reading], fold.queries.questions)
+    np.testing.assert_allclose(found, by_centroids(fold, reading, fold.queries.questions), atol=1e-6)
+
+
+def test_findings_name_what_three_layers_stand_against(examples):
+    found = run(Source("fake", examples), seeds=[3], quick=True, advance=lambda _: None)
+    said = "\n".join(experiment.findings(found))
+    assert "Three layers are the best depth of a student: " in said
+    for name in ("3 layers against 2 ", "3 layers against 4 ", "uncentred ", "anchored "):
+        assert name in said.split("Three layers")[1]
+    old = found.model_copy(update={"hypotheses": found.hypotheses[:-4]})
+    assert len(list(experiment.findings(old))) == len(experiment.CLAIMS) - 2
 
 
 def by_hand(found, examples):
     """The anchored reading by questions at τ 0.1, one query after the other."""
-    split = phrasing_split(examples.pairs, 3)
-    fold = make_fold(examples.take(split.train), examples.take(split.test), 3)
+    fold = fold_of(examples)
     cosines = []
     for query, answer in zip(fold.queries.questions, fold.queries.answers, strict=True):
         powers = np.exp(fold.train.questions @ query / 0.1)
@@ -81,6 +152,7 @@ def by_hand(found, examples):
 def test_the_best_temperature_is_chosen_on_the_training_side(examples, monkeypatch):
     """The questions asked may change as they like."""
     monkeypatch.setattr(experiment, "TEMPERATURES", (0.05, 0.2))
+    monkeypatch.setattr(experiment, "REFERENCE_RECIPE", REFERENCE_RECIPE.model_copy(update={"epochs": 1}))
     first = run(Source("fake", examples), seeds=[3], quick=False, advance=lambda _: None)
     split = phrasing_split(examples.pairs, 3)
     examples.questions[split.test] = examples.questions[split.test[::-1]]

@@ -213,19 +213,43 @@ def test_findings_follow_the_intervals():
     assert said[0] == (
         "some/fake: Counting uncertain pairs more in the routing softmax raises MRR: "
         "held for token +0.0200 (+0.0100 … +0.0300); did not hold (worse) for norm -0.0300 (-0.0400 … -0.0200); "
-        "no difference for entropy, fisher-empirical, fisher-expected, dropout, combined (+0.0000 … +0.0000)."
+        "undecided for entropy, fisher-empirical, fisher-expected, dropout, combined (+0.0000 … +0.0000)."
     )
     text = "\n".join(said)
     assert "nearer to its teacher on boundary questions (cosine): held for entropy +0.0400 (+0.0300 … +0.0500)." in text
     assert "than entropy, in the routing softmax (MRR): did not hold (worse) for token -0.0200" in text
     assert "Control, the weights of entropy dealt out at random: MRR +0.0500 (+0.0400 … +0.0600) in the softmax" in text
-    assert (
-        "Of 28 differences in MRR (each measure and use, all and boundary questions) 2 are above zero and 1 below"
-        in text
-    )
+    # 7 measures x 2 uses x 2 kinds of question x 4 figures to uniform, and 6 x 2 x 2 to entropy, all of them worse
+    assert "Of all 136 differences" in text
+    assert ") 8 are above zero and 28 below it with their whole interval; chance alone leaves about 7 so." in text
     assert "MRR 0.400 on boundary questions and 0.600 on all" in text
     assert "Not compared" not in text
     assert "perplexity" not in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.001, 0.003, "held"),
+        (-0.003, -0.001, "did not hold (worse)"),
+        (-0.0099, 0.0099, "the same within ±0.01"),
+        (-0.01, 0.005, "undecided"),
+        (-0.005, 0.01, "undecided"),
+        (0.0, 0.002, "the same within ±0.01"),
+    ],
+)
+def test_the_same_is_only_what_lies_wholly_within_the_margin(low, high, verdict):
+    assert experiment._verdict(Interval(low=low, mean=(low + high) / 2, high=high)) == verdict
+
+
+def test_alpha_reaches_the_combined_weights(examples):
+    """By a token entropy that is all but one pair's."""
+    fold = make_fold(examples, examples, 0)
+    texts = {"token": np.array([9.0, *(1.0,) * (len(examples) - 1)])}
+    some = {alpha: experiment._importances(fold, texts, alpha, 0) for alpha in (0.0, 0.5, 1.0)}
+    np.testing.assert_allclose(some[1.0]["combined"], some[1.0][ENTROPY])
+    np.testing.assert_allclose(some[0.0]["combined"], some[0.0]["token"])
+    assert np.ptp([one["combined"] for one in some.values()], axis=0).max() > 0.1
 
 
 def test_a_fitted_head_is_judged_beside_frequencies_alone():

@@ -30,24 +30,6 @@ def one_by_one(fold, temperature, hits):
     return np.array(found)
 
 
-@pytest.mark.parametrize("hits", [1, 8, 47, 1_000])
-@pytest.mark.parametrize("block", [7, 1024])
-def test_no_question_votes_for_itself(fold, monkeypatch, hits, block):
-    monkeypatch.setattr("qaserve.core.routing.BLOCK", block)
-    weights = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, hits)
-    np.testing.assert_allclose(weights, one_by_one(fold, 0.05, hits), atol=1e-12)
-
-
-def test_all_others_vote_where_no_number_of_hits_is_given(fold):
-    every = leave_one_out_weights(fold.train.questions, fold.labels, fold.count, 0.05, None)
-    np.testing.assert_allclose(every, one_by_one(fold, 0.05, 1_000), atol=1e-12)
-
-
-def test_a_question_alone_has_nobody_to_vote():
-    weights = leave_one_out_weights(np.eye(1, 4), np.array([0]), 2, 0.05, 32)
-    np.testing.assert_array_equal(weights, [[0, 0]])
-
-
 def test_a_repeat_of_a_question_in_another_cluster_makes_it_uncertain():
     questions = np.eye(4)[[0, 0, 0, 1, 1, 1]]
     labels = np.array([0, 1, 1, 2, 2, 2])
@@ -89,6 +71,10 @@ def test_at_a_boundary_a_pair_counts_more_than_where_all_agree(name):
     assert sure == 0 < leaning < torn
 
 
+def test_uniform_is_one_for_all():
+    np.testing.assert_array_equal(uncertainty("uniform", np.eye(3), np.array([0, 1, 2]), {}), np.ones(3))
+
+
 def test_combined_weighs_both_alike_whatever_their_units():
     weights = np.array([[0.5, 0.5], [1.0, 0.0]])
     token = np.array([1.0, 3.0])
@@ -96,6 +82,9 @@ def test_combined_weighs_both_alike_whatever_their_units():
     np.testing.assert_allclose(found, [(2 + 0.5) / 2, (0 + 1.5) / 2])
     scaled = uncertainty("combined", weights, np.array([0, 0]), {"token": 1e3 * token})
     np.testing.assert_allclose(found, scaled)
+    for alpha in (0.0, 0.3, 1.0):
+        mostly = uncertainty("combined", weights, np.array([0, 0]), {"token": token}, alpha)
+        np.testing.assert_allclose(mostly, [alpha * 2 + (1 - alpha) * 0.5, (1 - alpha) * 1.5])
     sure = uncertainty("combined", np.array([[1.0, 0.0]] * 2), np.array([0, 0]), {"token": token})
     np.testing.assert_allclose(sure, [(1 + 0.5) / 2, (1 + 1.5) / 2])
 
