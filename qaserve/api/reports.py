@@ -21,7 +21,12 @@ def routes(folder: Path) -> APIRouter:
     def reports() -> ReportList:
         """The experiments that were measured; none where there is no folder of reports."""
         found, unreadable = _read_all(folder)
-        return ReportList(reports=tuple(_info(measured) for measured in found.values()), unreadable=tuple(unreadable))
+        headlines = (one.experiment.headline(one.document.report) for one in found.values())
+        return ReportList(
+            reports=tuple(_info(measured) for measured in found.values()),
+            unreadable=tuple(unreadable),
+            headline=next(filter(None, headlines), None),
+        )
 
     @router.get("/reports/{name}")
     def report(name: str) -> ReportView:

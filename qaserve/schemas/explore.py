@@ -201,6 +201,21 @@ class ReportPicture(Record):
     png: str = Field(description="The picture, in Base64.")
 
 
+class HeadlineBar(Record):
+    """What one way of searching reached."""
+
+    label: str
+    share: float = Field(ge=0, le=1)
+
+
+class Headline(Record):
+    """The result that is told first, in one sentence."""
+
+    sentence: str
+    measure: str = Field(description="What the shares are shares of.")
+    bars: tuple[HeadlineBar, ...] = Field(description="qaserve first.")
+
+
 class ReportInfo(Record):
     """An experiment that was measured."""
 
@@ -215,6 +230,7 @@ class ReportList(Record):
 
     reports: tuple[ReportInfo, ...]
     unreadable: tuple[str, ...] = Field(description="Why a file was left out, one sentence each.")
+    headline: Headline | None = Field(None, description="Of the first report that has one.")
 
 
 class ReportView(Record):

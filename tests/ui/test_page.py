@@ -562,6 +562,19 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
     assert page.table
 
 
+def test_results_begin_with_one_sentence_and_its_chart(page, tmp_path):
+    source = Path(__file__).parents[2] / "reports"
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "routing.json").write_bytes((source / "routing.json").read_bytes())
+    told = api_cache.client().reports().headline
+    opened(page, "results")
+    headings = [one.value for one in page.markdown if one.value.startswith("## ")]
+    assert headings[0].replace("\\", "") == f"## {told.sentence}"
+    assert told.bars[0].label == "qaserve"
+    (chart,) = page.get("vega_lite_chart")
+    assert f"{told.bars[0].share:.0%}" in chart.proto.alt
+
+
 @pytest.fixture
 def asking_page(engine, serve_app, tmp_path, monkeypatch):
     """A page whose key is for asking only."""

@@ -5,7 +5,7 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from qaserve.schemas.explore import ReportPicture, ReportTable, ReportView
+from qaserve.schemas.explore import Headline, ReportPicture, ReportTable, ReportView
 from ui import api_cache, charts, theme
 from ui.markdown import literal, safe
 
@@ -57,6 +57,8 @@ def _experiments() -> None:
     if not found.reports:
         _nothing()
         return
+    if found.headline is not None:
+        _headline(found.headline)
     titles = {one.name: one.title.partition(":")[0] for one in found.reports}
     first = next(iter(titles))
 
@@ -70,6 +72,19 @@ def _experiments() -> None:
         bind="query-params",
     )
     _report(api_cache.report(name or first))
+
+
+def _headline(said: Headline) -> None:
+    """The first result: one sentence, and a bar for each way of searching."""
+    with st.container(border=True, key="headline"):
+        st.markdown(f"## {literal(said.sentence)}")
+        shades = [charts.PALETTE[0], *[charts.REST] * len(said.bars)]
+        rows = [
+            (one.label, one.share, shade, f"{one.share:.0%}") for one, shade in zip(said.bars, shades, strict=False)
+        ]
+        told = ", ".join(f"{one.label} {one.share:.0%}" for one in said.bars)
+        charts.shares(rows, "chart_headline", f"{said.measure}: {told}")
+        st.caption(literal(said.measure))
 
 
 def _feedback() -> None:
