@@ -168,7 +168,8 @@ class ServerSettings(_Section):
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
     reports_dir: Path = Field(
-        Path("reports"), description="Folder of the experiments' reports, for the page of results."
+        Path("reports"),
+        description="Folder of your experiments' reports. Without any the page shows those of the public corpus.",
     )
     mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
     mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")

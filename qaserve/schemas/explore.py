@@ -231,6 +231,7 @@ class ReportList(Record):
     reports: tuple[ReportInfo, ...]
     unreadable: tuple[str, ...] = Field(description="Why a file was left out, one sentence each.")
     headline: Headline | None = Field(None, description="Of the first report that has one.")
+    public: bool = Field(False, description="Whether these ship with qaserve and were measured on the public corpus.")
 
 
 class ReportView(Record):

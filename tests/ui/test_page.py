@@ -544,12 +544,14 @@ def test_a_cluster_that_the_address_names_wrongly_is_said(page, number):
     assert "because it is invalid: open" in opened(page, "clusters", open=number)
 
 
-def test_results_without_reports_say_where_they_come_from(page):
-    assert "This server has no folder of reports" in opened(page, "results")
+def test_results_without_reports_are_those_of_the_public_corpus(page):
+    text = opened(page, "results")
+    assert "Measured on the public corpus." in text
+    assert any(one.value.startswith("## For ") for one in page.markdown)
 
 
 def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
-    source = Path(__file__).parents[2] / "reports"
+    source = PAGE.parents[2] / "train" / "published"
     (tmp_path / "reports").mkdir()
     for name in ("calibration.json", "calibration-reliability.png"):
         (tmp_path / "reports" / name).write_bytes((source / name).read_bytes())
@@ -558,12 +560,13 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
     assert "## Calibration" in text
     assert "is not a report of experiment" in text
     assert str(tmp_path) not in text
+    assert "Measured on the public corpus" not in text
     assert "What the terms mean" in [one.label for one in page.expander]
     assert page.table
 
 
 def test_results_begin_with_one_sentence_and_its_chart(page, tmp_path):
-    source = Path(__file__).parents[2] / "reports"
+    source = PAGE.parents[2] / "train" / "published"
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "routing.json").write_bytes((source / "routing.json").read_bytes())
     told = api_cache.client().reports().headline

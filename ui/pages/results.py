@@ -54,8 +54,12 @@ def _experiments() -> None:
     found = api_cache.reports()
     for reason in found.unreadable:
         st.warning(literal(reason), icon=":material/broken_image:")
+    if found.public:
+        st.info(
+            "Measured on the public corpus. `qaserve bench NAME --reports reports` measures yours.",
+            icon=":material/public:",
+        )
     if not found.reports:
-        _nothing()
         return
     if found.headline is not None:
         _headline(found.headline)
@@ -112,16 +116,6 @@ def _feedback() -> None:
     config = {"when": st.column_config.DatetimeColumn("when", format="calendar")}
     st.dataframe(frame.iloc[::-1], hide_index=True, column_config=config)
     st.caption("`qaserve bench golden` measures the live build with them.")
-
-
-def _nothing() -> None:
-    with st.container(border=True):
-        st.markdown("## No reports here")
-        st.info("This server has no folder of reports.", icon=":material/folder_off:")
-        st.markdown(
-            "The project's own reports come with its source code. `qaserve bench NAME --reports reports` measures your "
-            "corpus. QASERVE_REPORTS_DIR sets the folder of reports."
-        )
 
 
 def _report(view: ReportView) -> None:

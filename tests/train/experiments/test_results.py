@@ -48,14 +48,16 @@ def projection(*, quick=False, encoder="mini|lm", fit_seconds=8.0):
 
 def test_the_page_is_what_the_committed_reports_say():
     """Made anew by `qaserve bench publish`."""
-    found = results.check(ROOT / "reports", ROOT / "docs" / "results.md")
+    found = results.check(ROOT / "train" / "published", ROOT / "docs" / "results.md")
     assert not found.stale
-    assert results.page(results.load(ROOT / "reports")) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert results.page(results.load(ROOT / "train" / "published")) == (ROOT / "docs" / "results.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_committed_pictures_are_small_and_belong_to_a_report():
-    drawn = {name for measured in results.load(ROOT / "reports") for name, _ in reports.pictures(measured)}
-    there = {path.name: path.stat().st_size for path in (ROOT / "reports").glob("*.png")}
+    drawn = {name for measured in results.load(ROOT / "train" / "published") for name, _ in reports.pictures(measured)}
+    there = {path.name: path.stat().st_size for path in (ROOT / "train" / "published").glob("*.png")}
     assert set(there) == drawn
     assert max(there.values(), default=0) <= MAX_PICTURE_BYTES
 
