@@ -161,9 +161,8 @@ def _show(layers: list[alt.Chart], key: str, alternative: str) -> Mapping[str, A
         alt.selection_interval(name="area", on=PAN.replace("!event", "event"), translate=False, zoom=False),
         alt.selection_point(name="picked", fields=["id"]),
     )
-    chart = alt.layer(*layers).properties(height=HEIGHT, padding={"left": 2, "right": 6, "top": 4, "bottom": 4})
     state = st.altair_chart(
-        chart.configure_view(stroke=None),
+        charts.layered(layers, HEIGHT),
         width="stretch",
         key=key,
         alt=alternative,

@@ -5,8 +5,10 @@ import re
 import time
 from pathlib import Path
 
+import altair as alt
 import pytest
 import streamlit as st
+from jsonschema import ValidationError
 from streamlit.testing.v1 import AppTest
 
 from ingest.builder import Builder
@@ -341,6 +343,17 @@ def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
     table = next(table for table in tables_of(page) if {"default", "now", "cluster"} <= set(table))
     assert table["now"].sum() == pytest.approx(100)
     assert table["now"].iloc[0] == pytest.approx(100 * trace.clusters[0].weight)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": "0.5"}, {"routing": "centroid"}])
+def test_charts_are_valid(why, page, options):
+    why("how to make bread", **options)
+    found = [json.loads(chart.proto.spec) for chart in page.get("vega_lite_chart")]
+    assert len(found) >= 5
+    for spec in found:
+        alt.LayerChart.from_dict(spec)
+    with pytest.raises(ValidationError, match="no mark"):
+        alt.LayerChart.from_dict({**spec, "layer": [{"mark": "no mark"}]})
 
 
 WAYS = ("Plain search", "Clusters' centres", "Known questions", "Single pairs")
