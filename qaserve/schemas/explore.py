@@ -71,6 +71,10 @@ class PlacedAsk(Record):
     result: AskResult
     question: Spot
     turned: Spot = Field(description="The question after its projection.")
+    turned_by: tuple[MapMark, ...] = Field(
+        (),
+        description="The question after the W of each cluster alone, largest weight first; none where no W was used.",
+    )
     hits: tuple[MapMark, ...] = Field(description="The known questions that voted.")
     answers: tuple[MapMark, ...]
 
