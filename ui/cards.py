@@ -68,21 +68,26 @@ def _skill_head(name: str, result: AskResult) -> None:
             and summary.path is not None
             and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
         ):
-            _document(name, result.build)
+            document(name, result.build)
     if summary is not None and summary.when_to_use:
         st.caption(literal(one_line(summary.when_to_use, USE_CHARS)))
 
 
 @st.dialog("Document", width="large")
-def _document(name: str, build: str) -> None:
-    """The document of a skill, a fold for each section under its title."""
-    document = api_cache.skill(name, build).document
-    if document is None:
+def document(name: str, build: str) -> None:
+    """The document of a skill, a fold for each section under its title.
+
+    Args:
+        name: Of the skill.
+        build: That it belongs to.
+    """
+    found = api_cache.skill(name, build).document
+    if found is None:
         st.info("This skill has no document.", icon=":material/menu_book:")
         return
-    st.markdown(f"## {literal(document.title)}")
-    for section in document.sections:
-        heading = " › ".join(section.headings[1:] or section.headings) or document.title
+    st.markdown(f"## {literal(found.title)}")
+    for section in found.sections:
+        heading = " › ".join(section.headings[1:] or section.headings) or found.title
         with st.expander(literal(heading), expanded=section.order <= 1, key=f"section {name} {section.order}"):
             _blocks(section.text)
 

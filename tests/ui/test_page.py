@@ -221,6 +221,33 @@ def test_a_notice_of_the_operator_is_on_top(page, monkeypatch):
     assert "sample corpus" in page.info[0].value
 
 
+def test_the_home_page_says_what_is_searched(page, monkeypatch):
+    page.run()
+    assert page.markdown[0].value == "# Search things"
+    monkeypatch.setenv("QASERVE_TITLE", "UnifyWeaver *skills*")
+    get_settings.cache_clear()
+    page.run()
+    assert page.markdown[0].value == "# Search UnifyWeaver \\*skills\\*"
+
+
+def test_skills_with_documents_are_there_to_browse_and_open(edge, encoder, make_ingest, tmp_path, page):
+    page.run()
+    assert "All clusters" in [link.label for link in page.get("page_link")]
+    assert not [one for one in page.button if (one.key or "").startswith("browse")]
+    (tmp_path / "documents").mkdir()
+    text = "# Bread\n\n## When to Use\n\n- To bake\n\n## Steps\n\nKnead it."
+    (tmp_path / "documents" / "skill_bread.md").write_text(text)
+    make_ingest(edge, encoder).run([], documents=tmp_path / "documents")
+    st.cache_data.clear()
+    page.run()
+    (shown,) = [one for one in page.button if (one.key or "").startswith("browse")]
+    assert (shown.label, shown.help) == ("bread (4)", "To bake")
+    shown.click().run()
+    assert not page.exception
+    assert "## Bread" in text_of(page)
+    assert "Knead it." in text_of(page)
+
+
 def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write_rows, rows, page):
     page.run()
     page.text_input(key="ask_q").set_value("bread").run()
