@@ -244,8 +244,9 @@ def test_skills_with_documents_are_there_to_browse_and_open(edge, encoder, make_
     assert (shown.label, shown.help) == ("bread (4)", "To bake")
     shown.click().run()
     assert not page.exception
-    assert "## Bread" in text_of(page)
     assert "Knead it." in text_of(page)
+    assert "## Steps" not in text_of(page), "the label says it"
+    assert [one.label for one in page.expander] == ["Introduction", "When to Use", "Steps"]
 
 
 def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write_rows, rows, page):
