@@ -18,6 +18,7 @@ URL = (
 )
 SHA256 = "279efe353c3dc5e5f390cd5dd38d9d2339b5aff07a65c27c1edaaa0fd0404419"
 FILE_NAME = "skills_qa.jsonl"
+TITLE = "UnifyWeaver skills"
 DOCUMENTS_COMMIT = "dd2ca0605a6c6ad9060e614d6a075186a46a93ad"
 DOCUMENTS_URL = f"https://raw.githubusercontent.com/s243a/UnifyWeaver/{DOCUMENTS_COMMIT}/skills"
 DOCUMENTS_NAME = "skills"

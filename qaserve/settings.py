@@ -171,7 +171,8 @@ class ServerSettings(_Section):
         None, description="Key that changing something needs. Unset: QASERVE_API_KEY does."
     )
     reports_dir: Path = Field(
-        Path("reports"), description="Folder of the experiments' reports, for the page of results."
+        Path("reports"),
+        description="Folder of your experiments' reports. Without any the page shows those of the public corpus.",
     )
     mcp_http: bool = Field(False, description="Serve agents over MCP at /mcp of the API too.")
     mcp_write: bool = Field(False, description="Let agents add pairs; /mcp then needs the key for changing.")
@@ -185,6 +186,7 @@ class ServerSettings(_Section):
         False, description="Keep questions that were abstained on or answered unhelpfully, for `qaserve gaps`."
     )
     keep_days: int = Field(90, ge=1, le=3_650, description="Days after which a kept question is deleted.")
+    title: str = Field("", max_length=100, description="What the page says is searched. Unset: the name of the corpus.")
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 

@@ -25,6 +25,7 @@
     const command = event.ctrlKey || event.metaKey;
     const inBox = document.activeElement === search;
     const free = inBox || !typing(document.activeElement);
+    if (inBox && event.key === "Enter") { hideOffers(); return; }
     if ((command && event.key.toLowerCase() === "k") || (event.key === "/" && !command && free && !inBox)) {
       search.focus();
       search.select();
@@ -42,11 +43,12 @@
   offered.id = "qaserve-known";
   document.body.append(offered);
   let asked = 0;
+  function hideOffers() { asked++; offered.replaceChildren(); }
   document.addEventListener("input", async (event) => {
     const search = event.target;
     if (search !== box()) { return; }
     if (event.inputType === "insertReplacementText" || !event.inputType) {
-      offered.replaceChildren();
+      hideOffers();
       setTimeout(() => search.blur());
       return;
     }

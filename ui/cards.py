@@ -1,6 +1,7 @@
 """Answers as cards, those of one skill together."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -9,6 +10,7 @@ import streamlit as st
 from qaserve.common.errors import QaserveError
 from qaserve.common.text import fold, one_line, shorten
 from qaserve.schemas.ask import Answer, AskResult
+from qaserve.schemas.documents import DocumentDetail
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from qaserve.schemas.pairs import skill_name
 from ui import api_cache, charts, state, theme
@@ -24,6 +26,8 @@ LINE_CHARS = 100
 USE_CHARS = 220
 """Of when to use a skill."""
 SURE = "Calibrated probability that this is a right skill for your question. Several can be right."
+HEADING = re.compile(r"\A#{1,6} .*\n*")
+"""The first line of a section."""
 FOLD_LINES = 8
 """A longer answer is folded."""
 CHARS_PER_LINE = 95
@@ -68,23 +72,28 @@ def _skill_head(name: str, result: AskResult) -> None:
             and summary.path is not None
             and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
         ):
-            _document(name, result.build)
+            document(name, result.build)
     if summary is not None and summary.when_to_use:
         st.caption(literal(one_line(summary.when_to_use, USE_CHARS)))
 
 
-@st.dialog("Document", width="large")
-def _document(name: str, build: str) -> None:
-    """The document of a skill, a fold for each section under its title."""
-    document = api_cache.skill(name, build).document
-    if document is None:
-        st.info("This skill has no document.", icon=":material/menu_book:")
-        return
-    st.markdown(f"## {literal(document.title)}")
-    for section in document.sections:
-        heading = " › ".join(section.headings[1:] or section.headings) or document.title
+def document(name: str, build: str) -> None:
+    """Open the document of a skill: its title over a fold for each section.
+
+    Args:
+        name: Of the skill.
+        build: That it belongs to.
+    """
+    found = api_cache.skill(name, build).document
+    if found is not None:
+        st.dialog(literal(found.title), width="large")(_sections)(found, name)
+
+
+def _sections(found: DocumentDetail, name: str) -> None:
+    for section in found.sections:
+        heading = " › ".join(section.headings[1:]) or "Introduction"
         with st.expander(literal(heading), expanded=section.order <= 1, key=f"section {name} {section.order}"):
-            _blocks(section.text)
+            _blocks(HEADING.sub("", section.text))  # the label says it
 
 
 def _blocks(markdown: str, words: Sequence[str] = ()) -> None:

@@ -59,7 +59,8 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     trace = placed.result.explained
     votes = charts.colours([vote.cluster for vote in trace.clusters])
     voters = [mark for mark, hit in zip(placed.hits, trace.hits, strict=False) if hit.probability >= LOUD_VOTE]
-    spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in (*voters, *placed.answers))]
+    marked = (*voters, *placed.answers, *placed.turned_by)
+    spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in marked)]
     window = WHOLE if whole else _around(spots)
     called = {one.cluster: one.name for one in corpus.clusters}
     frame = answers_frame(corpus, by)
@@ -69,6 +70,7 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     else:
         inside = frame[frame["x"].between(*window[:2]) & frame["y"].between(*window[2:])]
         named = _paint(frame, inside[by])
+    arrows = arrows_frame(placed, votes)
     marks = _marks_frame(voters, placed.answers, votes)
     path = pd.DataFrame(
         [
@@ -76,16 +78,17 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
             {"what": "projected question", "x": placed.turned.x, "y": placed.turned.y, "text": placed.result.question},
         ]
     )
-    layers = [_dots(frame, window), *_marks(marks, window), *_way(path, window)]
+    layers = [_dots(frame, window), *_marks(marks, window), *_arrows(arrows, window), *_way(path, window)]
     _legend(named)
     found = _show(
         layers,
         f"why_map {by} {whole}",
         "Map of answers with your question before and after projection; the table has the places.",
     )
+    by_cluster = "" if arrows.empty else "▲ where the W of one cluster alone would take it; wide lines: more weight. "
     st.caption(
-        f"Dots are answers. ○ known questions that voted, ◆ answers shown, ★ your question, ● the projected question. "
-        f"Texts that are near are similar. Directions have no meaning. {HANDS}"
+        "Dots are answers. ○ known questions that voted, ◆ answers shown, ★ your question, ● the projected question. "
+        f"{by_cluster}Texts that are near are similar. Directions have no meaning. {HANDS}"
     )
     _chosen(frame, found, corpus.build, "why_map")
     marks = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])
@@ -161,9 +164,8 @@ def _show(layers: list[alt.Chart], key: str, alternative: str) -> Mapping[str, A
         alt.selection_interval(name="area", on=PAN.replace("!event", "event"), translate=False, zoom=False),
         alt.selection_point(name="picked", fields=["id"]),
     )
-    chart = alt.layer(*layers).properties(height=HEIGHT, padding={"left": 2, "right": 6, "top": 4, "bottom": 4})
     state = st.altair_chart(
-        chart.configure_view(stroke=None),
+        charts.layered(layers, HEIGHT),
         width="stretch",
         key=key,
         alt=alternative,
@@ -285,6 +287,47 @@ def _marks(marks: pd.DataFrame, window: Window) -> list[alt.Chart]:
         shape="diamond", size=150, clip=True, filled=True, opacity=1, stroke=charts.ink()
     )
     return [ring.encode(*how), diamond.encode(*how, stroke=alt.value(charts.ink()))]
+
+
+def arrows_frame(placed: PlacedAsk, colour: dict[int, str]) -> pd.DataFrame:
+    """A row for each cluster's W: from the question to where that W alone would take it."""
+    weights = {vote.cluster: vote.weight for vote in placed.result.explained.clusters}
+    rows = [
+        (
+            placed.question.x,
+            placed.question.y,
+            one.x,
+            one.y,
+            colour.get(one.cluster, charts.REST),
+            weights[one.cluster],
+            f"W of {one.label}, weight {weights[one.cluster]:.0%}",
+        )
+        for one in placed.turned_by
+    ]
+    return pd.DataFrame(rows, columns=["from_x", "from_y", "x", "y", "colour", "weight", "text"])
+
+
+def _arrows(arrows: pd.DataFrame, window: Window) -> list[alt.Chart]:
+    """A line for each W, the wider the more weight it has, and its tip."""
+    if arrows.empty:
+        return []
+    how = [alt.Color("colour:N", scale=None), alt.Tooltip("text:N", title=" ")]
+    across, up = (alt.Scale(domain=list(ends), nice=False, zero=False) for ends in (window[:2], window[2:]))
+    wide = alt.Size("weight:Q", scale=alt.Scale(domain=[0, 1], range=[1, 7]), legend=None)
+    line = (
+        alt.Chart(arrows)
+        .mark_rule(clip=True, opacity=0.8)
+        .encode(
+            alt.X("from_x:Q", axis=None, scale=across),
+            alt.Y("from_y:Q", axis=None, scale=up),
+            alt.X2("x:Q"),
+            alt.Y2("y:Q"),
+            *how,
+            wide,
+        )
+    )
+    tip = alt.Chart(arrows).mark_point(shape="triangle-up", size=110, filled=True, opacity=1, clip=True)
+    return [line, tip.encode(*_xy(window), *how)]
 
 
 def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:

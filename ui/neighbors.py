@@ -20,8 +20,8 @@ HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
 LEFT, RIGHT = 0.43, 0.66
 CURVE = 24
 GHOSTS = "The pale wide bars are the default."
-SHARES, BAR, WIDE = 0.54, 0.36, 0.85
-"""Where the bars of shares begin, and the widths that stand for 1."""
+SHARES, BAR = 0.54, 0.36
+"""Where the bars of shares begin, and the width that stands for 1."""
 
 
 def names(trace: Trace) -> dict[int, str]:
@@ -44,23 +44,25 @@ def likeness(trace: Trace, before: Trace | None = None) -> None:
         ]
     )
     labels = pd.DataFrame([{"x": 0, "y": y + 10, "label": shorten(hit.question, 140)} for y, hit in rows])
-    alike = [share_bar(0, BAR, hit.similarity, y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
+    alike = [charts.share_bar(0, BAR, hit.similarity, y, charts.REST, f"{hit.similarity:.2f}") for y, hit in rows]
     shares = [
-        share_bar(SHARES, BAR, hit.probability, y, colour.get(hit.cluster, charts.REST), f"{hit.probability:.1%}")
+        charts.share_bar(
+            SHARES, BAR, hit.probability, y, colour.get(hit.cluster, charts.REST), f"{hit.probability:.1%}"
+        )
         for y, hit in rows
     ]
     was = {} if before is None else {hit.id: hit.probability for hit in before.hits}
-    ghosts = [share_bar(SHARES, BAR, was[hit.id], y, "", "") for y, hit in rows if hit.id in was]
+    ghosts = [charts.share_bar(SHARES, BAR, was[hit.id], y, "", "") for y, hit in rows if hit.id in was]
     layers = [
         charts.texts(heads, "label", height, quiet=True, limit=0.44),
         charts.texts(labels, "label", height),
-        _tracks(alike, BAR, height),
-        _tracks(shares, BAR, height),
+        charts.full_tracks(alike, BAR, height),
+        charts.full_tracks(shares, BAR, height),
         *([charts.ghosts(pd.DataFrame(ghosts), height)] if ghosts else []),
         charts.bars(pd.DataFrame(alike), height),
         charts.bars(pd.DataFrame(shares), height),
-        charts.texts(_ends(alike, BAR), "hint", height, quiet=True, centred=True),
-        charts.texts(_ends(shares, BAR), "hint", height, quiet=True, centred=True),
+        charts.texts(charts.ends(alike, BAR), "hint", height, quiet=True, centred=True),
+        charts.texts(charts.ends(shares, BAR), "hint", height, quiet=True, centred=True),
     ]
     charts.show(
         layers,
@@ -75,21 +77,6 @@ def likeness(trace: Trace, before: Trace | None = None) -> None:
         share = theme.percent(sum(hit.probability for hit in rest))
         st.caption(f"The remaining {share} of the vote goes to {theme.counted(len(rest), 'more question')}.")
     _hits_table(trace)
-
-
-def share_bar(x: float, width: float, share: float, y: float, colour: str, hint: str) -> dict[str, float | str]:
-    """A bar from x for a share of 0 to 1, on a fixed axis: 1 is `width`, whatever the other bars are."""
-    return {"x": x, "x2": x + max(width * share, 0.004), "y": y + 22, "colour": colour, "hint": hint}
-
-
-def _ends(rows: list[dict[str, float | str]], width: float) -> pd.DataFrame:
-    frame = pd.DataFrame(rows)
-    return frame.assign(x=frame["x"] + width + 0.015)
-
-
-def _tracks(rows: list[dict[str, float | str]], width: float, height: float) -> alt.Chart:
-    frame = pd.DataFrame(rows)
-    return charts.tracks(frame.assign(x2=frame["x"] + width), height)
 
 
 def _likeness_words(trace: Trace) -> str:
@@ -316,14 +303,14 @@ def before_and_after(before: Trace, after: Trace) -> None:
     now, was = [], []
     for top, row in zip(tops, shown, strict=True):
         hint = f"{theme.percent(row.before)} → {theme.percent(row.after)}"
-        now.append(share_bar(0, WIDE - 0.1, row.after, top + 6, colour.get(row.cluster, charts.REST), hint))
-        was.append(share_bar(0, WIDE - 0.1, row.before, top + 6, "", hint))
+        now.append(charts.share_bar(0, charts.WIDE, row.after, top + 6, colour.get(row.cluster, charts.REST), hint))
+        was.append(charts.share_bar(0, charts.WIDE, row.before, top + 6, "", hint))
     layers = [
         charts.texts(labels, "label", height),
-        _tracks(now, WIDE - 0.1, height),
+        charts.full_tracks(now, charts.WIDE, height),
         charts.ghosts(pd.DataFrame(was), height),
         charts.bars(pd.DataFrame(now), height),
-        charts.texts(_ends(now, WIDE - 0.1), "hint", height, quiet=True, centred=True),
+        charts.texts(charts.ends(now, charts.WIDE), "hint", height, quiet=True, centred=True),
     ]
     first = shown[0]
     charts.show(
@@ -345,16 +332,5 @@ def before_and_after(before: Trace, after: Trace) -> None:
 def _weights_chart(trace: Trace) -> None:
     shown = trace.clusters[: CLUSTERS_SHOWN + 3]
     colour = charts.colours([vote.cluster for vote in trace.clusters])
-    height = charts.ROW * len(shown)
-    rows = [(charts.ROW * number, vote) for number, vote in enumerate(shown)]
-    labels = pd.DataFrame([{"x": 0, "y": y + 14, "label": vote.name} for y, vote in rows])
-    weights = [
-        share_bar(0, WIDE, vote.weight, y + 4, colour[vote.cluster], theme.percent(vote.weight)) for y, vote in rows
-    ]
-    layers = [
-        charts.texts(labels, "label", height),
-        _tracks(weights, WIDE, height),
-        charts.bars(pd.DataFrame(weights), height),
-        charts.texts(_ends(weights, WIDE), "hint", height, quiet=True, centred=True),
-    ]
-    charts.show(layers, height, "chart_flow", "Clusters by weight; the table has the figures.")
+    rows = [(vote.name, vote.weight, colour[vote.cluster], theme.percent(vote.weight)) for vote in shown]
+    charts.shares(rows, "chart_flow", "Clusters by weight; the table has the figures.")

@@ -1,6 +1,9 @@
 """Style of the page, and its messages when there is nothing to show."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import streamlit as st
 
@@ -9,6 +12,7 @@ from qaserve.common.text import shorten
 from ui import charts, state
 from ui.markdown import literal, safe
 
+Arguments = ParamSpec("Arguments")
 VALUE_CHARS = 40
 STYLE = """
 <style>
@@ -128,6 +132,21 @@ def failure(error: QaserveError) -> None:
                 st.rerun()
             if not gone and any(state.get(name) is not None for name in state.OPTIONS):
                 st.button("Reset to default", icon=":material/restart_alt:", on_click=state.clear_options)
+
+
+def guarded(draw: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """A page, or a fragment of one, whose errors are said on it."""
+
+    @wraps(draw)
+    def drawn(*given: Arguments.args, **named: Arguments.kwargs) -> None:
+        try:
+            draw(*given, **named)
+        except QaserveError as error:
+            failure(error)
+        finally:
+            state.remember_widgets()
+
+    return drawn
 
 
 def asks_only(what: str) -> None:

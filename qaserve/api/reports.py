@@ -1,4 +1,4 @@
-"""What was measured: the reports of experiments, where their folder is at hand."""
+"""What was measured: the reports of experiments; where there are none, those that ship with qaserve."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -13,19 +13,31 @@ if TYPE_CHECKING:
     from train.experiments.reports import Measured
 
 
-def routes(folder: Path) -> APIRouter:
-    """/v1/reports."""
+PUBLIC = Path(__file__).parents[2] / "train" / "published"
+"""Measured on the public corpus."""
+
+
+def routes(own: Path) -> APIRouter:
+    """/v1/reports. `own`: the folder of reports of this server."""
     router = APIRouter(prefix="/v1", tags=["reports"])
 
     @router.get("/reports")
     def reports() -> ReportList:
-        """The experiments that were measured; none where there is no folder of reports."""
+        """The experiments that were measured on this server; where there are none, those of the public corpus."""
+        folder = _folder(own)
         found, unreadable = _read_all(folder)
-        return ReportList(reports=tuple(_info(measured) for measured in found.values()), unreadable=tuple(unreadable))
+        headlines = (one.experiment.headline(one.document.report) for one in found.values())
+        return ReportList(
+            reports=tuple(_info(measured) for measured in found.values()),
+            unreadable=tuple(unreadable),
+            headline=next(filter(None, headlines), None),
+            public=folder == PUBLIC,
+        )
 
     @router.get("/reports/{name}")
     def report(name: str) -> ReportView:
         """What one experiment found: sentences, tables and plots."""
+        folder = _folder(own)
         found, _ = _read_all(folder)
         if name not in found:
             there = ", ".join(found) or "none"
@@ -33,6 +45,11 @@ def routes(folder: Path) -> APIRouter:
         return _view(folder, found[name])
 
     return router
+
+
+def _folder(own: Path) -> Path:
+    """The server's own folder if it holds a report, even a broken one."""
+    return own if any(own.glob("*.json")) else PUBLIC
 
 
 def _read_all(folder: Path) -> tuple[dict[str, "Measured"], list[str]]:

@@ -256,7 +256,7 @@ def load(
 def publish(
     *,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if page or plots are stale.")] = False,
-    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("train/published"),
     page: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/results.md"),
     as_json: Json = False,
 ) -> None:

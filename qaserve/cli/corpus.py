@@ -371,12 +371,17 @@ def distill(
             out.print(f"{onnx}: onnxruntime gives the same to {difference:.1g}")
 
 
+def downloads(settings: Settings) -> Path:
+    """The folder of what was fetched."""
+    return settings.store.data_dir / "downloads"
+
+
 def fetch_corpus(settings: Settings) -> Path:
     """The public corpus, downloaded with a progress bar unless it is there."""
     from ingest import fetch as fetching
 
     with Bars(err).stage("Downloading (bytes)", None) as advance:
-        return fetching.fetch(settings.store.data_dir / "downloads", advance)
+        return fetching.fetch(downloads(settings), advance)
 
 
 def fetch_documents(settings: Settings) -> Path:
@@ -384,7 +389,7 @@ def fetch_documents(settings: Settings) -> Path:
     from ingest import fetch as fetching
 
     with Bars(err).stage("Downloading documents (bytes)", None) as advance:
-        return fetching.fetch_documents(settings.store.data_dir / "downloads", advance)
+        return fetching.fetch_documents(downloads(settings), advance)
 
 
 def run_ingest(

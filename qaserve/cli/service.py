@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, out
 from qaserve.cli.child import POLL_SECONDS, check_port, child
-from qaserve.cli.corpus import fetch_corpus, fetch_documents, run_ingest
+from qaserve.cli.corpus import downloads, fetch_corpus, fetch_documents, run_ingest
 from qaserve.common.errors import FetchError
 from qaserve.schemas.params import LOOPBACK
 from qaserve.settings import MAX_WORKERS, Settings, get_settings
@@ -80,6 +80,7 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
         "QASERVE_CORPUS": corpus,
         "QASERVE_API_URL": server.local_api_url,
         "QASERVE_NOTICE": notice or server.notice,
+        "QASERVE_TITLE": server.title or _title(settings, corpus),
     }
     page = server.local_page_url
     for number in (signal.SIGINT, signal.SIGTERM):  # explicitly: a background shell starts us with SIGINT ignored
@@ -153,6 +154,14 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     done = "loaded" if report.added or report.updated else "unchanged"
     err.print(f"Corpus {corpus}: {report.pairs:,} pairs, {done}.")
     return corpus, notice
+
+
+def _title(settings: Settings, corpus: str) -> str:
+    """The title of the public corpus; "" for every other."""
+    from ingest import fetch as fetching
+
+    path = downloads(settings) / fetching.FILE_NAME
+    return fetching.TITLE if corpus == corpus_named_after(path) and path.is_file() else ""
 
 
 def _public_documents(settings: Settings) -> Path | None:

@@ -71,6 +71,10 @@ class PlacedAsk(Record):
     result: AskResult
     question: Spot
     turned: Spot = Field(description="The question after its projection.")
+    turned_by: tuple[MapMark, ...] = Field(
+        (),
+        description="The question after the W of each cluster alone, largest weight first; none where no W was used.",
+    )
     hits: tuple[MapMark, ...] = Field(description="The known questions that voted.")
     answers: tuple[MapMark, ...]
 
@@ -201,6 +205,21 @@ class ReportPicture(Record):
     png: str = Field(description="The picture, in Base64.")
 
 
+class HeadlineBar(Record):
+    """What one way of searching reached."""
+
+    label: str
+    share: float = Field(ge=0, le=1)
+
+
+class Headline(Record):
+    """The result that is told first, in one sentence."""
+
+    sentence: str
+    measure: str = Field(description="What the shares are shares of.")
+    bars: tuple[HeadlineBar, ...] = Field(description="qaserve first.")
+
+
 class ReportInfo(Record):
     """An experiment that was measured."""
 
@@ -215,6 +234,8 @@ class ReportList(Record):
 
     reports: tuple[ReportInfo, ...]
     unreadable: tuple[str, ...] = Field(description="Why a file was left out, one sentence each.")
+    headline: Headline | None = Field(None, description="Of the first report that has one.")
+    public: bool = Field(False, description="Whether these ship with qaserve and were measured on the public corpus.")
 
 
 class ReportView(Record):

@@ -46,6 +46,8 @@ NEIGHBOURS = 6
 BORDER = 12
 ELSEWHERE = 50
 FACET_VALUES = 200
+TURNED_BY = 8
+"""Clusters whose W is shown on the map."""
 
 
 class Landscape:
@@ -283,10 +285,15 @@ class Explorer:
         found, result = outcome.found, outcome.result
         vectors = self._vectors(outcome, seen)
         spots = seen.spots([found.vector, found.projected.vectors[0]])
+        bank = seen.live.bundle.model.bank
+        voted = [one for one in result.explained.clusters if one.angle is not None]
         return PlacedAsk(
             result=result,
             question=spots[0],
             turned=spots[1],
+            turned_by=seen.marks(
+                [(one.name, one.cluster, bank[one.cluster].apply(found.vector)) for one in voted[:TURNED_BY]]
+            ),
             hits=seen.marks(
                 [(hit.question, hit.cluster, vectors[hit.id][0]) for hit in found.hits if hit.id in vectors]
             ),

@@ -16,6 +16,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 START_SECONDS = 600
 PAIRS = 240
+SHARED = Path(__file__).parents[3] / "shared"
+SKILL = "skill_extract_records"
 SECONDS = 30_000
 PLACEHOLDER = "What do you want to know?"
 
@@ -52,13 +54,16 @@ def wait_until(true, alive, log):
 
 
 class Service:
-    """`qaserve up` as a child process."""
+    """`qaserve up` as a child process; before it the same file is ingested with `documents`, if they are given."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, documents=None):
         ports = free_port(), free_port()
         self.api, self.page = (f"http://127.0.0.1:{port}" for port in ports)
         self.log = folder / "up.log"
         environment = own_environment(folder, QASERVE_PORT=str(ports[0]), QASERVE_UI_PORT=str(ports[1]))
+        if documents is not None:
+            ingest = start(["ingest", *arguments, "--documents", documents], environment, self.log)
+            assert ingest.wait(START_SECONDS) == 0, self.log.read_text()
         self.process = start(["up", *arguments], environment, self.log)
 
     def wait(self):
@@ -72,7 +77,7 @@ class Service:
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory):
     """The first rows of the real corpus: real text and the real MiniLM, in a fraction of the time."""
-    source = Path(__file__).parents[3] / "shared" / "corpus" / "skills_qa.jsonl"
+    source = SHARED / "corpus" / "skills_qa.jsonl"
     if not source.is_file():
         if os.environ.get("CI"):
             pytest.fail(f"CI needs {source}")
@@ -83,11 +88,19 @@ def corpus_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory, corpus_file, exports):
+def documents(tmp_path_factory, corpus_file):
+    """The document of the skill that the first rows name."""
+    folder = tmp_path_factory.mktemp("documents")
+    shutil.copy(SHARED / "skills" / f"{SKILL}.md", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory, corpus_file, documents, exports):
     folder = tmp_path_factory.mktemp("service")
     (folder / "data").mkdir()
     (folder / "data" / "encoders").symlink_to(exports)
-    running = Service(folder, corpus_file)
+    running = Service(folder, corpus_file, documents=documents)
     try:
         running.wait()
         yield running

@@ -54,3 +54,18 @@ def test_every_way_has_its_story(service, tab, options):
     expect(tab.get_by_text("These answers are nearest")).to_be_visible()
     expect(tab.get_by_text("answered in other ways")).to_be_visible()
     assert tab.get_by_text("The request failed").count() == 0
+
+
+def test_going_back_undoes_an_option(service, tab):
+    tab.goto(f"{service.page}/why?q={QUESTION.replace(' ', '+').replace('?', '%3F')}")
+    expect(tab.get_by_text("answered in other ways")).to_be_visible()
+    before = tab.url
+    slider = tab.get_by_role("slider", name="How much does similarity decide?")
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(tab.get_by_text("What your changes do")).to_be_visible()
+    tab.wait_for_url("**temperature=**")
+    tab.go_back()
+    expect(tab.get_by_text("What your changes do")).to_have_count(0)
+    assert tab.url == before
+    expect(slider).to_have_attribute("aria-valuetext", "0.05")

@@ -169,11 +169,12 @@ def test_a_bad_address_is_refused(monkeypatch, variable, value):
         Settings()
 
 
-def test_a_notice_has_a_longest_length(monkeypatch):
-    monkeypatch.setenv("QASERVE_NOTICE", "n" * 500)
-    assert Settings().server.notice == "n" * 500
-    monkeypatch.setenv("QASERVE_NOTICE", "n" * 501)
-    with pytest.raises(SettingsError, match=r"^QASERVE_NOTICE=.*at most 500 characters"):
+@pytest.mark.parametrize(("name", "most"), [("NOTICE", 500), ("TITLE", 100)])
+def test_a_text_for_the_page_has_a_longest_length(monkeypatch, name, most):
+    monkeypatch.setenv(f"QASERVE_{name}", "n" * most)
+    assert getattr(Settings().server, name.lower()) == "n" * most
+    monkeypatch.setenv(f"QASERVE_{name}", "n" * (most + 1))
+    with pytest.raises(SettingsError, match=rf"^QASERVE_{name}=.*at most {most} characters"):
         Settings()
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster
+from qaserve.schemas.ask import AskResult, ClusterVote, Trace
+from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster, MapMark, PlacedAsk, Spot
 from ui import charts
-from ui.map import _fitting, _paint, answers_frame, labelled, selected
+from ui.map import _fitting, _paint, answers_frame, arrows_frame, labelled, selected
 
 
 def answer(number, cluster, topic="", skill=""):
@@ -44,6 +45,21 @@ def test_the_window_of_the_whole_map_holds_every_answer(corpus):
     assert (window.right - window.left, window.high - window.low) == pytest.approx((0.396, 0.396))
     alone = _fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]}), "cluster"))
     assert alone.left < alone.right
+
+
+def test_an_arrow_goes_from_the_question_to_where_the_w_of_a_cluster_takes_it():
+    votes = tuple(ClusterVote.model_construct(cluster=k, weight=w) for k, w in ((4, 0.75), (9, 0.25)))
+    placed = PlacedAsk.model_construct(
+        result=AskResult.model_construct(trace=Trace.model_construct(clusters=votes)),
+        question=Spot(x=0.1, y=0.2),
+        turned_by=(MapMark(label="c4", cluster=4, x=0.5, y=0.6), MapMark(label="c9", cluster=9, x=-0.5, y=0.0)),
+    )
+    frame = arrows_frame(placed, {4: "red"})
+    assert frame.drop(columns="text").values.tolist() == [
+        [0.1, 0.2, 0.5, 0.6, "red", 0.75],
+        [0.1, 0.2, -0.5, 0.0, charts.REST, 0.25],
+    ]
+    assert frame["text"].tolist() == ["W of c4, weight 75%", "W of c9, weight 25%"]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import re
 import time
 from pathlib import Path
 
+import altair as alt
 import pytest
 import streamlit as st
+from jsonschema import ValidationError
 from streamlit.testing.v1 import AppTest
 
 from ingest.builder import Builder
@@ -219,6 +221,34 @@ def test_a_notice_of_the_operator_is_on_top(page, monkeypatch):
     assert "sample corpus" in page.info[0].value
 
 
+def test_the_home_page_says_what_is_searched(page, monkeypatch):
+    page.run()
+    assert page.markdown[0].value == "# Search things"
+    monkeypatch.setenv("QASERVE_TITLE", "UnifyWeaver *skills*")
+    get_settings.cache_clear()
+    page.run()
+    assert page.markdown[0].value == "# Search UnifyWeaver \\*skills\\*"
+
+
+def test_skills_with_documents_are_there_to_browse_and_open(edge, encoder, make_ingest, tmp_path, page):
+    page.run()
+    assert "All clusters" in [link.label for link in page.get("page_link")]
+    assert not [one for one in page.button if (one.key or "").startswith("browse")]
+    (tmp_path / "documents").mkdir()
+    text = "# Bread\n\n## When to Use\n\n- To bake\n\n## Steps\n\nKnead it."
+    (tmp_path / "documents" / "skill_bread.md").write_text(text)
+    make_ingest(edge, encoder).run([], documents=tmp_path / "documents")
+    st.cache_data.clear()
+    page.run()
+    (shown,) = [one for one in page.button if (one.key or "").startswith("browse")]
+    assert (shown.label, shown.help) == ("bread (4)", "To bake")
+    shown.click().run()
+    assert not page.exception
+    assert "Knead it." in text_of(page)
+    assert "## Steps" not in text_of(page), "the label says it"
+    assert [one.label for one in page.expander] == ["Introduction", "When to Use", "Steps"]
+
+
 def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write_rows, rows, page):
     page.run()
     page.text_input(key="ask_q").set_value("bread").run()
@@ -341,6 +371,17 @@ def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
     table = next(table for table in tables_of(page) if {"default", "now", "cluster"} <= set(table))
     assert table["now"].sum() == pytest.approx(100)
     assert table["now"].iloc[0] == pytest.approx(100 * trace.clusters[0].weight)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": "0.5"}, {"routing": "centroid"}])
+def test_charts_are_valid(why, page, options):
+    why("how to make bread", **options)
+    found = [json.loads(chart.proto.spec) for chart in page.get("vega_lite_chart")]
+    assert len(found) >= 5
+    for spec in found:
+        alt.LayerChart.from_dict(spec)
+    with pytest.raises(ValidationError, match="no mark"):
+        alt.LayerChart.from_dict({**spec, "layer": [{"mark": "no mark"}]})
 
 
 WAYS = ("Plain search", "Clusters' centres", "Known questions", "Single pairs")
@@ -544,12 +585,14 @@ def test_a_cluster_that_the_address_names_wrongly_is_said(page, number):
     assert "because it is invalid: open" in opened(page, "clusters", open=number)
 
 
-def test_results_without_reports_say_where_they_come_from(page):
-    assert "This server has no folder of reports" in opened(page, "results")
+def test_results_without_reports_are_those_of_the_public_corpus(page):
+    text = opened(page, "results")
+    assert "Measured on the public corpus." in text
+    assert any(one.value.startswith("## For ") for one in page.markdown)
 
 
 def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
-    source = Path(__file__).parents[2] / "reports"
+    source = PAGE.parents[2] / "train" / "published"
     (tmp_path / "reports").mkdir()
     for name in ("calibration.json", "calibration-reliability.png"):
         (tmp_path / "reports" / name).write_bytes((source / name).read_bytes())
@@ -558,8 +601,22 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
     assert "## Calibration" in text
     assert "is not a report of experiment" in text
     assert str(tmp_path) not in text
+    assert "Measured on the public corpus" not in text
     assert "What the terms mean" in [one.label for one in page.expander]
     assert page.table
+
+
+def test_results_begin_with_one_sentence_and_its_chart(page, tmp_path):
+    source = PAGE.parents[2] / "train" / "published"
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "routing.json").write_bytes((source / "routing.json").read_bytes())
+    told = api_cache.client().reports().headline
+    opened(page, "results")
+    headings = [one.value for one in page.markdown if one.value.startswith("## ")]
+    assert headings[0].replace("\\", "") == f"## {told.sentence}"
+    assert told.bars[0].label == "qaserve"
+    (chart,) = page.get("vega_lite_chart")
+    assert f"{told.bars[0].share:.0%}" in chart.proto.alt
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from qaserve.schemas.ask import AskRequest, Confidence, ScoreParts
 from qaserve.schemas.params import SearchParams
 from ui import state
 from ui.cards import by_skill, chips_of, lines_of
-from ui.neighbors import changes, share_bar
+from ui.charts import share_bar
+from ui.neighbors import changes
 from ui.pages.search import badges
 from ui.pages.why import in_short
 from ui.projection import WIDTH, part_rows, w_rows

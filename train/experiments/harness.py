@@ -15,6 +15,7 @@ from qaserve.core.metrics import paired_bootstrap
 from qaserve.core.routing import Floats
 from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import first_families
+from qaserve.schemas.explore import Headline
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.record import Record
 from train.folds import Examples
@@ -81,6 +82,8 @@ class Experiment(Generic[OneRun]):
     plots_of: Callable[[Sequence[OneRun]], list[Plot]]
     preface: tuple[str, ...] = ()
     """Findings that hold for every encoder."""
+    headline_of: Callable[[OneRun], Headline | None] = lambda _: None
+    """The result that is told first."""
 
     def tables(self, report: Report[OneRun]) -> list[Table]:
         """The tables of every run."""
@@ -89,6 +92,10 @@ class Experiment(Generic[OneRun]):
     def findings(self, report: Report[OneRun]) -> list[str]:
         """The findings of every run."""
         return [*self.preface, *(f"{run.encoder}: {one}" for run in report.runs for one in self.findings_of(run))]
+
+    def headline(self, report: Report[OneRun]) -> Headline | None:
+        """The headline of the first run."""
+        return self.headline_of(report.runs[0]) if report.runs else None
 
     def plots(self, report: Report[OneRun]) -> list[Plot]:
         """The plots, each of all runs or of one."""

@@ -17,6 +17,7 @@ from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats, softmax
 from qaserve.core.splits import Split, check_families, intent_split, phrasing_split, random_split
+from qaserve.schemas.explore import Headline, HeadlineBar
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import MAX_HITS, Hyperparameters, SearchParams, Trial
 from qaserve.schemas.record import Record
@@ -524,6 +525,33 @@ def _final_temperature(trial: Trial) -> str:
     return f"{trial.search.final_temperature:g}" if trial.search.routing == "question2" else NONE
 
 
+HEADLINE = {
+    TUNED: "qaserve",
+    UNPROJECTED: "qaserve without projection",
+    PLAIN_WORDS: "plain search with words",
+    TXTAI_HYBRID: "txtai, hybrid search",
+    RAW: "plain search",
+    BM25: "words alone (BM25)",
+}
+"""What the headline compares, by the names that the page shows."""
+
+
+def headline(run: RoutingRun) -> Headline | None:
+    """How often the right answer is first for new phrasings; None where nothing was tuned."""
+    part = next(part for part in run.splits if part.split == "phrasing")
+    first = {one.method: one.metrics["hit1"] for one in part.results}
+    if TUNED not in first:
+        return None
+    return Headline(
+        sentence=f"For {first[TUNED]:.0%} of new phrasings the right answer comes first, with a plain search for "
+        f"{first[RAW]:.0%}.",
+        measure=f"right answer first, of {part.queries * len(run.seeds):,.0f} questions held out ({run.encoder})",
+        bars=tuple(
+            HeadlineBar(label=label, share=first[method]) for method, label in HEADLINE.items() if method in first
+        ),
+    )
+
+
 AGAINST_PLAIN = {"better": "finds more than", "no difference": "ties with", "worse": "finds less than"}
 OUTCOMES = {
     "better": "a higher MRR than",
@@ -610,4 +638,6 @@ def _draw_words(axes: "Axes", runs: Sequence[RoutingRun]) -> None:
     axes.set_ylabel("MRR")
 
 
-EXPERIMENT = Experiment("routing", "Routing and projection", Report[RoutingRun], tables, findings, plots)
+EXPERIMENT = Experiment(
+    "routing", "Routing and projection", Report[RoutingRun], tables, findings, plots, headline_of=headline
+)

@@ -33,8 +33,10 @@ def main() -> None:
         ),
         "why": st.Page(_with_build(why.draw, "why"), title="Why", icon=":material/account_tree:", url_path="why"),
         "clusters": st.Page(_with_build(clusters.draw), title="Clusters", icon=":material/hub:", url_path="clusters"),
-        "ingest": st.Page(_guarded(ingest.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
-        "results": st.Page(_guarded(results.draw), title="Results", icon=":material/monitoring:", url_path="results"),
+        "ingest": st.Page(theme.guarded(ingest.draw), title="Ingest", icon=":material/upload:", url_path="ingest"),
+        "results": st.Page(
+            theme.guarded(results.draw), title="Results", icon=":material/monitoring:", url_path="results"
+        ),
     }
     st.session_state["pages"] = pages
     here = st.navigation(list(pages.values()), position="top")
@@ -68,21 +70,7 @@ def _with_build(draw: Callable[[BuildInfo], None], asks: str = "") -> Callable[[
             if days := api_cache.kept_days():
                 st.caption(f"Questions that find no answer here, or an unhelpful one, are kept for {days} days.")
 
-    return _guarded(page)
-
-
-def _guarded(draw: Callable[[], None]) -> Callable[[], None]:
-    """A page whose errors are said on it."""
-
-    def page() -> None:
-        try:
-            draw()
-        except QaserveError as error:
-            theme.failure(error)
-        finally:
-            state.remember_widgets()
-
-    return page
+    return theme.guarded(page)
 
 
 main()

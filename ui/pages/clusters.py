@@ -101,6 +101,13 @@ def _all(found: QualityList, build: BuildInfo) -> None:
         )
     if found.looked_at < found.pairs:
         st.caption(f"Quality is measured on {found.looked_at:,} of the pairs.")
+    _list(found, build)
+
+
+@st.fragment
+@theme.guarded
+def _list(found: QualityList, build: BuildInfo) -> None:
+    """The map and the table, which shows what is selected on the map: a selection runs this alone."""
     selected = map_panel.explore(api_cache.corpus_map(build.build))
     search, sort = st.columns([2, 1])
     words = search.text_input(

@@ -5,7 +5,7 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from qaserve.schemas.explore import ReportPicture, ReportTable, ReportView
+from qaserve.schemas.explore import Headline, ReportPicture, ReportTable, ReportView
 from ui import api_cache, charts, theme
 from ui.markdown import literal, safe
 
@@ -54,9 +54,15 @@ def _experiments() -> None:
     found = api_cache.reports()
     for reason in found.unreadable:
         st.warning(literal(reason), icon=":material/broken_image:")
+    if found.public:
+        st.info(
+            "Measured on the public corpus. `qaserve bench NAME --reports reports` measures yours.",
+            icon=":material/public:",
+        )
     if not found.reports:
-        _nothing()
         return
+    if found.headline is not None:
+        _headline(found.headline)
     titles = {one.name: one.title.partition(":")[0] for one in found.reports}
     first = next(iter(titles))
 
@@ -70,6 +76,19 @@ def _experiments() -> None:
         bind="query-params",
     )
     _report(api_cache.report(name or first))
+
+
+def _headline(said: Headline) -> None:
+    """The first result: one sentence, and a bar for each way of searching."""
+    with st.container(border=True, key="headline"):
+        st.markdown(f"## {literal(said.sentence)}")
+        shades = [charts.PALETTE[0], *[charts.REST] * len(said.bars)]
+        rows = [
+            (one.label, one.share, shade, f"{one.share:.0%}") for one, shade in zip(said.bars, shades, strict=False)
+        ]
+        told = ", ".join(f"{one.label} {one.share:.0%}" for one in said.bars)
+        charts.shares(rows, "chart_headline", f"{said.measure}: {told}")
+        st.caption(literal(said.measure))
 
 
 def _feedback() -> None:
@@ -97,16 +116,6 @@ def _feedback() -> None:
     config = {"when": st.column_config.DatetimeColumn("when", format="calendar")}
     st.dataframe(frame.iloc[::-1], hide_index=True, column_config=config)
     st.caption("`qaserve bench golden` measures the live build with them.")
-
-
-def _nothing() -> None:
-    with st.container(border=True):
-        st.markdown("## No reports here")
-        st.info("This server has no folder of reports.", icon=":material/folder_off:")
-        st.markdown(
-            "The project's own reports come with its source code. `qaserve bench NAME --reports reports` measures your "
-            "corpus. QASERVE_REPORTS_DIR sets the folder of reports."
-        )
 
 
 def _report(view: ReportView) -> None:

@@ -2,9 +2,12 @@
 
 import streamlit as st
 
+from qaserve.common.text import one_line
 from qaserve.schemas.ask import AskResult, Confidence
 from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.documents import SkillSummary
 from qaserve.schemas.explore import FacetValue
+from qaserve.settings import get_settings
 from ui import api_cache, cards, state, theme
 from ui.markdown import literal
 
@@ -35,7 +38,7 @@ MEANING = (
 RECENT = 8
 """Questions of the session that are offered again."""
 BROWSED = 9
-"""Clusters shown before a question."""
+"""Skills or clusters shown before a question."""
 STEPS = (
     (
         "how_to_vote",
@@ -62,7 +65,7 @@ def draw(build: BuildInfo) -> None:
     """Draw the search page."""
     if not state.get("q"):
         theme.title(
-            f"Search {literal(build.corpus)}",
+            f"Search {literal(get_settings().server.title or build.corpus)}",
             f"Search {theme.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
         )
     question = question_box()
@@ -187,23 +190,45 @@ def _welcome(build: BuildInfo) -> None:
     examples(build)
     _recent()
     st.markdown("## Or browse")
-    with st.container(horizontal=True, gap="small", key="browse"):
-        clusters = sorted(api_cache.clusters(build.build), key=lambda one: -one.size)
-        for one in clusters[:BROWSED]:
-            st.page_link(
-                st.session_state["pages"]["clusters"],
-                label=f"{literal(one.name)} ({one.size:,})",
-                icon=":material/hub:",
-                query_params={"open": str(one.cluster)},
-                width="content",
-            )
-        st.page_link(st.session_state["pages"]["clusters"], label="All clusters", width="content")
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="browse"):
+        skills = [one for one in api_cache.skills(build.build).values() if one.path is not None]
+        if skills:
+            _browse_skills(skills, build)
+        else:
+            _browse_clusters(build)
+        st.page_link(
+            st.session_state["pages"]["clusters"], label="All clusters", icon=":material/hub:", width="content"
+        )
     st.space("small")
     st.markdown("## How an answer is found")
     for column, (icon, title, text) in zip(st.columns(3), STEPS, strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f":material/{icon}: **{title}**")
             st.caption(text)
+
+
+def _browse_skills(skills: list[SkillSummary], build: BuildInfo) -> None:
+    """Those that most pairs name; each opens its document."""
+    for one in sorted(skills, key=lambda one: -one.pairs)[:BROWSED]:
+        if st.button(
+            f"{literal(cards.plain_name(one.name))} ({one.pairs:,})",
+            key=f"browse {one.name}",
+            icon=":material/construction:",
+            type="tertiary",
+            help=literal(one_line(one.when_to_use, cards.USE_CHARS)) or None,
+        ):
+            cards.document(one.name, build.build)
+
+
+def _browse_clusters(build: BuildInfo) -> None:
+    for one in sorted(api_cache.clusters(build.build), key=lambda one: -one.size)[:BROWSED]:
+        st.page_link(
+            st.session_state["pages"]["clusters"],
+            label=f"{literal(one.name)} ({one.size:,})",
+            icon=":material/hub:",
+            query_params={"open": str(one.cluster)},
+            width="content",
+        )
 
 
 def examples(build: BuildInfo) -> None:

@@ -24,6 +24,16 @@ def draw(build: BuildInfo) -> None:
 
 
 def _story(build: BuildInfo) -> None:
+    _answered(build)
+    st.divider()
+    st.markdown("## Your question, answered in other ways")
+    compare.draw(build)
+
+
+@st.fragment
+@theme.guarded
+def _answered(build: BuildInfo) -> None:
+    """What follows from the options: a change of one runs this alone."""
     usual = api_cache.ask(state.request(options=False), build.build)
     whatif.controls(usual, build)
     state.save()
@@ -41,10 +51,13 @@ def _story(build: BuildInfo) -> None:
     _steps(result, usual.explained)
     st.divider()
     st.markdown("## Your question on the map")
+    _map(build)
+
+
+@st.fragment
+@theme.guarded
+def _map(build: BuildInfo) -> None:
     map_panel.draw(api_cache.corpus_map(build.build), api_cache.place(state.request(), build.build))
-    st.divider()
-    st.markdown("## Your question, answered in other ways")
-    compare.draw(build)
 
 
 def _in_short(result: AskResult) -> None:

@@ -466,6 +466,21 @@ def test_up_serves_the_corpus_that_is_there_though_nobody_named_it(run, loaded, 
     assert _load(get_settings(), None) == ("things", None)
 
 
+@pytest.mark.parametrize(
+    ("corpus", "there", "title"), [("skills", True, "UnifyWeaver skills"), ("skills", False, ""), ("things", True, "")]
+)
+def test_only_the_public_corpus_has_its_title(tmp_path, corpus, there, title):
+    from ingest.fetch import FILE_NAME
+    from qaserve.cli.corpus import downloads
+    from qaserve.cli.service import _title
+    from qaserve.settings import get_settings
+
+    if there:
+        downloads(get_settings()).mkdir(parents=True)
+        (downloads(get_settings()) / FILE_NAME).touch()
+    assert _title(get_settings(), corpus) == title
+
+
 def test_up_asks_which_of_several_corpora_is_meant(run, loaded, no_network, write_rows, rows, monkeypatch):
     from qaserve.cli.service import _load
     from qaserve.settings import get_settings

@@ -89,6 +89,25 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     assert (placed.question == placed.turned) == (options.get("projection") == "none")
 
 
+@pytest.mark.parametrize("options", [{}, {"routing": "centroid"}, {"projection": "pair"}, {"projection": "none"}])
+def test_the_w_of_each_voted_cluster_alone_takes_the_question_to_a_place_of_its_own(explorer, engine, options):
+    query = engine.prepare(AskRequest(question="how to make bread", **options))
+    vector = engine.encoder.encode_questions([query.question])[0].astype(np.float64)
+    placed = explorer.place(engine.search(query, vector, 0.0))
+    if "projection" in options:
+        assert placed.turned_by == ()
+        return
+    votes = placed.result.explained.clusters
+    assert [one.cluster for one in placed.turned_by] == [one.cluster for one in votes]
+    model = query.build.bundle.model
+    for one in placed.turned_by:
+        basis, core = (np.array(part, dtype=np.float64) for part in model.bank[one.cluster])
+        dense = np.eye(len(vector)) + basis @ core @ basis.T
+        spot = place((vector @ dense)[None], model.mean_answers, layout(model.mean_answers))[0]
+        assert (one.x, one.y) == pytest.approx(tuple(spot), abs=1e-5)
+    assert len({(one.x, one.y) for one in placed.turned_by}) == len(votes)
+
+
 def test_quality_says_how_well_questions_find_home(explorer, engine):
     found = explorer.quality()
     assert (found.pairs, found.looked_at) == (24, 24)

@@ -12,6 +12,7 @@ from train.experiments.registry import EXPERIMENTS
 from train.experiments.reports import Document, Measured, provenance
 
 ROOT = Path(__file__).parents[3]
+PUBLISHED, PAGE = ROOT / "train" / "published", ROOT / "docs" / "results.md"
 MAX_PICTURE_BYTES = 60_000
 
 
@@ -48,14 +49,14 @@ def projection(*, quick=False, encoder="mini|lm", fit_seconds=8.0):
 
 def test_the_page_is_what_the_committed_reports_say():
     """Made anew by `qaserve bench publish`."""
-    found = results.check(ROOT / "reports", ROOT / "docs" / "results.md")
+    found = results.check(PUBLISHED, PAGE)
     assert not found.stale
-    assert results.page(results.load(ROOT / "reports")) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert results.page(results.load(PUBLISHED)) == (PAGE).read_text(encoding="utf-8")
 
 
 def test_committed_pictures_are_small_and_belong_to_a_report():
-    drawn = {name for measured in results.load(ROOT / "reports") for name, _ in reports.pictures(measured)}
-    there = {path.name: path.stat().st_size for path in (ROOT / "reports").glob("*.png")}
+    drawn = {name for measured in results.load(PUBLISHED) for name, _ in reports.pictures(measured)}
+    there = {path.name: path.stat().st_size for path in (PUBLISHED).glob("*.png")}
     assert set(there) == drawn
     assert max(there.values(), default=0) <= MAX_PICTURE_BYTES
 

@@ -272,6 +272,10 @@ def test_what_is_shown_is_made_from_the_report_alone(examples):
     figures = f"MRR {product.metrics['mrr']:.3f} and {raw.metrics['mrr']:.3f}"
     assert any("On new phrasings of known intents, qaserve " in one and figures in one for one in said)
     assert sum("routing by questions" in sentence for sentence in said) == 7
+    told = EXPERIMENT.headline(again)
+    assert [bar.share for bar in told.bars[:1]] == [product.metrics["hit1"]]
+    assert {bar.label: bar.share for bar in told.bars}["plain search"] == raw.metrics["hit1"]
+    assert f"{product.metrics['hit1']:.0%} of new phrasings" in told.sentence
     gains, words = EXPERIMENT.plots(again)
     axes = figure.Figure().add_subplot()
     words.draw(axes)
@@ -279,6 +283,13 @@ def test_what_is_shown_is_made_from_the_report_alone(examples):
     assert line.get_xdata().tolist() == [0, *experiment.LEXICAL_WEIGHTS]
     assert line.get_ydata().tolist() == [point.mrr for point in report.runs[0].words]
     gains.draw(figure.Figure().add_subplot())
+
+
+def test_there_is_no_headline_where_nothing_was_tuned_or_measured():
+    result = experiment.Result(method=DEFAULT, metrics={"hit1": 1.0}, gain=None)
+    part = experiment.SplitResults(split="phrasing", queries=1, searched=1, clusters=1, results=(result,))
+    assert experiment.headline(RoutingRun.model_construct(splits=(part,))) is None
+    assert EXPERIMENT.headline(Report[RoutingRun](runs=())) is None
 
 
 def test_a_missing_method_is_no_rival():
