@@ -226,11 +226,11 @@ class Builder:
 
     # Label, fit, measure, write, swap
 
-    def cluster(self, corpus: Corpus, live: LiveBuild | None, *, anew: bool = False) -> Clusters:
-        """The clusters of a build to be: those of the live one where they fit, unless `anew`."""
+    def cluster(self, corpus: Corpus, live: LiveBuild | None, *, recluster: bool = False) -> Clusters:
+        """The clusters of a build to be: those of the live one where they fit, unless `recluster`."""
         comparable = live is not None and live.metadata.encoder.comparable(self.encoder)
         with self.stage("cluster", "Clustering (answers)", None) as advance:
-            clusters = make_clusters(corpus, live, self.fit, comparable=comparable, anew=anew)
+            clusters = make_clusters(corpus, live, self.fit, comparable=comparable, recluster=recluster)
             advance(len(corpus.pairs))
         return clusters
 

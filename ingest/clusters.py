@@ -54,7 +54,7 @@ class Clusters:
 
 
 def make_clusters(
-    corpus: Corpus, live: LiveBuild | None, fit: FitSettings, *, comparable: bool = True, anew: bool = False
+    corpus: Corpus, live: LiveBuild | None, fit: FitSettings, *, comparable: bool = True, recluster: bool = False
 ) -> Clusters:
     """The clusters of a corpus; see the module.
 
@@ -63,7 +63,7 @@ def make_clusters(
         live: The build before it.
         fit: How a build is fitted.
         comparable: Whether the live vectors are of the same encoder.
-        anew: Cluster anew even where the live clusters fit.
+        recluster: Cluster again even where the live clusters fit.
     """
     answers = corpus.answers
     if live is None:
@@ -75,7 +75,7 @@ def make_clusters(
     if manifest is not None and _same_settings(manifest, fit):
         kept = _joined(corpus, answers, unmoved, live, manifest.clustering, fit)
         drift = kept.drift
-        if not anew and (not drift or fit.drift == "recommend"):
+        if not recluster and (not drift or fit.drift == "recommend"):
             return kept
     warm = manifest is not None and 2 * np.count_nonzero(unmoved) >= len(unmoved)
     labels, count = _from_live(answers, live, fit) if warm else _from_scratch(answers, fit)
@@ -157,7 +157,7 @@ def _without_holes(labels: Labels, count: int) -> tuple[Labels, dict[int, int]]:
     return mapping[labels], {now: was for was, now in numbers.items()}
 
 
-# Clusters made anew
+# Clusters made again
 
 
 def _from_scratch(answers: NDArray[np.float32], fit: FitSettings) -> tuple[Labels, int]:

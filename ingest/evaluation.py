@@ -102,8 +102,8 @@ def _known(side: EvaluatedBuild, rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def still_found(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) -> NDArray[np.bool_]:
     """(m,) whether a question's intent has an answer left, among the points in common, when these are asked."""
     known = [row for row in _known(side, rows) if side.points[row] in common]
-    left = Counter(side.examples.pairs[row].cluster_id for row in known)
-    return np.array([left[side.examples.pairs[row].cluster_id] > 0 for row in rows], dtype=bool)
+    left = Counter(side.examples.pairs[row].intent for row in known)
+    return np.array([left[side.examples.pairs[row].intent] > 0 for row in rows], dtype=bool)
 
 
 def ask_rest(side: EvaluatedBuild, rows: NDArray[np.int64], common: Set[str]) -> Asked:

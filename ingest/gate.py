@@ -116,7 +116,7 @@ def _alone(side: EvaluatedBuild, seed: int, advance: Advance) -> dict[str, float
     rows = limited(phrasing_split(side.examples.pairs, seed).test, seed)
     everything = frozenset(side.points)
     rows = rows[still_found(side, rows, everything)]
-    if len({side.examples.pairs[row].cluster_id for row in rows}) < MIN_INTENTS:
+    if len({side.examples.pairs[row].intent for row in rows}) < MIN_INTENTS:
         return {}
     figures = _figures(ask_rest(side, rows, everything))
     advance(1)
@@ -191,7 +191,7 @@ def _compared(
     texts: Sequence[str] | None = None,
 ) -> Comparison | None:
     pairs = dict(zip(old.points, old.examples.pairs, strict=True))
-    intents = [pairs[point].cluster_id for point in points]
+    intents = [pairs[point].intent for point in points]
     if len(set(intents)) < MIN_INTENTS:
         return None
     gains = 1 / after.ranks - 1 / before.ranks

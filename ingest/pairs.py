@@ -71,7 +71,7 @@ class PairLog:
             corpus: Whose pairs they are; their ids follow from it.
             names: Shared by the logs of one table.
             folder: Where the file goes; None: the system's folder for such.
-            held: Where there are at most so many pairs, those that were read stay in memory.
+            held: Up to this number of pairs, those that were read stay in memory.
 
         Raises:
             StoreWriteError: There is no room for it; so do all methods.
@@ -104,7 +104,7 @@ class PairLog:
             short_digest(pair.question),
             short_digest(pair.answer),
             short_digest(topic) if topic else b"",
-            number(pair.cluster_id),
+            number(pair.intent),
             number(pair.source_file),
             number(file),
             line,

@@ -52,7 +52,7 @@ class Plan:
     wanted: PairTable
     """The same by point id."""
     files_read: tuple[FileRead, ...]
-    anew: bool
+    re_encode: bool
     """Whether every text is to be encoded again."""
     sections: tuple[Section, ...]
     """Of the documents of the build to be."""
@@ -61,7 +61,7 @@ class Plan:
     @property
     def known(self) -> Corpus | None:
         """The build whose vectors can be kept."""
-        return None if self.live is None or self.anew else self.live.corpus
+        return None if self.live is None or self.re_encode else self.live.corpus
 
     @cached_property
     def vector_sources(self) -> tuple[Sources, ...]:
@@ -76,7 +76,7 @@ class Plan:
     @cached_property
     def new_sections(self) -> list[int]:
         """Which of the sections are to be encoded."""
-        known = set() if self.live is None or self.anew else {one.embedded for one in self.live.documents.sections}
+        known = set() if self.live is None or self.re_encode else {one.embedded for one in self.live.documents.sections}
         return [row for row, section in enumerate(self.sections) if section.embedded not in known]
 
     @property
@@ -165,7 +165,7 @@ class Ingest:
                     f"corpus {self._builder.corpus!r} has no live build, whose pairs are needed",
                     hint="Give files to ingest.",
                 )
-            plan = self._plan(rows, files, live, read, replace=replace, anew=re_encode)
+            plan = self._plan(rows, files, live, read, replace=replace, re_encode=re_encode)
             kept = None
             if self._data_dir is not None and not dry_run:
                 kept = rejected.keep(self._data_dir, self._builder.corpus)
@@ -219,12 +219,14 @@ class Ingest:
             changes, none = Changes(unchanged=set(pairs), removed=gone), builder.log()
             sources, sections = live.metadata.sources, live.documents.sections
             about, wanted = describe_documents(None, sections, sections, pairs), PairTable({}, none)
-            plan = Plan(live, pairs, changes, sources, none, wanted, (), anew=False, sections=sections, documents=about)
+            plan = Plan(
+                live, pairs, changes, sources, none, wanted, (), re_encode=False, sections=sections, documents=about
+            )
             report = self._report(plan, rejected, None, dry_run=dry_run)
             return self._carry_out(plan, report, started, on_plan, force=force)
 
     def _alone(self, purpose: str, *, dry_run: bool) -> AbstractContextManager[object]:
-        """Nobody else changes the corpus meanwhile; a dry run changes nothing and waits for nobody."""
+        """Holds the lock of the corpus; a dry run changes nothing and does not wait for it."""
         return nullcontext() if dry_run else self._builder.alone(purpose)
 
     # Planning
@@ -279,7 +281,7 @@ class Ingest:
         read: Read | None,
         *,
         replace: bool,
-        anew: bool,
+        re_encode: bool,
     ) -> Plan:
         before = None if live is None else live.pairs
         points = point_ids(self._builder.corpus, rows, before)
@@ -292,13 +294,15 @@ class Ingest:
         there = () if live is None else live.documents.sections
         sections = there if read is None or not read.sections else read.sections
         about = describe_documents(read, sections, there, pairs)
-        return Plan(live, pairs.take(sorted(pairs)), changes, sources, rows, wanted, files_read, anew, sections, about)
+        return Plan(
+            live, pairs.take(sorted(pairs)), changes, sources, rows, wanted, files_read, re_encode, sections, about
+        )
 
     def _report(self, plan: Plan, rejected: Rejected, kept: Path | None, *, dry_run: bool) -> IngestReport:
         """What is known before anything is encoded: what changes."""
         failpoint("rows read")
         builder, live, before = self._builder, plan.live, plan.before
-        same = not (plan.anew or plan.changes or plan.changes_documents)
+        same = not (plan.re_encode or plan.changes or plan.changes_documents)
         stays = live is not None and same and builder.is_up_to_date(live)
         repeated = repeated_questions(plan.rows)
         files = dict(zip(plan.wanted, plan.wanted.named("file"), strict=True))
@@ -392,7 +396,7 @@ class Ingest:
         if not sections:
             return Documents()
         rows: dict[str, NDArray[np.float32]] = {}
-        if plan.live is not None and not plan.anew:
+        if plan.live is not None and not plan.re_encode:
             known = plan.live.documents
             rows = dict(zip((section.embedded for section in known.sections), known.vectors, strict=True))
         texts = list(dict.fromkeys(sections[row].embedded for row in new))

@@ -82,7 +82,7 @@ def refit(
     """
     live = _live(builder)
     corpus = live.corpus
-    clusters = builder.cluster(corpus, live, anew=True)
+    clusters = builder.cluster(corpus, live, recluster=True)
     if prior is not None:
         numbers = SearchParams() if live.manifest is None else live.manifest.hyperparameters.search
         with builder.stage("importance", "Weighing (texts)", None) as advance:

@@ -41,7 +41,9 @@ class StoreSettings(_Section):
     data_dir: Path = Field(Path("data"), description="Folder of the embedded Qdrant and of downloads.")
     models_dir: Path = Field(Path("models"), description="Folder of the trained bundles, one per build.")
     hnsw_pairs: int = Field(
-        50_000, ge=1, description="From so many pairs on, the embedded Qdrant searches by HNSW graphs; below, exactly."
+        50_000,
+        ge=1,
+        description="From this number of pairs, the embedded Qdrant searches by HNSW graphs; below it, exactly.",
     )
     qdrant_url: HttpUrl | None = Field(None, description="Use this Qdrant server instead of the embedded one.")
     qdrant_api_key: SecretStr | None = Field(None, description="Key for that server.")

@@ -367,7 +367,7 @@ def threshold_at(probabilities: Floats, answered: Bools, precision: float, cover
     """The smallest probability from which on at least `precision` of the questions are answered ones.
 
     Both kinds count alike in all. Where no threshold with at least `MIN_CASES` questions above it gets there, the one
-    that comes nearest is taken. If it would keep less than `coverage`, the highest that keeps so much is taken instead.
+    that comes nearest is taken. If it would keep less than `coverage`, the highest that keeps that share is taken.
 
     Args:
         probabilities: (n,) that the corpus answers.

@@ -55,7 +55,7 @@ class Examples:
     @property
     def intents(self) -> list[str]:
         """The author's intent of every pair."""
-        return [pair.cluster_id for pair in self.pairs]
+        return [pair.intent for pair in self.pairs]
 
 
 @dataclass(frozen=True)

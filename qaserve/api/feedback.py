@@ -31,7 +31,7 @@ def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth, kept: QuestionL
             question=checked_question(request.question),
             point=stored.id,
             pair_id=stored.pair.pair_id,
-            cluster_id=stored.pair.cluster_id,
+            cluster_id=stored.pair.intent,
             helpful=request.helpful,
             comment=request.comment,
             trace=request.trace,
@@ -55,7 +55,7 @@ def routes(engine: Engine, log: FeedbackLog, access: ApiKeyAuth, kept: QuestionL
 def _judged(engine: Engine, request: FeedbackRequest) -> StoredPair:
     """The one pair that is meant. Raises NotFoundError for one that the build lacks, UsageError for several."""
     found = engine.pairs(request.pair, request.build).pairs
-    if len({stored.pair.cluster_id for stored in found}) > 1:
+    if len({stored.pair.intent for stored in found}) > 1:
         raise UsageError(
             f"pair_id {request.pair!r} names {len(found)} pairs of different intents",
             hint="Give the `id` of the answer: it is unique.",

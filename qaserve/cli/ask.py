@@ -38,9 +38,15 @@ With --input, every line of the file is a question; in a .jsonl file it is a JSO
 `id` and parameters such as `top_k`. The output has one JSON line a question, in order; a question that cannot be
 answered has `error` there, and the exit code is then 1. The same command continues an output that was interrupted.
 """
-OPTIONS = frozenset({"top_k", "routing", "projection", "temperature", "hits", "lexical_weight", "priors", "filter"})
-"""Of a request, that have an option of their own; `--set` takes the other parameters."""
+NAMED = ("routing", "projection", "temperature", "hits", "lexical_weight", "priors")
+"""Parameters that have an option of their own; `--set` takes all."""
+OPTIONS = frozenset({"top_k", *NAMED, "filter"})
 SETTABLE = (*SearchParams.model_fields, *SHORT_NAMES)
+
+
+def _option(parameter: str) -> Any:
+    """The option of a parameter, with its own description."""
+    return typer.Option(help=SearchParams.model_fields[parameter].description, show_default=False)
 
 
 @app.command(help=HELP)
@@ -48,16 +54,11 @@ def ask(
     question: Annotated[str | None, typer.Argument(help="What you want to know.", show_default=False)] = None,
     *,
     top_k: Annotated[int, typer.Option(help="How many answers, one per intent.")] = 5,
-    routing: Annotated[
-        RoutingName | None,
-        typer.Option(help="Who votes: known questions, the same with a final softmax, or centroids."),
-    ] = None,
-    projection: Annotated[ProjectionName | None, typer.Option(help="How the vote moves the question.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="τ of the vote's softmax: small is sharp.")] = None,
-    hits: Annotated[int | None, typer.Option(help="How many known questions vote.")] = None,
-    lexical_weight: Annotated[
-        float | None, typer.Option(help="β, 0 to 1: how much the words in common count; 0 is off.")
-    ] = None,
+    routing: Annotated[RoutingName | None, _option("routing")] = None,
+    projection: Annotated[ProjectionName | None, _option("projection")] = None,
+    temperature: Annotated[float | None, _option("temperature")] = None,
+    hits: Annotated[int | None, _option("hits")] = None,
+    lexical_weight: Annotated[float | None, _option("lexical_weight")] = None,
     more: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,9 +67,7 @@ def ask(
             help=f"Any parameter: {', '.join(SETTABLE)}.",
         ),
     ] = None,
-    priors: Annotated[
-        bool | None, typer.Option(help="Whether the priors of known questions count in the vote.", show_default=False)
-    ] = None,
+    priors: Annotated[bool | None, _option("priors")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,14 +93,7 @@ def ask(
 ) -> None:
     """See HELP."""
     _check_way(question, source, output, interactive=interactive)
-    named = {
-        "routing": routing,
-        "projection": projection,
-        "temperature": temperature,
-        "hits": hits,
-        "lexical_weight": lexical_weight,
-        "priors": priors,
-    }
+    named = dict(zip(NAMED, (routing, projection, temperature, hits, lexical_weight, priors), strict=True))
     request = _request(
         question=PLACEHOLDER if question is None else question,
         top_k=top_k,

@@ -52,14 +52,14 @@ def intent_split(pairs: Sequence[Pair], seed: int) -> Split:
     Raises:
         CorpusError: All pairs are of one intent.
     """
-    names = list(dict.fromkeys(pair.cluster_id for pair in pairs))
+    names = list(dict.fromkeys(pair.intent for pair in pairs))
     if len(names) < 2:
         raise CorpusError(
             f"pairs of {len(names)} intent cannot be split by intent", hint="Give pairs with two cluster_id or more."
         )
     chosen = np.random.default_rng(seed).permutation(len(names))[: max(1, round(INTENT_SHARE * len(names)))]
     held = {names[number] for number in chosen}
-    test = [row for row, pair in enumerate(pairs) if pair.cluster_id in held]
+    test = [row for row, pair in enumerate(pairs) if pair.intent in held]
     return Split(_without_repeats(pairs, test), np.array(test, dtype=np.int64))
 
 
@@ -105,7 +105,7 @@ def first_families(pairs: Sequence[Pair], count: int) -> NDArray[np.int64]:
 def _families(pairs: Sequence[Pair]) -> list[list[int]]:
     families: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, pair in enumerate(pairs):
-        families[pair.cluster_id, str(pair.extra.get("original_answer") or pair.answer)].append(row)
+        families[pair.intent, str(pair.extra.get("original_answer") or pair.answer)].append(row)
     return list(families.values())
 
 

@@ -34,6 +34,11 @@ class Pair(Record):
     extra: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def intent(self) -> str:
+        """The author's intent: pairs of one intent have one answer in different words."""
+        return self.cluster_id
+
+    @property
     def author(self) -> AuthorNote | None:
         """What the source says in the fields of `AuthorNote`, without what is of another kind; None: nothing."""
         kinds: dict[str, type | tuple[type, ...]] = {

@@ -142,7 +142,7 @@ class Landscape:
 
     def overlaps(self, threshold: float, limit: int) -> OverlapList:
         """Intents whose questions or answers nearly coincide."""
-        names, intents = np.unique([pair.pair.cluster_id for pair in self.pairs], return_inverse=True)
+        names, intents = np.unique([pair.pair.intent for pair in self.pairs], return_inverse=True)
         vectors = [self.questions.astype(np.float32), self.answers.astype(np.float32)]
         found, total = overlaps(vectors, intents, threshold, limit)
         return OverlapList(
@@ -166,8 +166,8 @@ class Landscape:
         pairs = [self.pairs[kept[rows[0]]].pair, self.pairs[merged[rows[1]]].pair]
         keep_text, merge_text = (pair.question if by_question else pair.answer for pair in pairs)
         return IntentOverlap(
-            keep=pairs[0].cluster_id,
-            merge=pairs[1].cluster_id,
+            keep=pairs[0].intent,
+            merge=pairs[1].intent,
             reason=_why(len(kept), len(merged), question >= threshold, answer >= threshold),
             question=round(float(question), 6),
             answer=round(float(answer), 6),
@@ -286,7 +286,7 @@ class Explorer:
         vectors = self._vectors(outcome, seen)
         spots = seen.spots([found.vector, found.projected.vectors[0]])
         bank = seen.live.bundle.model.bank
-        voted = [one for one in result.explained.clusters if one.angle is not None]
+        voted = [] if result.trace is None else [one for one in result.trace.clusters if one.angle is not None]
         return PlacedAsk(
             result=result,
             question=spots[0],

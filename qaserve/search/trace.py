@@ -88,7 +88,7 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
                 similarity=best.similarity,
                 projected_similarity=cosine(found.projected.vectors[0], vector),
                 raw_similarity=cosine(found.vector, vector),
-                raw_rank=ranks.get(stored.pair.cluster_id),
+                raw_rank=ranks.get(stored.pair.intent),
                 id=stored.id,
                 cluster=stored.cluster,
                 author=stored.pair.author,
@@ -176,10 +176,10 @@ def _excluded(
     told = {answer.cluster_id for answer in answers}
     near, farthest = {hit.id for hit in plain.everywhere}, min((one.similarity for one in answers), default=1.0)
     for point in plain.expected:
-        if point not in pairs or pairs[point][0].pair.cluster_id in told:
+        if point not in pairs or pairs[point][0].pair.intent in told:
             continue
         stored, vector = pairs[point]
-        told.add(stored.pair.cluster_id)
+        told.add(stored.pair.intent)
         similarity = cosine(found.projected.searched[0], vector)
         by: Literal["filter", "similarity", "routing", "words"] = "similarity"
         if not matches(query.request.filters, stored):
@@ -191,7 +191,7 @@ def _excluded(
         yield Excluded(
             id=point,
             pair_id=stored.pair.pair_id,
-            cluster_id=stored.pair.cluster_id,
+            cluster_id=stored.pair.intent,
             question=stored.pair.question,
             raw_similarity=cosine(found.vector, vector),
             projected_similarity=cosine(found.projected.vectors[0], vector),

@@ -311,7 +311,7 @@ class EdgeStore(Store):
 
         Args:
             data_dir: The folder.
-            hnsw_pairs: From so many points on, a build gets HNSW graphs when it is sealed; None: none does.
+            hnsw_pairs: From this number of points, a build gets HNSW graphs; None: none does.
         """
         self._data, self.where, self._hnsw_pairs = data_dir, str(data_dir), hnsw_pairs
 

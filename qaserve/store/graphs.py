@@ -43,7 +43,7 @@ def make_graphs(shard: Path, names: Collection[str], points: int, advance: Advan
         shard: Its folder.
         names: Of its vectors.
         points: How many it holds.
-        advance: Told so many for each name; and often of nothing, so that a job can be cancelled.
+        advance: Told `points` for each name; and often 0, so that a job can be cancelled.
 
     Raises:
         StoreError: It did not work; the shard is then not to be used.

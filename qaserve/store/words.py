@@ -81,7 +81,7 @@ def bm25_params(texts: Iterable[str]) -> Bm25Params:
 
 
 def bm25_params_of(lengths: Sequence[int]) -> Bm25Params:
-    """The parameters for a build of texts of so many words each."""
+    """The parameters for a build of texts of these numbers of words."""
     return Bm25Params(average_length=round(max(1.0, float(np.mean(lengths))), 3) if len(lengths) else 1.0)
 
 

@@ -191,7 +191,7 @@ def test_clusters_made_anew_keep_numbers_that_the_pairs_alone_would_not_give(fir
     live = live_of(first, make_clusters(first, None, fit), encoder, fit)
     more = joined(first, corpus_of(place(3, 60), start=100))
     alone = make_clusters(more, None, fit)
-    clusters = make_clusters(more, live, fit, anew=True)
+    clusters = make_clusters(more, live, fit, recluster=True)
     assert partition(alone.labels) == partition(clusters.labels)
     assert alone.labels[99] == 0, "now the largest"
     assert clusters.labels[99] == live.labels[99] == 3
@@ -251,7 +251,7 @@ def test_many_answers_are_clustered_in_batches_with_and_without_live_clusters_an
 ):
     corpus = joined(first, corpus_of(np.concatenate([place(axis, 12) for axis in (6, 7, 8)]), start=200))
     base = live if live_or_none else None
-    by_all = make_clusters(corpus, base, fit, anew=True)
+    by_all = make_clusters(corpus, base, fit, recluster=True)
     made = []
 
     class Batches(MiniBatchKMeans):
@@ -261,7 +261,7 @@ def test_many_answers_are_clustered_in_batches_with_and_without_live_clusters_an
 
     monkeypatch.setattr(qaserve.core.clustering, "MANY", 10)
     monkeypatch.setattr("sklearn.cluster.MiniBatchKMeans", Batches)
-    found, again = (make_clusters(corpus, base, fit, anew=True) for _ in range(2))
+    found, again = (make_clusters(corpus, base, fit, recluster=True) for _ in range(2))
     assert made == [("means" if live_or_none else "k-means++", "float32")] * 2
     np.testing.assert_array_equal(found.labels, again.labels)
     assert (np.bincount(found.labels, minlength=found.count) > 0).all(), "no cluster is empty"

@@ -296,7 +296,7 @@ def _intents_of_skills(examples: Examples, random: np.random.Generator) -> list[
     for skill in random.permutation(np.array(skills, dtype=object)).tolist():
         if sum(intent in drawn for intent in examples.intents) >= SKILLS_OUT * len(examples):
             break
-        drawn |= {pair.cluster_id for pair in examples.pairs if skill in pair.related_skills}
+        drawn |= {pair.intent for pair in examples.pairs if skill in pair.related_skills}
     return sorted(drawn)
 
 

@@ -160,7 +160,7 @@ def _plans(dimension: int, *, quick: bool) -> list[_Plan]:
 
 
 def transformer(dimension: int, heads: int, layers: int) -> StudentSpec:
-    """So many heads, or fewer where they do not divide D: their number makes no difference."""
+    """Number of heads, or fewer where they do not divide D: it makes no difference."""
     return StudentSpec(dimension=dimension, heads=math.gcd(heads, dimension), layers=layers)
 
 

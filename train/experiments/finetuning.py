@@ -359,7 +359,7 @@ class Parts:
         self._done, self._told = 0, 0
 
     def __call__(self, steps: int) -> None:
-        """So many more of the training's steps are done."""
+        """Counts finished training steps."""
         self._done += steps
         self._tell(min(PARTS, PARTS * self._done // self._total))
 

@@ -100,7 +100,7 @@ def run(engine: Engine, judged: Judged, file: str, advance: Advance) -> GoldenRe
 
 def _asked(engine: Engine, question: str, pairs: Sequence[StoredPair]) -> tuple[float, bool]:
     """Rank of the first answer of a relevant intent, infinite without one, and whether the engine abstained."""
-    relevant = {stored.pair.cluster_id for stored in pairs}
+    relevant = {stored.pair.intent for stored in pairs}
     result = engine.ask(AskRequest(question=question, top_k=MAX_TOP_K, explain=False))
     ranks = (float(answer.rank) for answer in result.answers if answer.cluster_id in relevant)
     return next(ranks, math.inf), result.confidence.abstained

@@ -189,7 +189,7 @@ class Hypothesis(Record):
 
     @property
     def detectable(self) -> float:
-        """Smallest difference that so many questions would show four times out of five."""
+        """Smallest difference that this number of questions would show four times out of five."""
         return POWER * (self.difference.gain.high - self.difference.gain.low) / INTERVAL
 
     @property

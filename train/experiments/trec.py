@@ -124,8 +124,8 @@ def judgements(fold: Fold, judge: Judge | None) -> dict[str, Qrels]:
     skills: dict[str, set[str]] = defaultdict(set)
     for pair in fold.candidates.pairs:
         for skill in pair.related_skills:
-            skills[skill].add(pair.cluster_id)
-    own = {str(row): {_name(pair.cluster_id): 1} for row, pair in enumerate(fold.queries.pairs)}
+            skills[skill].add(pair.intent)
+    own = {str(row): {_name(pair.intent): 1} for row, pair in enumerate(fold.queries.pairs)}
     by_skill = {
         str(row): {_name(one): 1 for one in sorted(set().union(*(skills[skill] for skill in pair.related_skills)))}
         for row, pair in enumerate(fold.queries.pairs)

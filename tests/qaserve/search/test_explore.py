@@ -89,12 +89,14 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     assert (placed.question == placed.turned) == (options.get("projection") == "none")
 
 
-@pytest.mark.parametrize("options", [{}, {"routing": "centroid"}, {"projection": "pair"}, {"projection": "none"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"routing": "centroid"}, {"projection": "pair"}, {"projection": "none"}, {"explain": False}]
+)
 def test_the_w_of_each_voted_cluster_alone_takes_the_question_to_a_place_of_its_own(explorer, engine, options):
     query = engine.prepare(AskRequest(question="how to make bread", **options))
     vector = engine.encoder.encode_questions([query.question])[0].astype(np.float64)
     placed = explorer.place(engine.search(query, vector, 0.0))
-    if "projection" in options:
+    if options.keys() & {"projection", "explain"}:
         assert placed.turned_by == ()
         return
     votes = placed.result.explained.clusters
