@@ -30,13 +30,16 @@ def scale(
     *,
     pairs: Annotated[int, typer.Option(min=20, max=10_000_000, help="How many.")] = 10_000,
     dimension: Annotated[int, typer.Option(min=8, max=4_096, help="D of the vectors.")] = 384,
+    again: Annotated[
+        bool, typer.Option(help="Ingest the same file a second time, and a third time with ten new pairs.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """See SCALE_HELP."""
     from train.experiments import scale as scale_experiment
 
     with tempfile.TemporaryDirectory(prefix="qaserve-scale-") as folder:
-        report = scale_experiment.run(pairs, Path(folder), get_settings().fit, dimension, Bars(err))
+        report = scale_experiment.run(pairs, Path(folder), get_settings().fit, dimension, Bars(err), again=again)
     if as_json:
         print(report.model_dump_json(indent=2))
         return
@@ -46,7 +49,10 @@ def scale(
     out.print(f"Written per second, by tenth: {', '.join(f'{rate:,.0f}' for rate in report.write_rates)}")
     grown = (report.peak_bytes - report.start_bytes) / report.pairs / 1024
     out.print(f"Peak memory {report.peak_bytes / MIB:,.0f} MiB, {grown:.1f} KiB for each pair")
-    out.print(f"The same file again {report.unchanged_seconds:.1f} s; with ten new pairs {report.added_seconds:.1f} s")
+    if report.unchanged_seconds is not None:
+        out.print(
+            f"The same file again {report.unchanged_seconds:.1f} s; with ten new pairs {report.added_seconds:.1f} s"
+        )
     out.print(f"On disk {report.disk_bytes / MIB:,.0f} MiB, opened in {report.open_seconds:.2f} s")
     if report.recall is not None:
         out.print(f"HNSW graphs find {report.recall:.1%} of the exact nearest questions")

@@ -55,8 +55,8 @@ class ScaleReport(Record):
     peak_bytes: int = Field(description="Most memory that the process had, all in all.")
     start_bytes: int = Field(description="The same, before the ingest.")
     file_bytes: int = Field(description="Of the corpus file.")
-    unchanged_seconds: float = Field(description="The same file again.")
-    added_seconds: float = Field(description=f"The same file and {NEW_PAIRS} new pairs.")
+    unchanged_seconds: float | None = Field(description="The same file again; null: not measured.")
+    added_seconds: float | None = Field(description=f"The same file and {NEW_PAIRS} new pairs; null: not measured.")
     disk_bytes: int = Field(description="Of the build's points and bundle, as the disk counts them.")
     open_seconds: float = Field(description="To open the build and its bundle.")
     recall: float | None = Field(
@@ -131,7 +131,9 @@ def _row(number: int, rng: np.random.Generator) -> dict[str, object]:
     }
 
 
-def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Reporter) -> ScaleReport:
+def run(
+    pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Reporter, *, again: bool = True
+) -> ScaleReport:
     """Ingest pairs into an empty folder, and then again.
 
     Args:
@@ -140,6 +142,7 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         fit: How a build is fitted. Hyperparameters are not tuned: above `QASERVE_TUNE_PAIRS` they never are.
         dimension: D.
         reporter: Shows the stages.
+        again: Ingest the same file again, and then with new pairs.
     """
     path = folder / "pairs.jsonl"
     write_corpus(path, pairs, fit.seed)
@@ -151,9 +154,11 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         ingest = Ingest(builder, encoder, ReadSettings())
         first = ingest.run([path])
         peak, rates = _peak(), watch.rates()
-        again = ingest.run([path])
-        write_corpus(folder / "more.jsonl", pairs + NEW_PAIRS, fit.seed)
-        added = ingest.run([folder / "more.jsonl"])
+        unchanged = added = None
+        if again:
+            unchanged = ingest.run([path]).seconds
+            write_corpus(folder / "more.jsonl", pairs + NEW_PAIRS, fit.seed)
+            added = ingest.run([folder / "more.jsonl"]).seconds
         engine, began = Engine(store, encoder, folder / "models", CORPUS), time.perf_counter()
         live = engine.load()
         opened = time.perf_counter() - began
@@ -170,8 +175,8 @@ def run(pairs: int, folder: Path, fit: FitSettings, dimension: int, reporter: Re
         peak_bytes=peak,
         start_bytes=start,
         file_bytes=path.stat().st_size,
-        unchanged_seconds=again.seconds,
-        added_seconds=added.seconds,
+        unchanged_seconds=unchanged,
+        added_seconds=added,
         disk_bytes=sum(_on_disk(file) for place in places for file in place.rglob("*")),
         open_seconds=round(opened, 3),
         recall=None if (found := recall(live.points)) is None else round(found, 4),
