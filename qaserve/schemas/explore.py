@@ -73,8 +73,8 @@ class PlacedAsk(Record):
     turned: Spot = Field(description="The question after its projection.")
     turned_by: tuple[MapMark, ...] = Field(
         (),
-        description="The question after the W of each cluster alone, largest weight first; none where no W was used, and "
-        "without `explain`.",
+        description="The question after the W of each cluster alone, largest weight first; none where no W was "
+        "used, and without `explain`.",
     )
     hits: tuple[MapMark, ...] = Field(description="The known questions that voted.")
     answers: tuple[MapMark, ...]
