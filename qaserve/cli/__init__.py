@@ -80,7 +80,11 @@ COMMANDS = {
 """Every command with the modules that make it, and the first line of its help."""
 
 INTERRUPTED = 130
-EXTRAS = dict.fromkeys(("onnx", "onnxscript", "scipy", "sentence_transformers", "sklearn", "torch"), "train")
+EXTRAS = {
+    **dict.fromkeys(("onnx", "onnxscript", "pyarrow", "scipy", "sentence_transformers", "sklearn", "torch"), "train"),
+    **dict.fromkeys(("mcp", "mcp_types"), "mcp"),
+    "streamlit": "ui",
+}
 """Packages that only an extra brings, with the extra."""
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 COMPLETION = "_QASERVE_COMPLETE"
@@ -122,10 +126,11 @@ def _tell(error: BaseException) -> int:
         err.print("interrupted")
         return INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package)
         if extra is None:
             raise error
-        say_error(f"{error.name} is not installed", f"pip install 'qaserve[{extra}]'")
+        say_error(f"{package} is not installed", f"pip install 'qaserve[{extra}]'")
     elif isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # a pipe's reader, such as head, left
         _say_system(error)
     return 1

@@ -1,5 +1,6 @@
 """`qaserve serve`, `qaserve ui` and `qaserve up`."""
 
+import importlib.util
 import os
 import signal
 import sys
@@ -103,7 +104,9 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
 
 
 def page_command(settings: Settings) -> list[str]:
-    """The command that serves the page."""
+    """The command that serves the page. Raises ModuleNotFoundError where Streamlit is not installed."""
+    if importlib.util.find_spec("streamlit") is None:
+        raise ModuleNotFoundError("no Streamlit", name="streamlit")
     options = {
         "server.address": settings.server.ui_host,
         "server.port": settings.server.ui_port,

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "sentence_transformers"}
+EXTRA = {"mcp", "pandas", "pyarrow", "streamlit"}
 LOADED = "import sys, {name}; print('\\n'.join(sorted(sys.modules)))"
 
 
@@ -43,7 +44,14 @@ def those_within(loaded, packages):
         ),
         (
             "qaserve.api.app",
-            {*HEAVY, "train.experiments", "train.importance", "train.experiments.encoder_finetuning", "sklearn"},
+            {
+                *HEAVY,
+                *EXTRA,
+                "train.experiments",
+                "train.importance",
+                "train.experiments.encoder_finetuning",
+                "sklearn",
+            },
         ),
         ("qaserve.core.pipeline", {*HEAVY, "qaserve.store", "sklearn", "qdrant_client"}),
         ("qaserve.mcp", {*HEAVY, "train.experiments", "train.importance", "sklearn"}),
@@ -66,3 +74,17 @@ def those_within(loaded, packages):
 )
 def test_importing_loads_no_more_than_it_needs(name, forbidden):
     assert those_within(loaded_by(name), forbidden) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [("mcp", "mcp", "mcp"), ("ui", "streamlit", "ui"), ("up", "streamlit", "ui"), ("ingest", "sklearn", "train")],
+)
+def test_a_command_whose_extra_is_missing_names_it(command, module, extra, tmp_path):
+    arguments = ["qaserve", command, *(["pairs.jsonl"] if command == "ingest" else [])]
+    (tmp_path / "pairs.jsonl").write_text('{"question": "How?", "answer": "So."}\n')
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv = {arguments!r}; from qaserve.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert f"{module} is not installed" in done.stderr
+    assert f"pip install 'qaserve[{extra}]'" in done.stderr
