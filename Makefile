@@ -13,7 +13,7 @@ FUZZED := tests/contract/test_api_schema.py \
           $(addprefix tests/ingest/test_,readers.py compare.py names.py history.py crashes.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz mutants check lint types mpnet pins clean
+.PHONY: help run test fuzz mutants check lint types screenshots mpnet pins clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ lint: $(VENV)/ready-dev  ## Check style and import contracts
 
 types: $(VENV)/ready-dev  ## Check types
 	@$(BIN)/mypy
+
+screenshots: $(VENV)/ready-dev  ## Take the README's pictures, and print how fast the page is
+	@$(BIN)/python .ci/screenshots.py
 
 mpnet: $(VENV)/ready  ## Install the weights of the encoder mpnet
 	@sed -n '/^# For make mpnet/,$$p' constraints.txt > $(VENV)/pins.txt

@@ -6,16 +6,19 @@ quotation or in front matter is none. The text is not changed: the sections of a
 
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from zipfile import BadZipFile, ZipFile
 
 from markdown_it import MarkdownIt
 
 from ingest.pairs import PairTable
 from qaserve.common.errors import CorpusError
-from qaserve.common.text import control_character
+from qaserve.common.text import control_character, shorten
 from qaserve.schemas.documents import BadDocument, DocumentsReport, Links, MissingLink, Section
 
 SUFFIXES = (".md", ".markdown")
@@ -76,6 +79,50 @@ def read_documents(folder: Path) -> Read:
             left -= size
             sections += found
     return Read(tuple(sections), tuple(rejected))
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the Markdown files of a zip into a folder; one folder that holds them all is left out.
+
+    Of a file no more than `MAX_BYTES` + 1 are unpacked, whatever size it claims: `read_documents` rejects it then.
+
+    Raises:
+        CorpusError: It is no zip, is packed in a way that is not read, leads out of the folder, or holds more than
+            `MAX_FILES` documents or `MAX_TOTAL_BYTES`.
+    """
+    try:
+        with ZipFile(archive) as packed:
+            found = {_inside(archive, one.filename): one for one in packed.infolist() if _is_document(one.filename)}
+            if len(found) > MAX_FILES:
+                raise CorpusError(f"{archive} holds more than {MAX_FILES:,} documents", hint="Send fewer.")
+            common = len({path.parts[0] for path in found}) == 1 and all(len(path.parts) > 1 for path in found)
+            left = MAX_TOTAL_BYTES
+            for path, one in found.items():
+                with packed.open(one) as file:
+                    data = file.read(MAX_BYTES + 1)
+                left -= len(data)
+                if left < 0:
+                    raise CorpusError(f"{archive} unpacks to more than {MAX_TOTAL_BYTES:,} bytes", hint="Send less.")
+                target = folder.joinpath(*path.parts[common:])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+    except (BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, OSError) as error:
+        raise CorpusError(f"{archive} cannot be unpacked: {error}", hint="Send a zip without a password.") from error
+
+
+def _is_document(name: str) -> bool:
+    """Whether a file of a zip is read; macOS adds a folder of its own."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith("__MACOSX/")
+
+
+def _inside(archive: Path, name: str) -> PurePosixPath:
+    """The path of a file in a zip. Raises CorpusError where it leads out of it."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or control_character(name):
+        raise CorpusError(
+            f"{archive} holds a path that leads out of it: {shorten(name, 80)}", hint="Pack the folder again."
+        )
+    return path
 
 
 def _find(folder: Path, rejected: list[BadDocument]) -> list[str]:

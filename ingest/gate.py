@@ -38,7 +38,7 @@ from qaserve.common.progress import Advance
 from qaserve.common.text import shorten
 from qaserve.core.metrics import paired_bootstrap, summarize
 from qaserve.core.splits import phrasing_split
-from qaserve.schemas.ingest import Comparison, Figures, GateReport, Worse
+from qaserve.schemas.ingest import Comparison, Figures, GateReport, RankChange
 
 SPLITS = 2
 """Phrasings held out of every family, one after the other."""
@@ -196,7 +196,22 @@ def _compared(
         return None
     gains = 1 / after.ranks - 1 / before.ranks
     difference = paired_bootstrap(1 / after.ranks, 1 / before.ranks, intents)
-    worst = [row for row in np.argsort(gains, kind="stable")[:WORSE_KEPT].tolist() if gains[row] < 0]
+    order = np.argsort(gains, kind="stable").tolist()
+    worst = [row for row in order[:WORSE_KEPT] if gains[row] < 0]
+    best = [row for row in order[: -WORSE_KEPT - 1 : -1] if gains[row] > 0]
+
+    def told(rows: list[int]) -> tuple[RankChange, ...]:
+        return tuple(
+            RankChange(
+                id=points[row],
+                pair_id=pairs[points[row]].pair_id,
+                question=shorten(pairs[points[row]].question if texts is None else texts[row], 200),
+                before=_rank(before.ranks[row]),
+                after=_rank(after.ranks[row]),
+            )
+            for row in rows
+        )
+
     figures = [
         Figures(**_figures(asked), mrr_among_all=round(float((1 / asked.ranks_among_all).mean()), 4))
         for asked in (before, after)
@@ -207,16 +222,8 @@ def _compared(
         new=figures[1],
         difference=difference,
         passed=not (difference.mean < -tolerance and difference.high < 0),
-        worse=tuple(
-            Worse(
-                id=points[row],
-                pair_id=pairs[points[row]].pair_id,
-                question=shorten(pairs[points[row]].question if texts is None else texts[row], 200),
-                before=_rank(before.ranks[row]),
-                after=_rank(after.ranks[row]),
-            )
-            for row in worst
-        ),
+        worse=told(worst),
+        better=told(best),
     )
 
 
@@ -227,7 +234,7 @@ def _rank(rank: float) -> float | None:
 def stopped(gate: GateReport) -> QualityError:
     """What is said of a build that the gate stops: how much it loses, and on which questions."""
     said: list[str] = []
-    worse: list[Worse] = []
+    worse: list[RankChange] = []
     for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):
         if one is not None and not one.passed:
             low, high = one.difference.low, one.difference.high
@@ -240,7 +247,7 @@ def stopped(gate: GateReport) -> QualityError:
         f"{shorten(one.question, 80)!r} ({one.pair_id}): rank {_said(one.before)} → {_said(one.after)}" for one in worse
     )
     return QualityError(
-        f"the new build finds less than the live one, which stays: {'; '.join(said)}. Worse: {examples}",
+        f"the new build finds less than the live one, which stays: {'; '.join(said)}. RankChange: {examples}",
         hint=f"Look at what changed (`--dry-run --json`). `--force` makes it live all the same; "
         f"QASERVE_GATE_TOLERANCE ({gate.tolerance:g}) is the loss that is accepted.",
     )

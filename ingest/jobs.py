@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from ingest.documents import unpack
 from qaserve.common.clock import now
 from qaserve.common.database import Database
 from qaserve.common.errors import BusyError, ConflictError, CorpusError, NotFoundError, QaserveError, StoreLockedError
@@ -40,6 +42,8 @@ UPLOADS_KEPT = 10
 """How many uploads of failed and interrupted jobs are kept: those of the newest."""
 LOCK_SECONDS = 600.0
 """How long a job waits at least for another change of the corpus, such as an activation or a command."""
+ZIP = ".zip"
+"""Of an upload of documents."""
 RETRIABLE: frozenset[JobState] = frozenset({"failed", "interrupted"})
 RETRY_SECONDS = 30.0
 """When it is worth asking again for a place."""
@@ -92,6 +96,17 @@ class _Work:
 
     def _show(self, stages: tuple[JobStage, ...]) -> None:
         self.job = self.job.model_copy(update={"stages": stages})
+
+
+@contextmanager
+def _given(file: Path) -> Iterator[dict[str, Any]]:
+    """What an upload is for `Ingest.run`: documents where it is a zip, else pairs. Raises CorpusError, see `unpack`."""
+    if file.suffix != ZIP:
+        yield {"paths": [file]}
+        return
+    with TemporaryDirectory(dir=file.parent) as folder:
+        unpack(file, Path(folder))
+        yield {"documents": Path(folder)}
 
 
 class Receiver(Protocol):
@@ -322,7 +337,8 @@ class Jobs:
         options = work.job.options
         try:
             self._change(work, state="running", started=now())
-            report = self._make(work).run([work.file], **options.model_dump(), on_plan=work.plan)
+            with _given(work.file) as given:
+                report = self._make(work).run(**given, **options.model_dump(), on_plan=work.plan)
         except _CancelledError:
             self._end(work, state="interrupted" if self._closing else "cancelled")
         except QaserveError as error:

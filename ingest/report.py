@@ -155,8 +155,15 @@ def _around(before: str, after: str) -> tuple[str, str]:
 
 def _cut(text: str, head: int, tail: int) -> str:
     start, end = max(0, head - CONTEXT_CHARS), min(len(text), len(text) - tail + CONTEXT_CHARS)
+    if start:
+        start = max(start, text.find(" ", start, head) + 1)  # a whole word
+    if end < len(text):
+        end = max(text.rfind(" ", len(text) - tail, end), 0) or end
     shown = ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
-    return shown if len(shown) <= EDIT_CHARS else shown[: EDIT_CHARS - 1] + "…"
+    if len(shown) > EDIT_CHARS:
+        shown = shown[: EDIT_CHARS - 1]
+        shown = (shown.rpartition(" ")[0] or shown) + "…"
+    return shown
 
 
 def param_changes(live: Manifest | None, new: Manifest) -> ParamChanges:

@@ -63,18 +63,19 @@ def _skill_head(name: str, result: AskResult) -> None:
     """Name, how sure it is, when to use it, and a way to its document."""
     summary = api_cache.skills(result.build).get(name)
     sure = next((hit.confidence for hit in result.skills if hit.name == name), None)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"skill_head {name}"):
-        st.markdown(f"### :material/construction: {literal(plain_name(name))}", width="content")
-        if sure is not None:
-            st.markdown(f":{theme.sureness(sure)}-badge[{sure:.0%}]", width="content", help=SURE)
-        if (
-            summary is not None
-            and summary.path is not None
-            and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
-        ):
-            document(name, result.build)
-    if summary is not None and summary.when_to_use:
-        st.caption(literal(one_line(summary.when_to_use, USE_CHARS)))
+    with st.container(gap="xsmall", key=f"skill_head {name}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"### :material/construction: {literal(plain_name(name))}", width="content")
+            if sure is not None:
+                st.markdown(f":{theme.sureness(sure)}-badge[{sure:.0%}]", width="content", help=SURE)
+            if (
+                summary is not None
+                and summary.path is not None
+                and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
+            ):
+                document(name, result.build)
+        if summary is not None and summary.when_to_use:
+            st.caption(literal(one_line(summary.when_to_use, USE_CHARS)))
 
 
 def document(name: str, build: str) -> None:

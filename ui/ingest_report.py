@@ -17,7 +17,7 @@ from ui.markdown import literal
 COUNTS = (("added", "Added"), ("updated", "Changed"), ("unchanged", "Unchanged"), ("removed", "Removed"))
 REPEATS_SHOWN = 50
 LISTED = 200
-WORSE_SHOWN = 10
+MOVED_SHOWN = 10
 CLUSTERS_SHOWN = 20
 PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
@@ -25,6 +25,7 @@ PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 def draw(report: IngestReport) -> None:
     """Draw what an ingest did or, of a dry run, what it would do."""
     _counts(report)
+    _documents(report)
     _verdict(report)
     _clusters(report)
     _quality(report)
@@ -41,11 +42,15 @@ def draw_planned(report: IngestReport) -> None:
 
 
 def _counts(report: IngestReport) -> None:
-    if not (report.added or report.updated or report.removed):
+    documents = report.documents
+    edited = documents is not None and (documents.added or documents.changed or documents.removed)
+    if not (report.added or report.updated or report.removed or edited):
         st.info("No changes.", icon=":material/done_all:")
     clusters = "" if report.clusters is None else f" in {theme.counted(report.clusters, 'cluster')}"
     holds = "would hold" if report.dry_run else "holds"
     st.caption(f"The corpus {holds} {theme.counted(report.pairs, 'pair')}{clusters}.")
+    if documents is not None and documents.read and not (report.added or report.updated or report.unchanged):
+        return  # no pairs were read
     with st.grid(6, min_column_width=120):
         for name, label in COUNTS:
             st.metric(label, f"{getattr(report, name):,}", border=True)
@@ -56,6 +61,32 @@ def _counts(report: IngestReport) -> None:
             border=True,
             help=f"Questions with different answers. All are kept. Rows that repeat a question: {report.repeats:,}.",
         )
+
+
+def _documents(report: IngestReport) -> None:
+    """What was made of the documents, and which names lead to none."""
+    found = report.documents
+    if found is None or not (found.documents or found.read or found.rejected):
+        return
+    changes = ((found.added, "added"), (found.changed, "changed"), (found.removed, "removed"))
+    told = ", ".join(f"{len(paths):,} {what}" for paths, what in changes if paths) or "none changed"
+    st.caption(f"{theme.counted(found.documents, 'document')}, {theme.counted(found.skills, 'skill')}: {told}.")
+    for rows, label, icon in (
+        (
+            [{"document": path, "change": what} for paths, what in changes for path in paths],
+            "Changed documents",
+            "description",
+        ),
+        ([one.model_dump() for one in found.rejected], "Rejected documents", "block"),
+        (
+            [one.model_dump() for one in found.missing] if found.read else [],
+            "Names in pairs that lead to no document",
+            "link_off",
+        ),
+    ):
+        if rows:
+            with st.expander(f"{label} ({len(rows):,})", icon=f":material/{icon}:"):
+                st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
 
 
 def _verdict(report: IngestReport) -> None:
@@ -160,11 +191,15 @@ def _compared(one: Comparison, name: str, which: str, *, would: bool) -> None:
             border=True,
             help=f"{one.live.hit3:.1%} in the {'live' if would else 'previous'} build.",
         )
-    if one.worse:
-        with st.expander("Questions with a worse rank", icon=":material/trending_down:"):
-            rows = [(row.question, row.before, row.after) for row in one.worse[:WORSE_SHOWN]]
-            frame = pd.DataFrame(rows, columns=["question", "rank before", "rank after"])
-            st.dataframe(frame, hide_index=True, height="content")
+    for changed, label, icon in (
+        (one.worse, "Questions with a worse rank", "trending_down"),
+        (one.better, "Questions with a better rank", "trending_up"),
+    ):
+        if changed:
+            with st.expander(label, icon=f":material/{icon}:"):
+                rows = [(row.question, row.before, row.after) for row in changed[:MOVED_SHOWN]]
+                frame = pd.DataFrame(rows, columns=["question", "rank before", "rank after"])
+                st.dataframe(frame, hide_index=True, height="content")
 
 
 def _change(change: float, shown: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def draw(number: str, offer: Callable[[bool], None]) -> None:
         number: Of the job, as the address has it.
         offer: Draws the next step: after a preview or, given True, after a failed quality check.
     """
-    st.button("Import other pairs", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
+    st.button("New import", icon=":material/arrow_back:", type="tertiary", on_click=_leave)
     failed = st.session_state.pop("ingest_failed", None)
     if isinstance(failed, QaserveError):
         theme.failure(failed)

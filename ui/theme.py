@@ -27,7 +27,8 @@ STYLE = """
   div[data-testid="stMarkdownContainer"] h3, div[data-testid="stMarkdownContainer"] h4,
   div[data-testid="stMarkdownContainer"] h5 { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   div[data-testid="stMarkdownContainer"] table { display: block; overflow-x: auto; }
-  div[class*="st-key-skill_head"] div[data-testid="stMarkdownContainer"] { margin-bottom: 0; }
+  div[class*="st-key-skill_head"] div[data-testid="stMarkdownContainer"],
+  div[class*="st-key-skill_head"] div[data-testid="stMarkdownContainer"] p { margin-bottom: 0; }
   span[data-testid="stHeaderActionElements"] { display: none; }
   div[data-testid="stMetricValue"] { font-size: 1.6rem; }
   .st-key-examples button, .st-key-examples button * { text-align: left; justify-content: flex-start; }

@@ -39,7 +39,7 @@ BODY = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "Not packed; its name says the format.",
+                            "description": "Not packed; its name says the format. A zip holds documents.",
                         },
                         **IngestOptions.model_json_schema()["properties"],
                     },
@@ -71,7 +71,10 @@ def routes(jobs: Jobs | RemoteJobs, access: ApiKeyAuth, limits: LimitSettings, h
 
     @router.post("/ingest", status_code=202, dependencies=[Depends(access.write)], openapi_extra=BODY)
     async def ingest(request: Request, said: Annotated[UploadOptions, Query()]) -> Job:
-        """Import pairs: a form with a file, JSON Lines as they are, or a document with `pairs`. Gives a job."""
+        """Import pairs: a form with a file, JSON Lines as they are, or a document with `pairs`. Gives a job.
+
+        A file whose name ends in .zip holds Markdown documents, which take the place of all documents of the corpus.
+        """
         with writing("the upload cannot be written", NO_SPACE):
             async with contextmanager_in_threadpool(jobs.receiving()) as folder:
                 file, options = await _receive(request, folder, said, limits)

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from ingest.jobs import ZIP
 from ingest.readers import EXCEL, SUFFIXES
 from qaserve.common.errors import BusyError, TooLargeError, UsageError
 
@@ -112,7 +113,7 @@ def _copy(upload: UploadFile, path: Path) -> None:
 def safe_name(name: str) -> str:
     """A file name of harmless characters that ends as a corpus file does."""
     stem = NOT_IN_A_NAME.sub("-", name.replace("\\", "/").rpartition("/")[2]).lstrip(".-")
-    suffix = next((one for one in (*SUFFIXES, *EXCEL) if stem.lower().endswith(one)), "")
+    suffix = next((one for one in (*SUFFIXES, *EXCEL, ZIP) if stem.lower().endswith(one)), "")
     return (stem[: len(stem) - len(suffix)][:NAME_CHARS] or UNNAMED) + (suffix.lower() or SUFFIX)
 
 

@@ -127,8 +127,8 @@ class Figures(Record):
     abstained: float | None = Field(None, description="Share abstained on; null: the build is not calibrated.")
 
 
-class Worse(Record):
-    """A question that the new build answers worse."""
+class RankChange(Record):
+    """A question whose answer is at another rank in the new build."""
 
     id: str = Field(description="Of the point.")
     pair_id: str
@@ -145,7 +145,8 @@ class Comparison(Record):
     new: Figures
     difference: Interval = Field(description="Of MRR, new less live.")
     passed: bool
-    worse: tuple[Worse, ...] = Field(description="The questions that lose most, most first.")
+    worse: tuple[RankChange, ...] = Field(description="The questions that lose most, most first.")
+    better: tuple[RankChange, ...] = Field((), description="The questions that gain most, most first.")
 
 
 class GateReport(Record):

@@ -20,6 +20,8 @@ PAGES = {
     "clusters": ("/clusters", "Open a cluster"),
     "cluster": ("/clusters?open=3", "pairs"),
     "ingest": ("/ingest", "A file of questions and answers"),
+    "improve": ("/ingest", "Similar intents", "To improve"),
+    "builds": ("/ingest", "Every ingest that changes something", "Builds"),
     "results": ("/results", "What the terms mean"),
 }
 TALLEST = 5_000
@@ -37,9 +39,11 @@ def test_nothing_sticks_out_in_any_theme_or_width(service, browser, scheme, size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     context.set_default_timeout(60_000)
     tab = context.new_page()
-    for name, (address, last) in PAGES.items():
+    for name, (address, last, *opened) in PAGES.items():
         tab.set_viewport_size({"width": width, "height": height})
         tab.goto(f"{service.page}{address}")
+        for one in opened:
+            tab.get_by_role("tab", name=one).click()
         expect(tab.locator("[data-testid=stMain]").get_by_text(last).last).to_be_attached(timeout=60_000)
         expect(tab.locator("[data-testid=stSpinner]")).to_have_count(0, timeout=60_000)
         expect(tab.locator("[data-testid=stSkeleton]")).to_have_count(0, timeout=60_000)

@@ -1,10 +1,11 @@
 """Reading a folder of Markdown, and documents as a part of a build."""
 
 import os
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
-from ingest.documents import MAX_BYTES, MAX_SECTIONS, read_documents, split
+from ingest.documents import MAX_BYTES, MAX_SECTIONS, read_documents, split, unpack
 from ingest.refit import refit
 from ingest.selection import Selection
 from qaserve.builds.catalog import list_builds, prune, verify
@@ -240,3 +241,76 @@ def test_fitting_and_removing_keep_the_documents(make_ingest, make_builder, edge
     removed = make_ingest(edge, encoder, tune_pairs=0).remove(Selection(ids=("steel_q0",)), force=True)
     assert removed.documents.documents == 3
     assert len(sections_of(edge)) == 4
+
+
+def packed(path, files):
+    with ZipFile(path, "w", ZIP_DEFLATED) as made:
+        for name, text in files.items():
+            made.writestr(name, text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "paths"),
+    [
+        ({"skill_a.md": "# A", "deep/b.markdown": "# B", "c.txt": "no"}, ["deep/b.markdown", "skill_a.md"]),
+        ({"docs/skill_a.md": "# A", "docs/deep/b.md": "# B"}, ["deep/b.md", "skill_a.md"]),
+        ({"docs/": "", "docs/a.md": "# A", "__MACOSX/docs/._a.md": "\0"}, ["a.md"]),
+        ({"a\\b.md": "# B", "x.md": "# X"}, ["a/b.md", "x.md"]),
+        ({}, []),
+    ],
+)
+def test_a_zip_is_unpacked_without_the_folder_that_holds_it_all(tmp_path, files, paths):
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    unpack(packed(tmp_path / "docs.zip", files), target)
+    found = read_documents(target)
+    assert sorted({section.path for section in found.sections}) == paths
+    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == paths
+
+
+@pytest.mark.parametrize("name", ["../a.md", "/etc/a.md", "docs/../../a.md", "C:\\a.md", "..\\a.md"])
+def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path, name):
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    with pytest.raises(CorpusError, match="leads out of it"):
+        unpack(packed(tmp_path / "docs.zip", {"fine.md": "# A", name: "# B"}), target)
+    assert list(target.iterdir()) == []
+
+
+def test_what_a_zip_unpacks_to_is_bounded(tmp_path, monkeypatch):
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    archive = packed(tmp_path / "docs.zip", {"huge.md": "a" * (50 * MAX_BYTES), "small.md": "# A"})
+    assert archive.stat().st_size < MAX_BYTES
+    unpack(archive, target)
+    assert (target / "huge.md").stat().st_size == MAX_BYTES + 1
+    (bad,) = read_documents(target).rejected
+    assert bad.path == "huge.md"
+    monkeypatch.setattr("ingest.documents.MAX_TOTAL_BYTES", MAX_BYTES)
+    with pytest.raises(CorpusError, match="unpacks to more than 1,048,576 bytes"):
+        unpack(archive, target)
+    monkeypatch.setattr("ingest.documents.MAX_FILES", 1)
+    with pytest.raises(CorpusError, match="holds more than 1 documents"):
+        unpack(archive, target)
+
+
+@pytest.mark.parametrize("damage", ["no zip", "cut", "password", "flipped", "clash"])
+def test_a_zip_that_cannot_be_unpacked_is_said(tmp_path, damage):
+    files = {"a.md": "# A\n" * 100} | ({"a.md/b.md": "# B"} if damage == "clash" else {})
+    archive = packed(tmp_path / "docs.zip", files)
+    data = bytearray(archive.read_bytes())
+    if damage == "no zip":
+        data = bytearray(b"no zip")
+    elif damage == "cut":
+        data = data[: len(data) // 2]
+    elif damage == "password":
+        for header, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            data[data.index(header) + offset] |= 1
+    elif damage == "flipped":
+        data[40] ^= 0xFF
+    archive.write_bytes(data)
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    with pytest.raises(CorpusError, match="cannot be unpacked"):
+        unpack(archive, target)

@@ -81,6 +81,11 @@ def test_force_makes_it_live_and_the_report_says_so(edge, ingest, write_rows, ma
     assert worst.pair_id.startswith("thing")
     gains = [1 / (one.after or np.inf) - 1 / one.before for one in compared.worse]
     assert gains == sorted(gains)
+    back = ingest([write_rows(many)]).gate.held_out
+    assert (back.better[0].before > 1, back.better[0].after) == (True, 1)
+    gains = [1 / one.after - 1 / (one.before or np.inf) for one in back.better]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[-1] > 0
 
 
 def test_a_loss_within_the_tolerance_passes(edge, ingest, write_rows, many, shuffled):

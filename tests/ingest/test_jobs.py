@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 from contextlib import closing
+from io import BytesIO
 from multiprocessing import AuthenticationError
+from zipfile import ZipFile
 
 import pytest
 
@@ -116,6 +118,46 @@ def test_a_job_does_what_an_ingest_does(start, gate, edge, encoder, rows, tmp_pa
     assert left(tmp_path) == (1, [])
     answer = Engine(edge, encoder, tmp_path / "models", "things").ask(AskRequest(question=rows()[0]["question"]))
     assert answer.answers[0].source_file == "pairs.jsonl"
+
+
+def zipped(files):
+    buffer = BytesIO()
+    with ZipFile(buffer, "w") as made:
+        for name, text in files.items():
+            made.writestr(name, text)
+    return buffer.getvalue()
+
+
+def submit_bytes(jobs, data, name, **options):
+    with jobs.receiving() as folder:
+        (folder / name).write_bytes(data)
+        return jobs.submit(folder / name, IngestOptions(**options))
+
+
+def test_a_zip_brings_documents_in_and_leaves_the_pairs(start, gate, edge, encoder, rows, tmp_path):
+    gate.open.set()
+    jobs = start()
+    ended(jobs, submit(jobs, rows()))
+    documents = zipped({"docs/skill_bread.md": "# Bread", "docs/empty.md": ""})
+    foretold = ended(jobs, submit_bytes(jobs, documents, "docs.zip", dry_run=True)).report
+    assert (foretold.documents.added, foretold.dry_run) == (("skill_bread.md",), True)
+    report = ended(jobs, submit_bytes(jobs, documents, "docs.zip")).report
+    assert (report.pairs, report.added, report.removed) == (24, 0, 0)
+    assert [one.path for one in report.documents.rejected] == ["empty.md"]
+    assert left(tmp_path)[1] == [], "what was unpacked is deleted too"
+    engine = Engine(edge, encoder, tmp_path / "models", "things")
+    assert engine.skill("skill_bread").document.title == "Bread"
+
+
+def test_a_zip_that_cannot_be_unpacked_fails_the_job_without_naming_its_path(start, gate, rows, tmp_path):
+    gate.open.set()
+    jobs = start()
+    ended(jobs, submit(jobs, rows()))
+    job = ended(jobs, submit_bytes(jobs, b"no zip", "docs.zip"))
+    assert (job.state, job.error.code) == ("failed", "invalid_corpus")
+    assert job.error.message.startswith("docs.zip cannot be unpacked")
+    job = ended(jobs, submit_bytes(jobs, zipped({"a.md": "# A"}), "docs.zip", replace=True))
+    assert (job.state, job.error.code) == ("failed", "invalid_request")
 
 
 def test_a_dry_run_changes_nothing_and_replace_replaces(start, gate, edge, rows):

@@ -3,7 +3,9 @@
 import json
 import re
 import time
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import altair as alt
 import pytest
@@ -816,6 +818,26 @@ def test_a_file_without_a_good_line_says_what_is_wrong_with_its_lines_and_what_a
     assert '{"question": "How do I …?"' in said
     assert "qaserve ingest" not in said
     assert "/uploads/" not in said
+
+
+def test_a_zip_of_documents_is_shown_before_it_is_imported(served, engine):
+    opened(served, "ingest")
+    served.segmented_control[0].set_value("Upload documents").run()
+    buffer = BytesIO()
+    with ZipFile(buffer, "w") as made:
+        made.writestr("docs/skill_bread.md", "# Bread")
+        made.writestr("docs/skill_salt.md", "")
+    served.file_uploader[0].set_value(("docs.zip", buffer.getvalue(), "application/zip")).run()
+    button(served, "See what would change").click().run()
+    said = settled(served)
+    assert "1 document, 1 skill: 1 added." in said
+    assert "No changes." not in said
+    labels = [one.label for one in served.expander]
+    assert {"Changed documents (1)", "Rejected documents (1)"} <= set(labels)
+    assert "Names in pairs that lead to no document (5)" in labels
+    button(served, "Import docs").click().run()
+    assert "What was done" in settled(served)
+    assert engine.skill("skill_bread").document.title == "Bread"
 
 
 def test_a_code_fence_in_the_middle_of_a_line_is_reported(served):

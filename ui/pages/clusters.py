@@ -7,8 +7,7 @@ import streamlit as st
 
 from qaserve.common.text import fold
 from qaserve.schemas.builds import BuildInfo
-from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, OverlapList, QualityList
-from qaserve.schemas.gaps import GapList
+from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, QualityList
 from ui import api_cache, cards, theme
 from ui import map as map_panel
 from ui.markdown import literal
@@ -42,13 +41,6 @@ COLUMNS: dict[str, Any] = {
         "Rotation", format="%.0f°", width="small", help="Mean angle between a question before and after projection."
     ),
 }
-OVERLAP_COLUMNS: dict[str, Any] = {
-    "keep": st.column_config.TextColumn("Keep"),
-    "merge": st.column_config.TextColumn("Merge"),
-    "question": st.column_config.NumberColumn("Questions", format="%.2f", width="small", help="1: the same question."),
-    "answer": st.column_config.NumberColumn("Answers", format="%.2f", width="small", help="1: the same answer."),
-    "reason": st.column_config.TextColumn("Why", width="large"),
-}
 
 
 def draw(build: BuildInfo) -> None:
@@ -56,9 +48,6 @@ def draw(build: BuildInfo) -> None:
     number = _opened(build)
     if number is None:
         _all(api_cache.quality(build.build), build)
-        _overlaps(api_cache.overlaps(build.build))
-        if api_cache.kept_days() and api_cache.may_change():
-            _gaps(api_cache.gaps(build.build))
     else:
         _one(api_cache.cluster_view(number, build.build), build)
 
@@ -162,55 +151,6 @@ def _table(shown: list[ClusterQuality]) -> None:
     if rows and rows[0] < len(shown):
         open_cluster(shown[rows[0]].cluster)
         st.rerun()
-
-
-def _overlaps(found: OverlapList) -> None:
-    """Intents that nearly coincide; nothing where there are none."""
-    if not found.overlaps:
-        return
-    with st.expander(f"Similar intents ({found.found:,})", icon=":material/join_inner:", key="overlaps"):
-        st.caption(
-            f"Intents with a question or an answer in common, from a similarity of {found.threshold:g}. The right one "
-            "of two is hard to find: merge them, or make their questions differ."
-        )
-        frame = pd.DataFrame(
-            {
-                "keep": [one.keep for one in found.overlaps],
-                "merge": [one.merge for one in found.overlaps],
-                "question": [one.question for one in found.overlaps],
-                "answer": [one.answer for one in found.overlaps],
-                "reason": [one.reason for one in found.overlaps],
-            }
-        )
-        st.dataframe(frame, hide_index=True, column_config=OVERLAP_COLUMNS, height=320)
-
-
-def _gaps(found: GapList) -> None:
-    """Questions without an answer, in themes."""
-    with st.expander(
-        f"Unanswered questions ({found.questions:,})", icon=":material/help_center:", key="gaps", expanded=False
-    ):
-        if not found.themes:
-            st.caption("No question is kept.")
-            return
-        st.caption(
-            "Questions that were abstained on or judged unhelpful, grouped. Fill in the answers and ingest them."
-        )
-        frame = pd.DataFrame(
-            {
-                "Asked": [one.count for one in found.themes],
-                "Question": [one.question for one in found.themes],
-                "Nearest cluster": [one.cluster_name for one in found.themes],
-                "Similarity": [round(one.similarity, 2) for one in found.themes],
-            }
-        )
-        st.dataframe(frame, hide_index=True, height=320)
-        skeleton = "".join(theme.skeleton() for theme in found.themes)
-        st.download_button("Download as pairs", skeleton, "gaps.jsonl", "application/x-ndjson", key="gaps_export")
-        if st.button("Delete all", key="gaps_delete", icon=":material/delete:"):
-            api_cache.client().delete_gaps()
-            api_cache.gaps.clear()
-            st.rerun()
 
 
 # One

@@ -6,10 +6,10 @@ import streamlit as st
 
 from qaserve.common.errors import QaserveError
 from qaserve.schemas.jobs import IngestOptions
-from ui import api_cache, builds, file_preview, jobs, theme
+from ui import api_cache, builds, file_preview, jobs, review, theme
 from ui.markdown import literal
 
-FILE, ONE = "Upload a file", "Add one pair"
+FILE, ONE, DOCUMENTS = "Upload a file", "Add one pair", "Upload documents"
 MOST_MEGABYTES = 64
 """What the API takes unless it is told otherwise."""
 PAIR_FILE = "one-pair.jsonl"
@@ -18,12 +18,18 @@ PAIR_FILE = "one-pair.jsonl"
 def draw() -> None:
     """Draw the page of ingest."""
     theme.title(
-        "Ingest", "Import questions and answers. See what would change first. You can go back to an earlier build."
+        "Ingest",
+        "Import questions, answers and documents. See what would change first. You can go back to an earlier build.",
     )
-    give, made, past = st.tabs(["Import", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun")
+    give, better, made, past = st.tabs(
+        ["Import", "To improve", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun"
+    )
     if give.open:
         with give:
             _give()
+    if better.open:
+        with better:
+            review.draw()
     if made.open:
         with made:
             builds.draw()
@@ -44,10 +50,16 @@ def _give() -> None:
     if asked is not None:  # a question without an answer: the pair may be added
         st.session_state.setdefault("pair_question", asked)
     way = st.segmented_control(
-        "How?", (FILE, ONE), default=FILE if asked is None else ONE, key="ingest_way", label_visibility="collapsed"
+        "How?",
+        (FILE, ONE, DOCUMENTS),
+        default=FILE if asked is None else ONE,
+        key="ingest_way",
+        label_visibility="collapsed",
     )
     if way == ONE:
         _one_pair()
+    elif way == DOCUMENTS:
+        _documents()
     else:
         _file()
 
@@ -67,8 +79,28 @@ def _file() -> None:
         key="ingest_replace",
         help="Pairs that are not in the file are removed. Otherwise they stay.",
     )
-    if st.button("See what would change", type="primary", icon=":material/preview:", disabled=read is None) and upload:
+    if _preview_button(disabled=read is None) and upload:
         _dry_run(upload.getvalue(), upload.name, (read or IngestOptions()).model_copy(update={"replace": replace}))
+
+
+def _preview_button(*, disabled: bool) -> bool:
+    return st.button("See what would change", type="primary", icon=":material/preview:", disabled=disabled)
+
+
+def _documents() -> None:
+    upload = st.file_uploader(
+        "A zip of Markdown files",
+        type=["zip"],
+        key="ingest_documents",
+        max_upload_size=MOST_MEGABYTES,
+        help="The document of a skill is called after it, such as skill_deploy.md.",
+    )
+    st.caption("These take the place of all documents of the corpus. The pairs stay as they are.")
+    if (
+        st.button("See what would change", type="primary", icon=":material/preview:", disabled=upload is None)
+        and upload
+    ):
+        _dry_run(upload.getvalue(), upload.name, IngestOptions())
 
 
 def _one_pair() -> None:

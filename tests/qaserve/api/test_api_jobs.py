@@ -328,6 +328,7 @@ def test_pairs_that_no_file_could_hold_are_rejected_as_rows(http):
         ("faq.CSV", "faq.csv"),
         (".tsv", "tsv.jsonl"),
         ("faq.xlsx", "faq.xlsx"),
+        ("../my docs.ZIP", "my-docs.zip"),
     ],
 )
 def test_a_name_from_outside_is_only_a_name(name, safe):

@@ -1,4 +1,4 @@
-"""The panels of the Clusters page: intents that overlap, and questions without an answer."""
+"""What would make the corpus better: intents that overlap, and questions without an answer."""
 
 import pytest
 import streamlit as st
@@ -11,10 +11,9 @@ from ui import api_cache
 
 
 def script():
-    from ui import api_cache
-    from ui.pages import clusters
+    from ui import review
 
-    clusters.draw(api_cache.live_build())
+    review.draw()
 
 
 @pytest.fixture
@@ -40,25 +39,43 @@ def draw(engine, serve_app, monkeypatch, tmp_path):
     st.cache_resource.clear()
 
 
+def headings(page):
+    return [one.value for one in page.markdown]
+
+
 def test_open_questions_are_shown_and_deleted_where_they_are_kept(draw):
     page = draw(keep_questions=True)
-    assert any(one.label == "Unanswered questions (1)" for one in page.expander)
+    assert "## Unanswered questions (1)" in headings(page)
     assert any("Nearest cluster" in one.value.columns for one in page.dataframe)
     page.button(key="gaps_delete").click().run()
     assert not page.exception
-    assert any(one.label == "Unanswered questions (0)" for one in page.expander)
+    assert "## Unanswered questions (0)" in headings(page)
 
 
 def test_they_are_not_shown_where_none_are_kept(draw):
-    assert not any("Unanswered" in one.label for one in draw().expander)
+    page = draw()
+    assert not any("Unanswered" in one for one in headings(page))
+    assert any("QASERVE_KEEP_QUESTIONS" in one.value for one in page.caption)
 
 
-def test_intents_that_overlap_are_shown(draw, engine, monkeypatch):
+def test_intents_that_overlap_are_shown(draw, rows, monkeypatch):
     from qaserve.client.http import Client
 
     real = Client.overlaps
     monkeypatch.setattr(Client, "overlaps", lambda self: real(self, 0.5))
     page = draw()
     (shown,) = (one.value for one in page.dataframe if "merge" in one.value.columns)
-    assert any(one.label.startswith("Similar intents (") for one in page.expander)
+    assert f"## Similar intents ({len(shown)})" in headings(page)
     assert all(name.startswith("make_") for name in [*shown["keep"], *shown["merge"]])
+    texts = {row[name] for row in rows() for name in ("question", "answer")}
+    assert texts.issuperset([*shown["keep_text"], *shown["merge_text"]])
+
+
+def test_without_overlaps_that_is_said(draw, monkeypatch):
+    from qaserve.client.http import Client
+
+    real = Client.overlaps
+    monkeypatch.setattr(Client, "overlaps", lambda self: real(self, 1.0))
+    page = draw()
+    assert "## Similar intents (0)" in headings(page)
+    assert not any("merge" in one.value.columns for one in page.dataframe)
