@@ -7,6 +7,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from qaserve.core.clustering import KMEANS_STARTS
+from qaserve.core.projection import project_by_pairs
 from qaserve.core.splits import Split
 from qaserve.schemas.params import Hyperparameters, SearchParams
 from train.folds import make_fold, split_fold
@@ -64,8 +65,16 @@ def test_priors_of_the_training_side_vote_unless_others_are_given(fold, rng, own
     np.testing.assert_array_equal(neighbors.rows[:, 0], fold.similarities.argmax(axis=1))
     if own:
         assert neighbors.priors is None
-    else:
-        np.testing.assert_array_equal(neighbors.priors, given[neighbors.rows])
+        fold = replace(fold, train=replace(fold.train, priors=given))
+    np.testing.assert_array_equal(fold.neighbors(5, None if own else given).priors, given[neighbors.rows])
+
+
+def test_a_pair_projects_by_its_own_question_and_answer(fold):
+    params = SearchParams(projection="pair", hits=1)
+    for query, moved in zip(fold.queries.questions, fold.through(params, fold.bank(1.0)).vectors, strict=True):
+        nearest = (fold.train.questions @ query).argmax()
+        q, a = fold.train.questions[nearest], fold.train.answers[nearest]
+        np.testing.assert_allclose(moved, project_by_pairs(query, q[None], a[None], [1.0]), atol=1e-9)
 
 
 def test_rows_are_taken_with_all_that_belongs_to_them(fold, rng):

@@ -4,7 +4,7 @@ import pytest
 from qaserve.core.pipeline import Pipeline
 from qaserve.schemas.params import SearchParams
 from train.distillation.teachers import RoutedTeacher
-from train.procrustes import DenseBank
+from train.procrustes import DenseBank, fit_bank
 
 
 def unit(rng, *shape):
@@ -29,7 +29,8 @@ def test_what_is_taught_is_routing_and_projection_of_every_row(rng, with_prior):
 
 def test_rows_of_float32_are_taught_in_float64(rng):
     known = unit(rng, 12, 6)
-    pipeline = Pipeline(SearchParams(hits=4), DenseBank([np.linalg.qr(rng.normal(size=(6, 6)))[0]] * 2))
-    teacher = RoutedTeacher(known, np.arange(12) % 2, pipeline)
+    labels = np.arange(12) % 2
+    pipeline = Pipeline(SearchParams(hits=4), fit_bank(known, unit(rng, 12, 6), labels, 2, 1.0))
+    teacher = RoutedTeacher(known, labels, pipeline)
     rows = unit(rng, 3, 6).astype(np.float32)
     np.testing.assert_allclose(teacher(rows), teacher(np.array(rows.tolist())), atol=1e-14)
