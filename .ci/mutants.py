@@ -30,7 +30,7 @@ TESTS = {
         f"train/distillation/{name}": f"{TRAIN}/distillation/test_{tests}.py"
         for name, tests in (("data", "training"), ("teachers", "teachers"), ("training", "training"))
     },
-    "ingest/gate": "tests/ingest/test_gate.py",
+    "ingest/gate": "tests/ingest/test_gate_comparison.py",
 }
 """The files, and the tests of each."""
 FORMULAS = {
