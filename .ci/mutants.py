@@ -1,10 +1,9 @@
 """Change the formulas line by line and see which changes their own tests notice. `make mutants [ONLY="routing gate"]`.
 
 Each file is measured with its own tests alone: what another file's test notices by accident does not count. The mutants
-stay in .mutants/FILE, with their names in survivors.txt; there `mutmut show NAME` shows what a survivor changed.
+stay in .mutants/FILE, with what became of each in results.txt; there `mutmut show NAME` shows what one changed.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -25,10 +24,24 @@ TESTS = {
         f"train/{name}": f"{TRAIN}/test_{name}.py"
         for name in ("calibration", "folds", "procrustes", "tuning", "whitening")
     },
-    **{f"train/importance/{name}": f"{TRAIN}/importance" for name in ("measures", "mlm_head", "uncertainty")},
-    **{f"train/distillation/{name}": f"{TRAIN}/distillation" for name in ("data", "teachers", "training")},
-    "ingest/gate": "tests/ingest/test_gate.py",
+    "train/importance/measures": f"{TRAIN}/importance/test_measures.py",
+    "train/importance/uncertainty": f"{TRAIN}/importance/test_uncertainty.py",
+    **{
+        f"train/distillation/{name}": f"{TRAIN}/distillation/test_{tests}.py"
+        for name, tests in (("data", "training"), ("teachers", "teachers"), ("training", "training"))
+    },
+    "ingest/gate": "tests/ingest/test_gate_comparison.py",
 }
+"""The files, and the tests of each."""
+FORMULAS = {
+    "train/calibration": "sibling_bound nearest_answers log_odds threshold_at fit_logistic _fit_both _fit_skills "
+    "out_of_fold _out_of_fold_skills _figures half_and_half calibration_error _short",
+    "train/tuning": "_Search.not_below _Search.is_better _Search.ask _numbers _error _plain _with",
+    "train/importance/uncertainty": "embedding_norms dropout_spread _mean_entropies _entropies",
+    "train/distillation/training": "_loss _rate",
+    "ingest/gate": "_joined _figures _compared _rank",
+}
+"""Functions that are changed where the rest of a file only carries data from one to the next; else all are."""
 CONFIG = """\
 [mutmut]
 source_paths =
@@ -74,12 +87,23 @@ def _measure(name: str) -> tuple[int, int]:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "setup.cfg").write_text(CONFIG.format(source=f"{name}.py", tests=TESTS[name]), encoding="utf-8")
-    for command, output in (("run", "run.log"), ("results", "survivors.txt"), ("export-cicd-stats", "run.log")):
-        with (folder / output).open("a", encoding="utf-8") as file:
-            mutmut = [sys.executable, "-m", "mutmut", command]
-            subprocess.run(mutmut, cwd=folder, env=ENVIRONMENT, stdout=file, stderr=file, check=True)
-    counts = json.loads((folder / "mutants/mutmut-cicd-stats.json").read_text(encoding="utf-8"))
-    return counts["killed"] + counts["timeout"], counts["total"]
+    _mutmut(folder, "run.log", "run", *_chosen(name))
+    _mutmut(folder, "results.txt", "results", "--all", "true")
+    found = [line.rsplit(": ", 1)[1] for line in (folder / "results.txt").read_text(encoding="utf-8").splitlines()]
+    return sum(one in {"killed", "timeout"} for one in found), sum(one != "not checked" for one in found)
+
+
+def _chosen(name: str) -> list[str]:
+    """Patterns of the mutants' names, as mutmut makes them of `function` and `Class.method`; none means all."""
+    module = name.replace("/", ".")
+    mangled = [f"xǁ{one.replace('.', 'ǁ')}" if "." in one else f"x_{one}" for one in FORMULAS.get(name, "").split()]
+    return [f"{module}.{one}__mutmut_*" for one in mangled]
+
+
+def _mutmut(folder: Path, output: str, *arguments: str) -> None:
+    with (folder / output).open("w", encoding="utf-8") as file:
+        command = [sys.executable, "-m", "mutmut", *arguments]
+        subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdout=file, check=True)
 
 
 if __name__ == "__main__":
