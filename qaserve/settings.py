@@ -94,7 +94,9 @@ class EncoderSettings(_Section):
 
     encoder: str = Field("minilm", min_length=1, description="minilm, mpnet, nomic, a model id, or a model folder.")
     encoder_backend: EncoderBackend = Field(
-        "onnx", description="onnx (exported once; starts fast) or torch (as sentence-transformers runs it)."
+        "onnx",
+        description="onnx (exported once; starts fast), openvino (the same export; an ingest is faster where the "
+        "processor has bfloat16) or torch (as sentence-transformers runs it).",
     )
     encoder_batch: int = Field(
         8,

@@ -18,6 +18,26 @@ FEW_TEXTS = 4
 """Up to this many texts are encoded on one thread. That costs a little on an idle machine and saves much on a busy one,
 where the threads of one short forward pass wait for each other."""
 
+FIXED_TEXTS = (
+    "",
+    " \t\n ",
+    "\u200b\u00ad\ufeff",
+    "a",
+    "?!",
+    "How do I extract records from Markdown?",
+    "  spaces   around\nand lines\n\nbetween  ",
+    "def f(x: int) -> list[int]:\n    return [x ** 2 for _ in range(3)]  # code",
+    "Größe, naïve façade, e\u0301 and \u00e9, ﬁ",
+    "日本語のテキストと한국어와中文",
+    "שלום עולם مرحبا بالعالم Привет, мир",
+    "🙂👩‍👩‍👧 ∑ √2 ≤ π",
+    "one two three " * 20,
+    "a sentence of middling length about searching in pairs of questions and answers. " * 12,
+    "longword" * 500,
+    "the longest text, which every encoder cuts; " * 3_000,
+)
+"""The shortest and the longest, Unicode, and texts of which cleaning leaves nothing."""
+
 
 class Encoder(Protocol):
     """What the engine and the build need of an encoder."""
@@ -58,3 +78,15 @@ def unit_rows(vectors: Vectors, name: str, texts: Sequence[str]) -> Vectors:
             hint="Check the model's files; another encoder can be set with QASERVE_ENCODER.",
         )
     return np.asarray(vectors / lengths, dtype=np.float32)
+
+
+def lowest_cosine(encoder: Encoder, other: Encoder) -> float:
+    """The lowest cosine between the vectors that two encoders of one model give a fixed text."""
+
+    def compared(expected: Vectors, found: Vectors) -> float:
+        return float((expected.astype(np.float64) * found).sum(axis=1).min())
+
+    return min(
+        compared(encoder.encode_questions(FIXED_TEXTS), other.encode_questions(FIXED_TEXTS)),
+        compared(encoder.encode_answers(FIXED_TEXTS), other.encode_answers(FIXED_TEXTS)),
+    )

@@ -16,7 +16,7 @@ from qaserve.common.errors import ExportError
 from qaserve.common.files import writing
 from qaserve.common.progress import Advance
 from qaserve.common.text import shorten
-from qaserve.encoders.base import Vectors
+from qaserve.encoders.base import lowest_cosine
 from qaserve.encoders.onnx import MANIFEST, MODEL, TOKENIZER, ExportManifest, OnnxEncoder, digest_of, versions_of_makers
 from qaserve.encoders.sentence_transformer import LoadedModel, SentenceEncoder
 
@@ -28,26 +28,6 @@ LEAST_COSINE = 0.99999
 """An export whose vector of any fixed text is further away from torch's is refused."""
 STEPS = 3
 """Steps of progress: load, export, compare."""
-
-FIXED_TEXTS = (
-    "",
-    " \t\n ",
-    "\u200b\u00ad\ufeff",
-    "a",
-    "?!",
-    "How do I extract records from Markdown?",
-    "  spaces   around\nand lines\n\nbetween  ",
-    "def f(x: int) -> list[int]:\n    return [x ** 2 for _ in range(3)]  # code",
-    "Größe, naïve façade, e\u0301 and \u00e9, ﬁ",
-    "日本語のテキストと한국어와中文",
-    "שלום עולם مرحبا بالعالم Привет, мир",
-    "🙂👩‍👩‍👧 ∑ √2 ≤ π",
-    "one two three " * 20,
-    "a sentence of middling length about searching in pairs of questions and answers. " * 12,
-    "longword" * 500,
-    "the longest text, which every encoder cuts; " * 3_000,
-)
-"""The shortest and the longest, Unicode, and texts of which cleaning leaves nothing."""
 
 
 def export(encoder: SentenceEncoder, folder: Path, batch: int, advance: Advance) -> ExportManifest:
@@ -71,7 +51,7 @@ def export(encoder: SentenceEncoder, folder: Path, batch: int, advance: Advance)
             pad_id = int(loaded.model.tokenizer.pad_token_id or 0)
         advance(1)
         manifest = _described(encoder, fresh, pad_id, 1.0)
-        cosine = _lowest_cosine(encoder, OnnxEncoder(fresh, batch))
+        cosine = lowest_cosine(encoder, OnnxEncoder(fresh, batch))
         if not cosine >= LEAST_COSINE:
             raise ExportError(
                 f"the export of encoder {encoder.identity.id} is refused: the lowest cosine to torch's vectors is "
@@ -100,16 +80,6 @@ def _described(encoder: SentenceEncoder, folder: Path, pad_id: int, agreement: f
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return manifest
-
-
-def _lowest_cosine(encoder: SentenceEncoder, exported: OnnxEncoder) -> float:
-    def compared(expected: Vectors, found: Vectors) -> float:
-        return float((expected.astype(np.float64) * found).sum(axis=1).min())
-
-    return min(
-        compared(encoder.encode_questions(FIXED_TEXTS), exported.encode_questions(FIXED_TEXTS)),
-        compared(encoder.encode_answers(FIXED_TEXTS), exported.encode_answers(FIXED_TEXTS)),
-    )
 
 
 def _write(encoder: SentenceEncoder, loaded: LoadedModel, folder: Path) -> None:

@@ -8,12 +8,12 @@ other. A call with more texts spreads its batches over a pool of threads, one fo
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.record import Record
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
+
+Model = Callable[[dict[str, NDArray[np.int64]]], Vectors]
+"""Gives (n, D) vectors for `input_ids` and `attention_mask`, (n, t)."""
 
 MADE_BY = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript", "onnxruntime")
 """Packages that an export depends on."""
@@ -63,7 +65,8 @@ class OnnxEncoder:
             EncoderError: The export is missing, damaged, of another model or of a newer opset.
         """
         self.manifest = read_manifest(folder, source)
-        self._tokenizer, self._session = _opened(folder, self.manifest)
+        _check_files(folder, self.manifest)
+        self._tokenizer, self._model = _tokenizer(folder), self._opened(folder)
         self._batch = batch
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="encoder")
 
@@ -105,8 +108,21 @@ class OnnxEncoder:
         for row, one in enumerate(found):
             ids[row, : len(one)] = one.ids
             mask[row, : len(one)] = 1
-        raw: NDArray[np.float32] = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        return unit_rows(raw, self.identity.id, texts)
+        return unit_rows(self._model({"input_ids": ids, "attention_mask": mask}), self.identity.id, texts)
+
+    def _opened(self, folder: Path) -> Model:
+        from onnxruntime import InferenceSession, SessionOptions, set_default_logger_severity  # noqa: PLC0415
+        from onnxruntime.capi import onnxruntime_pybind11_state as states  # noqa: PLC0415
+
+        set_default_logger_severity(4)  # errors are raised; they need not be printed too
+        options = SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            session = InferenceSession(str(folder / MODEL), options, providers=["CPUExecutionProvider"])
+        except (states.Fail, states.InvalidGraph, states.InvalidProtobuf, states.NotImplemented, RuntimeError) as error:
+            reason, opset = shorten(str(error), 200), self.manifest.opset
+            raise unusable(folder, f"ONNX Runtime cannot open {MODEL} (opset {opset}): {reason}") from error
+        return lambda inputs: cast("Vectors", session.run(None, inputs)[0])
 
 
 def read_manifest(folder: Path, source: ModelSource | None = None) -> ExportManifest:
@@ -142,11 +158,7 @@ def _described(model: EncoderIdentity | ModelSource) -> dict[str, str | int | No
     }
 
 
-def _opened(folder: Path, manifest: ExportManifest) -> "tuple[Tokenizer, InferenceSession]":
-    from onnxruntime import InferenceSession, SessionOptions, set_default_logger_severity  # noqa: PLC0415
-    from onnxruntime.capi import onnxruntime_pybind11_state as states  # noqa: PLC0415
-    from tokenizers import Tokenizer  # noqa: PLC0415
-
+def _check_files(folder: Path, manifest: ExportManifest) -> None:
     for name, expected in ((MODEL, manifest.model_sha256), (TOKENIZER, manifest.tokenizer_sha256)):
         try:
             found = digest_of(folder / name)
@@ -154,15 +166,12 @@ def _opened(folder: Path, manifest: ExportManifest) -> "tuple[Tokenizer, Inferen
             raise unusable(folder, f"{name} cannot be read: {error.strerror or error}") from error
         if found != expected:
             raise unusable(folder, f"{name} is damaged: its SHA-256 is {found}, not {expected}")
-    set_default_logger_severity(4)  # errors are raised; they need not be printed too
-    options = SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = InferenceSession(str(folder / MODEL), options, providers=["CPUExecutionProvider"])
-    except (states.Fail, states.InvalidGraph, states.InvalidProtobuf, states.NotImplemented, RuntimeError) as error:
-        reason = shorten(str(error), 200)
-        raise unusable(folder, f"ONNX Runtime cannot open {MODEL} (opset {manifest.opset}): {reason}") from error
-    return Tokenizer.from_file(str(folder / TOKENIZER)), session
+
+
+def _tokenizer(folder: Path) -> "Tokenizer":
+    from tokenizers import Tokenizer  # noqa: PLC0415
+
+    return Tokenizer.from_file(str(folder / TOKENIZER))
 
 
 def versions_of_makers() -> dict[str, str]:

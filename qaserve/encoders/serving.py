@@ -17,6 +17,7 @@ from qaserve.common.files import writing, written_beside
 from qaserve.common.progress import Reporter
 from qaserve.encoders.base import Encoder, OnBatch, Vectors
 from qaserve.encoders.onnx import OnnxEncoder, versions_of_makers
+from qaserve.encoders.openvino import OpenVinoEncoder
 from qaserve.encoders.sources import ModelSource, locate, source_for
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.record import Record
@@ -109,6 +110,8 @@ class ServingEncoder:
         return dataclasses.replace(self._source, sha256=locate(self._source, str(self._cache_dir))[1])
 
     def _exported(self, source: ModelSource) -> OnnxEncoder:
+        if self._settings.encoder_backend == "openvino":
+            return OpenVinoEncoder(self._folder, self._settings.encoder_batch, source)
         return OnnxEncoder(self._folder, self._settings.encoder_batch, source)
 
     def _export(self, source: ModelSource, *, again: bool = False) -> OnnxEncoder:

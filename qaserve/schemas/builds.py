@@ -13,6 +13,9 @@ LEAST_AGREEMENT = 0.9999
 """Vectors of two backends of one model are comparable when the cosine of the same text is at least this."""
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 class EncoderIdentity(Record):
     """Everything about an encoder that its vectors depend on."""
 
@@ -24,7 +27,7 @@ class EncoderIdentity(Record):
     normalized: bool = True
     # Builds of version 0.1 do not say their backend: it was torch, in float32.
     backend: EncoderBackend = "torch"
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
     agreement: float = Field(
         1.0, ge=-1, le=1, description="Lowest cosine to torch in float32 on the fixed texts, rounded down."
     )

@@ -16,7 +16,7 @@ ProjectionName = Literal["cluster", "pair", "student", "none"]
 
 RankForm = Literal["participation", "entropy"]
 
-EncoderBackend = Literal["onnx", "torch"]
+EncoderBackend = Literal["onnx", "openvino", "torch"]
 
 DriftMode = Literal["recluster", "recommend"]
 

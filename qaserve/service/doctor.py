@@ -95,8 +95,10 @@ def _encoder(settings: Settings) -> Iterator[Finding]:
         source = sources.source_for(name)
         sources.check_installed(source, str(cache_dir))
         folder = export_folder(source, cache_dir)
-        if settings.encoder.encoder_backend == "onnx" and (folder / MANIFEST).exists():
+        backend = settings.encoder.encoder_backend
+        if backend != "torch" and (folder / MANIFEST).exists():
             text = f"{read_manifest(folder, source).encoder}, exported to {folder}"
+            text += ", run by OpenVINO" if backend == "openvino" else ""
             yield Finding(area="encoder", state="ok", text=text)
             return
     except QaserveError as error:
@@ -106,7 +108,7 @@ def _encoder(settings: Settings) -> Iterator[Finding]:
         text = f"{name}: {source.place}, downloaded when first needed"
     else:
         text = str(source.identity or f"{name}: folder {source.place}")
-    if settings.encoder.encoder_backend == "onnx":
+    if backend != "torch":
         text += "; the first ingest exports it to ONNX"
     yield Finding(area="encoder", state="ok", text=text)
 

@@ -12,7 +12,8 @@ from tiny_models import tiny_model
 
 from qaserve.common.errors import EncoderError, ExportError
 from qaserve.encoders import export as exporting
-from qaserve.encoders.export import FIXED_TEXTS, export
+from qaserve.encoders.base import FIXED_TEXTS
+from qaserve.encoders.export import export
 from qaserve.encoders.onnx import MANIFEST, MODEL, OnnxEncoder
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.encoders.serving import ServingEncoder
@@ -172,7 +173,7 @@ def test_without_permission_to_write_torch_encodes(tmp_path, caplog):
 
 def test_an_export_whose_vectors_differ_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     model = tiny_model(tmp_path, "mpnet")
-    monkeypatch.setattr(exporting, "_lowest_cosine", lambda *_: 0.9)
+    monkeypatch.setattr(exporting, "lowest_cosine", lambda *_: 0.9)
     encoder = SentenceEncoder(EncoderSettings(encoder=str(model)), "unused")
     with pytest.raises(ExportError, match=r"is refused: the lowest cosine to torch's vectors is 0\.900000"):
         export(encoder, tmp_path / "out" / "x", 8, lambda _: None)
