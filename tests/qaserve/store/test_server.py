@@ -9,8 +9,9 @@ from store_builds import REF, metadata, write
 from qaserve.common.errors import BuildNotFoundError, StoreError, StoreRefusedError, StoreUnreachableError
 from qaserve.settings import StoreSettings
 from qaserve.store import BuildRef, open_store
+from qaserve.store.connection import MAY_REPEAT, Retries, connect, map_server_errors
 from qaserve.store.points import to_point
-from qaserve.store.server import MAY_REPEAT, PAGE, Retries, ServerStore, connect, map_server_errors
+from qaserve.store.server import PAGE, ServerStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used")
 NAME = str(REF)
