@@ -1,6 +1,6 @@
 """Charts that stay readable from a phone to a wide screen: labels stand on lines of their own, in pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import altair as alt
@@ -12,6 +12,8 @@ REST = "#9ca3af"
 PERCENT = "%.1f%%"
 ROW = 44
 """Pixels of a row: a label, and a bar under it."""
+CHOOSE: tuple[Literal["single-row"], Literal["single-cell"]] = ("single-row", "single-cell")
+"""How a row of a table is selected."""
 WIDE = 0.8
 """Share of the width that is 100% where a row has one bar."""
 
@@ -158,6 +160,12 @@ def shares(rows: Sequence[tuple[str, float, str, str]], key: str, alternative: s
         texts(ends(drawn, WIDE), "hint", height, quiet=True, centred=True),
     ]
     show(layers, height, key, alternative)
+
+
+def chosen_row(state: Mapping[str, Any]) -> int | None:
+    """The row of a table that is selected: by its box, or by a click on one of its cells. `CHOOSE` allows both."""
+    found = state["selection"]
+    return next(iter([*found["rows"], *(row for row, _ in found.get("cells", []))]), None)
 
 
 def table(frame: pd.DataFrame, label: str = "The figures", **formats: Any) -> None:

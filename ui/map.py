@@ -29,7 +29,10 @@ NAME_WIDE, NAME_HIGH = 0.45, 0.07
 """The room that a name takes, on the map's axes."""
 ROWS_SHOWN = 6
 """Of a selection, that need no scrolling."""
-COLOUR_BY = ("cluster", "topic", "skill")
+COLOUR_BY = ("cluster", "topic", "skill", "confidence")
+BANDS = ((0.75, "75% or more of the vote"), (0.4, "40 to 75%"), (0.0, "less than 40%"))
+"""By the share of the vote that all other known questions give to the answer's own cluster, for its question."""
+CONFIDENCE = "Confidence: the share of the vote of all other questions that goes to the answer's own cluster. "
 PAN = "[pointerdown[!event.shiftKey], window:pointerup] > window:pointermove!"
 HANDS = "Drag to move, Ctrl-scroll or pinch to zoom, Shift-drag or click to select, double-click to reset."
 VOTER, SHOWN = "known question that voted", "answer shown"
@@ -85,10 +88,12 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
         f"why_map {by} {whole}",
         "Map of answers with your question before and after projection; the table has the places.",
     )
-    by_cluster = "" if arrows.empty else "▲ where the W of one cluster alone would take it; wide lines: more weight. "
+    about = CONFIDENCE if by == "confidence" else ""
+    if not arrows.empty:
+        about += "▲ where the W of one cluster alone would take it; wide lines: more weight. "
     st.caption(
         "Dots are answers. ○ known questions that voted, ◆ answers shown, ★ your question, ● the projected question. "
-        f"{by_cluster}Texts that are near are similar. Directions have no meaning. {HANDS}"
+        f"{about}Texts that are near are similar. Directions have no meaning. {HANDS}"
     )
     _chosen(frame, found, corpus.build, "why_map")
     marks = marks.assign(cluster=[called.get(one, "") for one in marks["cluster"]])
@@ -107,7 +112,8 @@ def explore(corpus: CorpusMap) -> set[int] | None:
     layers = [_dots(frame, window), labels.encode(*_xy(window), alt.Text("label:N"))]
     _legend(named)
     found = _show(layers, f"clusters_map {by}", "Map of all answers with the names of the largest clusters.")
-    st.caption(f"Dots are answers. Texts that are near are similar. Directions have no meaning. {HANDS}")
+    about = CONFIDENCE if by == "confidence" else ""
+    st.caption(f"Dots are answers. {about}Texts that are near are similar. Directions have no meaning. {HANDS}")
     rows = _chosen(frame, found, corpus.build, "clusters_map")
     return None if rows.empty else set(rows["number"])
 
@@ -116,16 +122,29 @@ def answers_frame(corpus: CorpusMap, by: str) -> pd.DataFrame:
     """All answers on the map. `by`: the column that gives the colour, from `COLOUR_BY`."""
     called = {one.cluster: one.name for one in corpus.clusters}
     rows = [
-        (one.id, one.x, one.y, one.question, one.cluster, called[one.cluster], one.topic, cards.plain_name(one.skill))
+        (
+            one.id,
+            one.x,
+            one.y,
+            one.question,
+            one.cluster,
+            called[one.cluster],
+            one.topic,
+            cards.plain_name(one.skill),
+            next(band for least, band in BANDS if one.own >= least),
+        )
         for one in corpus.answers
     ]
-    frame = pd.DataFrame(rows, columns=["id", "x", "y", "question", "number", "cluster", "topic", "skill"])
+    columns = ["id", "x", "y", "question", "number", "cluster", "topic", "skill", "confidence"]
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(group=frame[by], colour=charts.REST)
 
 
 def _paint(frame: pd.DataFrame, groups: pd.Series) -> dict[str, str]:
     """Give the largest groups colours; says which."""
-    largest = groups[groups != ""].value_counts().index[: len(charts.PALETTE)]
+    largest = list(groups[groups != ""].value_counts().index[: len(charts.PALETTE)])
+    bands = [band for _, band in BANDS]
+    largest.sort(key=lambda one: bands.index(one) if one in bands else 0)
     named = dict(zip(map(str, largest), charts.PALETTE, strict=False))
     frame["colour"] = [named.get(one, charts.REST) for one in frame["group"]]
     return named
@@ -187,14 +206,15 @@ def _chosen(frame: pd.DataFrame, found: Mapping[str, Any], build: str, key: str)
         hide_index=True,
         height="content" if len(rows) <= ROWS_SHOWN else 250,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode=charts.CHOOSE,
         key=f"{key} rows {short_digest(''.join(rows['id'])).hex()}",
         alt="Answers that are selected on the map.",
-    )["selection"]["rows"]
-    opened = rows.iloc[picked[0]] if picked else rows.iloc[0] if len(rows) == 1 else None
-    if opened is None:
-        st.caption("Select a row to read its answer.")
+    )
+    row = 0 if len(rows) == 1 else charts.chosen_row(picked)
+    if row is None:
+        st.caption("Click an answer to read it.")
         return rows
+    opened = rows.iloc[row]
     pairs = api_cache.cluster_pairs(int(opened["number"]), build).pairs
     with st.container(border=True):
         st.markdown(f"#### {literal(opened['question'])}")

@@ -36,6 +36,7 @@ class MapAnswer(Record):
     cluster: int
     topic: str = Field("", description="The first; empty where there is none.")
     skill: str = Field("", description="The first; empty where there is none.")
+    own: float = Field(0.0, description="Weight that the other known questions give to its cluster for its question.")
     x: float
     y: float
 

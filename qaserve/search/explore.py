@@ -76,6 +76,12 @@ class Landscape:
             self.questions, self.labels, len(self.live.clusters), how.temperature, min(how.hits, len(self.pairs) - 1)
         )
 
+    @property
+    def own(self) -> list[float]:
+        """Weight that those votes give to the own cluster of each question."""
+        found: list[float] = self.votes[np.arange(len(self.labels)), self.labels].tolist()
+        return found
+
     @cached_property
     def entropies(self) -> Floats:
         """(n,) entropy of those votes, over log K."""
@@ -103,10 +109,11 @@ class Landscape:
                     cluster=pair.cluster,
                     topic=next(iter(pair.pair.topics), ""),
                     skill=next(map(skill_name, pair.pair.related_skills), ""),
+                    own=own,
                     x=x,
                     y=y,
                 )
-                for pair, (x, y) in zip(self.pairs[:ON_THE_MAP], spots.tolist(), strict=True)
+                for pair, own, (x, y) in zip(self.pairs[:ON_THE_MAP], self.own, spots.tolist(), strict=False)
             ),
             total=self.live.metadata.pairs,
         )

@@ -27,6 +27,20 @@ def test_a_cluster_can_be_found_and_opened(service, tab):
     tab.wait_for_url(f"**open={view['neighbours'][0]['cluster']}*")
 
 
+def test_a_click_on_a_name_opens_the_cluster(service, tab):
+    tab.set_viewport_size({"width": 1440, "height": 2_000})
+    tab.goto(f"{service.page}/clusters")
+    table = tab.locator("[data-testid=stDataFrame]").first
+    expect(table).to_be_visible()
+    tab.wait_for_timeout(1_000)  # the table is a canvas, which says nothing of when it is drawn
+    place = table.bounding_box()
+    tab.mouse.click(place["x"] + 120, place["y"] + 55)
+    tab.wait_for_url("**open=*")
+    clusters = httpx.get(f"{service.api}/v1/quality", timeout=60).json()["clusters"]
+    largest = max(clusters, key=lambda one: one["size"])
+    expect(tab.get_by_text(f"Its {largest['size']} pairs")).to_be_visible()
+
+
 def test_results_are_sentences_plots_and_tables(service, tab):
     tab.goto(f"{service.page}/results")
     reports = httpx.get(f"{service.api}/v1/reports", timeout=60).json()["reports"]

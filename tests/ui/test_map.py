@@ -5,12 +5,13 @@ import pytest
 from qaserve.schemas.ask import AskResult, ClusterVote, Trace
 from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster, MapMark, PlacedAsk, Spot
 from ui import charts
-from ui.map import _fitting, _paint, answers_frame, arrows_frame, labelled, selected
+from ui.map import BANDS, _fitting, _paint, answers_frame, arrows_frame, labelled, selected
 
 
-def answer(number, cluster, topic="", skill=""):
+def answer(number, cluster, topic="", skill="", own=0.0):
+    place = {"x": number / 10, "y": -number / 10}
     return MapAnswer(
-        id=f"a{number}", question=f"q{number}", cluster=cluster, topic=topic, skill=skill, x=number / 10, y=-number / 10
+        id=f"a{number}", question=f"q{number}", cluster=cluster, topic=topic, skill=skill, own=own, **place
     )
 
 
@@ -33,6 +34,17 @@ def test_the_largest_groups_have_colours_and_no_group_has_none(corpus):
     frame = answers_frame(corpus, "topic")
     assert _paint(frame, frame["topic"]) == {"bread": charts.PALETTE[0], "wine": charts.PALETTE[1]}
     assert frame["colour"].tolist() == [charts.PALETTE[0]] * 2 + [charts.PALETTE[1], charts.REST]
+
+
+def test_answers_are_coloured_by_how_surely_questions_lead_to_their_cluster(corpus):
+    owns = (0.1, 0.399, 0.4, 0.75)
+    sure = tuple(one.model_copy(update={"own": own}) for one, own in zip(corpus.answers, owns, strict=True))
+    frame = answers_frame(corpus.model_copy(update={"answers": sure}), "confidence")
+    high, middle, low = (band for _, band in BANDS)
+    assert frame["group"].tolist() == [low, low, middle, high]
+    assert list(_paint(frame, frame["confidence"]).items()) == list(
+        zip((high, middle, low), charts.PALETTE, strict=False)
+    )
 
 
 def test_names_of_clusters_do_not_cover_each_other(corpus):

@@ -579,7 +579,7 @@ def test_a_cluster_shows_its_pairs_and_figures(page, engine):
 
 
 def test_an_address_of_a_cluster_that_is_not_there_shows_all(page):
-    assert "clusters. Select a row" in opened(page, "clusters", open="99999")
+    assert "clusters. Click one" in opened(page, "clusters", open="99999")
 
 
 @pytest.mark.parametrize("number", ["99999", "9" * 5_000, "-1", "x"])

@@ -8,7 +8,7 @@ import streamlit as st
 from qaserve.common.text import fold
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, QualityList
-from ui import api_cache, cards, theme
+from ui import api_cache, cards, charts, theme
 from ui import map as map_panel
 from ui.markdown import literal
 
@@ -108,7 +108,7 @@ def _list(found: QualityList, build: BuildInfo) -> None:
     if not shown:
         st.info(f"No cluster matches “{literal(words or '')}”.", icon=":material/search_off:")
         return
-    st.caption(f"{theme.counted(len(shown), 'cluster')}. Select a row or choose a name below to open one.")
+    st.caption(f"{theme.counted(len(shown), 'cluster')}. Click one, or choose a name below, to open it.")
     _table(shown)
     chosen = st.selectbox(
         "Open a cluster",
@@ -143,13 +143,13 @@ def _table(shown: list[ClusterQuality]) -> None:
         hide_index=True,
         column_config=COLUMNS,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode=charts.CHOOSE,
         height=460 if len(shown) > 12 else "content",
         key=f"cluster_table {len(shown)} {shown[0].cluster}",
     )
-    rows = picked["selection"]["rows"]
-    if rows and rows[0] < len(shown):
-        open_cluster(shown[rows[0]].cluster)
+    row = charts.chosen_row(picked)
+    if row is not None and row < len(shown):
+        open_cluster(shown[row].cluster)
         st.rerun()
 
 

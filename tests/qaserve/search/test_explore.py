@@ -35,6 +35,9 @@ def test_the_map_holds_every_cluster_and_answer_and_stays_the_same(explorer, eng
         assert one.topic == next(iter(pair.topics), "")
         assert one.skill == next(iter(pair.related_skills), "").removesuffix(".md")
     assert any(one.topic for one in found.answers)
+    own = {one.id: one.own for number in range(len(found.clusters)) for one in explorer.cluster(number).border}
+    assert {one.id: one.own for one in found.answers if one.id in own} == pytest.approx(own)
+    assert len(set(own.values())) > 3
     assert explorer.map() is found
     assert Explorer(engine).map() == found
 
