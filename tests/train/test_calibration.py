@@ -5,7 +5,7 @@ import pytest
 from store_builds import stored
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Top, evidence
+from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, SKILL_FEATURES, Calibration, Top, evidence
 from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams
@@ -284,6 +284,141 @@ def test_a_precision_out_of_reach_gives_the_nearest():
     assert threshold_at(probabilities, answered, 0.4) == 0.3
 
 
+@pytest.mark.parametrize("digits", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("precision", "coverage"), [(0.6137, 0.0), (0.7519, 0.0), (0.9991, 0.0), (0.9013, 0.8), (0.9013, 1.0)]
+)
+def test_the_threshold_is_found_among_all_that_there_are(rng, digits, precision, coverage):
+    """Every probability as a threshold, one after the other; of few digits many are equal."""
+    probabilities = rng.uniform(size=90).round(digits)
+    answered = rng.uniform(size=90) < probabilities
+    weights = half_and_half(answered)
+    tried = []
+    for threshold in sorted(set(probabilities), reverse=True):
+        kept = probabilities >= threshold
+        if kept.sum() >= fitting.MIN_CASES:
+            reached = weights[kept & answered].sum() / weights[kept].sum()
+            tried.append((threshold, reached, (kept & answered).sum() / answered.sum()))
+    reaching = [one for one in tried if one[1] >= precision]
+    chosen = reaching[-1] if reaching else max(tried, key=lambda one: one[1])
+    if chosen[2] < coverage:
+        chosen = next(one for one in tried if one[2] >= coverage)
+    found = threshold_at(probabilities, answered, precision, coverage)
+    assert chosen[0] - 1e-6 < found <= chosen[0]
+
+
+@pytest.mark.parametrize("count", [29, 30, 31])
+def test_thirty_questions_are_enough_for_a_threshold_and_fewer_where_there_are_no_more(count):
+    """The surest are answered; the more are kept, the fewer are."""
+    probabilities = np.linspace(0.9, 0.1, 60)
+    found = threshold_at(probabilities, np.arange(60) < count, 0.999)
+    assert found == pytest.approx(probabilities[max(count, 30) - 1], abs=1e-6)
+    few = threshold_at(probabilities[:10], np.arange(10) < 4, 0.5)
+    assert found <= 1
+    assert few == pytest.approx(probabilities[9], abs=1e-6)
+
+
+def test_a_precision_and_a_coverage_that_are_just_reached_are_reached():
+    probabilities, answered = np.repeat([0.8, 0.6, 0.4], 40), np.tile([True, False], 60)
+    assert threshold_at(probabilities, answered, 0.5, 1 / 3) == 0.4
+    answered = np.repeat([True, False, True], 40)
+    assert threshold_at(probabilities, answered, 0.99, 0.5) == 0.8
+
+
+def test_numbers_are_kept_short_and_a_threshold_never_above_what_it_keeps():
+    assert fitting._short(0.123456789) == 0.123457
+    assert fitting._short(1_234_567.8) == 1_234_570
+    assert fitting._short(0.9999995, down=True) == 0.999999
+    probabilities = np.full(40, 0.1234567)
+    assert threshold_at(probabilities, np.arange(40) < 20, 0.5) == 0.123456
+
+
+def test_log_odds_are_kept_finite():
+    found = fitting.log_odds(np.array([0.0, 0.25, 0.9, 1.0]))
+    assert found == pytest.approx([-np.log(1e6 - 1), np.log(1 / 3), np.log(9), np.log(1e6 - 1)])
+
+
+@pytest.fixture
+def three_regions(cases):
+    few = cases.take(np.arange(2_000) < 240)
+    return few._replace(regions=np.arange(240) % 3)
+
+
+def test_each_region_is_predicted_from_the_two_others(three_regions):
+    """Both factors, and every skill's, fitted again on what the region does not hold."""
+    cases = three_regions
+    judged = out_of_fold(cases)
+    answered = np.empty(240)
+    for region in range(3):
+        rest = np.flatnonzero(cases.regions != region)
+        known = rest[cases.answered[rest]]
+        first = fit_logistic(cases.evidence[rest], cases.answered[rest], half_and_half(cases.answered[rest]))
+        second = fit_logistic(cases.evidence[known], cases.right[known], np.ones(len(known)))
+        for row in np.flatnonzero(cases.regions == region):
+            answered[row] = first.probability(cases.evidence[row])
+            value = answered[row] * second.probability(cases.evidence[row])
+            assert judged.answered[row] == pytest.approx(answered[row], abs=1e-9)
+            assert judged.value[row] == pytest.approx(value, abs=1e-9)
+    odds = np.log(answered / (1 - answered))
+    for region in range(3):
+        rows, right, weights = [], [], []
+        rest = np.flatnonzero(cases.regions != region)
+        for row, weight in zip(rest, half_and_half(cases.answered[rest]), strict=True):
+            for place in range(3):  # the last is the first answer's own, and not fitted on
+                if not np.isnan(cases.skills[row, place, 0]):
+                    rows.append([odds[row], *cases.skills[row, place]])
+                    right.append(cases.skills_right[row, place])
+                    weights.append(weight)
+        fitted = fit_logistic(np.array(rows), np.array(right), np.array(weights), SKILL_FEATURES, np.ones(4))
+        for row in np.flatnonzero(cases.regions == region):
+            found = [fitted.probability(np.array([odds[row], *one]), SKILL_FEATURES) for one in cases.skills[row]]
+            found = [np.nan if np.isnan(cases.skills[row, place, 0]) else one for place, one in enumerate(found)]
+            np.testing.assert_allclose(judged.skills[row], found[:-1], atol=1e-6)
+            assert judged.skill[row] == pytest.approx(np.fmax(found[-1], judged.value[row]), abs=1e-6)
+
+
+def test_a_case_that_weighs_three_is_three_cases(rng):
+    found, times = rng.normal(3.0, 2.0, (150, 1)), rng.integers(1, 4, 150)
+    positive = found[:, 0] - 3 + rng.logistic(size=150) > 0
+
+    def fitted(rows, outcomes, weights):
+        return fit_logistic(rows, outcomes, weights, ["skill_score"], np.ones(1))
+
+    weighed = fitted(found, positive, times.astype(float))
+    repeated = fitted(np.repeat(found, times, axis=0), np.repeat(positive, times), np.ones(times.sum()))
+    for part in ("mean", "scale", "coefficients", "intercept"):
+        np.testing.assert_allclose(getattr(weighed, part), getattr(repeated, part), rtol=2e-3, atol=1e-4)
+    odds = weighed.intercept + weighed.coefficients[0] * (found[:, 0] - weighed.mean[0]) / weighed.scale[0]
+    mean = np.average(1 / (1 + np.exp(-odds)), weights=times)
+    assert mean == pytest.approx(np.average(positive, weights=times), abs=1e-3)
+
+
+def test_a_weak_feature_is_kept_and_a_lone_contrary_one_leaves_the_share(rng):
+    found = rng.normal(size=(400, 1))
+    positive = 0.3 * found[:, 0] + rng.logistic(size=400) > 0
+    kept = fit_logistic(found, positive, np.ones(400), ["skill_score"], np.ones(1))
+    assert kept.features == ("skill_score",)
+    assert 0 < kept.coefficients[0] < 1
+    dropped = fit_logistic(-found, positive, np.ones(400), ["skill_score"], np.ones(1))
+    assert (dropped.features, dropped.coefficients) == ((), ())
+    share = (positive.sum() + 1) / 402
+    assert dropped.intercept == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("named", "area"), [([0], True), ([], False), (range(240), False)])
+def test_figures_of_skills_are_there_where_they_can_be(three_regions, named, area):
+    right = np.zeros_like(three_regions.skills_right)
+    right[:, 0] = True
+    right[list(named), -1] = True
+    cases = three_regions._replace(skills_right=right)
+    judged = out_of_fold(three_regions)
+    figures = fitting._figures(cases, judged, judged.answered > 0.4)
+    usual = {"calibration_error", "roc_area", "first_right", "precision"}
+    skills = {"skill_calibration_error", "skill_right", "ranked_skill_calibration_error"}
+    assert figures.keys() == usual | skills | ({"skill_roc_area"} if area else set())
+    assert figures["first_right"] == cases.right[cases.answered].mean()
+
+
 def test_both_kinds_count_alike():
     answered = np.array([True, False, False, False])
     weights = half_and_half(answered)
@@ -297,6 +432,26 @@ def test_a_calibration_error_is_its_definition():
     ones = np.ones(4)
     assert calibration_error(probabilities, right, ones) == pytest.approx((2 * 0.45 + 2 * 0.025) / 4)
     assert calibration_error(probabilities, right, np.array([1.0, 0, 0, 0])) == pytest.approx(0.05)
+
+
+def test_errors_of_one_bin_cancel_out_and_those_of_two_do_not(rng):
+    """Bin by bin; the last holds 1 too."""
+    probabilities = np.array([*rng.uniform(size=60), 0.1, 0.2, 0.85, 0.95, 1.0])
+    right, weights = rng.uniform(size=65) < 0.5, rng.uniform(0.5, 2, 65)
+    right[-3:] = True, False, True
+    expected = 0.0
+    for number in range(10):
+        inside = (probabilities >= number / 10) & ((probabilities < (number + 1) / 10) | (number == 9))
+        if inside.any():
+            gap = np.average(probabilities[inside], weights=weights[inside]) - np.average(
+                right[inside], weights=weights[inside]
+            )
+            expected += weights[inside].sum() / weights.sum() * abs(gap)
+    assert calibration_error(probabilities, right, weights) == pytest.approx(expected, abs=1e-12)
+    assert calibration_error(np.array([0.15, 0.95]), np.array([True, False]), np.ones(2)) == pytest.approx(0.9)
+    assert calibration_error(np.array([0.85, 0.95]), np.array([True, False]), np.ones(2)) == pytest.approx(0.55)
+    assert calibration_error(np.array([0.95, 1.0]), np.array([True, False]), np.ones(2)) == pytest.approx(0.475)
+    assert calibration_error(np.array([0.05]), np.array([True]), np.ones(1)) == pytest.approx(0.95)
 
 
 @pytest.mark.corpus

@@ -24,7 +24,8 @@ def test_what_is_chosen_was_tried_and_is_no_worse_than_the_start(examples):
     tuned = tune(examples, FitSettings(seed=0), told.append)
     assert tuned.chosen.mrr >= tuned.curve[0].mrr
     assert {tuned.chosen, tuned.plain, tuned.unprojected} <= set(tuned.curve)
-    assert len(told) == 2 * tuning.FOLDS + len(tuned.curve)
+    assert told == [1] * (2 * tuning.FOLDS + len(tuned.curve))
+    assert all(round(trial.phrasings, 6) == trial.phrasings for trial in tuned.curve)
     assert tuned.phrasings == tuning.FOLDS * COUNT
     assert tuned.intents == sum(len(intent_split(examples.pairs, seed).test) for seed in range(tuning.FOLDS))
     tried = {trial.model_dump_json(exclude={"phrasings", "intents"}) for trial in tuned.curve}
@@ -146,6 +147,42 @@ def test_phrasings_of_one_intent_count_as_one_draw():
     by_hand = np.sqrt(2 * (((0.5 - mean) * 2) ** 2 + ((-0.1 - mean) * 2) ** 2)) / 4
     assert tuning._error(differences, intents) == pytest.approx(by_hand)
     assert tuning._error(differences, np.arange(4)) == pytest.approx(differences.std(ddof=1) / np.sqrt(4))
+
+
+@pytest.fixture
+def search():
+    """A search without folds: four questions of two intents of one kind, three of three of the other."""
+    made = object.__new__(tuning._Search)
+    made._intents = [np.array([0, 0, 1, 1]), np.array([0, 1, 2])]
+    return made
+
+
+def tried(*reciprocal):
+    return tuning.Tried(None, tuple(np.array(part) for part in reciprocal))
+
+
+def test_not_below_is_no_loss_beyond_its_error_on_either_kind(search):
+    """Differences of the first kind are 0.1 twice and -0.3 twice: mean -0.1, error 0.2."""
+    other = tried([0.5, 0.5, 0.9, 0.9], [0.5, 0.5, 0.5])
+    same = [0.5, 0.5, 0.5]
+    assert search.not_below(tried([0.6, 0.6, 0.6, 0.6], same), other)
+    assert tuning._error(np.array([0.1, 0.1, -0.3, -0.3]), np.array([0, 0, 1, 1])) == pytest.approx(0.2)
+    assert search.not_below(other, other)
+    lower = [0.4, 0.4, 0.4]  # alike on all: no error
+    assert not search.not_below(tried([0.9, 0.9, 0.9, 0.9], lower), other)
+    assert not search.not_below(tried([0.49, 0.49, 0.89, 0.89], [1.0, 1.0, 1.0]), other)
+    assert not search.not_below(tried([0.2, 0.2, 0.5, 0.5], same), other)  # -0.3 and -0.4: mean -0.35, error 0.05
+
+
+def test_better_is_a_gain_of_the_kinds_together_beyond_their_error(search):
+    """Errors of independent kinds add as squares: 0.2 and 0.1 make 0.2236."""
+    other = tried([0.5, 0.5, 0.5, 0.5], [0.4, 0.4, 0.4])
+    first = [0.8, 0.8, 0.4, 0.4]  # +0.3 and -0.1: mean 0.1, error 0.2
+    spread = 0.1 * np.sqrt(3)  # of three questions: error 0.1
+    for mean, better in ((0.12, False), (0.13, True), (-0.13, False)):
+        second = 0.4 + mean + spread * np.array([1.0, 0.0, -1.0])
+        assert search.is_better(tried(first, second), other) == better
+    assert not search.is_better(other, other)
 
 
 def test_one_kind_of_question_is_not_bought_with_the_other(examples, monkeypatch):

@@ -200,3 +200,11 @@ def test_weights_of_another_student_are_refused(spoil, message):
 def test_bytes_that_are_no_safetensors_are_refused(data):
     with pytest.raises(BundleError, match="the bytes are not safetensors"):
         Student.from_bytes(SMALL, data)
+
+
+def test_a_sharp_scale_overflows_nothing():
+    """Beyond float32's exp, the nearest key takes all."""
+    tensors = {"keys": np.eye(2, 24), "values": np.ones((2, 24)), "log_scale": np.log([200.0])}
+    spec = SLOTS.model_copy(update={"slots": 2})
+    student = Student(spec, {name: value.astype(np.float32) for name, value in tensors.items()})
+    np.testing.assert_allclose(student.project(np.eye(1, 24)), np.eye(1, 24) + 1, rtol=1e-6)

@@ -86,6 +86,22 @@ def test_importance_reaches_the_loss_with_mean_1(rng):
     np.testing.assert_allclose(data.importance, given / given.mean(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("bad", [[-1.0, 2.0], [np.nan, 1.0], [np.inf, 1.0], [0.0, 0.0]])
+def test_importance_that_weighs_nothing_or_less_is_refused(rng, bad):
+    given = np.array(bad + bad[1:] * 38)
+    with pytest.raises(ValueError, match=r"importance \(40,\) must be \(40,\), finite, not negative, and not all zero"):
+        make_data(unit(rng, 40, 12), teacher_of(rng), SLOTS, SHORT, None, given)
+
+
+def test_answers_are_for_the_ranking_loss_alone(rng):
+    rows, answers = unit(rng, 40, 12), unit(rng, 7, 12)
+    ranking = SHORT.model_copy(update={"loss": "ranking"})
+    data = make_data(rows.astype(np.float32), teacher_of(rng), SLOTS, ranking, answers, None)
+    np.testing.assert_array_equal(data.answers, answers.astype(np.float32))
+    assert (data.answers.dtype, data.inputs.dtype, data.targets.dtype) == (np.float32, np.float64, np.float64)
+    assert make_data(rows, teacher_of(rng), SLOTS, SHORT, answers, None).answers is None
+
+
 def test_a_mixture_weighs_as_what_it_is_mixed_of(rng, monkeypatch):
     """Without noise a mixture of two orthogonal questions says itself how much of each is in it."""
     monkeypatch.setattr("train.distillation.data.MIXTURE_NOISE", 0.0)
