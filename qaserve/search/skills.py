@@ -81,8 +81,8 @@ def rank_skills(
     names = sorted({name for skills in named for name in skills}) if filtered else build.skills
     column = {name: number for number, name in enumerate(names)}
     is_named = np.zeros((len(pairs), len(names)), dtype=bool)
-    for row, skills in enumerate(named):
-        is_named[row, [column[name] for name in skills if name in column]] = True
+    cells = [(row, column[name]) for row, skills in enumerate(named) for name in skills if name in column]
+    is_named[tuple(np.array(cells, dtype=np.intp).reshape(-1, 2).T)] = True
     counts, similarities = build.skill_counts, build.library.similarities(projected)
     scores = skill_scores(
         np.array([[pair.score for pair in pairs]]),

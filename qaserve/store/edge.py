@@ -136,8 +136,10 @@ class EdgeBuild(Build):
         weights = [(word, value * self._idf[word]) for word, value in zip(*query, strict=True)]
         kept, scores = self._words.of(ids), dict[str, float]()
         for one in ids:
-            words = kept.get(one, {})
-            score = sum(weight * words[word] for word, weight in weights if word in words)
+            score, words = 0.0, kept.get(one, {})
+            for word, weight in weights:
+                if word in words:
+                    score += weight * words[word]
             if score > 0:
                 scores[one] = score
         return scores

@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -202,6 +203,8 @@ def from_record(record: EngineRecord) -> Point:
 def from_hits(found: Sequence[EngineHit]) -> list[Hit]:
     """Hits of an engine's records, best first, equal scores in the order of ids."""
     hits = [Hit(str(one.id), one.score, one.payload or {}, _dense(one.vector)) for one in found]
+    if all(one.score > other.score for one, other in pairwise(hits)):  # most often, and in half the time
+        return hits
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
