@@ -1,7 +1,9 @@
 import math
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +90,21 @@ def test_norms_are_those_of_the_vectors_before_they_are_made_unit(make_tiny):
     np.testing.assert_allclose(norms, expected, rtol=1e-5)
     assert np.ptp(norms) > 1e-3
     assert embedding_norms(encoder, []).shape == (0,)
+
+
+def test_norms_are_of_questions_with_their_prompt_at_the_encoders_dimension(monkeypatch):
+    asked = []
+
+    def raw(model, batch, prompt, dimension):
+        asked.append((batch, prompt, dimension))
+        return np.array([[3.0, 4.0]] * len(batch))
+
+    monkeypatch.setattr("train.importance.uncertainty._raw", raw)
+    loaded = SimpleNamespace(model=None)
+    identity = SimpleNamespace(question_prompt="query: ", dimension=2)
+    encoder = SimpleNamespace(identity=identity, borrowed=lambda: nullcontext(loaded))
+    np.testing.assert_array_equal(embedding_norms(encoder, ["a", "b"]), [5.0, 5.0])
+    assert asked == [(["a", "b"], "query: ", 2)]
 
 
 def test_the_spread_is_one_minus_the_squared_length_of_the_mean(make_tiny, monkeypatch):
