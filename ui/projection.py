@@ -23,12 +23,6 @@ W_SHOWN = 6
 """Rows of the table of W that need no scrolling."""
 HEAD = 20
 """Pixels of the legend."""
-KEPT_OUT = {
-    "filter": "it does not match the filters",
-    "similarity": "a similar known question voted for it, but its answer is farther away than those shown",
-    "routing": "the projection moved your question away from it",
-    "words": "it is as near, but shares fewer words or topics with your question",
-}
 PROJECTED_BY = {
     "cluster": "Each cluster has learned a projection from its questions to its answers. The projections of the "
     "clusters voted for are averaged by their weight.",
@@ -296,6 +290,6 @@ def _excluded(result: AskResult) -> None:
     with st.expander("Did you expect another answer?", icon=":material/help:"):
         for one in excluded:
             st.markdown(
-                f"**{literal(one.question)}** is not shown: {KEPT_OUT[one.by]} "
+                f"**{literal(one.question)}** is not shown: {one.reason} "
                 f"(similarity {one.raw_similarity:.2f} before projection, {one.projected_similarity:.2f} after)."
             )

@@ -26,12 +26,6 @@ CLUSTERS_SHOWN = 6
 BAR_WIDTH = 16
 WORDS_SHOWN = 8
 DIM = "dim"
-KEPT_OUT = {
-    "filter": "it does not match the filters",
-    "similarity": "a similar question voted, but this answer is far",
-    "routing": "the projection moved the question away from it",
-    "words": "others share more words or topics with the question",
-}
 
 
 def show_answers(console: Console, result: "AskResult", in_full: int | None = None) -> None:
@@ -226,7 +220,7 @@ def _excluded(trace: "Trace") -> Group:
             f"{one.raw_similarity:.3f}",
             f"{one.projected_similarity:.3f}",
             Text(shorten(one.question, 200)),
-            KEPT_OUT[one.by],
+            one.reason,
         )
     return Group(Text("5. These might have been expected", style="bold"), table, Text())
 

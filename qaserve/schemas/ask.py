@@ -105,6 +105,14 @@ class RawAnswer(Record):
     similarity: float = Field(description="Cosine of the question, not projected, to the answer.")
 
 
+KEPT_OUT = {
+    "filter": "it does not match the filters",
+    "similarity": "a similar known question voted for it, but its answer is farther away than those shown",
+    "routing": "the projection moved the question away from it",
+    "words": "it is as near, but shares fewer words or topics with the question",
+}
+
+
 class Excluded(Record):
     """An answer that one might have expected, and what kept it out."""
 
@@ -120,6 +128,11 @@ class Excluded(Record):
         "farther than those that came back. routing: near in a plain search, and the vote turned the question away. "
         "words: as near as those that came back, with fewer words in common."
     )
+
+    @property
+    def reason(self) -> str:
+        """What kept it out, as the end of a sentence."""
+        return KEPT_OUT[self.by]
 
 
 class Link(Record):
