@@ -76,5 +76,6 @@ def test_the_calibration_is_what_it_was(frozen):
     found = calibrate(frozen, START, FitSettings(), lambda _: None)
     assert found.cases == {"answered": 275, "unanswered": 224}
     expected = {"calibration_error": 0.034, "roc_area": 0.772, "first_right": 0.695, "precision": 0.592}
-    assert found.figures == pytest.approx(expected, abs=6e-4)
-    assert (found.threshold, found.coverage) == pytest.approx((0.273, 0.902), abs=6e-4)
+    # A processor that adds in another order may move one of the 499 cases to another bin or side of the threshold.
+    assert found.figures == pytest.approx(expected, abs=1 / 499)
+    assert (found.threshold, found.coverage) == pytest.approx((0.273, 0.902), abs=1 / 499)
