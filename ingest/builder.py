@@ -40,7 +40,7 @@ from qaserve.common.errors import BuildNotFoundError, BundleError, DamagedBuildE
 from qaserve.common.locks import FolderLock, corpus_lock
 from qaserve.common.progress import Advance, Reporter
 from qaserve.core.clustering import effective_rank
-from qaserve.schemas.builds import ClusterInfo, EncoderIdentity
+from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.ingest import ClusterChanges, GateReport
 from qaserve.settings import FitSettings
 from qaserve.store import BuildMetadata, BuildRef, Store
@@ -54,7 +54,7 @@ from qaserve.store.points import (
     to_point,
     to_sections,
 )
-from qaserve.store.words import Bm25Params, bm25_params, bm25_params_of
+from qaserve.store.words import bm25_params, bm25_params_of
 from train.calibration import calibrate
 from train.procrustes import fit_bank, mean_rows
 from train.tuning import DEFAULTS, hyperparameters_of, tune
@@ -263,14 +263,11 @@ class Builder:
             measured = measure(
                 corpus, clusters, choice, live, golden, seed=seed, tolerance=tolerance, force=force, advance=advance
             )
-        words = corpus.words or self._words(corpus)
-        described = describe_clusters(words, clusters.labels, clusters.count, clusters.names)
-        bm25 = bm25_params_of(words.lengths)
-        manifest, files = self._fitted(corpus, clusters, choice, described, bm25, measured.metrics, extra)
+        manifest, files = self._fitted(corpus, clusters, choice, measured.metrics, extra)
         if documents is None:
             documents = Documents() if live is None else live.documents
         draft = drafted(manifest, files, points_of(corpus, clusters.labels), documents)
-        changes = describe_changes(clusters, corpus, [cluster.name for cluster in described])
+        changes = describe_changes(clusters, corpus, [cluster.name for cluster in manifest.clusters])
         return draft._replace(cluster_changes=changes, gate=measured.gate)
 
     def _words(self, corpus: Corpus) -> Words:
@@ -286,12 +283,10 @@ class Builder:
         corpus: Corpus,
         clusters: Clusters,
         choice: Choice,
-        described: tuple[ClusterInfo, ...],
-        bm25: Bm25Params,
         metrics: dict[str, float],
         extra: ExtraRows | None,
     ) -> tuple[Manifest, dict[str, bytes]]:
-        labels, count = clusters.labels, clusters.count
+        labels, count, words = clusters.labels, clusters.count, corpus.words or self._words(corpus)
         with self.stage("fit", "Fitting (clusters)", count) as advance:
             rows = corpus.questions, corpus.answers, labels
             if extra is not None:
@@ -314,11 +309,11 @@ class Builder:
             tuning=choice.tuning,
             calibration=choice.calibration,
             feedback=None if extra is None else extra.said,
-            bm25=bm25,
+            bm25=bm25_params_of(words.lengths),
             topic_text=TOPIC_TEXT,
             metrics={"bank_bytes": bank.nbytes, "dense_bank_bytes": bank.dense_nbytes} | metrics,
             clustering=clusters.made,
-            clusters=described,
+            clusters=describe_clusters(words, labels, count, clusters.names),
             files={},
         )
         return manifest, bundles.pack(Model(bank, *means, whitening))

@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 
 from ingest.pairs import PairTable
 from qaserve.common.errors import CorpusError
+from qaserve.common.files import writing
 from qaserve.common.text import control_character, shorten
 from qaserve.schemas.documents import BadDocument, DocumentsReport, Links, MissingLink, Section
 
@@ -89,12 +90,15 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         CorpusError: It is no zip, is packed in a way that is not read, leads out of the folder, or holds more than
             `MAX_FILES` documents or `MAX_TOTAL_BYTES`.
+        StoreWriteError: There is no room for what it holds.
     """
     try:
         with ZipFile(archive) as packed:
             found = {_inside(archive, one.filename): one for one in packed.infolist() if _is_document(one.filename)}
             if len(found) > MAX_FILES:
                 raise CorpusError(f"{archive} holds more than {MAX_FILES:,} documents", hint="Send fewer.")
+            if any(parent in found for path in found for parent in path.parents):
+                raise BadZipFile("a file and a folder have the same path")
             common = len({path.parts[0] for path in found}) == 1 and all(len(path.parts) > 1 for path in found)
             left = MAX_TOTAL_BYTES
             for path, one in found.items():
@@ -104,8 +108,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 if left < 0:
                     raise CorpusError(f"{archive} unpacks to more than {MAX_TOTAL_BYTES:,} bytes", hint="Send less.")
                 target = folder.joinpath(*path.parts[common:])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+                with writing(f"{archive} cannot be unpacked", "Free some space; nothing was changed."):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(data)
     except (BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, OSError) as error:
         raise CorpusError(f"{archive} cannot be unpacked: {error}", hint="Send a zip without a password.") from error
 

@@ -247,7 +247,7 @@ def stopped(gate: GateReport) -> QualityError:
         f"{shorten(one.question, 80)!r} ({one.pair_id}): rank {_said(one.before)} → {_said(one.after)}" for one in worse
     )
     return QualityError(
-        f"the new build finds less than the live one, which stays: {'; '.join(said)}. RankChange: {examples}",
+        f"the new build finds less than the live one, which stays: {'; '.join(said)}. Worse: {examples}",
         hint=f"Look at what changed (`--dry-run --json`). `--force` makes it live all the same; "
         f"QASERVE_GATE_TOLERANCE ({gate.tolerance:g}) is the loss that is accepted.",
     )

@@ -96,10 +96,7 @@ def _documents() -> None:
         help="The document of a skill is called after it, such as skill_deploy.md.",
     )
     st.caption("These take the place of all documents of the corpus. The pairs stay as they are.")
-    if (
-        st.button("See what would change", type="primary", icon=":material/preview:", disabled=upload is None)
-        and upload
-    ):
+    if _preview_button(disabled=upload is None) and upload:
         _dry_run(upload.getvalue(), upload.name, IngestOptions())
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -221,7 +222,9 @@ def test_a_build_that_finds_less_is_stopped_and_forced(run, write_rows, rows):
     code, out, err = run("ingest", path, "--json")
     assert code == 1
     assert json.loads(out)["error"]["code"] == "quality_dropped"
-    assert "the new build finds less than the live one" in err.replace("\n", "")
+    said = " ".join(err.split())
+    assert "the new build finds less than the live one, which stays: MRR" in said
+    assert re.search(r"Worse: '.+' \(.+\): rank \S+ → ", said)
     code, out, _ = run("ingest", path, "--force")
     assert code == 0
     assert "--force made it live" in out
