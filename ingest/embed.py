@@ -88,6 +88,7 @@ def embed(
     encoder: Encoder,
     scratch: Path | None,
     advance: Advance,
+    on_pairs: Advance,
 ) -> tuple[list[NDArray[np.float32]], Words]:
     """(n, D) vectors of each of `PARTS`, NaN rows where a pair has none, and the words. Each pair is read once.
 
@@ -98,6 +99,7 @@ def embed(
         encoder: What the build before was made with, too.
         scratch: Where the vectors are kept.
         advance: Told of texts that were encoded.
+        on_pairs: Told of pairs that were read.
     """
     dimension, words, points = encoder.identity.dimension, Words(), list(pairs)
     encoded = [Vectors(dimension, scratch) for _ in sources]
@@ -113,6 +115,7 @@ def embed(
             encode = encoder.encode_questions if source.part.vectors == "questions" else encoder.encode_answers
             if some:
                 vectors.append(encode(some, advance))
+        on_pairs(len(points[start : start + PAIRS]))
     gathered = [
         _gathered(
             source.places,

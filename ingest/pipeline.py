@@ -378,10 +378,16 @@ class Ingest:
         Importances are the live build's.
         """
         builder, pairs, live = self._builder, plan.pairs, plan.live
-        stage = ("encode", "Encoding (texts)", plan.missing) if plan.missing else ("words", "Counting words", None)
-        with builder.stage(*stage) as advance:
+        encode, count = ("encode", "Encoding (texts)", plan.missing), ("words", "Counting words (pairs)", len(pairs))
+        with builder.stage(*(encode if plan.missing else count)) as advance:
             (questions, answers, topics), words = embed(
-                pairs, plan.known, plan.vector_sources, self._encoder, builder.scratch, advance
+                pairs,
+                plan.known,
+                plan.vector_sources,
+                self._encoder,
+                builder.scratch,
+                advance,
+                on_pairs=lambda read: advance(0 if plan.missing else read),
             )
         priors = np.ones(len(pairs))
         if live is not None:

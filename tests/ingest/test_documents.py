@@ -1,6 +1,8 @@
 """Reading a folder of Markdown, and documents as a part of a build."""
 
+import errno
 import os
+from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
@@ -10,7 +12,7 @@ from ingest.refit import refit
 from ingest.selection import Selection
 from qaserve.builds.catalog import list_builds, prune, verify
 from qaserve.builds.copy import copy
-from qaserve.common.errors import CorpusError, DamagedBuildError, UsageError
+from qaserve.common.errors import CorpusError, DamagedBuildError, StoreWriteError, UsageError
 from qaserve.schemas.documents import Links
 from qaserve.store.points import to_sections
 
@@ -293,6 +295,16 @@ def test_what_a_zip_unpacks_to_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr("ingest.documents.MAX_FILES", 1)
     with pytest.raises(CorpusError, match="holds more than 1 documents"):
         unpack(archive, target)
+
+
+def test_a_full_disk_is_no_fault_of_the_zip(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    archive = packed(tmp_path / "docs.zip", {"a.md": "# A"})
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreWriteError, match="cannot be unpacked: No space left on device"):
+        unpack(archive, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["no zip", "cut", "password", "flipped", "clash"])

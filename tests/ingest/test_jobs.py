@@ -141,7 +141,10 @@ def test_a_zip_brings_documents_in_and_leaves_the_pairs(start, gate, edge, encod
     documents = zipped({"docs/skill_bread.md": "# Bread", "docs/empty.md": ""})
     foretold = ended(jobs, submit_bytes(jobs, documents, "docs.zip", dry_run=True)).report
     assert (foretold.documents.added, foretold.dry_run) == (("skill_bread.md",), True)
-    report = ended(jobs, submit_bytes(jobs, documents, "docs.zip")).report
+    job = ended(jobs, submit_bytes(jobs, documents, "docs.zip"))
+    counted = next(stage for stage in job.stages if stage.name == "Counting words (pairs)")
+    assert (counted.done, counted.total) == (24, 24)
+    report = job.report
     assert (report.pairs, report.added, report.removed) == (24, 0, 0)
     assert [one.path for one in report.documents.rejected] == ["empty.md"]
     assert left(tmp_path)[1] == [], "what was unpacked is deleted too"
