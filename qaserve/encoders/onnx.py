@@ -111,8 +111,8 @@ class OnnxEncoder:
         return unit_rows(self._model({"input_ids": ids, "attention_mask": mask}), self.identity.id, texts)
 
     def _opened(self, folder: Path) -> Model:
-        from onnxruntime import InferenceSession, SessionOptions, set_default_logger_severity  # noqa: PLC0415
-        from onnxruntime.capi import onnxruntime_pybind11_state as states  # noqa: PLC0415
+        from onnxruntime import InferenceSession, SessionOptions, set_default_logger_severity  # noqa: PLC0415 - slow to import
+        from onnxruntime.capi import onnxruntime_pybind11_state as states  # noqa: PLC0415 - slow to import
 
         set_default_logger_severity(4)  # errors are raised; they need not be printed too
         options = SessionOptions()
@@ -169,7 +169,7 @@ def _check_files(folder: Path, manifest: ExportManifest) -> None:
 
 
 def _tokenizer(folder: Path) -> "Tokenizer":
-    from tokenizers import Tokenizer  # noqa: PLC0415
+    from tokenizers import Tokenizer  # noqa: PLC0415 - slow to import
 
     return Tokenizer.from_file(str(folder / TOKENIZER))
 

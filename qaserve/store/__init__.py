@@ -34,7 +34,7 @@ def open_store(settings: StoreSettings, *, read_only: bool = False) -> Store:
     """
     if settings.qdrant_url is None:
         return EdgeStore(settings.data_dir, settings.hnsw_pairs)
-    from .connection import connect  # noqa: PLC0415 - as the next
-    from .server import ServerStore  # noqa: PLC0415 - qdrant-client is slow to import, and only a server needs it
+    from .connection import connect  # noqa: PLC0415 - loads qdrant-client, which is slow, and only a server needs it
+    from .server import ServerStore  # noqa: PLC0415 - the same
 
     return ServerStore(connect(settings, read_only=read_only), settings)
