@@ -97,8 +97,12 @@ class ProjectionBank:
     def angle(self, x: ArrayLike, cluster: int) -> float:
         """Degrees between x (D,) and x W of a cluster."""
         query = np.asarray(x, dtype=np.float64)
-        moved = self[cluster].apply(query)
-        cosine = float(query @ moved) / float(np.linalg.norm(query) * np.linalg.norm(moved))
+        basis, core = self[cluster]
+        inside = query @ basis  # the only part that is moved, by `change`
+        change = inside @ core
+        along, length = float(inside @ change), float(query @ query)
+        moved = length + 2 * along + float(change @ change)
+        cosine = (length + along) / math.sqrt(length * moved)
         return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
 
     def effective_rank(self, cluster: int) -> float:
@@ -137,6 +141,8 @@ class ProjectionBank:
         Returns:
             (m, D), not normalised.
         """
+        if len(rows) == 1:  # no rows to choose
+            return self.project(rows[0], weights[0])[None, :]
         moved = rows.copy()
         for cluster in np.flatnonzero(weights.any(axis=0)).tolist():
             basis, core = self[cluster]

@@ -114,6 +114,7 @@ class _Ranking:
             using: Search(using, query, 0, filters.given, fields=FIELDS) for using, query in (queries | words).items()
         }
         self._payloads: dict[str, dict[str, Any]] = {}
+        self._scored: dict[str, ScoredPair] = {}
         self.pairs: list[ScoredPair] = []
         self._best_words = self._best_dense = 0.0
 
@@ -121,11 +122,9 @@ class _Ranking:
         """The ranking from the best `limit` pairs of each part; None where that leaves doubt."""
         found = self._read(limit)
         self._best_words = next((hit.score for hit in found.get(WORDS, [])), 0.0)
-        values = {part: {hit.id: hit.score for hit in hits} for part, hits in found.items()}
-        ids = list(dict.fromkeys(one for part in values.values() for one in part))
-        for part, others in self._values(ids).items():
-            values[part] = others | values[part]
-        pairs = self.pairs = self._scored(values, measure=True)
+        ids = list(dict.fromkeys(hit.id for hits in found.values() for hit in hits))
+        pairs = self.pairs = self._score(ids, measure=True)
+        self._scored = {pair.id: pair for pair in pairs}
         last = {part: hits[-1].score if len(hits) == limit else None for part, hits in found.items()}
         bound = self._bound(last)
         if bound is None:
@@ -140,21 +139,15 @@ class _Ranking:
         self._payloads |= {hit.id: hit.payload for hits in found.values() for hit in hits}
         return found
 
-    def _values(self, ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """By part, what these pairs have of it."""
-        return dict(zip(self._searches, self._build.scores(list(self._searches.values()), ids), strict=True))
-
-    def _scored(self, values: Mapping[str, Mapping[str, float]], *, measure: bool = False) -> list[ScoredPair]:
-        """The scores of the pairs with these values by part; `measure` takes the best dense score of these."""
-        ids = list(values[ANSWER])
-        answers = np.array([[values[ANSWER][one] for one in ids]])
-        topics = words = None
-        if TOPIC in values:
-            topics = np.array([[values[TOPIC].get(one, np.nan) for one in ids]])
+    def _score(self, ids: Sequence[str], *, measure: bool = False) -> list[ScoredPair]:
+        """The scores of these pairs; `measure` takes the best dense score of these."""
+        found = self._build.scores(list(self._searches.values()), ids)
+        values = {part: scores[None, :] for part, scores in zip(self._searches, found, strict=True)}
+        answers, topics, words = values[ANSWER], values.get(TOPIC), None
         if measure:
             self._best_dense = max(0.0, float(combine(self._params, answers, topics).total.max(initial=0.0)))
         if self._best_words > 0:
-            words = np.array([[values[WORDS].get(one, 0.0) for one in ids]]) / self._best_words
+            words = np.nan_to_num(values[WORDS]) / self._best_words
         scores = combine(self._params, answers, topics, words, self._best_dense)
         payloads = [self._payloads[one] for one in ids]
         intents, skills = [one[INTENT] for one in payloads], [tuple(one[RELATED_SKILLS]) for one in payloads]
@@ -187,8 +180,11 @@ class _Ranking:
 
     def _pairs_of(self, intents: Sequence[str]) -> list[ScoredPair]:
         found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, FIELDS)
+        more = [one for one in found if one not in self._scored]
         self._payloads |= found
-        return self._scored(self._values(list(found)))
+        if more:
+            self._scored |= {pair.id: pair for pair in self._score(more)}
+        return [self._scored[one] for one in found]
 
     def _by_intent(self, pairs: Iterable[ScoredPair]) -> list[RankedIntent]:
         groups: dict[str, list[ScoredPair]] = {}

@@ -1,5 +1,6 @@
 """What an engine found, told: the answers and, where it is asked for, why they are what they are."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -76,7 +77,7 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
     ranked = found.best[: query.request.top_k]
     shared = query.build.points.shared_words(query.question, [one.best.id for one in ranked])
     answers = []
-    for rank, (score, best, second) in enumerate(ranked, start=1):
+    for rank, ((score, best, second), words) in enumerate(zip(ranked, shared, strict=True), start=1):
         stored, vector = pairs[best.id]
         answers.append(
             Answer(
@@ -84,7 +85,7 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
                 score=score,
                 parts=ScoreParts(projected=best.answer, topic=best.topic, lexical=best.words),
                 second=second,
-                words=shared[best.id],
+                words=words,
                 similarity=best.similarity,
                 projected_similarity=cosine(found.projected.vectors[0], vector),
                 raw_similarity=cosine(found.vector, vector),
@@ -138,8 +139,7 @@ def _hits(hits: Sequence[QuestionHit], routing: Routing) -> tuple[Hit, ...]:
 
 
 def _cluster_votes(query: Query, found: Found, routing: Routing) -> tuple[ClusterVote, ...]:
-    clusters, weights = query.build.clusters, routing.weights[0]
-    counts = np.bincount(np.array([hit.cluster for hit in found.hits], dtype=np.intp), minlength=len(clusters))
+    clusters, weights, counts = query.build.clusters, routing.weights[0], Counter(hit.cluster for hit in found.hits)
     bank = query.build.bundle.model.bank if query.params.projection == "cluster" else None
     order = np.argsort(-weights, kind="stable")
     return tuple(
@@ -147,7 +147,7 @@ def _cluster_votes(query: Query, found: Found, routing: Routing) -> tuple[Cluste
             cluster=k,
             name=clusters[k].name,
             weight=float(weights[k]),
-            hits=int(counts[k]),
+            hits=counts[k],
             vote=None if routing.votes is None else float(routing.votes[0, k]),
             similarity=None if routing.similarities is None else float(routing.similarities[0, k]),
             angle=None if bank is None else bank.angle(found.vector, k),

@@ -155,10 +155,11 @@ class Build(Protocol):
         """These fields of the points that have these values, by id."""
         ...
 
-    def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[dict[str, float]]:
-        """The scores of these points in each search, by id; a point that a search cannot find is left out."""
+    def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[NDArray[np.float64]]:
+        """(n,) scores of these n points in each search; NaN where a search cannot find a point."""
         asked = [search._replace(limit=len(ids), where=EVERYWHERE, among=ids, fields=()) for search in searches]
-        return [{hit.id: hit.score for hit in hits} for hits in self.search(asked)]
+        found = [{hit.id: hit.score for hit in hits} for hits in self.search(asked)]
+        return [np.array([scores.get(one, np.nan) for one in ids]) for scores in found]
 
     def scroll(self, where: Where = EVERYWHERE, vectors: Sequence[str] | None = None) -> Iterator[Point]:
         """Every point, in the order of ids, page by page, with these vectors (None: all)."""
@@ -202,16 +203,17 @@ class Build(Protocol):
         """Points that share words with a text, by BM25, best first; none where no word is known."""
         return self.search([Search(WORDS, self.encoder.query(text), limit, where, among, fields)])[0]
 
-    def shared_words(self, text: str, ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+    def shared_words(self, text: str, ids: Sequence[str]) -> list[tuple[str, ...]]:
         """The words of a text that each of these points holds, those that add most to its BM25 score first."""
         asked = [(term, self.encoder.query_term(term)) for term in dict.fromkeys(term.lower() for term in terms(text))]
         known = [(term, vector) for term, vector in asked if vector.indices]
-        found = self.scores([Search(WORDS, vector, len(ids)) for _, vector in known], list(ids))
-        scores: dict[str, dict[str, float]] = {one: {} for one in ids}
-        for (term, _), values in zip(known, found, strict=True):
-            for one, score in values.items():
-                scores[one][term] = score
-        return {one: tuple(sorted(held, key=lambda term: -held[term])) for one, held in scores.items()}
+        scores = self.scores([Search(WORDS, vector, len(ids)) for _, vector in known], ids)
+        held: list[list[tuple[float, str]]] = [[] for _ in ids]
+        for (term, _), values in zip(known, scores, strict=True):
+            for words, score in zip(held, values.tolist(), strict=True):
+                if score > 0:
+                    words.append((score, term))
+        return [tuple(term for _, term in sorted(words, key=lambda one: -one[0])) for words in held]
 
 
 class Writer(Protocol):

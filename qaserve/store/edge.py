@@ -58,7 +58,7 @@ from .build_files import (
 from .errors import damaged, map_errors, not_found
 from .graphs import CONFIG, SEARCHED, make_graphs
 from .kept import Kept
-from .points import ContentHash, Intake, from_hits, from_record, words_of
+from .points import INTENT, ContentHash, Intake, from_hits, from_record, id_of, words_of
 from .words import Sparse, WordEncoder
 
 T = TypeVar("T")
@@ -72,6 +72,8 @@ VECTORS_KEPT = 20_000
 """Of an open build, for each name: 31 MB where D is 384."""
 WORDS_KEPT = 5_000
 """Points of an open build whose words are kept: some 30 MB."""
+INTENTS_KEPT = 20_000
+"""Of an open build, with the ids of their points."""
 FREE_BYTES = 64 << 20
 """Kept free while writing: Edge maps its files, and a mapped file on a full disk ends the process."""
 MANIFEST, SHARD, LIVE = "build.json", "shard", "live"
@@ -90,6 +92,7 @@ class EdgeBuild(Build):
         self.encoder = WordEncoder(manifest.metadata.bm25)
         self._shard, self._where, self._folder = shard, where, folder
         self._payloads: dict[tuple[str, ...], Kept[dict[str, Any]]] = {}
+        self._intents = Kept(self._read_intents, INTENTS_KEPT)
         self._vectors = {name: Kept(self._reader_of(name), VECTORS_KEPT) for name in manifest.metadata.layout.vectors}
         self._words = Kept(self._read_words, WORDS_KEPT)
         self._idf: dict[int, float] = {}
@@ -102,13 +105,9 @@ class EdgeBuild(Build):
             return [self._hits(search, next(found)) if search.can_find else [] for search in searches]
 
     def _hits(self, search: Search, found: Sequence[edge.ScoredPoint]) -> list[Hit]:
-        hits = from_hits(found)
-        if not search.fields:
-            return hits
-        payloads = self._payloads_of(search.fields).of([hit.id for hit in hits])
-        return [Hit(hit.id, hit.score, payloads[hit.id], hit.vectors) for hit in hits]
+        return from_hits(found, self._payloads_of(search.fields).of if search.fields else None)
 
-    def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[dict[str, float]]:
+    def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[NDArray[np.float64]]:
         """See `Build`. Computed from what is kept of the points: asking the engine takes several times as long."""
         with map_errors(self._where):
             return [
@@ -118,38 +117,34 @@ class EdgeBuild(Build):
                 for search in searches
             ]
 
-    def _cosines(self, using: str, query: NDArray[np.float32], ids: Sequence[str]) -> dict[str, float]:
-        kept = self._vectors[using].of(ids)
-        vectors = {one: vector for one in ids if (vector := kept.get(one)) is not None}
-        if not vectors:
-            return {}
-        # Row by row, unlike a matrix product: equal vectors get equal cosines.
-        cosines = np.einsum("ij,j->i", np.array(list(vectors.values())), query)
-        return dict(zip(vectors, cosines.tolist(), strict=True))
+    def _cosines(self, using: str, query: NDArray[np.float32], ids: Sequence[str]) -> NDArray[np.float64]:
+        vectors = self._vectors[using].of(ids)
+        there = [number for number, vector in enumerate(vectors) if vector is not None]
+        cosines = np.full(len(ids), np.nan)
+        if there:
+            # Row by row, unlike a matrix product: equal vectors get equal cosines.
+            cosines[there] = np.einsum("ij,j->i", np.array([vectors[number] for number in there]), query)
+        return cosines
 
-    def _bm25(self, query: Sparse, ids: Sequence[str]) -> dict[str, float]:
+    def _bm25(self, query: Sparse, ids: Sequence[str]) -> NDArray[np.float64]:
         """As the engine computes it: what a word counts for is taken from the engine, once for each word."""
         unknown = [word for word in query.indices if word not in self._idf]
         best = self.search([Search(WORDS, Sparse([word], [1.0]), 1) for word in unknown])
         for word, hits in zip(unknown, best, strict=True):
-            self._idf[word] = next((hit.score / self._words.of([hit.id])[hit.id][word] for hit in hits), 0.0)
+            self._idf[word] = next((hit.score / (self._words.of([hit.id])[0] or {})[word] for hit in hits), 0.0)
         weights = [(word, value * self._idf[word]) for word, value in zip(*query, strict=True)]
-        kept, scores = self._words.of(ids), dict[str, float]()
-        for one in ids:
-            score, words = 0.0, kept.get(one, {})
-            for word, weight in weights:
-                if word in words:
-                    score += weight * words[word]
-            if score > 0:
-                scores[one] = score
-        return scores
+        scores = [
+            sum([weight * words[word] for word, weight in weights if word in words]) if words else 0.0
+            for words in self._words.of(ids)
+        ]
+        return np.array([score or np.nan for score in scores])
 
     def _payloads_of(self, fields: Sequence[str]) -> Kept[dict[str, Any]]:
         """These fields by id."""
 
         def read(ids: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             records = self._shard.retrieve(ids, with_payload=list(fields), with_vector=False)
-            return ((str(record.id), record.payload or {}) for record in records)
+            return ((id_of(record), record.payload or {}) for record in records)
 
         found = self._payloads.get(tuple(fields))
         return found or self._payloads.setdefault(tuple(fields), Kept(read, PAYLOADS_KEPT))
@@ -165,25 +160,33 @@ class EdgeBuild(Build):
 
     def _read_words(self, ids: list[Any]) -> Iterator[tuple[str, dict[int, float]]]:
         records = self._shard.retrieve(ids, with_payload=False, with_vector=[WORDS])
-        return ((str(record.id), dict(zip(*words_of(record), strict=True))) for record in records)
+        return ((id_of(record), dict(zip(*words_of(record), strict=True))) for record in records)
+
+    def _read_intents(self, names: list[str]) -> Iterable[tuple[str, list[str]]]:
+        found: dict[str, list[str]] = {name: [] for name in names}
+        for records in _pages(self._shard, self._where, {INTENT: names}, vectors=False, payload=[INTENT]):
+            for record in records:
+                found[(record.payload or {})[INTENT]].append(id_of(record))
+        return found.items()
 
     def payloads(self, where: Where, fields: Sequence[str]) -> dict[str, dict[str, Any]]:
         """See `Build`."""
-        pages = _pages(self._shard, self._where, where, vectors=False, payload=False)
-        ids = [str(record.id) for records in pages for record in records]
         with map_errors(self._where):
-            kept = self._payloads_of(fields).of(ids)
-        return {one: kept[one] for one in ids}
+            if list(where) == [INTENT]:
+                ids = [one for found in self._intents.of([str(name) for name in where[INTENT]]) for one in found or ()]
+            else:
+                pages = _pages(self._shard, self._where, where, vectors=False, payload=False)
+                ids = [id_of(record) for records in pages for record in records]
+            return {one: payload or {} for one, payload in zip(ids, self._payloads_of(fields).of(ids), strict=True)}
 
     def retrieve(self, ids: Collection[str], vectors: Sequence[str] = ()) -> dict[str, Point]:
         """See `Build`."""
         with map_errors(self._where):
             records = self._shard.retrieve(list(ids), with_payload=True, with_vector=False)
-            points = {str(record.id): from_record(record) for record in records}
+            points = {point.id: point for point in map(from_record, records)}
             for name in vectors:
-                kept = self._vectors[name].of(list(points))
-                for one, point in points.items():
-                    if (vector := kept[one]) is not None:
+                for point, vector in zip(points.values(), self._vectors[name].of(list(points)), strict=True):
+                    if vector is not None:
                         point.vectors[name] = vector
         return points
 
@@ -549,7 +552,7 @@ def _filter(where: Where, among: Collection[str] | None = None) -> edge.Filter |
 
 
 def _pages(
-    shard: edge.EdgeShard, place: str, where: Where, vectors: list[str] | bool, *, payload: bool = True
+    shard: edge.EdgeShard, place: str, where: Where, vectors: list[str] | bool, *, payload: list[str] | bool = True
 ) -> Iterator[list[edge.Record]]:
     offset = None
     while True:

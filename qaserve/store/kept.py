@@ -1,6 +1,6 @@
 """What an open build keeps of points that were read: it never changes, and reading takes longer than searching."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,12 +19,13 @@ class Kept(Generic[T]):
         self._read, self._most = read, most
         self._kept: dict[str, T] = {}
 
-    def of(self, ids: Sequence[str]) -> Mapping[str, T]:
-        """At least of these ids; ids that are not there are left out."""
+    def of(self, ids: Sequence[str]) -> list[T | None]:
+        """Of each of these ids; None where it is not there."""
         kept = self._kept
         if len(kept) > self._most:
             kept = self._kept = {}
-        unread = [one for one in ids if one not in kept]
-        if unread:
-            kept.update(self._read(unread))
-        return kept
+        try:
+            return list(map(kept.__getitem__, ids))
+        except KeyError:
+            kept.update(self._read([one for one in ids if one not in kept]))
+            return list(map(kept.get, ids))

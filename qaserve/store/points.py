@@ -3,7 +3,8 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -195,14 +196,38 @@ class EngineHit(EngineRecord, Protocol):
         """Higher is nearer."""
 
 
+def id_of(record: EngineRecord) -> str:
+    """The id of an engine's record."""
+    own = record.id
+    return _written(own.int) if isinstance(own, uuid.UUID) else str(own)
+
+
+@lru_cache(maxsize=20_000)
+def _written(number: int) -> str:
+    """Writing an id takes longer than finding it."""
+    return str(uuid.UUID(int=number))
+
+
 def from_record(record: EngineRecord) -> Point:
     """The point of an engine's record."""
-    return Point(str(record.id), record.payload or {}, _dense(record.vector))
+    return Point(id_of(record), record.payload or {}, _dense(record.vector))
 
 
-def from_hits(found: Sequence[EngineHit]) -> list[Hit]:
-    """Hits of an engine's records, best first, equal scores in the order of ids."""
-    hits = [Hit(str(one.id), one.score, one.payload or {}, _dense(one.vector)) for one in found]
+def from_hits(
+    found: Sequence[EngineHit], payloads: Callable[[list[str]], Sequence[dict[str, Any] | None]] | None = None
+) -> list[Hit]:
+    """Hits of an engine's records, best first, equal scores in the order of ids.
+
+    Args:
+        found: The records.
+        payloads: Gives their payloads by their ids; None: the records have them.
+    """
+    ids = list(map(id_of, found))
+    given = [one.payload for one in found] if payloads is None else payloads(ids)
+    hits = [
+        Hit(name, one.score, payload or {}, _dense(one.vector))
+        for name, one, payload in zip(ids, found, given, strict=True)
+    ]
     if all(one.score > other.score for one, other in pairwise(hits)):  # most often, and in half the time
         return hits
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))

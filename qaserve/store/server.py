@@ -84,7 +84,7 @@ class ServerBuild(Build):
         """See `Build`."""
         with map_server_errors(self._where):
             records = self._client.retrieve(self._name, list(ids), with_vectors=list(vectors) or False)
-        return {str(record.id): from_record(record) for record in records}
+        return {point.id: point for point in map(from_record, records)}
 
     def scroll(self, where: Where = EVERYWHERE, vectors: Sequence[str] | None = None) -> Iterator[Point]:
         """See `Build`."""

@@ -114,9 +114,10 @@ def test_scores_of_some_points_are_those_of_a_search(built, rows, rng):
         found = build.scores(asked, some)
         for search, scores in zip(asked, found, strict=True):
             (hits,) = build.search([search._replace(limit=100, among=some)])
-            assert scores == pytest.approx({hit.id: hit.score for hit in hits}, abs=1e-6)
-    assert [len(scores) for scores in found] == [4, 4, 2, 0]
-    assert build.scores(asked, []) == [{}, {}, {}, {}]
+            there = {one: score for one, score in zip(some, scores, strict=True) if not np.isnan(score)}
+            assert there == pytest.approx({hit.id: hit.score for hit in hits}, abs=1e-6)
+    assert [np.isfinite(scores).sum() for scores in found] == [4, 4, 2, 0]
+    assert [scores.tolist() for scores in build.scores(asked, [])] == [[], [], [], []]
 
 
 def test_equal_vectors_score_alike_wherever_they_stand(store, crowd):
@@ -124,7 +125,8 @@ def test_equal_vectors_score_alike_wherever_they_stand(store, crowd):
     rows = [row._replace(answer=rows[0].answer) for row in rows]
     write(store, rows)
     (scores,) = store.open(REF).scores([Search("answer", rows[1].question, 0)], [row.stored.id for row in rows])
-    assert len(set(scores.values())) == 1
+    assert len(scores) == len(rows)
+    assert len(set(scores.tolist())) == 1
 
 
 def test_payloads_of_points_that_have_a_value(built, rows):
@@ -132,6 +134,16 @@ def test_payloads_of_points_that_have_a_value(built, rows):
     expected = [row.stored for row in rows if row.stored.cluster == 1]
     assert found == {one.id: {"cluster_id": one.pair.cluster_id} for one in expected}
     assert built.open(REF).payloads({"cluster": [7]}, ("cluster_id",)) == {}
+
+
+def test_payloads_of_points_of_some_intents(built, rows):
+    build = built.open(REF)
+    for names in (["intent 1"], ["intent 3", "no such intent", "intent 1"]):  # the second time one is known
+        expected = [row.stored for row in rows if row.stored.pair.cluster_id in names]
+        assert expected
+        for _ in range(2):
+            found = build.payloads({"cluster_id": names}, ("pair_id",))
+            assert found == {one.id: {"pair_id": one.pair.pair_id} for one in expected}
 
 
 # Words
@@ -199,11 +211,11 @@ def test_a_text_without_known_words_finds_nothing(built, text):
 def test_shared_words_are_those_that_count(built, rows):
     ids = [row.stored.id for row in rows]
     shared = built.open(REF).shared_words("Can I use --file-filter with the Records of a file?", ids)
-    assert set(shared) == set(ids)
+    assert len(shared) == len(ids)
     # file three times, the rare ones once each, filter twice, each in two of six texts or in one
-    assert shared[ids[0]] == ("file", "use", "file-filter", "filter")
-    assert shared[ids[2]] == ("records",)
-    assert shared[ids[5]] == ()
+    assert shared[0] == ("file", "use", "file-filter", "filter")
+    assert shared[2] == ("records",)
+    assert shared[5] == ()
 
 
 # Filters, lists, counts
