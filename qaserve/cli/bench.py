@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from qaserve.schemas.record import Record
     from train.experiments.datasets import Source
     from train.experiments.harness import Table
-    from train.experiments.load import LoadReport
     from train.experiments.registry import ExperimentModule
     from train.experiments.reports import Measured
 
@@ -220,8 +219,6 @@ def load(
     as_json: Json = False,
 ) -> None:
     """See LOAD_HELP."""
-    import anyio
-
     from qaserve.client.http import Client
     from train.experiments import load as load_experiment
 
@@ -232,11 +229,7 @@ def load(
         largest = client.clusters().clusters[:LOAD_CLUSTERS]
         known = [pair.pair.question for one in largest for pair in client.cluster(one.cluster).pairs]
     with Bars(err).stage("Asking (requests)", None) as advance:
-
-        async def run() -> "LoadReport":
-            return await load_experiment.run(url, key, known, clients=clients, seconds=seconds, advance=advance)
-
-        report = anyio.run(run)
+        report = load_experiment.run(url, key, known, clients=clients, seconds=seconds, advance=advance)
     if as_json:
         print(report.model_dump_json(indent=2))
         return
@@ -246,6 +239,7 @@ def load(
             f"p99 {one.p99_ms:.0f} ms, {one.failed} of {one.requests} failed"
         )
     out.print(f"{report.ratio} times as many answers a second")
+    out.print(f"HTTP alone, {clients} at once: {report.bare.per_second:.1f} replies a second of /healthz")
     if report.memory_before is not None and report.memory_after is not None:
         out.print(
             f"Memory of the API: {report.memory_before >> 20} MiB before the many, {report.memory_after >> 20} after"

@@ -29,6 +29,8 @@ PLAIN_LIMIT = 50
 """Answers of the plain search that `raw_rank` is read from."""
 PLAIN_SHOWN = 3
 """How many of those a trace shows at the least."""
+SHOWN = tuple(name for name in Pair.model_fields if name in Answer.model_fields)
+"""Of a pair, as an answer tells it."""
 EXPECTED = 3
 """How many of the first plain answers, and of the strongest voters, a trace says why they are missing."""
 
@@ -94,7 +96,7 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
                 cluster=stored.cluster,
                 author=stored.pair.author,
                 links=_links(query, stored.pair),
-                **stored.pair.model_dump(exclude={"extra", "question_type"}),
+                **{name: getattr(stored.pair, name) for name in SHOWN},
             )
         )
     return tuple(answers)

@@ -1,12 +1,14 @@
 """The experiment behind `qaserve bench load`: many clients of an API at once, compared with one client."""
 
 import itertools
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-import anyio
-import httpx
 import numpy as np
 from pydantic import Field
 
@@ -14,9 +16,12 @@ from qaserve.common.progress import Advance
 from qaserve.schemas.record import Record
 
 MEMORY = "process_resident_memory_bytes"
+TIMEOUT = 60.0
 WARM_UP = 5
 ALONE = 60.0
 """Seconds that tell well enough how fast one caller is served; the many may be watched for longer."""
+BARE = 5.0
+"""Seconds that tell well enough how fast HTTP alone is."""
 
 
 class Load(Record):
@@ -37,17 +42,40 @@ class LoadReport(Record):
     url: str
     one: Load
     many: Load
+    bare: Load = Field(description="The many again, but they ask only whether the API is alive: what HTTP costs here.")
     ratio: float = Field(description="Answers per second of many over those of one.")
     memory_before: int | None = Field(description="Bytes of the API's process before the many; null: it does not say.")
     memory_after: int | None
 
 
-class _Asked(NamedTuple):
+class _Reply(NamedTuple):
     ok: bool
     milliseconds: float
+    text: str
 
 
-async def run(
+class _Caller:
+    """One client and its connection: of the standard library, which costs a tenth of what a reply costs the API."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        parts = urlsplit(url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection, self._path = kind(parts.netloc, timeout=TIMEOUT), parts.path.rstrip("/")
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+    def call(self, path: str, question: str | None = None) -> _Reply:
+        started, text, ok = time.perf_counter(), "", False
+        body = None if question is None else json.dumps({"question": question})
+        try:
+            self._connection.request("GET" if body is None else "POST", self._path + path, body, self._headers)
+            reply = self._connection.getresponse()
+            text, ok = reply.read().decode(), reply.status < 400
+        except (OSError, HTTPException):
+            self._connection.close()  # the next call connects again
+        return _Reply(ok, 1e3 * (time.perf_counter() - started), text)
+
+
+def run(
     url: str, key: str | None, questions: Sequence[str], *, clients: int, seconds: float, advance: Advance
 ) -> LoadReport:
     """Ask an API for a while, of at most a minute, by one client, then by many.
@@ -60,41 +88,43 @@ async def run(
         seconds: How long the many ask.
         advance: Told 1 for every request.
     """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as http:
-        for question in questions[:WARM_UP]:
-            await _ask(http, question)
-        one = await _asking(http, questions, 1, min(seconds, ALONE), advance)
-        before = await _memory(http)
-        many = await _asking(http, questions, clients, seconds, advance)
-        after = await _memory(http)
-    ratio = many.per_second / one.per_second if one.per_second else 0.0
-    return LoadReport(url=url, one=one, many=many, ratio=round(ratio, 2), memory_before=before, memory_after=after)
-
-
-async def _asking(
-    http: httpx.AsyncClient, questions: Sequence[str], clients: int, seconds: float, advance: Advance
-) -> Load:
-    asked: list[_Asked] = []
     turn: Iterator[str] = itertools.cycle(questions)
+    callers = [_Caller(url, key) for _ in range(clients)]
+
+    def ask(caller: _Caller) -> _Reply:
+        return caller.call("/v1/ask", next(turn))
+
+    for _ in range(WARM_UP):
+        ask(callers[0])
+    one = _calling(ask, callers[:1], min(seconds, ALONE), advance)
+    before = _memory(callers[0])
+    many = _calling(ask, callers, seconds, advance)
+    after = _memory(callers[0])
+    bare = _calling(lambda caller: caller.call("/healthz"), callers, min(seconds, BARE), advance)
+    ratio = many.per_second / one.per_second if one.per_second else 0.0
+    return LoadReport(
+        url=url, one=one, many=many, bare=bare, ratio=round(ratio, 2), memory_before=before, memory_after=after
+    )
+
+
+def _calling(call: Callable[[_Caller], _Reply], callers: Sequence[_Caller], seconds: float, advance: Advance) -> Load:
+    replies: list[_Reply] = []
     started = time.perf_counter()
 
-    async def client() -> None:
+    def work(caller: _Caller) -> None:
         while time.perf_counter() - started < seconds:
-            asked.append(await _ask(http, next(turn)))
+            replies.append(call(caller)._replace(text=""))
             advance(1)
 
-    async with anyio.create_task_group() as group:
-        for _ in range(clients):
-            group.start_soon(client)
+    with ThreadPoolExecutor(len(callers)) as pool:
+        list(pool.map(work, callers))
     took = time.perf_counter() - started
-    answered = [one.milliseconds for one in asked if one.ok]
+    answered = [one.milliseconds for one in replies if one.ok]
     p50, p99 = np.percentile(answered, [50, 99]) if answered else (0.0, 0.0)
     return Load(
-        clients=clients,
-        requests=len(asked),
-        failed=len(asked) - len(answered),
+        clients=len(callers),
+        requests=len(replies),
+        failed=len(replies) - len(answered),
         seconds=round(took, 2),
         per_second=round(len(answered) / took, 2),
         p50_ms=round(float(p50), 1),
@@ -102,16 +132,7 @@ async def _asking(
     )
 
 
-async def _ask(http: httpx.AsyncClient, question: str) -> _Asked:
-    started = time.perf_counter()
-    try:
-        response = await http.post("/v1/ask", json={"question": question})
-    except httpx.HTTPError:
-        return _Asked(ok=False, milliseconds=0.0)
-    return _Asked(ok=response.is_success, milliseconds=1e3 * (time.perf_counter() - started))
-
-
-async def _memory(http: httpx.AsyncClient) -> int | None:
-    response = await http.get("/metrics")
-    lines = response.text.splitlines() if response.is_success else []
+def _memory(caller: _Caller) -> int | None:
+    """Resident bytes of the API's process, as it says itself."""
+    lines = caller.call("/metrics").text.splitlines()
     return next((int(float(line.split()[1])) for line in lines if line.startswith(f"{MEMORY} ")), None)
