@@ -40,13 +40,16 @@ app.add_typer(bench_app, name="bench")
 EXPERIMENT_HELP = """{about}
 
 Vectors are those of the live build, or those of files with arrays `Q` and `A` in the order of a corpus file; the name
-of such a file is taken as the encoder's.
+of such a file is taken as the encoder's. `qaserve export --out pairs.jsonl --vectors minilm.npz` writes such files
+too. With several corpora there is one for each file of vectors.
 
 **Examples**
 
     qaserve bench {name} --quick
 
     qaserve bench {name} --corpus skills_qa.jsonl --embeddings minilm.npz --reports reports
+
+    qaserve bench {name} --corpus one.jsonl --embeddings one/minilm.npz --corpus two.jsonl --embeddings two/minilm.npz
 """
 
 LATENCY_HELP = """Ask known questions and show where the time goes, beside the bare encoder and bare Qdrant searches.
@@ -100,7 +103,8 @@ class Options(NamedTuple):
 
     name: str
     seeds: int
-    corpus: Path | None
+    corpora: tuple[Path, ...]
+    """One for all embeddings, or one for each."""
     embeddings: tuple[Path, ...]
     quick: bool
     folder: Path | None
@@ -109,12 +113,18 @@ class Options(NamedTuple):
     as_json: bool
 
     @property
+    def files(self) -> list[tuple[Path, Path]]:
+        """Corpus and embeddings of each run."""
+        corpora = self.corpora if len(self.corpora) > 1 else self.corpora * len(self.embeddings)
+        return list(zip(corpora, self.embeddings, strict=True))
+
+    @property
     def command(self) -> str:
         """The command line that gives the same figures again, without the folders of this machine."""
         parts = ["qaserve", "bench", self.name, "--seeds", str(self.seeds)]
-        if self.corpus is not None:
-            parts += ["--corpus", self.corpus.resolve().name]
-        for path in self.embeddings:
+        for number, path in enumerate(self.embeddings):
+            if number < len(self.corpora):
+                parts += ["--corpus", self.corpora[number].resolve().name]
             parts += ["--embeddings", path.name]
         if self.alpha is not None:
             parts += ["--alpha", f"{self.alpha:g}"]
@@ -130,7 +140,9 @@ def _add(name: str) -> None:
     def experiment(
         *,
         seeds: Annotated[int | None, typer.Option(min=1, max=100, help=how_many, show_default=False)] = None,
-        corpus: Annotated[Path | None, typer.Option(help="Corpus file of the embeddings.")] = None,
+        corpus: Annotated[
+            list[Path] | None, typer.Option(help="Corpus file of the embeddings: one for all, or one for each.")
+        ] = None,
         embeddings: Annotated[
             list[Path] | None, typer.Option(help="npz file with arrays Q and A; may be given several times.")
         ] = None,
@@ -151,7 +163,8 @@ def _add(name: str) -> None:
     ) -> None:
         """See EXPERIMENT_HELP."""
         number = seeds or (1 if quick else listed.seeds)
-        _measure(Options(name, number, corpus, tuple(embeddings or ()), quick, reports, trec, alpha, as_json))
+        files = tuple(corpus or ()), tuple(embeddings or ())
+        _measure(Options(name, number, *files, quick, reports, trec, alpha, as_json))
 
 
 for _name in EXPERIMENTS:
@@ -309,21 +322,33 @@ def _measure(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    if (options.corpus is None) != (not options.embeddings):
+    if bool(options.corpora) != bool(options.embeddings):
         raise UsageError("--corpus and --embeddings go together", hint="Give both, or neither for the live build.")
+    if len(options.corpora) not in {0, 1, len(options.embeddings)}:
+        raise UsageError(
+            f"{len(options.corpora)} corpora and {len(options.embeddings)} files of embeddings",
+            hint="Give one corpus for all, or one for each.",
+        )
+    if options.trec is not None and len(options.corpora) > 1:
+        raise UsageError("--trec takes one corpus", hint="Run it once for each.")
     if options.trec is not None and not EXPERIMENTS[options.name].trec:
         able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.trec)
         raise UsageError(f"bench {options.name} writes no TREC runs", hint=f"--trec is for: {able}.")
     if options.alpha is not None and not EXPERIMENTS[options.name].alpha:
         able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.alpha)
         raise UsageError(f"bench {options.name} weighs no pairs by importance", hint=f"--alpha is for: {able}.")
-    names = [path.stem for path in options.embeddings]
+    names = [_label(corpus, path, options) for corpus, path in options.files]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(
                 f"{names.count(name)} files are called {name}: their name is the encoder's in the report",
                 hint="Rename them.",
             )
+
+
+def _label(corpus: Path, embeddings: Path, options: Options) -> str:
+    """What a run is called in the report."""
+    return embeddings.stem if len(options.corpora) == 1 else f"{embeddings.stem} on {corpus.resolve().stem}"
 
 
 def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Record":
@@ -336,10 +361,12 @@ def _sources(settings: Settings, options: Options) -> "list[Source]":
     from qaserve.store import open_store
     from train.experiments.datasets import from_build, from_files
 
-    if options.corpus is not None:
+    if options.corpora:
         return [
-            from_files(options.corpus, path, settings.read, _encoder_at_hand(settings, path.stem))
-            for path in options.embeddings
+            from_files(corpus, path, settings.read, _encoder_at_hand(settings, path.stem))._replace(
+                encoder=_label(corpus, path, options)
+            )
+            for corpus, path in options.files
         ]
     with open_store(settings.store) as store:
         return [from_build(store, corpus_to_ask(settings, store), _encoder_at_hand(settings))]

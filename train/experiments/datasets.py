@@ -17,7 +17,7 @@ from qaserve.schemas.documents import Section
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 from qaserve.store import Store
-from qaserve.store.points import to_pair_vectors, to_sections
+from qaserve.store.points import ANSWER, QUESTION, to_pair_vectors, to_sections
 from train.folds import Examples
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Source(NamedTuple):
     """What an experiment runs on: pairs with the vectors of one encoder."""
 
     encoder: str
+    """Its name, as a report has it."""
     examples: Examples
     model: "SentenceEncoder | None" = None
     """The encoder that made the vectors, where it is at hand; its weights are read when they are first needed."""
@@ -83,8 +84,8 @@ def from_files(corpus: Path, embeddings: Path, read: ReadSettings, model: "Sente
 
     Args:
         corpus: File or folder of pairs.
-        embeddings: npz file with arrays Q and A, (n, D) unit rows in the order of the pairs; its name without ending is
-            taken as the encoder's.
+        embeddings: npz file with arrays Q and A, or question and answer as an export has them, (n, D) unit rows in the
+            order of the pairs; its name without ending is taken as the encoder's.
         read: What a reader accepts.
         model: An encoder that is at hand; it goes along, and makes the topics, if its name and dimension are those of
             the vectors. Without it there are no topics.
@@ -144,7 +145,9 @@ def _arrays(embeddings: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     try:
         with embeddings.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
-            return arrays["Q"].astype(np.float64), arrays["A"].astype(np.float64)
+            names = ("Q", "A") if "Q" in arrays else (QUESTION, ANSWER)
+            questions, answers = (arrays[name].astype(np.float64) for name in names)
+            return questions, answers
     except (OSError, EOFError, ValueError, LookupError, BadZipFile) as error:
         raise CorpusError(
             f"{embeddings} is not an npz file with arrays Q and A: {error}", hint="Save it with numpy.savez."

@@ -38,7 +38,7 @@ NONE = "–"
 class Run(Record):
     """What an experiment found with one encoder."""
 
-    encoder: str
+    encoder: str = Field(description="Its name; where several corpora were measured, 'NAME on CORPUS'.")
 
 
 OneRun = TypeVar("OneRun", bound=Run)
@@ -84,10 +84,12 @@ class Experiment(Generic[OneRun]):
     """Findings that hold for every encoder."""
     headline_of: Callable[[OneRun], Headline | None] = lambda _: None
     """The result that is told first."""
+    overview_of: Callable[[Sequence[OneRun]], Iterable[Table]] = lambda _: ()
+    """Tables in which all runs stand together."""
 
     def tables(self, report: Report[OneRun]) -> list[Table]:
-        """The tables of every run."""
-        return [table for run in report.runs for table in self.tables_of(run)]
+        """Those of all runs together, then those of each."""
+        return [*self.overview_of(report.runs), *(table for run in report.runs for table in self.tables_of(run))]
 
     def findings(self, report: Report[OneRun]) -> list[str]:
         """The findings of every run."""

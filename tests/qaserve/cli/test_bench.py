@@ -126,6 +126,41 @@ def test_files_are_measured_in_turn_and_written(run, files, tmp_path):
     assert err.count("written:") == 2
 
 
+def test_several_corpora_are_measured_in_turn(run, files, tmp_path):
+    corpus, embed = files
+    (tmp_path / "other").mkdir()
+    other = (tmp_path / "other" / "things.jsonl", tmp_path / "other" / "one.npz")
+    other[0].write_bytes(corpus.read_bytes())
+    other[1].write_bytes(embed("one").read_bytes())
+    both = ("--corpus", corpus, "--embeddings", embed("one"), "--corpus", other[0], "--embeddings", other[1])
+    code, out, err = run("bench", "projection", "--quick", *both, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert [one["encoder"] for one in document["report"]["runs"]] == ["one on pairs", "one on things"]
+    assert document["provenance"]["command"].endswith(
+        "--corpus pairs.jsonl --embeddings one.npz --corpus things.jsonl --embeddings one.npz --quick"
+    )
+    code, _, err = run("bench", "projection", *both, "--embeddings", embed("two"))
+    assert code == 2
+    assert "2 corpora and 3 files of embeddings" in err
+    assert "Give one corpus for all, or one for each." in " ".join(err.split())
+    code, _, err = run("bench", "routing", *both, "--trec", tmp_path / "trec")
+    assert code == 2
+    assert "--trec takes one corpus" in err
+
+
+def test_an_export_can_be_measured(run, write_rows, rows, tmp_path):
+    run("ingest", write_rows(rows(THINGS)))
+    pairs, vectors = tmp_path / "live.jsonl", tmp_path / "live.npz"
+    run("export", "--out", pairs, "--vectors", vectors)
+    found = [
+        json.loads(run("bench", "hypotheses", "--quick", "--json", *where)[1])["report"]["runs"][0]
+        for where in ((), ("--corpus", pairs, "--embeddings", vectors))
+    ]
+    assert found[0]["pairs"] == 48
+    assert found[1] == found[0] | {"encoder": "live"}
+
+
 def test_a_quick_report_does_not_replace_a_full_one(run, files, tmp_path):
     corpus, embed = files
     arguments = (
