@@ -28,7 +28,7 @@ def routes(own: Path) -> APIRouter:
         found, unreadable = _read_all(folder)
         headlines = (one.experiment.headline(one.document.report) for one in found.values())
         return ReportList(
-            reports=tuple(_info(measured) for measured in found.values()),
+            reports=tuple(_info(folder, measured) for measured in found.values()),
             unreadable=tuple(unreadable),
             headline=next(filter(None, headlines), None),
             public=folder == PUBLIC,
@@ -69,14 +69,20 @@ def _read_all(folder: Path) -> tuple[dict[str, "Measured"], list[str]]:
     return found, unreadable
 
 
-def _info(measured: "Measured") -> ReportInfo:
+def _info(folder: Path, measured: "Measured") -> ReportInfo:
     experiment, document = measured
     return ReportInfo(
         name=experiment.name,
         title=experiment.title,
         date=document.provenance.date,
-        findings=len(experiment.findings(document.report)),
+        findings=len(_findings(folder, measured)),
     )
+
+
+def _findings(folder: Path, measured: "Measured") -> list[str]:
+    from train.experiments import results  # noqa: PLC0415
+
+    return results.findings(measured) if folder == PUBLIC else measured.experiment.findings(measured.document.report)
 
 
 def _view(folder: Path, measured: "Measured") -> ReportView:
@@ -87,7 +93,7 @@ def _view(folder: Path, measured: "Measured") -> ReportView:
     return ReportView(
         name=experiment.name,
         title=experiment.title,
-        findings=tuple(experiment.findings(document.report)),
+        findings=tuple(_findings(folder, measured)),
         tables=tuple(
             ReportTable(title=table.title, columns=table.columns, rows=table.rows)
             for table in experiment.tables(document.report)

@@ -5,7 +5,7 @@ import shlex
 import time
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -109,7 +109,8 @@ class Options(NamedTuple):
     quick: bool
     folder: Path | None
     trec: Path | None
-    alpha: float | None
+    weighing: dict[str, Any]
+    """Fields of `datasets.Weighing` that were given."""
     as_json: bool
 
     @property
@@ -126,8 +127,8 @@ class Options(NamedTuple):
             if number < len(self.corpora):
                 parts += ["--corpus", self.corpora[number].resolve().name]
             parts += ["--embeddings", path.name]
-        if self.alpha is not None:
-            parts += ["--alpha", f"{self.alpha:g}"]
+        for name, value in self.weighing.items():
+            parts += [f"--{name}", *(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))]
         return shlex.join([*parts, "--quick"] if self.quick else parts)
 
 
@@ -156,7 +157,17 @@ def _add(name: str) -> None:
         alpha: Annotated[
             float | None,
             typer.Option(
-                min=0, max=1, help="Share of the entropy in the importance combined.", hidden=not listed.alpha
+                min=0, max=1, help="Share of the entropy in the importance combined.", hidden=not listed.weighs
+            ),
+        ] = None,
+        bounds: Annotated[
+            tuple[float, float] | None,
+            typer.Option(help="Lowest and highest weight of a pair.", hidden=not listed.weighs),
+        ] = None,
+        trainings: Annotated[
+            int | None,
+            typer.Option(
+                min=1, max=100, help="Students of each weighting that are trained on a split.", hidden=not listed.weighs
             ),
         ] = None,
         as_json: Json = False,
@@ -164,7 +175,9 @@ def _add(name: str) -> None:
         """See EXPERIMENT_HELP."""
         number = seeds or (1 if quick else listed.seeds)
         files = tuple(corpus or ()), tuple(embeddings or ())
-        _measure(Options(name, number, *files, quick, reports, trec, alpha, as_json))
+        weighing = {"alpha": alpha, "bounds": bounds, "trainings": trainings}
+        given = {name: value for name, value in weighing.items() if value is not None}
+        _measure(Options(name, number, *files, quick, reports, trec, given, as_json))
 
 
 for _name in EXPERIMENTS:
@@ -287,6 +300,7 @@ def _measure(options: Options) -> None:
     """Run an experiment for every encoder, and show, print and write what came out."""
     _check(options)
     from train.experiments import reports
+    from train.experiments.datasets import Weighing
     from train.experiments.result_cache import ResultCache
 
     module = EXPERIMENTS[options.name].load()
@@ -297,8 +311,8 @@ def _measure(options: Options) -> None:
     sources = [source._replace(cache=cache) for source in _sources(settings, options)]
     if options.trec is not None:
         sources = _exporting(sources, options.trec)
-    if options.alpha is not None:
-        sources = [source._replace(alpha=options.alpha) for source in sources]
+    if options.weighing:
+        sources = [source._replace(weighing=Weighing(**options.weighing)) for source in sources]
     started = time.perf_counter()
     report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
     origin = reports.provenance(
@@ -334,9 +348,7 @@ def _check(options: Options) -> None:
     if options.trec is not None and not EXPERIMENTS[options.name].trec:
         able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.trec)
         raise UsageError(f"bench {options.name} writes no TREC runs", hint=f"--trec is for: {able}.")
-    if options.alpha is not None and not EXPERIMENTS[options.name].alpha:
-        able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.alpha)
-        raise UsageError(f"bench {options.name} weighs no pairs by importance", hint=f"--alpha is for: {able}.")
+    _check_weighing(options)
     names = [_label(corpus, path, options) for corpus, path in options.files]
     for name in names:
         if names.count(name) > 1:
@@ -344,6 +356,19 @@ def _check(options: Options) -> None:
                 f"{names.count(name)} files are called {name}: their name is the encoder's in the report",
                 hint="Rename them.",
             )
+
+
+def _check_weighing(options: Options) -> None:
+    if options.weighing and not EXPERIMENTS[options.name].weighs:
+        able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.weighs)
+        option = next(iter(options.weighing))
+        raise UsageError(f"bench {options.name} weighs no pairs by importance", hint=f"--{option} is for: {able}.")
+    lowest, highest = options.weighing.get("bounds", (0.5, 2.0))
+    if not 0 < lowest < 1 < highest:
+        raise UsageError(
+            f"--bounds {lowest:g} {highest:g} do not hold 1, the mean weight, between them",
+            hint="Give a number between 0 and 1, then one above 1.",
+        )
 
 
 def _label(corpus: Path, embeddings: Path, options: Options) -> str:
@@ -390,11 +415,11 @@ def _encoder_at_hand(settings: Settings, name: str = "") -> "SentenceEncoder | N
     It is the known one of that name or, where none is called so, that of the settings.
     """
     from qaserve.encoders.sentence_transformer import SentenceEncoder
-    from qaserve.encoders.sources import KNOWN, check_installed, source_for
+    from qaserve.encoders.sources import KNOWN, check_installed, downloaded, source_for
 
     chosen = settings.encoder.model_copy(update={"encoder": name} if name in KNOWN else {})
     cache, source = str(settings.store.data_dir / "encoders"), source_for(chosen.encoder)
-    if source.kind == "hub":
+    if source.kind == "hub" and downloaded(source) is None:
         return None
     try:
         check_installed(source, cache)

@@ -81,6 +81,7 @@ KNOWN = {
     ),
 }
 MPNET_PARTS = 5
+HUB_FILES = ["*.json", "*.txt", WEIGHTS, "1_Pooling/*"]
 
 
 def source_for(name: str) -> ModelSource:
@@ -191,22 +192,31 @@ def _from_parts(source: ModelSource, cache_dir: str) -> Path:
     return target
 
 
+def downloaded(source: ModelSource) -> str | None:
+    """Folder of a hub's model in the local cache; None where it is not there."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import, rarely needed
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return snapshot_download(
+            source.place, revision=source.revision, allow_patterns=HUB_FILES, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+
+
 def _from_hub(source: ModelSource) -> tuple[str, str]:
     """A snapshot from the local cache, or else from the hub, which must answer within seconds."""
     import httpx  # noqa: PLC0415 - as the next
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import, rarely needed
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
-    patterns = ["*.json", "*.txt", WEIGHTS, "1_Pooling/*"]
     hint = "Download the model on a machine with a network and give its folder as QASERVE_ENCODER, or use minilm."
-    try:
-        folder = snapshot_download(
-            source.place, revision=source.revision, allow_patterns=patterns, local_files_only=True
-        )
-    except LocalEntryNotFoundError:
+    folder = downloaded(source)
+    if folder is None:
         try:
             httpx.head(HUB, timeout=CONNECT_SECONDS)
-            folder = snapshot_download(source.place, revision=source.revision, allow_patterns=patterns)
+            folder = snapshot_download(source.place, revision=source.revision, allow_patterns=HUB_FILES)
         except (httpx.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise EncoderError(
                 f"encoder {source.name}: {source.place} is not on this machine and cannot be downloaded from {HUB}: "

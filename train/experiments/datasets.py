@@ -19,6 +19,7 @@ from qaserve.settings import ReadSettings
 from qaserve.store import Store
 from qaserve.store.points import ANSWER, QUESTION, to_pair_vectors, to_sections
 from train.folds import Examples
+from train.importance.measures import BOUNDS, COMBINED_SHARE
 
 if TYPE_CHECKING:
     from qaserve.encoders.sentence_transformer import SentenceEncoder
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
 MIN_PAIRS = 30
 UNIT_TOLERANCE = 1e-3
 """Vectors of half precision are still of length 1 within this."""
+
+
+class Weighing(NamedTuple):
+    """How an experiment weighs pairs by their importance."""
+
+    alpha: float = COMBINED_SHARE
+    """α of `combined`."""
+    bounds: tuple[float, float] = BOUNDS
+    """Lowest and highest weight."""
+    trainings: int = 1
+    """How many students of each weighting are trained on a split."""
 
 
 class Source(NamedTuple):
@@ -42,8 +54,8 @@ class Source(NamedTuple):
     """Where finished parts of a long experiment are kept until the report is made."""
     trec: "TrecExport | None" = None
     """Where runs and judgements are written, by an experiment that can."""
-    alpha: float | None = None
-    """α of the importance `combined`, for an experiment that weighs pairs by it; None: as usual."""
+    weighing: Weighing = Weighing()
+    """For an experiment that weighs pairs by their importance."""
     documents: tuple[tuple[Section, ...], NDArray[np.float32]] | None = None
     """Sections of a build's documents and their (s, D) vectors; None: there are none."""
 

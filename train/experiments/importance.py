@@ -9,11 +9,16 @@ encoder has no masked-language-model head, one is fitted to all questions' texts
 and no label. The weights are then scaled over the training side.
 
 A control shows what chance does: the weights of `entropy`, dealt out to the pairs at random. That two weightings do the
-same is only said where the whole interval of their difference lies within a margin; a wide interval says nothing.
+same is only said where the whole interval of their difference lies within a margin; a wide interval says nothing. As
+many differences are looked at, one only counts as such where it holds among all of them (Holm 1979).
+
+With several trainings on each split a student's figure for a question is the mean over its trainings.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -31,7 +36,7 @@ from qaserve.schemas.record import Record
 from train.distillation.configs import SLOTS_RECIPE, Recipe
 from train.distillation.teachers import RoutedTeacher
 from train.distillation.training import distill
-from train.experiments.datasets import Source
+from train.experiments.datasets import Source, Weighing
 from train.experiments.harness import (
     MRR,
     NONE,
@@ -43,7 +48,6 @@ from train.experiments.harness import (
     Tally,
     draw_intervals,
     evaluate,
-    is_difference,
     mean,
     row_cosines,
     signed,
@@ -51,6 +55,7 @@ from train.experiments.harness import (
 )
 from train.folds import Examples, Fold, make_fold, unit_rows
 from train.importance.measures import (
+    BOUNDS,
     COMBINED_SHARE,
     PRIORS,
     ROUTING_MEASURES,
@@ -69,6 +74,8 @@ BOUNDARY_SHARE = 0.25
 SLOTS = 256
 QUICK_PAIRS = 200
 QUICK_EPOCHS = 2
+OTHER_TRAINING = 1_000
+"""Between the seeds of two trainings on one split; the splits have seeds 0, 1, 2 …"""
 MARGIN = 0.01
 """Two weightings do the same where the whole interval of their difference, in MRR or cosine, is within ± this."""
 
@@ -87,6 +94,10 @@ MEASURES = tuple(name for name in PRIORS if name != UNIFORM)
 
 MRR_WITHOUT_WORDS = "mrr_without_words"
 TO_ANSWER, TO_TEACHER = "cosine_to_answer", "cosine_to_teacher"
+LEVEL = 0.05
+"""Probability that chance alone makes one or more of all differences of a run count as such."""
+SPREAD = 2 * 1.96
+"""Standard errors in a 95% interval."""
 
 
 class Result(Record):
@@ -124,6 +135,8 @@ class ImportanceRun(Run):
     hits: int
     lexical_weight: float
     alpha: float = Field(COMBINED_SHARE, description="Share of the entropy in combined.")
+    bounds: tuple[float, float] = Field(BOUNDS, description="Lowest and highest weight.")
+    trainings: int = Field(1, description="Students of each weighting trained on a split.")
     student: str
     epochs: int = Field(description="At most, of a student's training.")
     left_out: tuple[str, ...] = Field(description="Measures that were not taken.")
@@ -158,15 +171,15 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     seeds = seeds[:1] if quick else seeds
     recipe = SLOTS_RECIPE.model_copy(update={"epochs": QUICK_EPOCHS}) if quick else SLOTS_RECIPE
     texts = _texts(source.model, examples, quick, advance)
-    alpha = COMBINED_SHARE if source.alpha is None else source.alpha
     tally, spreads, boundary, clusters = Tally(), [], [], []
     for seed in seeds:
         split = phrasing_split(examples.pairs, seed)
         fold = make_fold(examples.take(split.train), examples.take(split.test), seed)
         known = {name: values[split.train] for name, values in texts.values.items()}
-        weights = _importances(fold, known, alpha, seed)
+        weights = _importances(fold, known, source.weighing, seed)
         tally.begin(fold.queries.intents)
-        _measure(fold, weights, recipe, seed, tally, advance)
+        seeds_of_training = [seed + number * OTHER_TRAINING for number in range(source.weighing.trainings)]
+        _measure(fold, weights, recipe, seeds_of_training, tally, advance)
         spreads.append([_spread(name, values, weights[ENTROPY]) for name, values in weights.items()])
         boundary.append(boundary_questions(fold))
         clusters.append(fold.count)
@@ -184,7 +197,7 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         temperature=START.search.temperature,
         hits=START.search.hits,
         lexical_weight=START.search.lexical_weight,
-        alpha=alpha,
+        **source.weighing._asdict(),
         student=_student(examples).name,
         epochs=recipe.epochs,
         left_out=left_out,
@@ -247,13 +260,16 @@ def _texts(model: SentenceEncoder | None, examples: Examples, quick: bool, advan
     return Texts(values, token)
 
 
-def _importances(fold: Fold, texts: Mapping[str, Floats], alpha: float, seed: int) -> dict[str, Floats]:
+def _importances(fold: Fold, texts: Mapping[str, Floats], weighing: Weighing, seed: int) -> dict[str, Floats]:
     """(n,) importance of every training pair, by name, uniform first; without those that lack a measure of the text."""
     routing = leave_one_out_weights(
         fold.train.questions, fold.labels, fold.count, START.search.temperature, START.search.hits
     )
     names = [name for name in PRIORS if set(texts_needed(name)) <= texts.keys()]
-    weights = {name: normalized(uncertainty(name, routing, fold.labels, texts, alpha)) for name in names}
+    weights = {
+        name: normalized(uncertainty(name, routing, fold.labels, texts, weighing.alpha), weighing.bounds)
+        for name in names
+    }
     return weights | {CONTROL: np.random.default_rng(seed).permutation(weights[ENTROPY])}
 
 
@@ -283,12 +299,14 @@ def method(use: Use, weighting: str) -> str:
 
 
 def _measure(
-    fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seed: int, tally: Tally, advance: Advance
+    fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seeds: Sequence[int], tally: Tally, advance: Advance
 ) -> None:
     for name, values in weights.items():
         tally.add(method("prior", name), _figures(fold, fold.project(START, values).searched))
         advance(1)
-        tally.add(method("distillation", name), _distilled(fold, values, recipe, seed))
+        trained = [_distilled(fold, values, recipe, seed) for seed in seeds]
+        means = {one: np.mean([figures[one] for figures in trained], axis=0) for one in trained[0]}
+        tally.add(method("distillation", name), means)
         advance(1)
 
 
@@ -472,12 +490,12 @@ def findings(run: ImportanceRun) -> Iterator[str]:
 def _judged(run: ImportanceRun, claim: Claim) -> str:
     """The claim, and for which weights it held, did not hold, did the same, or is undecided."""
     groups: dict[str, dict[str, Interval]] = {}
+    among_all = _among_all(_comparisons(run))
     for name in claim.weightings:
-        if name in run.weightings:
-            result = run.result(claim.use, name, claim.queries)
-            gain = result.over_entropy if claim.over == ENTROPY else result.gains[claim.metric]
-            if gain is not None:
-                groups.setdefault(_verdict(gain), {})[name] = gain
+        key = Comparison(claim.use, name, claim.queries, claim.metric, claim.over)
+        if key in among_all:
+            gain, holds = among_all[key]
+            groups.setdefault(_verdict(gain, holds=holds), {})[name] = gain
     said = (f"{verdict} for {_listed(groups[verdict])}" for verdict in VERDICTS if verdict in groups)
     return f"{claim.words}: {'; '.join(said)}."
 
@@ -485,8 +503,8 @@ def _judged(run: ImportanceRun, claim: Claim) -> str:
 VERDICTS = ("held", "did not hold (worse)", f"the same within ±{MARGIN:g}", "undecided")
 
 
-def _verdict(gain: Interval) -> str:
-    if is_difference(gain):
+def _verdict(gain: Interval, *, holds: bool) -> str:
+    if holds:
         return VERDICTS[0] if gain.mean > 0 else VERDICTS[1]
     return VERDICTS[2] if gain.low > -MARGIN and gain.high < MARGIN else VERDICTS[3]
 
@@ -499,14 +517,56 @@ def _listed(gains: Mapping[str, Interval]) -> str:
     return f"{', '.join(gains)} ({min(means):+z.4f} … {max(means):+z.4f})"
 
 
+class Comparison(NamedTuple):
+    """A difference that was looked at: of what, and to which weights."""
+
+    use: Use
+    weighting: str
+    queries: Queries
+    metric: str
+    over: str
+
+
+def _comparisons(run: ImportanceRun) -> dict[Comparison, Interval]:
+    """Every difference of a measure; those of the control are none."""
+    found: dict[Comparison, Interval] = {}
+    for one in run.results:
+        if one.weighting in MEASURES:
+            name = one.use, one.weighting, one.queries
+            found |= {Comparison(*name, metric, UNIFORM): gain for metric, gain in one.gains.items()}
+            if one.over_entropy is not None:
+                found[Comparison(*name, MRR, ENTROPY)] = one.over_entropy
+    return found
+
+
+def _among_all(found: Mapping[Comparison, Interval]) -> dict[Comparison, tuple[Interval, bool]]:
+    """Each difference, and whether it holds among all: Holm's step-down method, p by the width of the interval."""
+    in_order = sorted(found, key=lambda one: p_value(found[one]))
+    holding = takewhile(
+        lambda place: p_value(found[in_order[place]]) * (len(found) - place) <= LEVEL, range(len(found))
+    )
+    kept = {in_order[place] for place in holding}
+    return {one: (gain, one in kept) for one, gain in found.items()}
+
+
+def p_value(gain: Interval) -> float:
+    """Two-sided p of no difference, for a normal error as wide as the interval says."""
+    if gain.low == gain.high:
+        return float(gain.mean == 0)
+    return math.erfc(abs(gain.mean) / ((gain.high - gain.low) / SPREAD) / math.sqrt(2))
+
+
 def _by_chance(run: ImportanceRun) -> str:
-    compared = [one for one in run.results if one.weighting in MEASURES]
-    gains = [gain for one in compared for gain in (*one.gains.values(), one.over_entropy) if gain is not None]
+    among_all = _among_all(_comparisons(run))
+    gains = [gain for gain, _ in among_all.values()]
     above, below = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
+    holding = [gain.mean for gain, holds in among_all.values() if holds]
+    up = sum(one > 0 for one in holding)
     return (
         f"Of all {len(gains)} differences (each measure and use, all and boundary questions, MRR with and without "
         f"words, cosines, to uniform and to entropy) {above} are above zero and {below} below it with their whole "
-        f"interval; chance alone leaves about {len(gains) / 20:.0f} so."
+        f"interval; chance alone leaves about {len(gains) / 20:.0f} so. Corrected for their number (Holm), {up} stay "
+        f"above and {len(holding) - up} below; only these are called held or worse."
     )
 
 

@@ -32,8 +32,8 @@ class Listed(NamedTuple):
     """How many, unless told otherwise."""
     trec: bool = False
     """Whether it writes runs and judgements into the folder of `--trec`."""
-    alpha: bool = False
-    """Whether it weighs pairs by the importance `combined`, whose share is `--alpha`."""
+    weighs: bool = False
+    """Whether it weighs pairs by their importance, and takes `--alpha`, `--bounds` and `--trainings`."""
 
     def load(self) -> ExperimentModule:
         """Import the module."""
@@ -85,7 +85,7 @@ folder until the report is made, so that the same command goes on where an inter
 
 {HELD_OUT} Measures of a text need the encoder itself: the one that the file is called after, or that of
 QASERVE_ENCODER, where it made the vectors.""",
-        alpha=True,
+        weighs=True,
     ),
     "calibration": Listed(
         "train.experiments.calibration",

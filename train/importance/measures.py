@@ -39,14 +39,12 @@ TEXT_MEASURES = ("token", "norm", "dropout")
 PRIORS: tuple[str, ...] = ("uniform", *ROUTING_MEASURES, *TEXT_MEASURES, "combined")
 """Every importance there is, by name; uniform is 1 for all."""
 
-LOWEST, HIGHEST = 0.5, 2.0
-"""Bounds of an importance."""
+BOUNDS = 0.5, 2.0
+"""Of an importance, unless told otherwise."""
 COMBINED_SHARE = 0.5
 """α, unless told otherwise."""
 FLOOR = 1e-12
 """What a value of zero counts as, in units of the largest, so that it can be scaled."""
-SCALES = (np.log(LOWEST), np.log(HIGHEST / FLOOR))
-"""Logarithms of the scales at which all values are at the lower and at the upper bound."""
 TOLERANCE = 1e-14
 
 
@@ -144,19 +142,20 @@ def uncertainty(
     return np.asarray(np.maximum(squares - 2 * own + 1, 0.0))
 
 
-def normalized(values: ArrayLike) -> Floats:
-    """Values scaled so that, clipped to [0.5, 2], their mean is 1: both hold at once, not one after the other.
+def normalized(values: ArrayLike, bounds: tuple[float, float] = BOUNDS) -> Floats:
+    """Values scaled so that, clipped to the bounds, their mean is 1: both hold at once, not one after the other.
 
-    The scale c solves mean(clip(c · v, 0.5, 2)) = 1; the left side grows with c from 0.5 to 2, so Brent's method
-    (SciPy's `brentq`, over log c) finds it.
-    A zero counts as a very small value: where less than a third are above zero, these end at 2 and the zeros above 0.5.
-    Equal values, all zeros too, become 1. What was no larger than another stays so.
+    The scale c solves mean(clip(c · v, lowest, highest)) = 1; the left side grows with c from lowest to highest, so
+    Brent's method (SciPy's `brentq`, over log c) finds it.
+    A zero counts as a very small value: with [0.5, 2], where less than a third are above zero, these end at 2 and the
+    zeros above 0.5. Equal values, all zeros too, become 1. What was no larger than another stays so.
 
     Args:
         values: (n,) not negative.
+        bounds: Lowest, above 0 and below 1, and highest, above 1.
 
     Returns:
-        (n,) float64 in [0.5, 2], mean 1 to rounding.
+        (n,) float64 within the bounds, mean 1 to rounding.
 
     Raises:
         ValueError: A value is not finite or below 0; the message names its row.
@@ -167,9 +166,10 @@ def normalized(values: ArrayLike) -> Floats:
         raise ValueError(f"importance of row {bad[0]} is {given[bad[0]]}; it must be finite and not below 0")
     if given.size == 0 or given.min() == given.max():
         return np.ones(given.shape)
-    shares = np.maximum(given / given.max(), FLOOR)
-    scale = brentq(lambda log: np.clip(np.exp(log) * shares, LOWEST, HIGHEST).mean() - 1, *SCALES, xtol=TOLERANCE)
-    return np.asarray(np.clip(np.exp(scale) * shares, LOWEST, HIGHEST))
+    shares, (lowest, highest) = np.maximum(given / given.max(), FLOOR), bounds
+    scales = np.log(lowest), np.log(highest / FLOOR)  # at which all are at the lower and at the upper bound
+    scale = brentq(lambda log: np.clip(np.exp(log) * shares, *bounds).mean() - 1, *scales, xtol=TOLERANCE)
+    return np.asarray(np.clip(np.exp(scale) * shares, *bounds))
 
 
 def _entropies(weights: Floats) -> Floats:

@@ -77,6 +77,14 @@ def test_alpha_is_for_the_experiment_about_importance(run, write_rows, rows):
     document = json.loads(out)
     assert document["report"]["runs"][0]["alpha"] == 0.25
     assert document["provenance"]["command"] == "qaserve bench importance --seeds 1 --alpha 0.25 --quick"
+    bounds = ("--bounds", "0.8", "1.5", "--trainings", "2")
+    document = json.loads(run("bench", "importance", "--quick", *bounds, "--json")[1])
+    found = document["report"]["runs"][0]
+    assert (found["bounds"], found["trainings"]) == ([0.8, 1.5], 2)
+    assert document["provenance"]["command"].endswith("--seeds 1 --bounds 0.8 1.5 --trainings 2 --quick")
+    code, _, err = run("bench", "importance", "--bounds", "1.1", "2")
+    assert code == 2
+    assert "--bounds 1.1 2 do not hold 1" in err
     code, _, err = run("bench", "projection", "--alpha", "0.25")
     assert code == 2
     assert "bench projection weighs no pairs by importance" in err

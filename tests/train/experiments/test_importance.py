@@ -2,13 +2,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from qaserve.core.routing import normalized_entropy, route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from train.experiments import importance as experiment
-from train.experiments.datasets import Source
+from train.experiments.datasets import Source, Weighing
 from train.experiments.harness import MRR, Report, Tally
 from train.experiments.importance import (
     CONTROL,
@@ -125,7 +126,7 @@ def test_weights_are_the_prior_of_the_vote_and_the_importance_in_the_loss(exampl
     monkeypatch.setattr(experiment, "distill", watched)
     tally = Tally()
     tally.begin(fold.queries.intents)
-    experiment._measure(fold, {"some": values}, experiment.SLOTS_RECIPE, 7, tally, lambda _: None)
+    experiment._measure(fold, {"some": values}, experiment.SLOTS_RECIPE, [7], tally, lambda _: None)
     np.testing.assert_array_equal(given["importance"], values)
     assert (given["seed"], given["device"]) == (7, "cpu")
     np.testing.assert_array_equal(given["inputs"], fold.train.questions)
@@ -222,31 +223,104 @@ def test_findings_follow_the_intervals():
     # 7 measures x 2 uses x 2 kinds of question x 4 figures to uniform, and 6 x 2 x 2 to entropy, all of them worse
     assert "Of all 136 differences" in text
     assert ") 8 are above zero and 28 below it with their whole interval; chance alone leaves about 7 so." in text
+    # p of 0.02, 0.03 and 0.04 with an error of 0.01 / 1.96: 0.00009, 4e-9 and 4e-15
+    assert "Corrected for their number (Holm), 8 stay above and 28 below; only these are called held or worse." in text
     assert "MRR 0.400 on boundary questions and 0.600 on all" in text
     assert "Not compared" not in text
     assert "perplexity" not in text
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("low", "high", "holds", "verdict"),
     [
-        (0.001, 0.003, "held"),
-        (-0.003, -0.001, "did not hold (worse)"),
-        (-0.0099, 0.0099, "the same within ±0.01"),
-        (-0.01, 0.005, "undecided"),
-        (-0.005, 0.01, "undecided"),
-        (0.0, 0.002, "the same within ±0.01"),
+        (0.001, 0.003, True, "held"),
+        (-0.003, -0.001, True, "did not hold (worse)"),
+        (-0.0099, 0.0099, False, "the same within ±0.01"),
+        (-0.01, 0.005, False, "undecided"),
+        (-0.005, 0.01, False, "undecided"),
+        (0.001, 0.003, False, "the same within ±0.01"),
+        (0.001, 0.03, False, "undecided"),
     ],
 )
-def test_the_same_is_only_what_lies_wholly_within_the_margin(low, high, verdict):
-    assert experiment._verdict(Interval(low=low, mean=(low + high) / 2, high=high)) == verdict
+def test_the_same_is_only_what_lies_wholly_within_the_margin(low, high, holds, verdict):
+    assert experiment._verdict(Interval(low=low, mean=(low + high) / 2, high=high), holds=holds) == verdict
+
+
+def gain_of(mean, error=0.01):
+    return Interval(low=mean - 1.96 * error, mean=mean, high=mean + 1.96 * error)
+
+
+def test_p_is_that_of_a_normal_error_as_wide_as_the_interval():
+    for z in (0.0, 0.5, -1.96, 3.0):
+        assert experiment.p_value(gain_of(0.01 * z)) == pytest.approx(2 * norm.sf(abs(z)))
+    assert experiment.p_value(Interval(low=0.0, mean=0.0, high=0.0)) == 1
+    assert experiment.p_value(Interval(low=0.1, mean=0.1, high=0.1)) == 0
+
+
+def test_a_difference_holds_among_all_by_holms_method():
+    """p of the smallest times 4, of the next times 3, and so on, up to the first above 5%."""
+    p_values = {"first": 0.01, "second": 0.015, "third": 0.026, "fourth": 0.04}
+    found = {name: gain_of(-0.01 * norm.isf(p / 2)) for name, p in p_values.items()}
+    assert {name: holds for name, (_, holds) in experiment._among_all(found).items()} == {
+        "first": True,
+        "second": True,
+        "third": False,  # 2 x 0.026
+        "fourth": False,  # 0.04 alone would hold
+    }
+    more = found | {f"another {number}": gain_of(0.0) for number in range(2)}
+    assert not any(holds for _, holds in experiment._among_all(more).values())  # 6 x 0.01
+
+
+def test_an_interval_without_zero_does_not_hold_among_many():
+    gains = {("prior", "token", "all"): 0.0105}  # z 2.06, of 136
+    said = EXPERIMENT.findings(Report[ImportanceRun](runs=(made(gains),)))
+    assert "raises MRR: undecided for " in said[0]
+    assert "token" in said[0]
+    assert "4 are above zero and 0 below it" in "\n".join(said)
+    assert "(Holm), 0 stay above and 0 below" in "\n".join(said)
+
+
+def test_trainings_are_others_and_a_questions_figure_is_their_mean(examples, monkeypatch):
+    split = phrasing_split(examples.pairs, 0)
+    fold = make_fold(examples.take(split.train), examples.take(split.test), 0)
+    values, ones = np.ones(len(fold.train)), np.ones(len(fold.queries))
+    asked = []
+
+    def distilled(fold, weights, recipe, seed):
+        asked.append(seed)
+        return {MRR: seed * ones}
+
+    monkeypatch.setattr(experiment, "_distilled", distilled)
+    tally = Tally()
+    tally.begin(fold.queries.intents)
+    experiment._measure(fold, {"some": values}, experiment.SLOTS_RECIPE, [3, 8, 4], tally, lambda _: None)
+    assert asked == [3, 8, 4]
+    np.testing.assert_array_equal(tally.pooled("distillation: some", MRR), 5 * ones)
+
+
+def test_trainings_and_bounds_reach_the_run(examples, monkeypatch):
+    seeds, spreads = [], []
+
+    def distilled(fold, weights, recipe, seed):
+        seeds.append(seed)
+        spreads.append((weights.min(), weights.max()))
+        return {name: np.zeros(len(fold.queries)) for name in (MRR, MRR_WITHOUT_WORDS, TO_ANSWER, TO_TEACHER)}
+
+    monkeypatch.setattr(experiment, "_distilled", distilled)
+    weighing = Weighing(bounds=(0.9, 1.2), trainings=2)
+    found = measure(Source("fake", examples, weighing=weighing), [3], quick=True)
+    assert (found.alpha, found.bounds, found.trainings) == (0.5, (0.9, 1.2), 2)
+    assert seeds == [3, 1003] * 5
+    assert min(low for low, _ in spreads) == pytest.approx(0.9)
+    assert max(high for _, high in spreads) <= 1.2
+    assert any(high > 1.05 for _, high in spreads)
 
 
 def test_alpha_reaches_the_combined_weights(examples):
     """By a token entropy that is all but one pair's."""
     fold = make_fold(examples, examples, 0)
     texts = {"token": np.array([9.0, *(1.0,) * (len(examples) - 1)])}
-    some = {alpha: experiment._importances(fold, texts, alpha, 0) for alpha in (0.0, 0.5, 1.0)}
+    some = {alpha: experiment._importances(fold, texts, Weighing(alpha), 0) for alpha in (0.0, 0.5, 1.0)}
     np.testing.assert_allclose(some[1.0]["combined"], some[1.0][ENTROPY])
     np.testing.assert_allclose(some[0.0]["combined"], some[0.0]["token"])
     assert np.ptp([one["combined"] for one in some.values()], axis=0).max() > 0.1

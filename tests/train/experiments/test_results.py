@@ -81,7 +81,7 @@ def test_the_page_shows_findings_tables_plots_and_origin(tmp_path):
     assert results.publish(tmp_path / "reports", target) == results.Checked(("projection",), ())
     text = target.read_text()
     report, origin = measured.document.report, measured.document.provenance
-    for finding in EXPERIMENT.findings(report):
+    for finding in results.findings(measured):
         assert f"\n- {finding}\n" in text
     for table in EXPERIMENT.tables(report):
         for row in table.rows:
@@ -93,6 +93,15 @@ def test_the_page_shows_findings_tables_plots_and_origin(tmp_path):
     links = re.findall(r"!\[(.+)\]\((.+)\)", text)
     assert [alt for alt, _ in links] == [plot.title for plot in EXPERIMENT.plots(report)]
     assert all((target.parent / link).is_file() for _, link in links)
+
+
+def test_a_report_without_the_proposals_encoder_gives_the_command_that_would_run_it():
+    said = results.findings(projection())
+    assert said[:-1] == EXPERIMENT.findings(projection().document.report)
+    assert "No table has nomic, the encoder that the proposal names: it has not been run." in said[-1]
+    assert "`QASERVE_ENCODER=nomic qaserve bench projection --seeds 1`" in said[-1]
+    for encoder in ("nomic", "nomic on topics"):
+        assert "has not been run" not in " ".join(results.findings(projection(encoder=encoder)))
 
 
 def test_a_bar_in_a_cell_does_not_end_it():

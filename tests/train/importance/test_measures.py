@@ -165,6 +165,11 @@ def test_normalized_by_hand(values, expected):
     np.testing.assert_allclose(normalized(values), expected, atol=1e-12)
 
 
+def test_normalized_within_other_bounds():
+    np.testing.assert_allclose(normalized([0, 1, 1], (0.8, 3.0)), [0.8, 1.1, 1.1])
+    np.testing.assert_allclose(normalized([0, 0, 0, 7], (0.1, 1.3)), [0.9, 0.9, 0.9, 1.3])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1])
 def test_a_value_that_is_no_importance_is_named_with_its_row(bad):
     with pytest.raises(ValueError, match=f"importance of row 2 is {bad}; it must be finite and not below 0"):
