@@ -7,10 +7,10 @@ TORCH := torch==2.13.0
 # Processes that run tests side by side.
 WORKERS ?= 2
 MINUTES ?= 30
-# Tests of random input: the API, tools, bundles, readers, texts, ids, names, and histories of changes and crashes.
+# Tests of random input: the API, tools, bundles, readers, documents, texts, ids, names, and histories of changes and crashes.
 FUZZED := tests/contract/test_api_schema.py \
           $(addprefix tests/qaserve/,common/test_text.py mcp/test_mcp.py builds/test_bundle.py) \
-          $(addprefix tests/ingest/test_,readers.py compare.py names.py history.py crashes.py)
+          $(addprefix tests/ingest/test_,readers.py documents.py compare.py names.py history.py crashes.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz mutants check lint types screenshots mpnet pins clean
@@ -39,10 +39,12 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS="tests/ui -p randomly"]
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
-fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails: make fuzz [MINUTES=30]
-	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
-	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TEST_EXAMPLES=2000 TEST_HISTORIES=30 TEST_KILLS=50 \
+fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails, and count it: make fuzz [MINUTES=30]
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); counts=$$(mktemp); trap 'rm -f "$$counts"' EXIT; \
+	while [ $$(date +%s) -lt $$end ]; do \
+	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TEST_EXAMPLES=2000 TEST_HISTORIES=30 TEST_KILLS=50 TEST_COUNTS=$$counts \
 	    $(BIN)/python -m pytest -q -x -n $(WORKERS) --no-loadscope-reorder $(FUZZED) || exit 1; \
+	    awk '{fed[$$1] += $$2} END {for (kind in fed) print fed[kind], kind, "so far"}' "$$counts"; \
 	done
 
 mutants: $(VENV)/ready-dev  ## Change the formulas and see which changes their tests miss: make mutants [ONLY="routing gate"]

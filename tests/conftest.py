@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from hypothesis import settings
 from qdrant_client import QdrantClient
 from qdrant_rest import QdrantRest
+from random_files import write_counts
 
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
@@ -57,6 +58,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
             return "browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+def pytest_sessionfinish() -> None:
+    """Tell how much of random input was fed."""
+    write_counts()
 
 
 @pytest.hookimpl(trylast=True)

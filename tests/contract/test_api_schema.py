@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+from random_files import FEW, counted, files
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -38,6 +39,9 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+UPLOADED = st.dictionaries(st.sampled_from(["question", "answer", "id", "topics"]), st.text(max_size=8)).map(
+    lambda row: json.dumps(row).encode()
+) | st.sampled_from([b"question,answer", b"a,b", b"# Q?", b"PK\x03\x04", b"\x1f\x8b"])
 FIELDS = st.sampled_from(sorted(AskRequest.model_fields))
 
 
@@ -46,7 +50,9 @@ def app(engine, encoder, make_ingest, tmp_path):
     log = FeedbackLog(tmp_path / "data", "things")
     kept = QuestionLog(tmp_path / "data", "things", keeps=True, days=1)
     with Jobs(tmp_path / "data", "things", lambda _: make_ingest(engine.store, encoder), waiting=1000) as jobs:
-        yield create_app(engine, ServerSettings(), LimitSettings(requests_per_minute=0), log=log, kept=kept, jobs=jobs)
+        made = create_app(engine, ServerSettings(), LimitSettings(requests_per_minute=0), log=log, kept=kept, jobs=jobs)
+        made.add_middleware(counted)
+        yield made
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ def test_every_operation_keeps_its_promises(document, mode, must):
     done = set()
     for operation in (found.ok() for found in document.get_all_operations()):
 
-        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=max(20, EXAMPLES // 20), deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def keeps_them(case):
             done.add(case.operation.path)
@@ -115,6 +121,17 @@ def test_any_json_is_answered_or_refused_as_documented(http, body):
 def test_any_bytes_are_refused_as_documented(http, body):
     reply = http.post("/v1/ask", content=body, headers={"Content-Type": "application/json"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_request")
+
+
+@settings(FEW, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=files(UPLOADED), name=st.text(max_size=12), mapping=st.text(max_size=12))
+def test_any_upload_is_previewed_or_refused_as_documented(http, lines, name, mapping):
+    said = {"name": name + ".jsonl", "fields": f"question={mapping}"} if mapping else {}
+    reply = http.post("/v1/ingest/preview", files={"file": (name or "x", b"\n".join(lines))}, params=said)
+    documented = http.app.openapi()["paths"]["/v1/ingest/preview"]["post"]["responses"]
+    assert str(reply.status_code) in documented
+    assert reply.status_code < 500
+    assert reply.status_code == 200 or reply.json()["error"]["message"]
 
 
 def test_examples_of_the_document_work(http):

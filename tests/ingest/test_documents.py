@@ -2,10 +2,15 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
+from unicodedata import category
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from random_files import FEW, files
 
 from ingest.documents import MAX_BYTES, MAX_SECTIONS, read_documents, split, unpack
 from ingest.refit import refit
@@ -59,6 +64,28 @@ def test_sections_begin_at_headings_and_are_the_document(text, expected):
     assert headings(found) == expected
     assert "".join(section.text for section in found) == text
     assert [section.order for section in found] == list(range(len(found)))
+
+
+HEADINGS = [b"# A", b"## B `c`", b"###### F #", b"===", b"---", b"```", b"~~~ sh", b"    # no", b"> # q", b"- # l"]
+MARKDOWN = st.text(max_size=12).map(str.encode) | st.sampled_from(HEADINGS)
+
+
+@FEW
+@given(files(MARKDOWN), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.booleans())
+def test_any_document_is_its_sections_or_reported(lines, end, as_text):
+    raw = end.join(lines)
+    if as_text:  # what is no UTF-8 or holds a control character is not split
+        raw = "".join(one for one in raw.decode(errors="ignore") if one in "\n\r\t" or category(one) != "Cc").encode()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.md").write_bytes(raw)
+        found = read_documents(Path(folder))
+    assert [one.path for one in found.rejected] == ([] if found.sections else ["a.md"])
+    if found.sections:
+        assert "".join(section.text for section in found.sections) == raw.decode("utf-8-sig")
+        assert [section.order for section in found.sections] == list(range(len(found.sections)))
+        for section in found.sections:
+            assert len(section.headings) <= 6
+            assert all(heading == " ".join(heading.split()) for heading in section.headings)
 
 
 def test_the_title_is_the_first_heading_or_else_the_name():

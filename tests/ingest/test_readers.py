@@ -4,12 +4,14 @@ import os
 import re
 import tempfile
 import tracemalloc
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from random_files import FEW, files
 
 from ingest.readers import Located, find_files, read_files
 from ingest.rejected import Rejected
@@ -647,6 +649,49 @@ def test_any_line_is_a_pair_that_can_be_stored_or_a_rejection_and_costs_no_other
             assert item.pair.question.strip()
             assert item.pair.answer.strip()
             assert Pair.model_validate(item.pair.model_dump(mode="json")) == item.pair
+
+
+LIKELY_LINES = {
+    ".jsonl": (ROWS | LIKELY).map(lambda row: json.dumps(row).encode()),
+    ".json": (ROWS | LIKELY).map(lambda row: json.dumps(row).encode() + b",") | st.sampled_from([b"[", b"]", b"{}"]),
+    ".csv": st.lists(st.text(max_size=6), max_size=5).map(lambda cells: ",".join(cells).encode())
+    | st.sampled_from([b"question,answer", b'"a,b",c', b'"', b"'=1,2"]),
+    ".tsv": st.lists(st.text(max_size=6), max_size=5).map(lambda cells: "\t".join(cells).encode())
+    | st.sampled_from([b"question\tanswer", b"how\tso"]),
+    ".md": st.text(max_size=12).map(str.encode)
+    | st.sampled_from([b"# Q?", b"## How do I start?", b"Press it.", b"```", b"~~~", b"---", b"**Q:** x", b"- x"]),
+}
+
+
+@FEW
+@given(st.data())
+@pytest.mark.parametrize("suffix", LIKELY_LINES)
+def test_any_file_gives_pairs_that_can_be_stored_and_rejections(suffix, data):
+    lines = data.draw(files(LIKELY_LINES[suffix]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / f"rows{suffix}", *lines)
+        found = []
+        with suppress(CorpusError):  # the file as a whole is refused
+            found = read(path)
+    for item in found:
+        if isinstance(item, Located):
+            assert item.pair.question.strip()
+            assert item.pair.answer.strip()
+            assert Pair.model_validate(item.pair.model_dump(mode="json")) == item.pair
+        else:
+            assert item.reason
+
+
+@FEW
+@given(files(LIKELY_LINES[".jsonl"]))
+def test_every_line_of_a_file_is_told_of_once(lines):
+    """A line that is not blank gives pairs or one rejection, whatever stands around it."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, *middle, last = read(write(Path(folder) / NAME, GOOD, *lines, GOOD))
+    assert (first.line, last.line, first.pair) == (1, len(lines) + 2, last.pair)
+    told = {item.line for item in middle}
+    assert told == {number for number, line in enumerate(lines, 2) if line.strip()}
+    assert [item.line for item in middle] == sorted(item.line for item in middle)
 
 
 # Files that are not what they seem

@@ -8,12 +8,13 @@ from functools import partial
 import httpx
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types import PARSE_ERROR
+from random_files import FED
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
@@ -98,20 +99,25 @@ ARGUMENTS = st.dictionaries(st.sampled_from(NAMES), VALUES) | st.fixed_dictionar
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tool=st.sampled_from(READING), arguments=ARGUMENTS)
-def test_any_arguments_are_answered_or_refused(engine, tool, arguments):
+def test_any_arguments_are_answered_or_refused(engine):
     """An error is of our own or says which argument is wrong; a crash is neither."""
+    server = create_server(EngineSource(lambda: engine), tell=lambda error: f"told: {error.message}")
 
-    async def ask(client):
-        return await client.call_tool(tool, arguments)
+    @settings(deadline=None)
+    @given(calls=st.lists(st.tuples(st.sampled_from(READING), ARGUMENTS), min_size=1, max_size=8))
+    def ask(calls):
+        async def each(client):
+            return [await client.call_tool(tool, arguments) for tool, arguments in calls]
 
-    result = converse(create_server(EngineSource(lambda: engine), tell=lambda error: f"told: {error.message}"), ask)
-    text = result.content[0].text
-    if result.is_error:
-        assert "told: " in text or "validation error" in text
-    else:
-        assert json.loads(text) == result.structured_content
+        FED["requests"] += len(calls)
+        for result in converse(server, each):
+            text = result.content[0].text
+            if result.is_error:
+                assert "told: " in text or "validation error" in text
+            else:
+                assert json.loads(text) == result.structured_content
+
+    ask()
 
 
 def test_search_gives_scored_answers_that_are_marked_as_data(server, engine):
