@@ -108,9 +108,13 @@ class Options(NamedTuple):
     embeddings: tuple[Path, ...]
     quick: bool
     folder: Path | None
+    add: bool
+    """Keep the other runs of the report there."""
     trec: Path | None
     weighing: dict[str, Any]
     """Fields of `datasets.Weighing` that were given."""
+    students: bool
+    """Train students, where the experiment has some."""
     as_json: bool
 
     @property
@@ -129,6 +133,8 @@ class Options(NamedTuple):
             parts += ["--embeddings", path.name]
         for name, value in self.weighing.items():
             parts += [f"--{name}", *(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))]
+        if not self.students:
+            parts += ["--no-students"]
         return shlex.join([*parts, "--quick"] if self.quick else parts)
 
 
@@ -151,6 +157,10 @@ def _add(name: str) -> None:
             bool, typer.Option("--quick", help="See that it runs: seconds, on a part of the data.")
         ] = False,
         reports: Annotated[Path | None, typer.Option(help="Folder to write report and plots to.")] = None,
+        add: Annotated[
+            bool,
+            typer.Option("--add", help="Keep what else the report there holds; runs are named after their corpus."),
+        ] = False,
         trec: Annotated[
             Path | None, typer.Option(help="Folder to write TREC runs and qrels to.", hidden=not listed.trec)
         ] = None,
@@ -170,6 +180,14 @@ def _add(name: str) -> None:
                 min=1, max=100, help="Students of each weighting that are trained on a split.", hidden=not listed.weighs
             ),
         ] = None,
+        students: Annotated[
+            bool,
+            typer.Option(
+                "--students/--no-students",
+                help="Train students, which takes most of the time.",
+                hidden=not listed.students,
+            ),
+        ] = True,
         as_json: Json = False,
     ) -> None:
         """See EXPERIMENT_HELP."""
@@ -177,7 +195,7 @@ def _add(name: str) -> None:
         files = tuple(corpus or ()), tuple(embeddings or ())
         weighing = {"alpha": alpha, "bounds": bounds, "trainings": trainings}
         given = {name: value for name, value in weighing.items() if value is not None}
-        _measure(Options(name, number, *files, quick, reports, trec, given, as_json))
+        _measure(Options(name, number, *files, quick, reports, add, trec, given, students, as_json))
 
 
 for _name in EXPERIMENTS:
@@ -306,13 +324,15 @@ def _measure(options: Options) -> None:
     module = EXPERIMENTS[options.name].load()
     if options.folder is not None:
         reports.check_writable(options.folder, module.EXPERIMENT, quick=options.quick)
+        if options.add:
+            reports.check_added(options.folder, module.EXPERIMENT, seeds=range(options.seeds), quick=options.quick)
     settings = get_settings()
     cache = ResultCache(settings.store.data_dir / "experiments")
-    sources = [source._replace(cache=cache) for source in _sources(settings, options)]
-    if options.trec is not None:
-        sources = _exporting(sources, options.trec)
-    if options.weighing:
-        sources = [source._replace(weighing=Weighing(**options.weighing)) for source in sources]
+    weighing = Weighing(**options.weighing)
+    sources = [
+        source._replace(cache=cache, weighing=weighing, students=options.students)
+        for source in _sources(settings, options)
+    ]
     started = time.perf_counter()
     report = module.EXPERIMENT.report.model_validate({"runs": tuple(_run(module, one, options) for one in sources)})
     origin = reports.provenance(
@@ -322,6 +342,8 @@ def _measure(options: Options) -> None:
         wall_seconds=time.perf_counter() - started + cache.spared_seconds,
     )
     measured = reports.Measured(module.EXPERIMENT, reports.Document(provenance=origin, report=report))
+    if options.folder is not None and options.add:
+        measured = reports.added(options.folder, measured)
     if options.as_json:
         print(reports.to_json(measured.document), end="")
     else:
@@ -348,6 +370,7 @@ def _check(options: Options) -> None:
     if options.trec is not None and not EXPERIMENTS[options.name].trec:
         able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.trec)
         raise UsageError(f"bench {options.name} writes no TREC runs", hint=f"--trec is for: {able}.")
+    _check_added(options)
     _check_weighing(options)
     names = [_label(corpus, path, options) for corpus, path in options.files]
     for name in names:
@@ -356,6 +379,14 @@ def _check(options: Options) -> None:
                 f"{names.count(name)} files are called {name}: their name is the encoder's in the report",
                 hint="Rename them.",
             )
+
+
+def _check_added(options: Options) -> None:
+    if options.add and (options.folder is None or not options.corpora):
+        raise UsageError("--add is for a report of files", hint="Give --reports, --corpus and --embeddings too.")
+    if not options.students and not EXPERIMENTS[options.name].students:
+        able = ", ".join(name for name, listed in EXPERIMENTS.items() if listed.students)
+        raise UsageError(f"bench {options.name} cannot do without students", hint=f"--no-students is for: {able}.")
 
 
 def _check_weighing(options: Options) -> None:
@@ -373,7 +404,8 @@ def _check_weighing(options: Options) -> None:
 
 def _label(corpus: Path, embeddings: Path, options: Options) -> str:
     """What a run is called in the report."""
-    return embeddings.stem if len(options.corpora) == 1 else f"{embeddings.stem} on {corpus.resolve().stem}"
+    several = options.add or len(options.corpora) > 1
+    return f"{embeddings.stem} on {corpus.resolve().stem}" if several else embeddings.stem
 
 
 def _run(module: "ExperimentModule", source: "Source", options: Options) -> "Record":
@@ -387,14 +419,16 @@ def _sources(settings: Settings, options: Options) -> "list[Source]":
     from train.experiments.datasets import from_build, from_files
 
     if options.corpora:
-        return [
+        sources = [
             from_files(corpus, path, settings.read, _encoder_at_hand(settings, path.stem))._replace(
                 encoder=_label(corpus, path, options)
             )
             for corpus, path in options.files
         ]
-    with open_store(settings.store) as store:
-        return [from_build(store, corpus_to_ask(settings, store), _encoder_at_hand(settings))]
+    else:
+        with open_store(settings.store) as store:
+            sources = [from_build(store, corpus_to_ask(settings, store), _encoder_at_hand(settings))]
+    return sources if options.trec is None else _exporting(sources, options.trec)
 
 
 def _exporting(sources: "list[Source]", folder: Path) -> "list[Source]":

@@ -56,6 +56,8 @@ class Source(NamedTuple):
     """Where runs and judgements are written, by an experiment that can."""
     weighing: Weighing = Weighing()
     """For an experiment that weighs pairs by their importance."""
+    students: bool = True
+    """Whether an experiment that can do without students trains them."""
     documents: tuple[tuple[Section, ...], NDArray[np.float32]] | None = None
     """Sections of a build's documents and their (s, D) vectors; None: there are none."""
 

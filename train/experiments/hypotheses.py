@@ -313,8 +313,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
             tally.add(method, figures)
         choices += found.choices
         advance(READING_STEPS)
-        for step in _teach(fold, recipe, seed, number, tally, source.cache):
+        for step in _teach(fold, recipe, seed, number, tally, source.cache) if source.students else ():
             advance(step)
+        advance(0 if source.students else len(list(_students())))
     return HypothesesRun(
         encoder=source.encoder,
         dimension=examples.questions.shape[1],
@@ -488,7 +489,8 @@ def _hypotheses(tally: Tally) -> Iterator[Hypothesis]:
         difference = tally.difference(at_best(question), at_best(PER_PAIR))
         test = "questions against per-pair W, each at its best τ"
         yield Hypothesis(claim=ONE_W, reading=name, test=test, at_least=0, difference=difference)
-    yield from _about_students(tally)
+    if student_name(CENTRED, SIX_BY_THREE[1]) in tally.methods:
+        yield from _about_students(tally)
 
 
 def _about_students(tally: Tally) -> Iterator[Hypothesis]:

@@ -32,6 +32,8 @@ class Listed(NamedTuple):
     """How many, unless told otherwise."""
     trec: bool = False
     """Whether it writes runs and judgements into the folder of `--trec`."""
+    students: bool = False
+    """Whether it also measures without students, by `--no-students`."""
     weighs: bool = False
     """Whether it weighs pairs by their importance, and takes `--alpha`, `--bounds` and `--trainings`."""
 
@@ -49,7 +51,9 @@ EXPERIMENTS = {
         "train.experiments.hypotheses",
         f"""Test what the proposal claims, by every reading of what it calls its projection, each method at its best τ.
 
-{HELD_OUT} The best τ is chosen on a split inside the training side.""",
+{HELD_OUT} The best τ is chosen on a split inside the training side. What is finished is kept in the data folder until
+the report is made, so that the same command goes on where an interrupted one stopped.""",
+        students=True,
     ),
     "routing": Listed(
         "train.experiments.routing",

@@ -19,6 +19,8 @@ from train.experiments import plots
 from train.experiments.harness import Experiment, Plot, Report
 
 PACKAGES = ("numpy", "torch", "scikit-learn", "qdrant-client", "sentence-transformers")
+AND_THEN = "; "
+"""Between the commands of a report whose runs were measured one after the other."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -102,6 +104,38 @@ def check_writable(folder: Path, experiment: Experiment[Any], *, quick: bool) ->
         raise UsageError(
             f"{path} holds a full measurement, which a --quick one would replace", hint="Name another folder."
         )
+
+
+def check_added(folder: Path, experiment: Experiment[Any], *, seeds: Iterable[int], quick: bool) -> None:
+    """Raise before hours are spent on runs that cannot stand beside those of the report there.
+
+    Raises:
+        UsageError: It saw other seeds, or a part of the data where these see all.
+    """
+    path = folder / f"{experiment.name}.json"
+    if not path.is_file():
+        return
+    there = read(path, experiment).document.provenance
+    for name, was, wanted in (("seeds", there.seeds, tuple(seeds)), ("quick", there.quick, quick)):
+        if was != wanted:
+            raise UsageError(f"{path} has {name} {was}, not {wanted}", hint=_measure_again(path, experiment))
+
+
+def added(folder: Path, measured: Measured) -> Measured:
+    """The report of a folder with these runs: in place of those of the same name, or after the others."""
+    path = folder / f"{measured.experiment.name}.json"
+    if not path.is_file():
+        return measured
+    before, now = read(path, measured.experiment).document, measured.document
+    runs = {run.encoder: run for run in (*before.report.runs, *now.report.runs)}
+    commands = before.provenance.command.split(AND_THEN)
+    seconds = before.provenance.wall_seconds
+    if now.provenance.command not in commands:
+        commands.append(now.provenance.command)
+        seconds += now.provenance.wall_seconds
+    told = {"command": AND_THEN.join(commands), "wall_seconds": round(seconds, 1)}
+    report = measured.experiment.report(runs=tuple(runs.values()))
+    return measured._replace(document=Document(provenance=now.provenance.model_copy(update=told), report=report))
 
 
 def write(folder: Path, measured: Measured) -> list[Path]:

@@ -10,7 +10,7 @@ from qaserve.common.files import written_beside
 from train.experiments import reports
 from train.experiments.harness import Table
 from train.experiments.registry import EXPERIMENTS
-from train.experiments.reports import Document, Measured, Provenance
+from train.experiments.reports import AND_THEN, Document, Measured, Provenance
 
 INTRODUCTION = """# Results
 
@@ -121,7 +121,7 @@ def _row(cells: Sequence[str]) -> str:
 def _origin(origin: Provenance) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in origin.versions.items())
     memory = "" if origin.machine.memory_gb is None else f", {origin.machine.memory_gb} GB of memory"
-    yield f"Measured by\n\n    {origin.command}\n"
+    yield "\n    ".join(["Measured by\n", *origin.command.split(AND_THEN)]) + "\n"
     yield (
         f"on {origin.date}, seeds {', '.join(map(str, origin.seeds))}, in {duration(origin.wall_seconds)} on "
         f"{origin.machine.cpu}, {origin.machine.cores} cores{memory}; {versions}.\n"

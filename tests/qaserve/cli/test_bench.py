@@ -157,6 +157,43 @@ def test_several_corpora_are_measured_in_turn(run, files, tmp_path):
     assert "--trec takes one corpus" in err
 
 
+def test_what_is_measured_later_stands_beside_the_rest(run, files, tmp_path):
+    corpus, embed = files
+    folder = ("--reports", tmp_path / "reports", "--add", "--json")
+    commands = []
+    for name in ("one", "two", "one"):
+        code, out, err = run("bench", "projection", "--corpus", corpus, "--embeddings", embed(name), *folder)
+        assert code == 0, err
+        document = json.loads(out)
+        commands.append(document["provenance"]["command"])
+    assert json.loads((tmp_path / "reports" / "projection.json").read_text()) == document
+    assert [found["encoder"] for found in document["report"]["runs"]] == ["one on pairs", "two on pairs"]
+    first, both, again = commands
+    assert both == again == f"{first}; {first.replace('one', 'two')}"
+    text = page([read(tmp_path / "reports" / "projection.json", EXPERIMENT)])
+    assert f"Measured by\n\n    {first}\n    {first.replace('one', 'two')}\n\non " in text
+    code, _, err = run("bench", "projection", "--seeds", "2", "--corpus", corpus, "--embeddings", embed("two"), *folder)
+    assert code == 2
+    assert "has seeds (0,), not (0, 1)" in " ".join(err.split())
+    code, _, err = run("bench", "projection", "--reports", tmp_path / "reports", "--add")
+    assert code == 2
+    assert "--add is for a report of files" in err
+
+
+def test_the_claims_can_be_tested_without_training_students(run, write_rows, rows):
+    run("ingest", write_rows(rows(THINGS)))
+    code, out, err = run("bench", "hypotheses", "--quick", "--no-students", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    claims = {one["claim"] for one in document["report"]["runs"][0]["hypotheses"]}
+    assert len(claims) == 4
+    assert not any("student" in claim for claim in claims)
+    assert document["provenance"]["command"] == "qaserve bench hypotheses --seeds 1 --no-students --quick"
+    code, _, err = run("bench", "projection", "--no-students")
+    assert code == 2
+    assert "bench projection cannot do without students" in err
+
+
 def test_an_export_can_be_measured(run, write_rows, rows, tmp_path):
     run("ingest", write_rows(rows(THINGS)))
     pairs, vectors = tmp_path / "live.jsonl", tmp_path / "live.npz"
