@@ -136,11 +136,21 @@ def forked(place: Path, run: Run, kill_after: float | None = None) -> tuple[int,
             traceback.print_exc()
         finally:
             os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
+    ended, status = _waited(child, math.inf if kill_after is None else kill_after)
+    if not ended:
         os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), json.loads(result.read_text()) if result.is_file() else None
+
+
+def _waited(child: int, seconds: float) -> tuple[bool, int]:
+    """Whether a process ends within so many seconds, and its status."""
+    end = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG if seconds < math.inf else 0)
+        if found or time.monotonic() >= end:
+            return bool(found), status
+        time.sleep(0.002)
 
 
 def dying_at(step: str, run: Run = ingest) -> Run:
