@@ -13,6 +13,7 @@ from qaserve.schemas.params import (
     LOOPBACK,
     MAX_ASKED_CHARS,
     MAX_HITS,
+    MAX_TITLE,
     MAX_TOP_K,
     NAME_RULE,
     CorpusName,
@@ -190,7 +191,9 @@ class ServerSettings(_Section):
         False, description="Keep questions that were abstained on or answered unhelpfully, for `qaserve gaps`."
     )
     keep_days: int = Field(90, ge=1, le=3_650, description="Days after which a kept question is deleted.")
-    title: str = Field("", max_length=100, description="What the page says is searched. Unset: the name of the corpus.")
+    title: str = Field(
+        "", max_length=MAX_TITLE, description="What the page says is searched. Unset: the title or name of the corpus."
+    )
     notice: str = Field("", max_length=500, description="A line shown on top of the page.")
     api_timeout: float = Field(30.0, gt=0, le=600, description="Seconds until a call to that API is given up.")
 

@@ -25,6 +25,8 @@ EXAMPLES = 5
 TRIES = 3
 """Questions of a cluster that are tried as an example."""
 KEPT_SECONDS = 600
+BUILDS_SECONDS = 30
+"""An answer of another build ends this sooner."""
 
 
 @st.cache_resource
@@ -33,7 +35,7 @@ def client() -> Client:
     return Client(**get_settings().server.client)
 
 
-@st.cache_data(ttl=3, show_spinner=False)
+@st.cache_data(ttl=BUILDS_SECONDS, show_spinner=False)
 def builds() -> BuildList:
     """Every build of the corpus."""
     return client().builds()
@@ -63,12 +65,18 @@ def live_build() -> BuildInfo | None:
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=512, show_spinner="Searching …")
 def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is part of the cache's key
-    return client().ask(AskRequest.model_validate_json(request))
+    result = client().ask(AskRequest.model_validate_json(request))
+    if result.confidence.abstained:
+        gaps.clear()  # the question may be one of them now
+    return result
 
 
 def ask(request: AskRequest, build: str) -> AskResult:
-    """The answer to a request."""
-    return _ask(json.dumps(request.to_json()), build)
+    """The answer to a request. One of another build says that the list of builds is old."""
+    result = _ask(json.dumps(request.to_json()), build)
+    if result.build != build:
+        builds.clear()
+    return result
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")

@@ -15,6 +15,7 @@ def draw() -> None:
     failed = st.session_state.pop("activate_failed", None)
     if isinstance(failed, QaserveError):
         theme.failure(failed)
+    api_cache.builds.clear()  # a build that came meanwhile is listed too
     found = api_cache.builds().builds
     if not api_cache.may_change():
         st.caption(":material/lock: This page is read-only. Set QASERVE_WRITE_KEY to go back to a build.")

@@ -266,7 +266,10 @@ def _judge(key: str, answer: Answer, result: AskResult) -> None:
     except QaserveError as error:
         st.toast(literal(error.message), icon=":material/error:")
     else:
-        st.toast("Thank you. Your feedback is saved.", icon=":material/favorite:")
+        noted = " The question is noted as unanswered." if said == 0 and api_cache.kept_days() else ""
+        if noted:
+            api_cache.gaps.clear()
+        st.toast(f"Thank you. Your feedback is saved.{noted}", icon=":material/favorite:")
 
 
 def _filter(key: str, before: list[tuple[str, str]]) -> None:

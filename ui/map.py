@@ -5,6 +5,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -35,6 +36,13 @@ BANDS = ((0.75, "75% or more of the vote"), (0.4, "40 to 75%"), (0.0, "less than
 CONFIDENCE = "Confidence: the share of the vote of all other questions that goes to the answer's own cluster. "
 PAN = "[pointerdown[!event.shiftKey], window:pointerup] > window:pointermove!"
 HANDS = "Drag to move, Ctrl-scroll or pinch to zoom, Shift-drag or click to select, double-click to reset."
+CELLS = 56
+"""Of the density, along each axis."""
+BLUR = 1.4
+"""Standard deviation of the density's kernel, in cells."""
+FAINTEST, DARKEST = 0.03, 0.6
+"""Cells below this share of the densest are left out; opacity of the densest."""
+DENSITY = "Shading: the darker, the more answers. "
 VOTER, SHOWN = "known question that voted", "answer shown"
 
 
@@ -58,6 +66,7 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     """The question, the projected question, its voters and its answers, on the map of all answers."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         by = _colour_by("why_map_by")
+        dense = st.toggle("Show density", key="why_map_density")
         whole = st.toggle("Show the whole corpus", key="whole_map")
     trace = placed.result.explained
     votes = charts.colours([vote.cluster for vote in trace.clusters])
@@ -85,10 +94,11 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     _legend(named)
     found = _show(
         layers,
-        f"why_map {by} {whole}",
+        [_density(frame, window)] if dense else [],
+        f"why_map {by} {whole} {dense}",
         "Map of answers with your question before and after projection; the table has the places.",
     )
-    about = CONFIDENCE if by == "confidence" else ""
+    about = _about(by, dense=dense)
     if not arrows.empty:
         about += "▲ where the W of one cluster alone would take it; wide lines: more weight. "
     st.caption(
@@ -103,7 +113,9 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
 
 def explore(corpus: CorpusMap) -> set[int] | None:
     """All answers, with names of clusters; gives the clusters of those that are selected, None if there are none."""
-    by = _colour_by("map_by")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        by = _colour_by("map_by")
+        dense = st.toggle("Show density", key="map_density")
     frame = answers_frame(corpus, by)
     named = _paint(frame, frame[by])
     window = _fitting(frame)
@@ -111,11 +123,21 @@ def explore(corpus: CorpusMap) -> set[int] | None:
     labels = alt.Chart(names).mark_text(dy=-11, fontSize=11, fontWeight="bold", color=charts.ink(), clip=True)
     layers = [_dots(frame, window), labels.encode(*_xy(window), alt.Text("label:N"))]
     _legend(named)
-    found = _show(layers, f"clusters_map {by}", "Map of all answers with the names of the largest clusters.")
-    about = CONFIDENCE if by == "confidence" else ""
+    found = _show(
+        layers,
+        [_density(frame, window)] if dense else [],
+        f"clusters_map {by} {dense}",
+        "Map of all answers with the names of the largest clusters.",
+    )
+    about = _about(by, dense=dense)
     st.caption(f"Dots are answers. {about}Texts that are near are similar. Directions have no meaning. {HANDS}")
     rows = _chosen(frame, found, corpus.build, "clusters_map")
     return None if rows.empty else set(rows["number"])
+
+
+def _about(by: str, *, dense: bool) -> str:
+    """What is drawn only at times."""
+    return (DENSITY if dense else "") + (CONFIDENCE if by == "confidence" else "")
 
 
 def answers_frame(corpus: CorpusMap, by: str) -> pd.DataFrame:
@@ -176,15 +198,22 @@ def _colour_by(key: str) -> str:
     )
 
 
-def _show(layers: list[alt.Chart], key: str, alternative: str) -> Mapping[str, Any]:
-    """Draw the map; gives what is selected on it. The first layer holds the answers."""
+def _show(layers: list[alt.Chart], behind: list[alt.Chart], key: str, alternative: str) -> Mapping[str, Any]:
+    """Draw the map; gives what is selected on it.
+
+    Args:
+        layers: The first holds the answers.
+        behind: Further ones, drawn before these.
+        key: Of the element.
+        alternative: The text for those who cannot see it.
+    """
     layers[0] = layers[0].add_params(
         alt.selection_interval(name="view", bind="scales", on=PAN, translate=PAN, zoom="wheel![event.ctrlKey]"),
         alt.selection_interval(name="area", on=PAN.replace("!event", "event"), translate=False, zoom=False),
         alt.selection_point(name="picked", fields=["id"]),
     )
     state = st.altair_chart(
-        charts.layered(layers, HEIGHT),
+        charts.layered([*behind, *layers], HEIGHT),
         width="stretch",
         key=key,
         alt=alternative,
@@ -238,6 +267,41 @@ def _dots(frame: pd.DataFrame, window: Window) -> alt.Chart:
             opacity=alt.when(plain).then(alt.value(0.35)).otherwise(alt.value(0.65)),
             tooltip=hints,
         )
+    )
+    return drawn
+
+
+def density(frame: pd.DataFrame) -> pd.DataFrame:
+    """How dense the answers lie: cells of a grid over all of them, each with its share of the densest cell.
+
+    A histogram, smoothed by a Gaussian kernel. Cells with next to nothing are left out.
+    """
+    window = _fitting(frame)
+    counts, across, up = np.histogram2d(
+        frame["x"], frame["y"], bins=CELLS, range=[[window.left, window.right], [window.low, window.high]]
+    )
+    steps = np.arange(CELLS)
+    kernel = np.exp(-0.5 * ((steps[:, None] - steps) / BLUR) ** 2)
+    smooth = kernel @ counts @ kernel
+    smooth /= smooth.max()
+    columns, rows = np.nonzero(smooth >= FAINTEST)
+    return pd.DataFrame(
+        {
+            "x": across[columns],
+            "x2": across[columns + 1],
+            "y": up[rows],
+            "y2": up[rows + 1],
+            "share": smooth[columns, rows].round(3),
+        }
+    )
+
+
+def _density(frame: pd.DataFrame, window: Window) -> alt.Chart:
+    shade = alt.Scale(domain=[0, 1], range=[0, DARKEST])
+    drawn: alt.Chart = (
+        alt.Chart(density(frame))
+        .mark_rect(clip=True, color=charts.PALETTE[0], strokeWidth=0, aria=False)
+        .encode(*_xy(window), x2="x2", y2="y2", opacity=alt.Opacity("share:Q", scale=shade, legend=None))
     )
     return drawn
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 from qaserve.schemas.ask import AskResult, Hit, Trace
 from qaserve.schemas.builds import BuildInfo
+from qaserve.schemas.params import SearchParams
 from ui import charts, neighbors, state
 from ui.markdown import literal
 from ui.pages.search import PROJECTIONS, ROUTINGS
@@ -38,68 +39,13 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
         usual: The answer with the defaults of the build.
         build: The live build.
     """
-    trace = usual.explained
+    params = usual.explained.params
     with st.sidebar:
         st.markdown("## What if …?")
         st.caption("Change how your question is answered. The page updates at once.")
-        _choice("routing", "Who votes?", ROUTINGS)
-        now = state.get("routing") or trace.params.routing
-        _slide(
-            "temperature",
-            "How much does similarity decide? (temperature τ)",
-            TEMPERATURES,
-            trace.params.temperature,
-            "Low: the most similar known question decides alone. High: all voters count almost equally.",
-        )
-        if now != "centroid":
-            _slide("hits", "How many known questions vote?", HITS, len(trace.hits) or HITS[5], "The most similar ones.")
-            _priors(trace, build)
-        if now == "question2":
-            _slide(
-                "final_temperature",
-                "How sharp is the second softmax? (τ')",
-                FINAL_TEMPERATURES,
-                trace.params.final_temperature,
-                "Low: the cluster with most votes decides alone. High: all clusters count almost equally.",
-            )
-        _choice("projection", "How is your question projected?", PROJECTIONS)
-        if (state.get("projection") or trace.params.projection) != "none":
-            _slide(
-                "projection_share",
-                "How far does the projection move it?",
-                SHARES,
-                trace.params.projection_share,
-                "0: not at all. 1: all the way.",
-            )
-        _slide(
-            "whitening",
-            "How much is the question whitened?",
-            SHARES,
-            trace.params.whitening,
-            "Directions in which questions and answers of one intent differ among themselves count less. 0: all count "
-            "alike.",
-        )
-        _slide(
-            "lexical_weight",
-            "How much do common words count?",
-            WEIGHTS,
-            trace.params.lexical_weight,
-            "0: only the meaning counts. 1: only the words.",
-        )
-        _slide(
-            "topic_weight",
-            "How much does the topic count?",
-            WEIGHTS,
-            trace.params.topic_weight,
-            "How similar your question is to the topics, tags and skills of a pair. 0: only its answer counts.",
-        )
-        _slide(
-            "second_share",
-            "How much does a second pair of the same intent count?",
-            WEIGHTS,
-            trace.params.second_share,
-            "0: an intent scores as its best pair.",
-        )
+        _vote(usual.explained, build)
+        _move(params)
+        _score(params)
         st.button(
             "Reset to default",
             icon=":material/restart_alt:",
@@ -107,6 +53,77 @@ def controls(usual: AskResult, build: BuildInfo) -> None:
             on_click=state.clear_options,
             disabled=not changed(),
         )
+
+
+def _vote(trace: Trace, build: BuildInfo) -> None:
+    """Who votes, how many, and how sharply."""
+    params = trace.params
+    _choice("routing", "Who votes?", ROUTINGS)
+    now = state.get("routing") or params.routing
+    _slide(
+        "temperature",
+        "How much does similarity decide? (temperature τ)",
+        TEMPERATURES,
+        params.temperature,
+        "Low: the most similar known question decides alone. High: all voters count almost equally.",
+    )
+    if now != "centroid":
+        _slide("hits", "How many known questions vote?", HITS, len(trace.hits) or HITS[5], "The most similar ones.")
+        _priors(trace, build)
+    if now == "question2":
+        _slide(
+            "final_temperature",
+            "How sharp is the second softmax? (τ')",
+            FINAL_TEMPERATURES,
+            params.final_temperature,
+            "Low: the cluster with most votes decides alone. High: all clusters count almost equally.",
+        )
+
+
+def _move(params: SearchParams) -> None:
+    """How the question is projected and whitened."""
+    _choice("projection", "How is your question projected?", PROJECTIONS)
+    if (state.get("projection") or params.projection) != "none":
+        _slide(
+            "projection_share",
+            "How far does the projection move it?",
+            SHARES,
+            params.projection_share,
+            "0: not at all. 1: all the way.",
+        )
+    _slide(
+        "whitening",
+        "How much is the question whitened?",
+        SHARES,
+        params.whitening,
+        "Directions in which questions and answers of one intent differ among themselves count less. 0: all count "
+        "alike.",
+    )
+
+
+def _score(params: SearchParams) -> None:
+    """What counts in a score besides the meaning."""
+    _slide(
+        "lexical_weight",
+        "How much do common words count?",
+        WEIGHTS,
+        params.lexical_weight,
+        "0: only the meaning counts. 1: only the words.",
+    )
+    _slide(
+        "topic_weight",
+        "How much does the topic count?",
+        WEIGHTS,
+        params.topic_weight,
+        "How similar your question is to the topics, tags and skills of a pair. 0: only its answer counts.",
+    )
+    _slide(
+        "second_share",
+        "How much does a second pair of the same intent count?",
+        WEIGHTS,
+        params.second_share,
+        "0: an intent scores as its best pair.",
+    )
 
 
 def _priors(trace: Trace, build: BuildInfo) -> None:

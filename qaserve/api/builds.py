@@ -25,6 +25,7 @@ def routes(engine: Engine, access: ApiKeyAuth, settings: ServerSettings) -> APIR
         """Every build of the corpus, newest first, and whether the caller may make another one live."""
         return BuildList(
             corpus=engine.corpus,
+            title=engine.title(),
             builds=tuple(engine.builds()),
             may_change=access.may_write(given),
             keeps_questions=settings.keep_questions,

@@ -93,6 +93,7 @@ def _view(folder: Path, measured: "Measured") -> ReportView:
     return ReportView(
         name=experiment.name,
         title=experiment.title,
+        summary=tuple(experiment.summary(document.report)),
         findings=tuple(_findings(folder, measured)),
         tables=tuple(
             ReportTable(title=table.title, columns=table.columns, rows=table.rows)

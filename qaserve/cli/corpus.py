@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qaserve.builds.titles import check_title, keep_title
 from qaserve.cli.base import (
     FILTER_RULE,
     Json,
@@ -85,6 +86,9 @@ a file that is deleted stay, unless `--replace` is given.
 `--documents DIR` gives the build its documents: the Markdown files below a folder, split by heading, so that skills are
 found and handed over (`qaserve skill`). Without it the build keeps those it has. A file that cannot be taken is
 reported; the rest goes in. A name in `related_skills` or `related_docs` that leads to no document is reported too.
+
+`--title "Kitchen questions"` is what the page calls the corpus, which otherwise has only its name. It stays until
+another is given; `--title ""` takes it away.
 
 `--dry-run` does all of this but write: it says what would change, what would become of the clusters and the numbers,
 how well the build would find, and whether it would be stopped, and exits 0 all the same.
@@ -201,14 +205,21 @@ def ingest(
         str | None, typer.Option(metavar="TEXT", help="What stands between several questions in one cell.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Read fields by their usual names without asking.")] = False,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What the page calls the corpus. Needs no PATHS.", show_default=False),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Ingest again when the files change, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """See INGEST_HELP."""
     from qaserve.store import open_store
 
-    if not paths and not re_encode and documents is None:
+    ingests = bool(paths) or re_encode or documents is not None
+    if not ingests and title is None:
         raise typer.BadParameter("Missing argument 'PATHS...'.")
+    if title is not None:
+        check_title(title)
     if watch and (dry_run or re_encode):
         raise typer.BadParameter("--watch goes neither with --dry-run nor with --re-encode.")
     settings = get_settings()
@@ -234,11 +245,21 @@ def ingest(
                 on_plan=_on_plan(settings, as_json=as_json),
             )
             _print_report(report, as_json=as_json)
+            _keep_title(settings, corpus, None if dry_run else title)
 
-        if watch:
+        if not ingests:
+            _keep_title(settings, corpus, None if dry_run else title)
+        elif watch:
             _watch([*(paths or []), *([] if documents is None else [documents])], once)
         else:
             once()
+
+
+def _keep_title(settings: Settings, corpus: str, title: str | None) -> None:
+    """Keep the title of a corpus, where one is given."""
+    if title is not None:
+        keep_title(settings.store.models_dir, corpus, title)
+        err.print(f"The page calls corpus {corpus} {title!r}." if title else f"Corpus {corpus} has no title now.")
 
 
 def _watch(paths: list[Path], once: "Callable[[float], None]") -> None:

@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from qaserve.builds.titles import keep_title
 from qaserve.cli.base import SAMPLE_CORPUS, app, corpus_named_after, corpus_to_ask, err, out
 from qaserve.cli.child import POLL_SECONDS, check_port, child
-from qaserve.cli.corpus import downloads, fetch_corpus, fetch_documents, run_ingest
+from qaserve.cli.corpus import fetch_corpus, fetch_documents, run_ingest
 from qaserve.common.errors import FetchError
 from qaserve.schemas.params import LOOPBACK
 from qaserve.settings import MAX_WORKERS, Settings, get_settings
@@ -81,7 +82,6 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
         "QASERVE_CORPUS": corpus,
         "QASERVE_API_URL": server.local_api_url,
         "QASERVE_NOTICE": notice or server.notice,
-        "QASERVE_TITLE": server.title or _title(settings, corpus),
     }
     page = server.local_page_url
     for number in (signal.SIGINT, signal.SIGTERM):  # explicitly: a background shell starts us with SIGINT ignored
@@ -115,6 +115,7 @@ def page_command(settings: Settings) -> list[str]:
         "server.enableCORS": "true",
         "server.enableXsrfProtection": "true",
         "browser.gatherUsageStats": "false",
+        "runner.postScriptGC": "false",  # after a run it holds what is still to be sent for 0.1 s
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "logger.level": "warning",
@@ -130,6 +131,7 @@ def page_command(settings: Settings) -> list[str]:
 
 def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     """Bring the corpus in; returns its name and what the page should say about it."""
+    from ingest import fetch as fetching
     from qaserve.store import open_store
 
     own, notice = settings.store.corpus, None
@@ -140,10 +142,10 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
         if there in live:
             err.print(f"Corpus {there} is there already.")
             return there, None
-    documents = None
+    documents, title = None, None
     if path is None:
         try:
-            path = fetch_corpus(settings)
+            path, title = fetch_corpus(settings), fetching.TITLE
             documents = _public_documents(settings)
         except FetchError as error:
             err.print(
@@ -154,17 +156,11 @@ def _load(settings: Settings, path: Path | None) -> tuple[str, str | None]:
     corpus = own or corpus_named_after(path)
     with open_store(settings.store) as store:
         report = run_ingest(settings, store, corpus, [path], documents)
+    if title is not None:
+        keep_title(settings.store.models_dir, corpus, title)
     done = "loaded" if report.added or report.updated else "unchanged"
     err.print(f"Corpus {corpus}: {report.pairs:,} pairs, {done}.")
     return corpus, notice
-
-
-def _title(settings: Settings, corpus: str) -> str:
-    """The title of the public corpus; "" for every other."""
-    from ingest import fetch as fetching
-
-    path = downloads(settings) / fetching.FILE_NAME
-    return fetching.TITLE if corpus == corpus_named_after(path) and path.is_file() else ""
 
 
 def _public_documents(settings: Settings) -> Path | None:

@@ -75,7 +75,7 @@ class EngineSource:
     def builds(self) -> BuildList:
         """Every build."""
         engine = self._engine()
-        return BuildList(corpus=engine.corpus, builds=tuple(engine.builds()))
+        return BuildList(corpus=engine.corpus, title=engine.title(), builds=tuple(engine.builds()))
 
     def ready(self) -> Health:
         """Whether questions can be answered."""

@@ -103,6 +103,7 @@ class BuildList(Record):
     """Every build of a corpus, newest first."""
 
     corpus: str
+    title: str = Field("", description="What the corpus is called on the page; empty: it has only its name.")
     builds: tuple[BuildInfo, ...]
     may_change: bool = Field(
         True, description="Whether who asks for this may also change something: bring pairs in, judge, go back."

@@ -245,6 +245,7 @@ class ReportView(Record):
 
     name: str
     title: str
+    summary: tuple[str, ...] = Field((), description="What came out, in plain sentences; the first is the headline.")
     findings: tuple[str, ...]
     tables: tuple[ReportTable, ...]
     pictures: tuple[ReportPicture, ...]

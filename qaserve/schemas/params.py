@@ -36,6 +36,9 @@ MAX_TOP_K = 100
 
 MAX_ASKED_CHARS = 4_000
 
+MAX_TITLE = 100
+"""Characters of what the page calls a corpus."""
+
 
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qaserve.builds import bundle as bundles
 from qaserve.builds.catalog import activate, check_encoder, list_builds, open_documents
+from qaserve.builds.titles import read_title
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.core.calibration import NEAREST
@@ -269,6 +270,10 @@ class Engine:
     def builds(self) -> list[BuildInfo]:
         """Every build of the corpus, newest first."""
         return list_builds(self.store, self._models_dir, self.corpus)
+
+    def title(self) -> str:
+        """What the corpus is called on the page; "" where it has only its name."""
+        return read_title(self._models_dir, self.corpus)
 
     def activate(self, build: str) -> BuildInfo:
         """Make a build live, and answer from it from now on. The one that was live stays.

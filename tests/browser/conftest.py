@@ -60,7 +60,9 @@ class Service:
         ports = free_port(), free_port()
         self.api, self.page = (f"http://127.0.0.1:{port}" for port in ports)
         self.log = folder / "up.log"
-        environment = own_environment(folder, QASERVE_PORT=str(ports[0]), QASERVE_UI_PORT=str(ports[1]))
+        environment = own_environment(
+            folder, QASERVE_PORT=str(ports[0]), QASERVE_UI_PORT=str(ports[1]), QASERVE_KEEP_QUESTIONS="true"
+        )
         if documents is not None:
             ingest = start(["ingest", *arguments, "--documents", documents], environment, self.log)
             assert ingest.wait(START_SECONDS) == 0, self.log.read_text()

@@ -41,6 +41,25 @@ def test_a_click_on_a_name_opens_the_cluster(service, tab):
     expect(tab.get_by_text(f"Its {largest['size']} pairs")).to_be_visible()
 
 
+def test_the_map_shows_the_density_of_answers_and_can_still_be_selected_on(service, tab):
+    tab.set_viewport_size({"width": 1440, "height": 1_600})
+    tab.goto(f"{service.page}/clusters")
+    chart = tab.locator("[data-testid=stVegaLiteChart]").first
+    expect(chart.locator("svg, canvas").first).to_be_visible()
+    expect(tab.get_by_text("the darker, the more answers")).to_have_count(0)
+    tab.get_by_text("Show density").click()
+    expect(tab.get_by_text("the darker, the more answers")).to_be_visible()
+    expect(chart.locator(".mark-rect.role-mark > path").nth(100)).to_be_attached()
+    place = chart.bounding_box()
+    tab.keyboard.down("Shift")
+    tab.mouse.move(place["x"] + 60, place["y"] + 40)
+    tab.mouse.down()
+    tab.mouse.move(place["x"] + place["width"] - 60, place["y"] + place["height"] - 40, steps=8)
+    tab.mouse.up()
+    tab.keyboard.up("Shift")
+    expect(tab.get_by_role("heading", name="selected on the map")).to_be_visible()
+
+
 def test_results_are_sentences_plots_and_tables(service, tab):
     tab.goto(f"{service.page}/results")
     reports = httpx.get(f"{service.api}/v1/reports", timeout=60).json()["reports"]
@@ -53,4 +72,4 @@ def test_results_are_sentences_plots_and_tables(service, tab):
         expect(tab.get_by_role("img", name=picture["title"], exact=True)).to_be_visible()
     tab.wait_for_url("**report=*")
     tab.goto(tab.url)
-    expect(tab.get_by_role("heading", name=reports[-1]["title"])).to_be_visible()
+    expect(tab.get_by_role("heading", name=report["summary"][0])).to_be_visible()

@@ -98,6 +98,15 @@ def test_a_question_about_something_else_is_told_so(service, ask, tab):
     expect(tab.get_by_role("link", name="Browse")).to_be_visible()
 
 
+def test_a_question_without_an_answer_is_noted_and_leads_to_the_list_of_them(service, ask, tab):
+    question = "How do I knit a scarf from wool?"
+    ask(question)
+    tab.get_by_role("link", name="Noted under Unanswered questions").click()
+    expect(tab.get_by_role("heading", name="Unanswered questions")).to_be_visible()
+    themes = httpx.get(f"{service.api}/v1/gaps", timeout=60).json()["themes"]
+    assert question in [one["question"] for theme in themes for one in theme["questions"]]
+
+
 def test_a_judgement_is_kept(service, ask, tab):
     ask(QUESTION)
     tab.locator(".st-key-card1").get_by_role("radio", name="Thumbs up").click()

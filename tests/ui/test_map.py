@@ -5,7 +5,7 @@ import pytest
 from qaserve.schemas.ask import AskResult, ClusterVote, Trace
 from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster, MapMark, PlacedAsk, Spot
 from ui import charts
-from ui.map import BANDS, _fitting, _paint, answers_frame, arrows_frame, labelled, selected
+from ui.map import BANDS, CELLS, FAINTEST, _fitting, _paint, answers_frame, arrows_frame, density, labelled, selected
 
 
 def answer(number, cluster, topic="", skill="", own=0.0):
@@ -57,6 +57,21 @@ def test_the_window_of_the_whole_map_holds_every_answer(corpus):
     assert (window.right - window.left, window.high - window.low) == pytest.approx((0.396, 0.396))
     alone = _fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]}), "cluster"))
     assert alone.left < alone.right
+
+
+def test_the_density_is_highest_where_most_answers_lie(corpus):
+    spots = [(0.0, 0.0)] * 6 + [(0.9, 0.9)] * 3 + [(-0.9, 0.3)]
+    answers = tuple(answer(number, 0).model_copy(update={"x": x, "y": y}) for number, (x, y) in enumerate(spots))
+    frame = answers_frame(corpus.model_copy(update={"answers": answers}), "cluster")
+    cells = density(frame)
+
+    def share(x, y):
+        (found,) = cells[(cells["x"] <= x) & (x < cells["x2"]) & (cells["y"] <= y) & (y < cells["y2"])]["share"]
+        return found
+
+    assert [share(x, y) for x, y in ((0.0, 0.0), (0.9, 0.9), (-0.9, 0.3))] == [1.0, 0.5, pytest.approx(1 / 6, abs=1e-3)]
+    assert (cells["share"] >= FAINTEST).all()
+    assert len(cells) < CELLS**2 / 10, "what is empty is not drawn"
 
 
 def test_an_arrow_goes_from_the_question_to_where_the_w_of_a_cluster_takes_it():

@@ -18,10 +18,12 @@ from ingest.jobs import Jobs
 from ingest.pipeline import Ingest
 from ingest.refit import add_student, refit
 from qaserve.api import create_app
+from qaserve.builds.titles import keep_title
 from qaserve.common.errors import ServiceError
 from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.schemas.jobs import IngestOptions
 from qaserve.service.feedback import FeedbackLog
+from qaserve.service.gaps import QuestionLog
 from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
 from ui import api_cache
 
@@ -223,9 +225,13 @@ def test_a_notice_of_the_operator_is_on_top(page, monkeypatch):
     assert "sample corpus" in page.info[0].value
 
 
-def test_the_home_page_says_what_is_searched(page, monkeypatch):
+def test_the_home_page_says_what_is_searched(page, monkeypatch, tmp_path):
     page.run()
     assert page.markdown[0].value == "# Search things"
+    keep_title(tmp_path / "models", "things", "How *things* are made")
+    st.cache_data.clear()
+    page.run()
+    assert page.markdown[0].value == "# Search How \\*things\\* are made"
     monkeypatch.setenv("QASERVE_TITLE", "UnifyWeaver *skills*")
     get_settings.cache_clear()
     page.run()
@@ -277,6 +283,59 @@ def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write
     assert "No answer here" not in text_of(page)
 
 
+@pytest.fixture
+def noting(edge, encoder, make_ingest, write_rows, rows, engine, serve_app, tmp_path, monkeypatch):
+    """Ask what has no answer on a page that is served with settings; gives it and what is kept of the question."""
+    many = write_rows(rows([f"thing{number} part{number % 7}" for number in range(40)]), "many.jsonl")
+    make_ingest(edge, encoder).run([many], replace=True)
+
+    def asking(**settings):
+        served = ServerSettings(**settings)
+        kept = QuestionLog(tmp_path / "data", "things", **served.keeping)
+        monkeypatch.setenv("QASERVE_API_URL", serve_app(create_app(engine, served, kept=kept)))
+        monkeypatch.setenv("QASERVE_API_KEY", settings.get("api_key", ""))
+        get_settings.cache_clear()
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        page = AppTest.from_file(str(PAGE), default_timeout=SECONDS)
+        page.query_params["q"] = "unrelated nonsense everywhere"
+        page.run()
+        assert not page.exception
+        assert "No answer here" in text_of(page)
+        return page, [one.question for one in kept.newest(5)[0]]
+
+    yield asking
+    api_cache.client().close()
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+NOTED = "Noted under Unanswered questions"
+
+
+def test_a_question_without_an_answer_is_noted_with_a_way_to_the_list(noting):
+    page, kept = noting(keep_questions=True)
+    assert kept == ["unrelated nonsense everywhere"]
+    (link,) = [one for one in page.get("page_link") if one.label == NOTED]
+    assert link.query_string == "ingest_tab=To+improve"
+    page.session_state["ingest_tab"] = "To improve"
+    opened(page, "ingest")
+    assert "## Unanswered questions (1)" in text_of(page)
+
+
+def test_who_may_only_ask_is_told_that_a_question_is_noted(noting):
+    page, kept = noting(keep_questions=True, api_key="asks", write_key="changes")
+    assert kept == ["unrelated nonsense everywhere"]
+    assert "Noted as an unanswered question" in text_of(page)
+    assert NOTED not in [one.label for one in page.get("page_link")]
+
+
+def test_nothing_is_said_to_be_noted_where_it_is_not(noting):
+    page, kept = noting()
+    assert kept == []
+    assert "Noted" not in " ".join([text_of(page), *(one.label for one in page.get("page_link"))])
+
+
 def test_a_long_answer_is_folded_until_it_is_opened(edge, encoder, make_ingest, write_rows, ask, page):
     row = {"question": "how to bake bread", "answer": "\n".join(f"Step {number}." for number in range(20))}
     make_ingest(edge, encoder).run([write_rows([row], "long.jsonl")], replace=True)
@@ -308,7 +367,29 @@ def test_a_rerun_repeats_no_request(ask, page, monkeypatch):
     real = api_cache.client().send
     monkeypatch.setattr(api_cache.client(), "send", lambda call: sent.append(call.path) or real(call))
     page.run()
-    assert [path for path in sent if path != "/v1/builds"] == []
+    assert sent == []
+
+
+def test_a_question_is_one_request(page, monkeypatch):
+    page.query_params["q"] = "how to make bread"
+    page.run()
+    sent = []
+    real = api_cache.client().send
+    monkeypatch.setattr(api_cache.client(), "send", lambda call: sent.append(call.path) or real(call))
+    page.text_input(key="ask_q").set_value("how to make wine").run()
+    assert "Take material for wine" in text_of(page)
+    assert sent == ["/v1/ask"]
+
+
+def test_an_answer_of_another_build_has_the_builds_read_again(ask, page, edge, encoder, make_ingest, write_rows):
+    assert "24 question/answer pairs" in ask("how to make bread")
+    row = {"pair_id": "new", "question": "how to make cheese", "answer": "Curdle it."}
+    make_ingest(edge, encoder).run([write_rows([row], "more.jsonl")])
+    page.text_input(key="ask_q").set_value("how to make cheese").run()
+    assert "Curdle it" in text_of(page)
+    page.run()
+    assert not page.exception
+    assert "25 question/answer pairs" in text_of(page)
 
 
 def test_only_what_is_given_is_sent_so_that_the_build_decides_the_rest(page, monkeypatch):
@@ -600,7 +681,10 @@ def test_results_are_read_from_the_folder_of_reports(page, tmp_path):
         (tmp_path / "reports" / name).write_bytes((source / name).read_bytes())
     (tmp_path / "reports" / "routing.json").write_text("{}")
     text = opened(page, "results")
-    assert "## Calibration" in text
+    first, second = api_cache.client().report("calibration").summary
+    assert f"## {first}" in text.replace("\\", "")
+    assert second in text.replace("\\", "")
+    assert "14 findings in the terms of the experiment" in [one.label for one in page.expander]
     assert "is not a report of experiment" in text
     assert str(tmp_path) not in text
     assert "Measured on the public corpus" not in text

@@ -533,7 +533,7 @@ def findings(run: CalibrationRun) -> Iterator[str]:
     yield f"Held-out phrasings are told from questions that nothing should answer with ROC area {areas}."
     nearest = ", ".join(f"{one.nearest:.2f} ({one.name})" for one in run.kinds)
     yield f"What such a question should find has so near an answer left, mean cosine: {nearest}."
-    own = min(run.operations, key=lambda one: abs(one.precision - run.precision))
+    own = _as_set(run)
     shown = ", ".join(f"{share:.1%} of {name}" for name, share in own.abstained.items())
     yield (
         f"With the stated precision {own.precision:g} the engine abstains on {1 - own.kept:.1%} of the held-out "
@@ -553,6 +553,25 @@ def findings(run: CalibrationRun) -> Iterator[str]:
         yield f"The confidence of each ranked skill is off by {run.ranked_skill_calibration_error:.3f}."
     if run.without:
         yield f"Questions of another corpus were not asked: {run.without}."
+
+
+def summary(run: CalibrationRun) -> Iterator[str]:
+    """How far the confidence is off, and who gets no answer."""
+    yield (
+        f"The stated confidence is off by {100 * run.calibration_error:.0f} percentage points on average where half of "
+        f"the questions have no answer here, and by {100 * run.calibration_error_answered:.0f} where all have one."
+    )
+    own = _as_set(run)
+    if FOREIGN in own.abstained:
+        yield (
+            f"Of questions about something else {own.abstained[FOREIGN]:.0%} get no answer; of new phrasings of known "
+            f"questions {1 - own.kept:.0%} get none."
+        )
+
+
+def _as_set(run: CalibrationRun) -> Operation:
+    """What the setting's own precision gives."""
+    return min(run.operations, key=lambda one: abs(one.precision - run.precision))
 
 
 def plots(runs: Sequence[CalibrationRun]) -> list[Plot]:
@@ -599,4 +618,6 @@ def _label(run: CalibrationRun) -> str:
     return f"{run.encoder} (half: {run.mixed_with})"
 
 
-EXPERIMENT = Experiment("calibration", "Calibration", Report[CalibrationRun], tables, findings, plots)
+EXPERIMENT = Experiment(
+    "calibration", "Calibration", Report[CalibrationRun], tables, findings, plots, summary_of=summary
+)

@@ -42,6 +42,7 @@ from train.experiments.harness import (
     row_cosines,
     signed,
     table,
+    versus,
 )
 from train.experiments.routing import REFERENCE_TEMPERATURE
 from train.folds import Fold, make_fold, unit_rows
@@ -380,12 +381,26 @@ def findings(one: DistillRun) -> Iterator[str]:
             yield _ranking(one, student, student.loss_gain)
 
 
+def summary(one: DistillRun) -> Iterator[str]:
+    """The most faithful student of the product beside its teacher."""
+    for teacher in one.teachers:
+        if teacher.name == "ours":
+            best = _best(teacher)
+            network, taught = f"A network of {best.parameters:,} numbers", "the vote and projection it learned from"
+            yield f"{versus(network, teacher.mrr + best.gain.mean, taught, teacher.mrr, best.gain)}."
+
+
+def _best(teacher: TeacherResult) -> StudentResult:
+    """The most faithful student."""
+    return max(teacher.students, key=lambda student: student.teacher_cosine)
+
+
 def _of(one: DistillRun, name: TeacherName) -> list[StudentResult]:
     return [student for teacher in one.teachers if teacher.name == name for student in teacher.students]
 
 
 def _most_faithful(teacher: TeacherResult) -> str:
-    best = max(teacher.students, key=lambda student: student.teacher_cosine)
+    best = _best(teacher)
     whose = "the proposal's" if teacher.name == "proposal" else "our"
     return (
         f"of {whose} teacher (MRR {teacher.mrr:.3f}) the most faithful student is {best.label}, "
@@ -503,5 +518,12 @@ def _cosine_axis(axes: "Axes") -> None:
 
 
 EXPERIMENT = Experiment(
-    "distill", "Students against their teachers", Report[DistillRun], tables, findings, plots, (PREFACE,)
+    "distill",
+    "Students against their teachers",
+    Report[DistillRun],
+    tables,
+    findings,
+    plots,
+    (PREFACE,),
+    summary_of=summary,
 )

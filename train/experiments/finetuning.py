@@ -42,6 +42,7 @@ from train.experiments.harness import (
     row_cosines,
     signed,
     table,
+    versus,
 )
 from train.experiments.result_cache import ResultCache
 from train.experiments.routing import DEFAULT, RAW, TUNED
@@ -423,6 +424,15 @@ def findings(run: FinetuningRun) -> Iterator[str]:
     )
 
 
+def in_short(run: FinetuningRun) -> Iterator[str]:
+    """The product beside a fine-tuned encoder, and what that costs."""
+    times = run.costs.training.cpu_seconds / run.costs.fitting.cpu_seconds
+    for one in run.differences:
+        if (one.method, one.reference) == (DEFAULT, FINE_TUNED):
+            said = versus("qaserve", one.base + one.gain.mean, "a fine-tuned language model", one.base, one.gain)
+            yield f"{said}. Fine-tuning took {times:,.0f} times as much computing as fitting qaserve."
+
+
 def plots(runs: Sequence[FinetuningRun]) -> list[Plot]:
     """What each method gains over a search with the unchanged encoder."""
     title = "What every method gains in MRR over a plain search of the answers with the unchanged encoder"
@@ -431,5 +441,11 @@ def plots(runs: Sequence[FinetuningRun]) -> list[Plot]:
 
 
 EXPERIMENT = Experiment(
-    "finetuning", "The product beside a fine-tuned encoder", Report[FinetuningRun], tables, findings, plots
+    "finetuning",
+    "The product beside a fine-tuned encoder",
+    Report[FinetuningRun],
+    tables,
+    findings,
+    plots,
+    summary_of=in_short,
 )

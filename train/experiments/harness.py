@@ -86,6 +86,12 @@ class Experiment(Generic[OneRun]):
     """The result that is told first."""
     overview_of: Callable[[Sequence[OneRun]], Iterable[Table]] = lambda _: ()
     """Tables in which all runs stand together."""
+    summary_of: Callable[[OneRun], Iterable[str]] = lambda _: ()
+    """What came out, in plain sentences; the first is the report's heading on the page."""
+
+    def summary(self, report: Report[OneRun]) -> list[str]:
+        """What came out for the first run, for readers who know none of the experiment's terms."""
+        return list(self.summary_of(report.runs[0])) if report.runs else []
 
     def tables(self, report: Report[OneRun]) -> list[Table]:
         """Those of all runs together, then those of each."""
@@ -258,6 +264,23 @@ def compared(gain: Interval) -> str:
     if not is_difference(gain):
         return "no difference"
     return "better" if gain.mean > 0 else "worse"
+
+
+FINDS = {"better": "finds more than", "no difference": "ties", "worse": "finds less than"}
+"""A comparison as a verb, by `compared`."""
+
+
+def versus(name: str, mrr: float, other: str, base: float, gain: Interval) -> str:
+    """Who finds more, with both figures.
+
+    Args:
+        name: Of a method, as a reader knows it.
+        mrr: Its figure.
+        other: What it is compared with.
+        base: The figure of that.
+        gain: The difference.
+    """
+    return f"{name} {FINDS[compared(gain)]} {other} (MRR {mrr:.3f} and {base:.3f})"
 
 
 # Quick runs

@@ -53,6 +53,7 @@ from train.experiments.harness import (
     Run,
     Table,
     Tally,
+    compared,
     is_difference,
     part_of,
     row_cosines,
@@ -554,6 +555,11 @@ def tables(run: HypothesesRun) -> Iterator[Table]:
     )
 
 
+SAID = {
+    HELPS: "Of {} ways to read the proposal's projection, {} find more than a search without it and {} find less.",
+    FINDS_BETTER: "Of {} ways, {} find more with votes of known questions than with clusters' centres; {} find less.",
+}
+"""Claims of the summary: readings, and how many of them find more and less."""
 CLAIMS = (HELPS, MORE_COSINE, FINDS_BETTER, ONE_W, LAYERS, CEILING)
 PREFACE = (
     f"Students of {LARGE:,} parameters or fewer are trained on every split, larger ones on the first {SPLITS_OF_LARGE}."
@@ -573,6 +579,18 @@ def findings(run: HypothesesRun) -> Iterator[str]:
             yield f"{claim}{'' if claim in {LAYERS, CEILING} else ', each at its best τ'}: {said}."
 
 
+def summary(run: HypothesesRun) -> Iterator[str]:
+    """By how many readings the projection, and votes by question, find more and less."""
+    for claim, said in SAID.items():
+        outcomes = [
+            compared(one.difference.gain)
+            for one in run.hypotheses
+            if one.claim == claim and f"τ {REFERENCE_TEMPERATURE}" not in one.test
+        ]
+        if outcomes:
+            yield said.format(len(outcomes), outcomes.count("better"), outcomes.count("worse"))
+
+
 EXPERIMENT = Experiment(
     "hypotheses",
     "The proposal's claims, by reading",
@@ -582,4 +600,5 @@ EXPERIMENT = Experiment(
     lambda _: [],
     (PREFACE,),
     overview_of=overview,
+    summary_of=summary,
 )

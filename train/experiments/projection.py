@@ -296,6 +296,16 @@ def findings(run: ProjectionRun) -> Iterator[str]:
     )
 
 
+def summary(run: ProjectionRun) -> Iterator[str]:
+    """What storing projections at low rank saves."""
+    to_fit, memory, _ = run.ratios()
+    same = "the same" if max(one.difference for one in run.measurements) <= SAME else "other"
+    yield (
+        f"Projections as qaserve keeps them are {_times(memory, 'smaller', 'larger')} and "
+        f"{_times(to_fit, 'faster', 'slower')} to fit than full matrices, and give {same} results."
+    )
+
+
 def _times(ratio: float, better: str, worse: str) -> str:
     return f"{_number(ratio)} times {better}" if ratio >= 1 else f"{_number(1 / ratio)} times {worse}"
 
@@ -331,5 +341,11 @@ def _draw(axes: "Axes", runs: Sequence[ProjectionRun]) -> None:
 
 
 EXPERIMENT = Experiment(
-    "projection", "Dense, low-rank and per-pair projection", Report[ProjectionRun], tables, findings, plots
+    "projection",
+    "Dense, low-rank and per-pair projection",
+    Report[ProjectionRun],
+    tables,
+    findings,
+    plots,
+    summary_of=summary,
 )

@@ -97,6 +97,8 @@ def _not_run(name: str, document: Document) -> Iterator[str]:
 def _section(measured: Measured, pictures: str) -> Iterator[str]:
     experiment, document = measured
     yield f"## {experiment.title}\n"
+    if summary := " ".join(experiment.summary(document.report)):
+        yield f"{summary}\n"
     yield from (f"- {finding}" for finding in findings(measured))
     yield ""
     for name, plot in reports.pictures(measured):

@@ -48,6 +48,7 @@ from train.experiments.harness import (
     signed,
     style,
     table,
+    versus,
 )
 from train.experiments.trec import Scored
 from train.folds import Examples, Fold, split_fold
@@ -552,6 +553,25 @@ def headline(run: RoutingRun) -> Headline | None:
     )
 
 
+ASKED = {"phrasing": "On new phrasings of known questions", "intent": "On questions with no known phrasing"}
+"""Splits of the summary, as a reader knows them."""
+
+
+def summary(run: RoutingRun) -> Iterator[str]:
+    """The product beside a plain search."""
+    for part in run.splits:
+        if part.split in ASKED:
+            product, raw, gain = _beside_plain(part)
+            yield f"{ASKED[part.split]}, {versus('qaserve', product, 'plain search', raw, gain)}."
+
+
+def _beside_plain(part: SplitResults) -> tuple[float, float, Interval]:
+    """MRR of the product and of a plain search, and their difference."""
+    found = {one.method: one for one in part.results}
+    product = found.get(TUNED, found[DEFAULT])
+    return product.metrics[MRR], found[RAW].metrics[MRR], product.gain or Interval(low=0, mean=0, high=0)
+
+
 AGAINST_PLAIN = {"better": "finds more than", "no difference": "ties with", "worse": "finds less than"}
 OUTCOMES = {
     "better": "a higher MRR than",
@@ -575,12 +595,10 @@ def findings(run: RoutingRun) -> Iterator[str]:
 
 
 def _sentence_of_split(part: SplitResults) -> str:
-    found = {one.method: one for one in part.results}
-    product, raw = found.get(TUNED, found[DEFAULT]), found[RAW]
-    gain = product.gain or Interval(low=0, mean=0, high=0)
+    product, raw, gain = _beside_plain(part)
     return (
         f"On {ABOUT[part.split]}, qaserve {AGAINST_PLAIN[compared(gain)]} a plain search of the answers: MRR "
-        f"{product.metrics[MRR]:.3f} and {raw.metrics[MRR]:.3f}, difference {signed(gain)}."
+        f"{product:.3f} and {raw:.3f}, difference {signed(gain)}."
     )
 
 
@@ -639,5 +657,12 @@ def _draw_words(axes: "Axes", runs: Sequence[RoutingRun]) -> None:
 
 
 EXPERIMENT = Experiment(
-    "routing", "Routing and projection", Report[RoutingRun], tables, findings, plots, headline_of=headline
+    "routing",
+    "Routing and projection",
+    Report[RoutingRun],
+    tables,
+    findings,
+    plots,
+    headline_of=headline,
+    summary_of=summary,
 )

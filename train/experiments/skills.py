@@ -397,6 +397,12 @@ def findings(run: SkillsRun) -> Iterator[str]:
     )
 
 
+def summary(run: SkillsRun) -> Iterator[str]:
+    """How often the right skill is near the top."""
+    found = next(one for one in run.results if one.method == PRODUCT)
+    yield f"The right skill is among the first three for {found.metrics['hit3']:.1%} of new phrasings."
+
+
 def plots(runs: Sequence[SkillsRun]) -> list[Plot]:
     """What each way of finding a skill gains."""
     return [
@@ -408,4 +414,4 @@ def plots(runs: Sequence[SkillsRun]) -> list[Plot]:
     ]
 
 
-EXPERIMENT = Experiment("skills", "Finding the skill", Report[SkillsRun], tables, findings, plots)
+EXPERIMENT = Experiment("skills", "Finding the skill", Report[SkillsRun], tables, findings, plots, summary_of=summary)

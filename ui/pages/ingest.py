@@ -9,6 +9,7 @@ from qaserve.schemas.jobs import IngestOptions
 from ui import api_cache, builds, file_preview, jobs, review, theme
 from ui.markdown import literal
 
+IMPROVE = "To improve"
 FILE, ONE, DOCUMENTS = "Upload a file", "Add one pair", "Upload documents"
 MOST_MEGABYTES = 64
 """What the API takes unless it is told otherwise."""
@@ -22,7 +23,7 @@ def draw() -> None:
         "Import questions, answers and documents. See what would change first. You can go back to an earlier build.",
     )
     give, better, made, past = st.tabs(
-        ["Import", "To improve", "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun"
+        ["Import", IMPROVE, "Builds", "Earlier jobs"], key="ingest_tab", on_change="rerun", bind="query-params"
     )
     if give.open:
         with give:

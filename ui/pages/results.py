@@ -9,7 +9,6 @@ from qaserve.schemas.explore import Headline, ReportPicture, ReportTable, Report
 from ui import api_cache, charts, theme
 from ui.markdown import literal, safe
 
-FINDINGS_SHOWN = 3
 LONG = 300
 """A finding of more characters lists many figures; it comes after those that say one thing."""
 PARTS = "; "
@@ -34,6 +33,7 @@ ABOUT = {
     "distill": "Can one small network learn the vote and the projection together?",
     "importance": "Does it help if some pairs count more than others?",
     "calibration": "When the page says 80%, is it right in 8 of 10 cases? Does it notice questions without an answer?",
+    "skills": "Does a question find the skill that it is about?",
     "projection": "What do the projections cost in time and memory, in full and in low rank?",
 }
 
@@ -119,17 +119,18 @@ def _feedback() -> None:
 
 
 def _report(view: ReportView) -> None:
-    st.markdown(f"## {literal(view.title)}")
+    first, *more = view.summary or (view.title,)
+    st.markdown(f"## {literal(first)}")
+    for sentence in more:
+        st.markdown(literal(sentence))
     if view.name in ABOUT:
-        st.markdown(ABOUT[view.name])
+        st.caption(ABOUT[view.name])
     findings = sorted(view.findings, key=lambda finding: len(finding) > LONG)
-    st.markdown("\n".join(map(_finding, findings[:FINDINGS_SHOWN])))
+    label = f"{theme.counted(len(findings), 'finding')} in the terms of the experiment"
+    with st.expander(label, icon=":material/science:"):
+        st.markdown("\n".join(map(_finding, findings)))
     with st.expander("What the terms mean", icon=":material/menu_book:"):
         st.markdown(WORDS)
-    rest = findings[FINDINGS_SHOWN:]
-    if rest:
-        with st.expander(f"{len(rest)} more findings", icon=":material/format_list_bulleted:"):
-            st.markdown("\n".join(map(_finding, rest)))
     with st.container(key="phone_wide"):
         st.caption(":material/swipe: Pictures and tables are wider than the screen. Scroll them sideways.")
     for number, picture in enumerate(view.pictures):

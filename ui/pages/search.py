@@ -10,6 +10,7 @@ from qaserve.schemas.explore import FacetValue
 from qaserve.settings import get_settings
 from ui import api_cache, cards, state, theme
 from ui.markdown import literal
+from ui.pages.ingest import IMPROVE
 
 FACETS = {
     "topics": "Topic",
@@ -65,7 +66,7 @@ def draw(build: BuildInfo) -> None:
     """Draw the search page."""
     if not state.get("q"):
         theme.title(
-            f"Search {literal(get_settings().server.title or build.corpus)}",
+            f"Search {literal(get_settings().server.title or api_cache.builds().title or build.corpus)}",
             f"Search {theme.counted(build.pairs, 'answer')} by meaning, and see why each one was found.",
         )
     question = question_box()
@@ -306,7 +307,23 @@ def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
             icon=":material/add:",
             query_params={"question": result.question},
         )
+    _noted()
     _short_reasons(result)
+
+
+def _noted() -> None:
+    """Where the question is kept, if it is: whoever may see what others asked has a way there."""
+    if not api_cache.kept_days():
+        return
+    if api_cache.may_change():
+        st.page_link(
+            st.session_state["pages"]["ingest"],
+            label="Noted under Unanswered questions",
+            icon=":material/bookmark_added:",
+            query_params={"ingest_tab": IMPROVE},
+        )
+    else:
+        st.caption(":material/bookmark_added: Noted as an unanswered question for those who maintain these answers.")
 
 
 def _verdict(result: AskResult) -> None:

@@ -469,19 +469,41 @@ def test_up_serves_the_corpus_that_is_there_though_nobody_named_it(run, loaded, 
     assert _load(get_settings(), None) == ("things", None)
 
 
-@pytest.mark.parametrize(
-    ("corpus", "there", "title"), [("skills", True, "UnifyWeaver skills"), ("skills", False, ""), ("things", True, "")]
-)
-def test_only_the_public_corpus_has_its_title(tmp_path, corpus, there, title):
-    from ingest.fetch import FILE_NAME
-    from qaserve.cli.corpus import downloads
-    from qaserve.cli.service import _title
+def test_up_gives_the_public_corpus_its_title(run, write_rows, rows, monkeypatch):
+    from ingest.fetch import TITLE
+    from qaserve.builds.titles import read_title
+    from qaserve.cli import service
     from qaserve.settings import get_settings
 
-    if there:
-        downloads(get_settings()).mkdir(parents=True)
-        (downloads(get_settings()) / FILE_NAME).touch()
-    assert _title(get_settings(), corpus) == title
+    monkeypatch.setattr(service, "fetch_corpus", lambda _: write_rows(rows(), "things_qa.jsonl"))
+    monkeypatch.setattr(service, "fetch_documents", lambda _: None)
+    assert service._load(get_settings(), None) == ("things", None)
+    assert read_title(get_settings().store.models_dir, "things") == TITLE
+
+
+def test_a_title_is_kept_with_the_corpus_until_another_is_given(run, write_rows, rows):
+    from qaserve.builds.titles import read_title
+    from qaserve.settings import get_settings
+
+    def title():
+        return read_title(get_settings().store.models_dir, "things")
+
+    path = write_rows(rows(), "things_qa.jsonl")
+    assert run("ingest", path, "--title", "How things are made", "--dry-run")[0] == 0
+    assert title() == ""
+    code, _, err = run("ingest", path, "--title", "How things are made")
+    assert code == 0
+    assert "The page calls corpus things 'How things are made'." in " ".join(err.split())
+    assert run("ingest", path, "--replace")[0] == 0
+    assert title() == "How things are made"
+    assert run("ingest", "--title", "Things")[0] == 0
+    assert title() == "Things"
+    code, _, err = run("ingest", path, "--title", "a" * 101)
+    assert code == 2
+    assert "one line of at most 100 characters" in err
+    assert title() == "Things"
+    assert run("ingest", "--title", "")[0] == 0
+    assert title() == ""
 
 
 def test_up_asks_which_of_several_corpora_is_meant(run, loaded, no_network, write_rows, rows, monkeypatch):
