@@ -42,7 +42,7 @@ BLUR = 1.4
 """Standard deviation of the density's kernel, in cells."""
 FAINTEST, DARKEST = 0.03, 0.6
 """Cells below this share of the densest are left out; opacity of the densest."""
-DENSITY = "Shading: the darker, the more answers. "
+DENSITY = "Shading: the stronger, the more answers. "
 VOTER, SHOWN = "known question that voted", "answer shown"
 
 

@@ -12,6 +12,10 @@ from qaserve.encoders.base import Encoder
 from qaserve.service.metrics import Metrics
 
 
+KEPT = 256
+"""The latest questions whose vectors are kept: a page asks the same one in several ways."""
+
+
 @dataclass(eq=False)
 class _Waiting:
     """A question whose vector somebody waits for."""
@@ -36,6 +40,7 @@ class MicroBatcher:
         self._encoder, self._most, self._metrics = encoder, most, metrics
         self._waiting: list[_Waiting] = []
         self._window = 0.0
+        self._kept: dict[str, NDArray[np.float32]] = {}
         self._arrived, self._full = anyio.Event(), anyio.Event()
 
     async def encode(self, text: str, window: float) -> NDArray[np.float32]:
@@ -48,6 +53,8 @@ class MicroBatcher:
         Raises:
             EncoderError: As the encoder does.
         """
+        if (known := self._kept.get(text)) is not None:
+            return known
         mine = _Waiting(text)
         self._waiting.append(mine)
         self._window = window
@@ -89,5 +96,8 @@ class MicroBatcher:
         else:
             for one, vector in zip(batch, vectors, strict=True):
                 one.vector = vector
+                self._kept[one.text] = vector
+            for old in list(self._kept)[:-KEPT]:
+                del self._kept[old]
         for one in batch:
             one.done.set()

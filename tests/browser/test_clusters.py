@@ -46,9 +46,9 @@ def test_the_map_shows_the_density_of_answers_and_can_still_be_selected_on(servi
     tab.goto(f"{service.page}/clusters")
     chart = tab.locator("[data-testid=stVegaLiteChart]").first
     expect(chart.locator("svg, canvas").first).to_be_visible()
-    expect(tab.get_by_text("the darker, the more answers")).to_have_count(0)
+    expect(tab.get_by_text("the stronger, the more answers")).to_have_count(0)
     tab.get_by_text("Show density").click()
-    expect(tab.get_by_text("the darker, the more answers")).to_be_visible()
+    expect(tab.get_by_text("the stronger, the more answers")).to_be_visible()
     expect(chart.locator(".mark-rect.role-mark > path").nth(100)).to_be_attached()
     place = chart.bounding_box()
     tab.keyboard.down("Shift")

@@ -139,8 +139,8 @@ def _report(view: ReportView) -> None:
             st.caption(picture.title)
     if view.tables:
         st.markdown("## Tables")
-    for number, table in enumerate(view.tables):
-        with st.expander(literal(table.title), expanded=number == 0):
+    for table in view.tables:
+        with st.expander(literal(table.title)):
             st.table(_frame(table), hide_index=True)
     st.caption(f"Measured on {view.date} on {literal(view.measured_on)} by `{view.command.replace('`', '')}`")
 

@@ -87,6 +87,23 @@ def test_questions_that_come_while_others_are_encoded_are_encoded_together(gate)
     anyio.run(main)
 
 
+def test_a_question_that_was_asked_lately_is_not_encoded_again(gate, monkeypatch):
+    monkeypatch.setattr("qaserve.service.batching.KEPT", 2)
+
+    async def main():
+        shared = MicroBatcher(gate, 4, Metrics())
+        gate.open.set()
+        async with running(shared):
+            first = await shared.encode("first", 0.0)
+            assert await shared.encode("first", 0.0) is first
+            for text in ("second", "first", "third", "first"):
+                await shared.encode(text, 0.0)
+            assert (await shared.encode("first", 0.0) == first).all()
+        assert gate.batches == [["first"], ["second"], ["third"], ["first"]], "only the two latest are kept"
+
+    anyio.run(main)
+
+
 def test_within_the_window_a_batch_fills_up_and_then_goes_at_once(gate):
     async def main():
         shared = MicroBatcher(gate, 3, Metrics())
