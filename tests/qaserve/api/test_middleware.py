@@ -280,7 +280,7 @@ def test_the_documentation_loads_only_files_of_the_api(serve):
 def test_figures_count_what_happened(serve, engine):
     with serve() as http:
         http.post("/v1/ask", json=ASK)
-        http.post("/v1/ask", json=ASK | {"filters": {"topics": ["no such"]}})
+        http.post("/v1/ask", json=ASK | {"question": "what is a wine", "filters": {"topics": ["no such"]}})
         http.post("/v1/ask", json={})
         http.get("/v1/clusters/0")
         for path in ("/a", "/b", "/c"):
