@@ -12,7 +12,7 @@ from qaserve.encoders.base import Encoder
 from qaserve.service.metrics import Metrics
 
 
-KEPT = 256
+KEPT = 16
 """The latest questions whose vectors are kept: a page asks the same one in several ways."""
 
 
