@@ -1,11 +1,25 @@
 """The map: what is drawn, and what a selection on it is."""
 
+import math
+
 import pytest
 
 from qaserve.schemas.ask import AskResult, ClusterVote, Trace
 from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster, MapMark, PlacedAsk, Spot
 from ui import charts
-from ui.map import BANDS, CELLS, FAINTEST, _fitting, _paint, answers_frame, arrows_frame, density, labelled, selected
+from ui.map import (
+    BANDS,
+    BLUR,
+    CELLS,
+    FAINTEST,
+    _fitting,
+    _paint,
+    answers_frame,
+    arrows_frame,
+    density,
+    labelled,
+    selected,
+)
 
 
 def answer(number, cluster, topic="", skill="", own=0.0):
@@ -70,6 +84,9 @@ def test_the_density_is_highest_where_most_answers_lie(corpus):
         return found
 
     assert [share(x, y) for x, y in ((0.0, 0.0), (0.9, 0.9), (-0.9, 0.3))] == [1.0, 0.5, pytest.approx(1 / 6, abs=1e-3)]
+    across, up = (cells["x2"] - cells["x"]).iloc[0], (cells["y2"] - cells["y"]).iloc[0]
+    assert share(across, 0.0) == pytest.approx(math.exp(-0.5 / BLUR**2), abs=1e-3), "a cell further off"
+    assert share(0.0, -2 * up) == pytest.approx(math.exp(-0.5 * 4 / BLUR**2), abs=1e-3)
     assert (cells["share"] >= FAINTEST).all()
     assert len(cells) < CELLS**2 / 10, "what is empty is not drawn"
 
