@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from qaserve.encoders.base import Encoder
 from qaserve.service.metrics import Metrics
 
-
 KEPT = 16
 """The latest questions whose vectors are kept: a page asks the same one in several ways."""
 

@@ -74,7 +74,7 @@ def test_the_window_of_the_whole_map_holds_every_answer(corpus):
 
 
 def test_the_density_is_highest_where_most_answers_lie(corpus):
-    spots = [(0.0, 0.0)] * 6 + [(0.9, 0.9)] * 3 + [(-0.9, 0.3)]
+    spots = [(0.01, 0.01)] * 6 + [(0.9, 0.9)] * 3 + [(-0.9, 0.3)]
     answers = tuple(answer(number, 0).model_copy(update={"x": x, "y": y}) for number, (x, y) in enumerate(spots))
     frame = answers_frame(corpus.model_copy(update={"answers": answers}), "cluster")
     cells = density(frame)
@@ -83,10 +83,14 @@ def test_the_density_is_highest_where_most_answers_lie(corpus):
         (found,) = cells[(cells["x"] <= x) & (x < cells["x2"]) & (cells["y"] <= y) & (y < cells["y2"])]["share"]
         return found
 
-    assert [share(x, y) for x, y in ((0.0, 0.0), (0.9, 0.9), (-0.9, 0.3))] == [1.0, 0.5, pytest.approx(1 / 6, abs=1e-3)]
+    assert [share(x, y) for x, y in ((0.01, 0.01), (0.9, 0.9), (-0.9, 0.3))] == [
+        1.0,
+        0.5,
+        pytest.approx(1 / 6, abs=1e-3),
+    ]
     across, up = (cells["x2"] - cells["x"]).iloc[0], (cells["y2"] - cells["y"]).iloc[0]
-    assert share(across, 0.0) == pytest.approx(math.exp(-0.5 / BLUR**2), abs=1e-3), "a cell further off"
-    assert share(0.0, -2 * up) == pytest.approx(math.exp(-0.5 * 4 / BLUR**2), abs=1e-3)
+    assert share(0.01 + across, 0.01) == pytest.approx(math.exp(-0.5 / BLUR**2), abs=1e-3), "a cell further off"
+    assert share(0.01, 0.01 - 2 * up) == pytest.approx(math.exp(-0.5 * 4 / BLUR**2), abs=1e-3)
     assert (cells["share"] >= FAINTEST).all()
     assert len(cells) < CELLS**2 / 10, "what is empty is not drawn"
 
