@@ -1,4 +1,4 @@
-"""Fitting the calibration of a build: cases from its own pairs, three logistic regressions, and the threshold.
+"""Fitting the calibration of a build: cases from its own pairs, four logistic regressions, and the threshold.
 
 Questions that the corpus answers are held-out phrasings, asked of the rest. Questions that it does not answer are made
 by taking away a whole region of topics (intents whose mean answers K-means puts together) and asking what was taken.
@@ -7,7 +7,8 @@ unanswered only where nothing left is as near to its own answer as answers of on
 (`sibling_bound`); the others are no cases.
 
 Whether the first answer names the right skill has cases of both kinds: a region's skills may have answers elsewhere.
-The answer's skill is the first that its pair names; it is right where the question's own pair names it too.
+The answer's skill is the first that its pair names; it is right where the question's own pair names it too. What is
+fitted on these stands for all skills that the first answer names; the others are fitted on those that are ranked.
 
 No coefficient may point against its feature's direction: features that do are dropped, the most contrary first, and the
 rest is fitted again. Figures and threshold come from predictions for each region that the others were fitted for.
@@ -27,13 +28,16 @@ from qaserve.common.progress import Advance
 from qaserve.core.calibration import (
     DIRECTIONS,
     FEATURES,
+    NAMED_FEATURES,
     NEAREST,
     SKILL_FEATURES,
     Calibration,
     Logistic,
     Top,
     evidence,
-    with_answered,
+    is_named,
+    named_rows,
+    skill_rows,
 )
 from qaserve.core.clustering import KMEANS_STARTS
 from qaserve.core.routing import Floats
@@ -110,12 +114,17 @@ class Judged(NamedTuple):
 
     answered: Floats
     """(n,) probability that the corpus answers."""
-    value: Floats
-    """(n,) probability that the first answer is right."""
+    right: Floats
+    """(n,) probability that the first answer is right, where it does."""
     skill: Floats | None
     """(n,) probability that it names the right skill; None where no case has it right."""
     skills: Floats | None
     """(n, R) probability that each ranked skill is right, NaN where there is none; None as above."""
+
+    @property
+    def value(self) -> Floats:
+        """(n,) probability that the first answer is right."""
+        return np.asarray(self.answered * self.right)
 
 
 class Answered(NamedTuple):
@@ -306,13 +315,14 @@ def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibrati
         precision: Stated, see `Calibration`.
     """
     answered, right = _fit_both(cases)
-    skill = None if judged.skills is None else _fit_skills(cases, log_odds(judged.answered))
+    skill, named = (None, None) if judged.skills is None else _fit_skills(cases, *_odds(judged))
     threshold = threshold_at(judged.answered, cases.answered, precision, MIN_COVERAGE)
     kept = judged.answered >= threshold
     return Calibration(
         answered=answered,
         right=right,
         skill=skill,
+        named_skill=named,
         threshold=threshold,
         precision=precision,
         coverage=round(float(kept[cases.answered].mean()), 6),
@@ -323,38 +333,68 @@ def fit_calibration(cases: Cases, judged: Judged, precision: float) -> Calibrati
 
 def out_of_fold(cases: Cases) -> Judged:
     """Predictions for the cases of each region by regressions on the cases of all others."""
-    answered, value = np.zeros((2, len(cases.answered)))
+    answered, right = np.zeros((2, len(cases.answered)))
     for region in np.unique(cases.regions):
         inside = cases.regions == region
         first, second = _fit_both(cases.take(~inside))
         answered[inside] = [first.probability(row) for row in cases.evidence[inside]]
-        value[inside] = answered[inside] * [second.probability(row) for row in cases.evidence[inside]]
+        right[inside] = [second.probability(row) for row in cases.evidence[inside]]
+    judged = Judged(answered, right, None, None)
     if not cases.skills_right.any():
-        return Judged(answered, value, None, None)
-    skills = _out_of_fold_skills(cases, log_odds(answered))
-    return Judged(answered, value, np.fmax(skills[:, -1], value), skills[:, :-1])
+        return judged
+    skills = _out_of_fold_skills(cases, *_odds(judged))
+    return judged._replace(skill=np.fmax(skills[:, -1], judged.value), skills=skills[:, :-1])
 
 
-def _out_of_fold_skills(cases: Cases, answered: Floats) -> Floats:
+def _odds(judged: Judged) -> tuple[Floats, Floats]:
+    return log_odds(judged.answered), log_odds(judged.right)
+
+
+def _out_of_fold_skills(cases: Cases, answered: Floats, right: Floats) -> Floats:
     """(n, R + 1) probability that each skill is right; NaN where there is none."""
     found = np.full(cases.skills_right.shape, np.nan)
     for region in np.unique(cases.regions):
         inside = cases.regions == region
-        fitted = _fit_skills(cases.take(~inside), answered[~inside])
+        others, named = _fit_skills(cases.take(~inside), answered[~inside], right[~inside])
         for row in np.flatnonzero(inside):
             there = ~np.isnan(cases.skills[row, :, 0])
-            rows = with_answered(answered[row], cases.skills[row, there])
-            found[row, there] = [fitted.probability(one, SKILL_FEATURES) for one in rows]
+            skills = cases.skills[row, there]
+            found[row, there] = np.where(
+                is_named(skills),
+                [named.probability(one, NAMED_FEATURES) for one in named_rows(answered[row], right[row], skills)],
+                [others.probability(one, SKILL_FEATURES) for one in skill_rows(answered[row], skills)],
+            )
     return found
 
 
-def _fit_skills(cases: Cases, answered: Floats) -> Logistic:
-    """Of the ranked skills of all cases; `answered`: (n,) log odds of predictions that were not fitted on the case."""
-    skills, right = cases.skills[:, :-1], cases.skills_right[:, :-1]
-    rows = with_answered(np.repeat(answered, skills.shape[1]), skills.reshape(-1, skills.shape[2]))
-    there = ~np.isnan(rows).any(axis=1)
-    right, weights = right.ravel()[there], np.repeat(cases.weights, skills.shape[1])[there]
-    return fit_logistic(rows[there], right, weights, SKILL_FEATURES, np.ones(len(SKILL_FEATURES)))
+def _fit_skills(cases: Cases, answered: Floats, right: Floats) -> tuple[Logistic, Logistic]:
+    """Of the ranked skills that the first answer does not name, and of the one that it names first.
+
+    Args:
+        cases: What to fit on.
+        answered: (n,) log odds of predictions that were not fitted on the case.
+        right: (n,) the same, that the first answer is right where the corpus answers.
+    """
+    ranked, first = cases.skills[:, :-1], cases.skills[:, -1]
+    rows = ranked.reshape(-1, ranked.shape[2])
+    other = ~np.isnan(rows).any(axis=1) & ~is_named(rows)
+    there = ~np.isnan(first).any(axis=1)
+    return (
+        fit_logistic(
+            skill_rows(np.repeat(answered, ranked.shape[1]), rows)[other],
+            cases.skills_right[:, :-1].ravel()[other],
+            np.repeat(cases.weights, ranked.shape[1])[other],
+            SKILL_FEATURES,
+            np.ones(len(SKILL_FEATURES)),
+        ),
+        fit_logistic(
+            named_rows(answered, right, first)[there],
+            cases.skills_right[there, -1],
+            cases.weights[there],
+            NAMED_FEATURES,
+            np.ones(len(NAMED_FEATURES)),
+        ),
+    )
 
 
 def log_odds(probabilities: Floats) -> Floats:
@@ -400,16 +440,17 @@ def fit_logistic(
 
     Args:
         found: (n, F) evidence.
-        positive: (n,) what is predicted. If all are alike the result has no features.
+        positive: (n,) what is predicted. If all are alike, or there are none, the result has no features.
         weights: (n,) of the cases.
         names: Of the features.
         directions: (F,) theirs.
     """
-    mean = np.average(found, axis=0, weights=weights)
-    scale = np.sqrt(np.average((found - mean) ** 2, axis=0, weights=weights))
-    kept = np.flatnonzero(scale > MIN_SPREAD) if positive.any() and not positive.all() else np.empty(0, np.intp)
-    coefficients = np.empty(0)
-    total = weights.sum()
+    kept, coefficients, total = np.empty(0, np.intp), np.empty(0), weights.sum()
+    mean = scale = np.zeros(found.shape[1])
+    if positive.any() and not positive.all():
+        mean = np.average(found, axis=0, weights=weights)
+        scale = np.sqrt(np.average((found - mean) ** 2, axis=0, weights=weights))
+        kept = np.flatnonzero(scale > MIN_SPREAD)
     share = (weights[positive].sum() + 1) / (total + 2)
     intercept = float(np.log(share / (1 - share)))
     while kept.size:
@@ -492,3 +533,18 @@ def calibration_error(probabilities: Floats, outcomes: Bools, weights: Floats) -
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=weights * (probabilities - outcomes), minlength=BINS)
     return float(np.abs(gaps).sum() / weights.sum())
+
+
+def calibration_floor(probabilities: Floats, weights: Floats) -> float:
+    """What `calibration_error` is on average where every probability is exact, for chance alone makes bins differ.
+
+    Args:
+        probabilities: (n,) predicted.
+        weights: (n,) of the predictions.
+
+    Returns:
+        Σ over bins of √(2/π · Σ w² p (1 - p)) / Σ w, the mean absolute value of a normally distributed difference.
+    """
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    variances = np.bincount(bins, weights=weights**2 * probabilities * (1 - probabilities), minlength=BINS)
+    return float(np.sqrt(2 / np.pi * variances).sum() / weights.sum())

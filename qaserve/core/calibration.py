@@ -6,16 +6,17 @@ their scores hardly differ. So there are two logistic regressions,
 
     P(first answer right) = P(the corpus answers it) · P(first answer right | the corpus answers it),
 
-both on evidence that an answered question brings along. The engine abstains by the first factor alone. A third one
-gives P(skill right) for a skill, from `SKILL_FEATURES`. In all, no coefficient points against its feature's direction:
-a nearer match never lowers a probability.
+both on evidence that an answered question brings along. The engine abstains by the first factor alone. Two more give
+P(skill right): one, from `NAMED_FEATURES`, for a skill that the first answer names, which is right where the answer is,
+and one, from `SKILL_FEATURES`, for any other. In all, no coefficient points against its feature's direction: a nearer
+match never lowers a probability.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from qaserve.core.routing import Floats, normalized_entropy
@@ -86,6 +87,9 @@ DIRECTIONS = np.array([feature.direction for feature in _TABLE.values()])
 SKILL_FEATURES = ("answered", "skill_score", "skill_margin", "skill_named")
 """Of a skill: log odds that the corpus answers, and what `qaserve.core.skills.skill_evidence` gives. More of
 each speaks for the skill."""
+NAMED_FEATURES = ("answered", "right", "skill_score", "skill_margin")
+"""Of a skill that the first answer names: log odds that the corpus answers, and that the first answer is right where it
+does; then as above."""
 
 
 class Top(NamedTuple):
@@ -168,7 +172,7 @@ class Logistic(Record):
                 f"{len(self.features)} features, {len(self.mean)} means, {len(self.scale)} scales and "
                 f"{len(self.coefficients)} coefficients do not fit together"
             )
-        known = (*FEATURES, *SKILL_FEATURES)
+        known = tuple(dict.fromkeys((*FEATURES, *SKILL_FEATURES, *NAMED_FEATURES)))
         if not set(self.features) <= set(known) or len(set(self.features)) != len(self.features):
             raise ValueError(f"features are {', '.join(self.features)}; each must be one of {', '.join(known)}")
         if not np.isfinite([*self.mean, *self.scale, *self.coefficients, self.intercept]).all():
@@ -200,7 +204,14 @@ class Calibration(Record):
     answered: Logistic = Field(description="Probability that the corpus answers the question.")
     right: Logistic = Field(description="Probability that the first answer is right, where the corpus answers.")
     skill: Logistic | None = Field(
-        None, description="Probability that a skill is a right one; null where no pair names any."
+        None,
+        description="Probability that a skill is a right one which the first answer does not name; null where no pair "
+        "names any.",
+    )
+    named_skill: Logistic | None = Field(
+        None,
+        description="The same of a skill that the first answer names; null as above, and in older builds, where "
+        "`skill` stands for both.",
     )
     threshold: float = Field(ge=0, le=1, description="Abstain where the probability of `answered` is below.")
     precision: float = Field(
@@ -234,8 +245,12 @@ class Calibration(Record):
         """
         if self.skill is None:
             return None
-        rows = with_answered(self.answered.log_odds(_checked(found)), skills)
-        return [self.skill.probability(row, SKILL_FEATURES) for row in rows]
+        answered, right = self.answered.log_odds(_checked(found)), self.right.log_odds(found)
+        others = [self.skill.probability(row, SKILL_FEATURES) for row in skill_rows(answered, skills)]
+        if self.named_skill is None:
+            return others
+        named = [self.named_skill.probability(row, NAMED_FEATURES) for row in named_rows(answered, right, skills)]
+        return [of_named if by else other for by, of_named, other in zip(is_named(skills), named, others, strict=True)]
 
     def confidence(self, found: Floats, skill: float | None = None) -> Confidence:
         """Probabilities, abstention and the reason that weighs most.
@@ -257,9 +272,23 @@ class Calibration(Record):
         return Confidence(value=value, skill=at_least, abstained=abstained, reason=reason)
 
 
-def with_answered(log_odds: ArrayLike, skills: Floats) -> Floats:
+def skill_rows(answered: ArrayLike, skills: Floats) -> Floats:
     """(R, 4) values of `SKILL_FEATURES`, from log odds that the corpus answers and (R, 3) evidence of skills."""
-    return np.column_stack([np.broadcast_to(np.asarray(log_odds, dtype=np.float64), len(skills)), skills])
+    return np.column_stack([_column(answered, skills), skills])
+
+
+def named_rows(answered: ArrayLike, right: ArrayLike, skills: Floats) -> Floats:
+    """(R, 4) values of `NAMED_FEATURES`; `right`: log odds that the first answer is right, where the corpus answers."""
+    return np.column_stack([_column(answered, skills), _column(right, skills), skills[:, :2]])
+
+
+def is_named(skills: Floats) -> NDArray[np.bool_]:
+    """(R,) whether the first answer names each skill, of (R, 3) evidence."""
+    return np.asarray(skills[:, 2] > 0)
+
+
+def _column(value: ArrayLike, skills: Floats) -> Floats:
+    return np.broadcast_to(np.asarray(value, dtype=np.float64), len(skills))
 
 
 NOTHING = "Nothing here seems to answer this"

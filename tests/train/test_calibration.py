@@ -5,7 +5,16 @@ import pytest
 from store_builds import stored
 
 from ingest.readers import Located, find_files, read_files
-from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, SKILL_FEATURES, Calibration, Top, evidence
+from qaserve.core.calibration import (
+    DIRECTIONS,
+    FEATURES,
+    NAMED_FEATURES,
+    NEAREST,
+    SKILL_FEATURES,
+    Calibration,
+    Top,
+    evidence,
+)
 from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams
@@ -18,6 +27,7 @@ from train.calibration import (
     ask,
     calibrate,
     calibration_error,
+    calibration_floor,
     collect,
     fit_calibration,
     fit_logistic,
@@ -55,15 +65,20 @@ def examples(make_examples):
 
 @pytest.fixture
 def cases(rng):
-    """Two regions, answered where the answer is near, right where the margin is wide; the rest is noise."""
+    """Two regions, answered where the answer is near, right where the margin is wide; the rest is noise.
+
+    The first of three ranked skills is the one that the first answer names.
+    """
     count = 2_000
     found = rng.normal(size=(count, len(FEATURES)))
     near, wide = found[:, FEATURES.index("answer_similarity")], found[:, FEATURES.index("margin_second")]
     answered = near + rng.logistic(size=count) * 0.5 > 0
     right = answered & (wide + rng.logistic(size=count) * 0.5 > 0)
     skills = rng.normal(size=(count, 4, 3))
+    skills[:, :, 2] = [1.0, 0.0, 0.0, 1.0]
     skills_right = answered[:, None] & (skills[:, :, 1] + rng.logistic(size=(count, 4)) * 0.5 > 0)
-    skills_right[right, -1] = True
+    skills_right[right, 0] = True
+    skills[:, -1], skills_right[:, -1] = skills[:, 0], skills_right[:, 0]
     skills[::5, 2:] = np.nan
     skills_right[::5, 2:] = False
     return Cases(found, answered, right, skills, skills_right, rng.integers(0, 2, count))
@@ -201,11 +216,14 @@ def test_no_coefficient_points_the_wrong_way(cases):
     assert "margin_second" not in fit_logistic(flat, cases.answered, np.ones(len(cases.answered))).features
 
 
-def test_the_skill_has_a_regression_of_its_own(cases):
+def test_skills_have_regressions_of_their_own(cases):
     judged = out_of_fold(cases)
     found = fit_calibration(cases, judged, 0.6)
-    skill = dict(zip(found.skill.features, found.skill.coefficients, strict=True))
-    assert set(sorted(skill, key=lambda name: -abs(skill[name]))[:2]) == {"answered", "skill_margin"}
+    for fitted in (found.skill, found.named_skill):
+        skill = dict(zip(fitted.features, fitted.coefficients, strict=True))
+        assert {"answered", "skill_margin"} <= set(sorted(skill, key=lambda name: -abs(skill[name]))[:3])
+        assert "skill_named" not in skill
+    assert "right" in found.named_skill.features
     assert (judged.skill >= judged.value).all()
     assert found.figures["skill_calibration_error"] < 0.2
     named = cases.skills_right[:, -1]
@@ -216,7 +234,7 @@ def test_the_skill_has_a_regression_of_its_own(cases):
     assert found.figures["skill_right"] == pytest.approx(named[cases.answered].mean(), abs=1e-6)
     bare = cases._replace(skills=np.full_like(cases.skills, np.nan), skills_right=np.zeros_like(cases.skills_right))
     found = fit_calibration(bare, out_of_fold(bare), 0.6)
-    assert found.skill is None
+    assert found.skill is found.named_skill is None
     assert found.skill_probabilities(cases.evidence[0], np.empty((0, 3))) is None
     assert not [name for name in found.figures if "skill" in name]
 
@@ -345,36 +363,51 @@ def three_regions(cases):
 
 
 def test_each_region_is_predicted_from_the_two_others(three_regions):
-    """Both factors, and every skill's, fitted again on what the region does not hold."""
+    """Both factors, fitted again on what the region does not hold."""
     cases = three_regions
     judged = out_of_fold(cases)
-    answered = np.empty(240)
     for region in range(3):
         rest = np.flatnonzero(cases.regions != region)
         known = rest[cases.answered[rest]]
         first = fit_logistic(cases.evidence[rest], cases.answered[rest], half_and_half(cases.answered[rest]))
         second = fit_logistic(cases.evidence[known], cases.right[known], np.ones(len(known)))
         for row in np.flatnonzero(cases.regions == region):
-            answered[row] = first.probability(cases.evidence[row])
-            value = answered[row] * second.probability(cases.evidence[row])
-            assert judged.answered[row] == pytest.approx(answered[row], abs=1e-9)
+            answered = first.probability(cases.evidence[row])
+            value = answered * second.probability(cases.evidence[row])
+            assert judged.answered[row] == pytest.approx(answered, abs=1e-9)
             assert judged.value[row] == pytest.approx(value, abs=1e-9)
-    odds = np.log(answered / (1 - answered))
+
+
+def test_skills_of_each_region_are_predicted_from_the_two_others(three_regions):
+    """Those that the first answer names by the one that it names first, others by the ranked ones."""
+    cases = three_regions
+    judged = out_of_fold(cases)
+    answered, right = (np.log(given / (1 - given)) for given in (judged.answered, judged.right))
+
+    def rows_of(row, places):
+        skills = cases.skills[row, places]
+        there = ~np.isnan(skills[:, 0])
+        columns = [np.full(len(skills), answered[row]), np.full(len(skills), right[row]), *skills.T]
+        return np.column_stack(columns)[there], cases.skills_right[row, places][there]
+
+    def fitted(rest, places, columns, names):
+        found = [rows_of(row, places) for row in rest]
+        weights = np.repeat(half_and_half(cases.answered[rest]), [len(rows) for rows, _ in found])
+        rows, outcomes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return fit_logistic(rows[:, columns], outcomes, weights, names, np.ones(4))
+
     for region in range(3):
-        rows, right, weights = [], [], []
         rest = np.flatnonzero(cases.regions != region)
-        for row, weight in zip(rest, half_and_half(cases.answered[rest]), strict=True):
-            for place in range(3):  # the last is the first answer's own, and not fitted on
-                if not np.isnan(cases.skills[row, place, 0]):
-                    rows.append([odds[row], *cases.skills[row, place]])
-                    right.append(cases.skills_right[row, place])
-                    weights.append(weight)
-        fitted = fit_logistic(np.array(rows), np.array(right), np.array(weights), SKILL_FEATURES, np.ones(4))
+        other = fitted(rest, [1, 2], [0, 2, 3, 4], SKILL_FEATURES)  # the first answer names the first and the last
+        named = fitted(rest, [3], [0, 1, 2, 3], NAMED_FEATURES)
         for row in np.flatnonzero(cases.regions == region):
-            found = [fitted.probability(np.array([odds[row], *one]), SKILL_FEATURES) for one in cases.skills[row]]
-            found = [np.nan if np.isnan(cases.skills[row, place, 0]) else one for place, one in enumerate(found)]
-            np.testing.assert_allclose(judged.skills[row], found[:-1], atol=1e-6)
-            assert judged.skill[row] == pytest.approx(np.fmax(found[-1], judged.value[row]), abs=1e-6)
+            found = [named.probability(one[:4], NAMED_FEATURES) for one in rows_of(row, [0, 3])[0]]
+            found[1:1] = [other.probability(one[[0, 2, 3, 4]], SKILL_FEATURES) for one in rows_of(row, [1, 2])[0]]
+            there = ~np.isnan(cases.skills[row, :, 0])
+            expected = np.full(4, np.nan)
+            expected[there] = found
+            np.testing.assert_allclose(judged.skills[row], expected[:-1], atol=1e-6)
+            assert judged.skill[row] == pytest.approx(np.fmax(expected[-1], judged.value[row]), abs=1e-6)
 
 
 def test_a_case_that_weighs_three_is_three_cases(rng):
@@ -457,6 +490,17 @@ def test_errors_of_one_bin_cancel_out_and_those_of_two_do_not(rng):
     assert calibration_error(np.array([0.05]), np.array([True]), np.ones(1)) == pytest.approx(0.95)
 
 
+@pytest.mark.parametrize("spread", [0.0, 2.0])
+def test_the_floor_is_the_mean_error_of_exact_probabilities(rng, spread):
+    """Outcomes drawn by the probabilities themselves, again and again."""
+    probabilities, weights = rng.beta(0.8, 1.2, size=600), np.exp(spread * rng.uniform(-1, 0, size=600))
+    drawn = [calibration_error(probabilities, rng.uniform(size=600) < probabilities, weights) for _ in range(2_000)]
+    floor = calibration_floor(probabilities, weights)
+    assert floor == pytest.approx(np.mean(drawn), rel=0.03)
+    assert calibration_floor(probabilities, 3 * weights) == pytest.approx(floor)
+    assert calibration_floor(np.repeat([0.0, 1.0], 9), np.ones(18)) == 0
+
+
 @pytest.mark.corpus
 def test_the_real_corpus_is_calibrated(real_corpus):
     pairs = [item.pair for item in read_files(find_files([real_corpus]), ReadSettings()) if isinstance(item, Located)]
@@ -466,7 +510,8 @@ def test_the_real_corpus_is_calibrated(real_corpus):
     assert found.figures["calibration_error"] <= 0.05
     assert found.figures["roc_area"] >= 0.85
     assert found.coverage >= 0.9
-    assert found.figures["skill_calibration_error"] <= 0.05
+    assert found.figures["skill_calibration_error"] <= 0.04
+    assert found.figures["ranked_skill_calibration_error"] <= 0.02
     assert found.figures["skill_roc_area"] >= 0.8
 
 
@@ -495,15 +540,27 @@ def test_the_confidence_of_a_ranked_skill_is_what_happens(cases):
     assert found.figures["ranked_skill_calibration_error"] < 0.03
     assert (np.isnan(judged.skills) == np.isnan(cases.skills[:, :-1, 0])).all()
     assert (judged.skill >= judged.value).all()
-    row, skills = cases.evidence[0], np.array([[0.1, 0.4, 1.0], [0.1, -0.4, 1.0]])
-    likely, unlikely = found.skill_probabilities(row, skills)
+    row, skills = cases.evidence[0], np.array([[0.1, 0.4, 0.0], [0.1, -0.4, 0.0], [0.1, 0.4, 1.0], [0.1, -0.4, 1.0]])
+    likely, unlikely, named, unlikely_named = found.skill_probabilities(row, skills)
     assert likely > unlikely
-    values = {"answered": found.answered.log_odds(row), "skill_score": 0.1, "skill_margin": 0.4, "skill_named": 1.0}
-    fitted = found.skill
-    odds = fitted.intercept + sum(
-        coefficient * (values[name] - mean) / scale
-        for name, coefficient, mean, scale in zip(
-            fitted.features, fitted.coefficients, fitted.mean, fitted.scale, strict=True
+    assert named > unlikely_named
+    values = {"answered": found.answered.log_odds(row), "right": found.right.log_odds(row)}
+    values |= {"skill_score": 0.1, "skill_margin": 0.4}
+    for given, fitted in ((likely, found.skill), (named, found.named_skill)):
+        odds = fitted.intercept + sum(
+            coefficient * (values[name] - mean) / scale
+            for name, coefficient, mean, scale in zip(
+                fitted.features, fitted.coefficients, fitted.mean, fitted.scale, strict=True
+            )
         )
-    )
-    assert likely == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-12)
+        assert given == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-12)
+
+
+def test_every_skill_may_be_named_by_the_first_answer(cases):
+    """As where there is one skill: nothing tells how likely another one is."""
+    skills = cases.skills.copy()
+    skills[:, 1:-1] = np.nan
+    one = cases._replace(skills=skills)
+    found = fit_calibration(one, out_of_fold(one), 0.75)
+    assert (found.skill.features, found.skill.intercept) == ((), 0)
+    assert found.named_skill.features

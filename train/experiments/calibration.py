@@ -1,14 +1,16 @@
 """The experiment behind `qaserve bench calibration`: is a confidence what it says, and who is abstained on?
 
 For each seed some skills, with every intent that mentions them, and a fifth of the other intents are taken away, and
-one phrasing of every answer family of what is left is held out. The calibration is fitted on the rest alone, and then
-judged on five kinds of questions that nothing was fitted on: held-out phrasings, which the corpus answers, and four
-that it does not answer, more or less.
+one phrasing of every answer family of what is left is held out. Hyperparameters are tuned and the calibration is fitted
+on the rest alone, as for a build, and then judged on five kinds of questions that nothing was fitted on: held-out
+phrasings, which the corpus answers, and four that it does not answer, more or less.
 
 - *another corpus*: the questions of the sample about qaserve itself. Nothing here answers them.
 - *held-out intents, nothing near*: no answer that is left is nearer than 0.65 to the question's own.
 - *held-out skills* and *held-out intents*: all of them, as they are. Where another intent says nearly the same, what is
   found does answer the question, and a calibration that says so is right though it counts as wrong here.
+
+A calibration error of few questions is never 0: beside each stands what exact probabilities would show, by chance.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +28,11 @@ from ingest.readers import Located, find_files, read_files
 from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.common.text import fold as folded
-from qaserve.core.calibration import FEATURES, Calibration
+from qaserve.core.calibration import FEATURES, NAMED_FEATURES, SKILL_FEATURES, Calibration
 from qaserve.core.routing import Floats
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.pairs import Pair
+from qaserve.schemas.params import Hyperparameters
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings, ReadSettings
 from train.calibration import (
@@ -38,6 +41,7 @@ from train.calibration import (
     Bools,
     ask,
     calibration_error,
+    calibration_floor,
     collect,
     fit_calibration,
     half_and_half,
@@ -46,9 +50,9 @@ from train.calibration import (
     threshold_at,
 )
 from train.experiments.datasets import Source
-from train.experiments.harness import GREY, Experiment, Plot, Report, Run, Table, mean, part_of, style, table
+from train.experiments.harness import GREY, NONE, Experiment, Plot, Report, Run, Table, mean, part_of, style, table
 from train.folds import Examples, Fold, make_fold
-from train.tuning import DEFAULTS
+from train.tuning import hyperparameters_of, tune
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +72,13 @@ SKILLS_OUT, INTENTS_OUT = 0.1, 0.2
 """Share of the pairs that go with the held-out skills, at least, and of the other intents that are held out."""
 NEAR = 0.65
 PRECISIONS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+PARTS = {
+    "answered": "the corpus answers",
+    "right": "first answer right, where it does",
+    "named_skill": "skill right that the first answer names",
+    "skill": "another skill right",
+}
+"""The parts of a calibration, and what each is the probability of."""
 CURVE = 41
 """Points of a risk-coverage curve."""
 QUICK_PAIRS = 500
@@ -85,6 +96,11 @@ class Kind(Record):
     nearest: float = Field(description="Mean cosine of a question's own answer to the nearest that is left.")
     roc_area: float = Field(description="Of the probability that the corpus answers: held-out phrasings against these.")
     calibration_error: float = Field(description="Of the confidence, where half of the questions are of this kind.")
+    calibration_floor: float = Field(description="What this would be on average if every confidence were exact.")
+    skill_calibration_error: float | None = Field(
+        description="Of the confidence in the skill, in the same mixture; null: no pair has one."
+    )
+    skill_calibration_floor: float | None = Field(description="As above.")
     abstained: float = Field(description="Share that is abstained on at the setting's own precision.")
 
 
@@ -128,11 +144,16 @@ class CalibrationRun(Run):
     mixed_with: str
     calibration_error: float = Field(description="Of the confidence over the mixture, mean over the seeds.")
     calibration_error_worst: float = Field(description="The same of the worst seed.")
-    calibration_error_answered: float = Field(description="Over the held-out phrasings alone.")
+    calibration_floor: float = Field(description="What it would be on average if every confidence were exact.")
+    calibration_error_answered: float = Field(
+        description="Of the probability that the first answer is right where the corpus answers, over its questions."
+    )
+    calibration_floor_answered: float = Field(description="As above.")
     skill_right: float = Field(0.0, description="Share of held-out phrasings whose first answer names the right skill.")
     skill_calibration_error: float | None = Field(
         None, description="Of the confidence in the skill over the mixture, mean over the seeds; null: no pair has one."
     )
+    skill_calibration_floor: float | None = Field(None, description="As above.")
     skill_roc_area: float | None = Field(
         None,
         description="Of the confidence in the skill over the mixture, mean over the seeds; null: as above, or all are "
@@ -141,6 +162,7 @@ class CalibrationRun(Run):
     ranked_skill_calibration_error: float | None = Field(
         None, description="Of the confidence of each ranked skill over the mixture, mean over the seeds; null as above."
     )
+    ranked_skill_calibration_floor: float | None = Field(None, description="As above.")
     kinds: tuple[Kind, ...]
     operations: tuple[Operation, ...]
     bins: tuple[Bin, ...]
@@ -199,7 +221,7 @@ class Sides(NamedTuple):
 
 
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> CalibrationRun:
-    """Fit on one side and judge on another, once for each seed, with the hyperparameters that a build starts from.
+    """Fit on one side and judge on another, once for each seed.
 
     Args:
         source: Pairs with the vectors of one encoder, unit rows; with its model, another corpus is asked too.
@@ -218,7 +240,8 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
     errors = [calibration_error(*mixture) for mixture in mixtures]
     value, right, weights = (np.concatenate(parts) for parts in zip(*mixtures, strict=True))
     answered = [one.asked[ANSWERED] for one in outcomes]
-    skills = [_skills(one, mixed_with) for one in outcomes if one.calibration.skill is not None]
+    skilled = [one for one in outcomes if one.calibration.skill is not None]
+    skills, ranked = ([part(one, mixed_with) for one in skilled] for part in (_skills, _ranked))
     return CalibrationRun(
         encoder=source.encoder,
         pairs=len(examples),
@@ -230,15 +253,15 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         mixed_with=mixed_with,
         calibration_error=mean(errors),
         calibration_error_worst=max(errors),
-        calibration_error_answered=mean(
-            calibration_error(one.value, one.right, np.ones(len(one.right))) for one in answered
-        ),
+        calibration_floor=_floor(mixtures),
+        calibration_error_answered=mean(calibration_error(*_given(one)) for one in answered),
+        calibration_floor_answered=_floor([_given(one) for one in answered]),
         skill_right=mean(one.skill.mean() for one in answered),
         skill_calibration_error=mean(calibration_error(*one) for one in skills) if skills else None,
+        skill_calibration_floor=_floor(skills) if skills else None,
         skill_roc_area=_skill_area(skills),
-        ranked_skill_calibration_error=mean(calibration_error(*_ranked(one, mixed_with)) for one in outcomes)
-        if skills
-        else None,
+        ranked_skill_calibration_error=mean(calibration_error(*one) for one in ranked) if ranked else None,
+        ranked_skill_calibration_floor=_floor(ranked) if ranked else None,
         kinds=tuple(_kind(name, outcomes) for name in UNANSWERED if _asked_in_all(name, outcomes)),
         operations=tuple(_operation(precision, outcomes, mixed_with) for precision in PRECISIONS),
         bins=tuple(_bins(value, right, weights)),
@@ -304,7 +327,8 @@ def _judge(examples: Examples, foreign: Examples | None, seed: int, advance: Adv
     """Fit on one side and ask the other."""
     sides, fit = sides_of(examples, seed), FitSettings(seed=seed)
     train = examples.take(sides.train)
-    cases = collect(train, DEFAULTS, fit, advance)
+    hyperparameters = hyperparameters_of(tune(train, fit, lambda _: None), fit)
+    cases = collect(train, hyperparameters, fit, advance)
     if cases is None or ANSWERED not in sides.queries or INTENTS not in sides.queries:
         raise CorpusError(
             f"{len(examples)} pairs are too few to calibrate on some and judge on others",
@@ -316,7 +340,7 @@ def _judge(examples: Examples, foreign: Examples | None, seed: int, advance: Adv
     queries = {name: examples.take(rows) for name, rows in sides.queries.items()}
     if foreign is not None:
         queries[FOREIGN] = foreign
-    asked = dict(_asked(train, queries, calibration, seed))
+    asked = dict(_asked(train, queries, hyperparameters, calibration, seed))
     far = asked[INTENTS].nearest < NEAR
     if far.any():
         asked[FAR] = asked[INTENTS].take(far)
@@ -325,13 +349,17 @@ def _judge(examples: Examples, foreign: Examples | None, seed: int, advance: Adv
 
 
 def _asked(
-    train: Examples, kinds: Mapping[str, Examples], calibration: Calibration, seed: int
+    train: Examples,
+    kinds: Mapping[str, Examples],
+    hyperparameters: Hyperparameters,
+    calibration: Calibration,
+    seed: int,
 ) -> Iterator[tuple[str, Asked]]:
     """Ask every kind; the training side is clustered once."""
     first = make_fold(train, train.take(np.arange(1)), seed)
     for name, examples in kinds.items():
         fold = Fold(train, examples, first.labels, first.count, train)
-        found, right, skills, skills_right = ask(fold, DEFAULTS)
+        found, right, skills, skills_right = ask(fold, hyperparameters)
         value = np.array([calibration.probability(row) for row in found])
         sure = _skill_values(calibration, found, skills)
         yield (
@@ -373,6 +401,16 @@ def _mixture(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
     )
 
 
+def _given(asked: Asked) -> tuple[Floats, Bools, Floats]:
+    """Probability that the first answer is right where the corpus answers, whether it is, and weights of 1."""
+    return asked.value / asked.answered, asked.right, np.ones(len(asked.right))
+
+
+def _floor(judged: Sequence[tuple[Floats, Bools, Floats]]) -> float:
+    """Mean `calibration_floor` of probabilities, outcomes and weights."""
+    return mean(calibration_floor(value, weights) for value, _, weights in judged)
+
+
 def _skills(outcome: Outcome, name: str) -> tuple[Floats, Bools, Floats]:
     """Confidence in the skill, whether it is right, and weights, of the same mixture."""
     inside, outside = outcome.asked[ANSWERED], outcome.asked[name]
@@ -404,13 +442,17 @@ def _skill_area(skills: Sequence[tuple[Floats, Bools, Floats]]) -> float | None:
 
 
 def _kind(name: str, outcomes: Sequence[Outcome]) -> Kind:
-    asked = [one.asked[name] for one in outcomes]
+    asked, mixtures = [one.asked[name] for one in outcomes], [_mixture(one, name) for one in outcomes]
+    skills = [_skills(one, name) for one in outcomes if one.calibration.skill is not None]
     return Kind(
         name=name,
         questions=sum(len(one.right) for one in asked),
         nearest=mean(one.nearest.mean() for one in asked),
         roc_area=mean(_area(one.asked[ANSWERED].answered, one.asked[name].answered) for one in outcomes),
-        calibration_error=mean(calibration_error(*_mixture(one, name)) for one in outcomes),
+        calibration_error=mean(calibration_error(*one) for one in mixtures),
+        calibration_floor=_floor(mixtures),
+        skill_calibration_error=mean(calibration_error(*one) for one in skills) if skills else None,
+        skill_calibration_floor=_floor(skills) if skills else None,
         abstained=mean((one.asked[name].answered < one.calibration.threshold).mean() for one in outcomes),
     )
 
@@ -462,13 +504,13 @@ def _risk(value: Floats, right: Bools, weights: Floats) -> tuple[tuple[float, fl
 
 
 def _coefficients(outcomes: Sequence[Outcome]) -> Iterator[Coefficient]:
-    for part in ("answered", "right", "skill"):
+    for part in PARTS:
         fits = [fit for one in outcomes if (fit := getattr(one.calibration, part)) is not None]
         sums: dict[str, float] = {}
         for fit in fits:
             for feature, value in zip(fit.features, fit.coefficients, strict=True):
                 sums[feature] = sums.get(feature, 0.0) + value
-        for feature in FEATURES:
+        for feature in dict.fromkeys((*FEATURES, *SKILL_FEATURES, *NAMED_FEATURES)):
             if feature in sums:
                 yield Coefficient(part=part, feature=feature, value=sums[feature] / len(fits))
 
@@ -487,6 +529,9 @@ def tables(run: CalibrationRun) -> Iterator[Table]:
             "nearest answer left": lambda one: f"{one.nearest:.2f}",
             "ROC area": lambda one: f"{one.roc_area:.3f}",
             "calibration error": lambda one: f"{one.calibration_error:.3f}",
+            "if exact": lambda one: f"{one.calibration_floor:.3f}",
+            "calibration error, skill": lambda one: _or_none(one.skill_calibration_error),
+            "if exact, skill": lambda one: _or_none(one.skill_calibration_floor),
             f"abstained on at precision {run.precision:g}": lambda one: f"{one.abstained:.0%}",
         },
     )
@@ -506,12 +551,11 @@ def tables(run: CalibrationRun) -> Iterator[Table]:
             **abstained,
         },
     )
-    titles = {"answered": "the corpus answers", "right": "first answer right, where it does", "skill": "right skill"}
     yield table(
         f"What the probabilities rest on, {run.encoder}",
         run.coefficients,
         {
-            "probability that": lambda one: titles[one.part],
+            "probability that": lambda one: PARTS[one.part],
             "feature": lambda one: one.feature.replace("_", " "),
             "log odds per standard deviation": lambda one: f"{one.value:+.2f}",
         },
@@ -522,12 +566,21 @@ def _abstained(one: Operation, name: str) -> str:
     return f"{one.abstained[name]:.1%}"
 
 
+def _or_none(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
+
+
 def findings(run: CalibrationRun) -> Iterator[str]:
     """Whether a confidence is what it says, who is told apart, and what abstaining costs."""
     yield (
         f"The confidence is off by {run.calibration_error:.3f} on average (expected calibration error, ten bins; worst "
         f"seed {run.calibration_error_worst:.3f}) where half of the questions are held-out phrasings and half are "
-        f"{run.mixed_with}; by {run.calibration_error_answered:.3f} on held-out phrasings alone."
+        f"{run.mixed_with}. With so few questions exact confidences would be off by {run.calibration_floor:.3f}, by "
+        f"chance."
+    )
+    yield (
+        f"Where the corpus answers, on held-out phrasings, the probability that the first answer is right is off by "
+        f"{run.calibration_error_answered:.3f} (exact ones: {run.calibration_floor_answered:.3f})."
     )
     areas = ", ".join(f"{one.roc_area:.3f} ({one.name})" for one in run.kinds)
     yield f"Held-out phrasings are told from questions that nothing should answer with ROC area {areas}."
@@ -547,10 +600,14 @@ def findings(run: CalibrationRun) -> Iterator[str]:
         area = "" if run.skill_roc_area is None else f"; its ROC area is {run.skill_roc_area:.3f}"
         yield (
             f"The first answer names the right skill for {run.skill_right:.1%} of the held-out phrasings. The "
-            f"confidence in it is off by {run.skill_calibration_error:.3f}{area}."
+            f"confidence in it is off by {run.skill_calibration_error:.3f} (exact ones: "
+            f"{run.skill_calibration_floor:.3f}){area}."
         )
     if run.ranked_skill_calibration_error is not None:
-        yield f"The confidence of each ranked skill is off by {run.ranked_skill_calibration_error:.3f}."
+        yield (
+            f"The confidence of each ranked skill is off by {run.ranked_skill_calibration_error:.3f} (exact ones: "
+            f"{run.ranked_skill_calibration_floor:.3f})."
+        )
     if run.without:
         yield f"Questions of another corpus were not asked: {run.without}."
 
@@ -559,7 +616,7 @@ def summary(run: CalibrationRun) -> Iterator[str]:
     """How far the confidence is off, and who gets no answer."""
     yield (
         f"The stated confidence is off by {100 * run.calibration_error:.0f} percentage points on average where half of "
-        f"the questions have no answer here, and by {100 * run.calibration_error_answered:.0f} where all have one."
+        f"the questions have no answer here; exact ones would be off by {100 * run.calibration_floor:.0f}, by chance."
     )
     own = _as_set(run)
     if FOREIGN in own.abstained:

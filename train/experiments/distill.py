@@ -365,8 +365,11 @@ class _Line(NamedTuple):
 
 
 PREFACE = (
-    "H changes nothing that a student can express: a question is a sequence of length one, the softmax over one "
-    "position is 1, and attention is a linear map. H^L is the proposal's measure, only L is depth."
+    (
+        "H changes nothing that a student can express: a question is a sequence of length one, the softmax over one "
+        "position is 1, and attention is a linear map. H^L is the proposal's measure, only L is depth."
+    ),
+    "Answers are ranked by their cosine alone: words, topics and whitening have no part in it.",
 )
 
 
@@ -524,6 +527,6 @@ EXPERIMENT = Experiment(
     tables,
     findings,
     plots,
-    (PREFACE,),
+    PREFACE,
     summary_of=summary,
 )

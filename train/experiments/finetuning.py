@@ -440,6 +440,11 @@ def plots(runs: Sequence[FinetuningRun]) -> list[Plot]:
     return [Plot("gains", title, lambda axes: draw_gains(axes, series, RAW))]
 
 
+PREFACE = (
+    "The product ranks by routing, projection and words here; only tuned hyperparameters may add topics and whitening, "
+    "and none did before 2026-11-26, when the words were those of bm25s."
+)
+
 EXPERIMENT = Experiment(
     "finetuning",
     "The product beside a fine-tuned encoder",
@@ -447,5 +452,6 @@ EXPERIMENT = Experiment(
     tables,
     findings,
     plots,
+    (PREFACE,),
     summary_of=in_short,
 )

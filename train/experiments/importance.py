@@ -602,6 +602,11 @@ def _draw(axes: "Axes", run: ImportanceRun) -> None:
     draw_intervals(axes, list(rows), series, "difference in MRR to uniform weights (right: better), 95% interval")
 
 
+PREFACE = (
+    "The weights act on routing and projection, so answers are ranked by these and the words, without topics and "
+    "whitening; before 2026-11-26 the words were those of bm25s."
+)
+
 EXPERIMENT = Experiment(
     "importance",
     "Importance of a pair: do uncertain pairs deserve more weight?",
@@ -609,5 +614,6 @@ EXPERIMENT = Experiment(
     tables,
     findings,
     plots,
+    (PREFACE,),
     summary_of=summary,
 )

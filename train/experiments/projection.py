@@ -340,6 +340,8 @@ def _draw(axes: "Axes", runs: Sequence[ProjectionRun]) -> None:
     axes.set_xlabel("times the cost of the low-rank form (logarithmic)")
 
 
+PREFACE = "Only W is measured, and nothing is ranked: words, topics and whitening have no part in it."
+
 EXPERIMENT = Experiment(
     "projection",
     "Dense, low-rank and per-pair projection",
@@ -347,5 +349,6 @@ EXPERIMENT = Experiment(
     tables,
     findings,
     plots,
+    (PREFACE,),
     summary_of=summary,
 )

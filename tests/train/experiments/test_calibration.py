@@ -56,12 +56,27 @@ def report():
             mixed_with=names[0],
             calibration_error=0.0412,
             calibration_error_worst=0.0623,
+            calibration_floor=0.0287,
             calibration_error_answered=0.11,
+            calibration_floor_answered=0.046,
             skill_right=0.7,
             skill_calibration_error=0.037,
+            skill_calibration_floor=0.0333,
             skill_roc_area=0.85,
+            ranked_skill_calibration_error=0.0152,
+            ranked_skill_calibration_floor=0.0084,
             kinds=tuple(
-                Kind(name=name, questions=9, nearest=0.4, roc_area=0.9, calibration_error=0.05, abstained=0.8)
+                Kind(
+                    name=name,
+                    questions=9,
+                    nearest=0.4,
+                    roc_area=0.9,
+                    calibration_error=0.05,
+                    calibration_floor=0.031,
+                    skill_calibration_error=0.062,
+                    skill_calibration_floor=0.0394,
+                    abstained=0.8,
+                )
                 for name in names
             ),
             operations=tuple(
@@ -113,7 +128,8 @@ def test_a_corpus_without_skills_is_judged_without_them(examples):
     assert set(sides_of(bare, 0).queries) == {ANSWERED, INTENTS}
     found = run(Source("fake", bare), seeds=[0], quick=False, advance=lambda _: None)
     assert found.kind(SKILLS) is None
-    assert found.kind(INTENTS) is not None
+    assert found.kind(INTENTS).skill_calibration_error is found.kind(INTENTS).skill_calibration_floor is None
+    assert any("–" in row for row in EXPERIMENT.tables(Report[CalibrationRun](runs=(found,)))[0].rows)
 
 
 def test_a_quick_run(examples, encoder):
@@ -147,6 +163,12 @@ def test_the_figures_agree_with_each_other(examples, encoder):
     assert found.first_right <= found.skill_right <= 1
     assert 0 <= found.skill_calibration_error <= 1
     assert found.skill_roc_area > 0.5
+    mixed = found.kind(found.mixed_with)
+    assert (mixed.calibration_error, mixed.calibration_floor) == (found.calibration_error, found.calibration_floor)
+    assert mixed.skill_calibration_error == found.skill_calibration_error
+    assert mixed.skill_calibration_floor == found.skill_calibration_floor
+    assert 0 < found.calibration_floor < 0.1
+    assert {one.part for one in found.coefficients} >= {"answered", "named_skill"}
 
 
 def test_without_an_encoder_another_corpus_is_left_out(examples):
@@ -181,7 +203,7 @@ def test_the_tables_show_what_the_report_holds(report):
     assert Report[CalibrationRun].model_validate_json(report.model_dump_json()) == report
     kinds, operations, features = EXPERIMENT.tables(report)[:3]
     assert all(len(row) == len(table.columns) for table in EXPERIMENT.tables(report) for row in table.rows)
-    assert kinds.rows[0] == (FOREIGN, "9", "0.40", "0.900", "0.050", "80%")
+    assert kinds.rows[0] == (FOREIGN, "9", "0.40", "0.900", "0.050", "0.031", "0.062", "0.039", "80%")
     assert operations.rows[1][:6] == ("0.75", "0.38", "0.90", "95.0%", "97.0%", "0.520")
     assert features.rows == (("the corpus answers", "answer similarity", "+1.50"),)
 
@@ -189,13 +211,19 @@ def test_the_tables_show_what_the_report_holds(report):
 def test_the_findings_are_made_from_the_report(report):
     said = EXPERIMENT.findings(report)
     assert all(sentence.startswith(("one: ", "two: ")) for sentence in said)
-    assert any("off by 0.041" in sentence and "worst seed 0.062" in sentence for sentence in said)
+    assert any(
+        "off by 0.041" in one and "worst seed 0.062" in one and "would be off by 0.029, by chance" in one
+        for one in said
+    )
+    assert any("the first answer is right is off by 0.110 (exact ones: 0.046)" in one for one in said)
+    assert any("each ranked skill is off by 0.015 (exact ones: 0.008)" in one for one in said)
     assert any(
         "With the stated precision 0.75 the engine abstains on 5.0%" in sentence and f"75.0% of {FAR}" in sentence
         for sentence in said
     )
     assert any(
-        "names the right skill for 70.0%" in one and "off by 0.037; its ROC area is 0.850" in one for one in said
+        "names the right skill for 70.0%" in one and "off by 0.037 (exact ones: 0.033); its ROC area is 0.850" in one
+        for one in said
     )
     assert not any("were not asked" in sentence for sentence in said if sentence.startswith("one"))
     assert any("were not asked" in sentence for sentence in said if sentence.startswith("two"))

@@ -179,7 +179,9 @@ def test_findings_say_what_the_figures_say(source):
         method="a", reference="b", measure="mrr", base=0.6, gain=Interval(low=-0.01, mean=0.02, high=0.05)
     )
     changed = found.model_copy(update={"encoder": "some", "costs": costs, "differences": (difference,)})
-    assert EXPERIMENT.findings(Report[FinetuningRun](runs=(changed,))) == [
+    preface, *said = EXPERIMENT.findings(Report[FinetuningRun](runs=(changed,)))
+    assert "only tuned hyperparameters may add topics and whitening" in preface
+    assert said == [
         "some: a against b: no difference, MRR 0.620 and 0.600, difference +0.020 (-0.010 … +0.050).",
         (
             "some: fine-tuning took 1,500 CPU seconds a split, fitting the product 2.00: 750 times as much; with the "

@@ -210,7 +210,8 @@ def test_findings_follow_the_intervals():
         ("prior", CONTROL, "all"): 0.05,
         ("distillation", ENTROPY, "boundary"): 0.04,
     }
-    said = EXPERIMENT.findings(Report[ImportanceRun](runs=(made(gains, over_entropy=-0.02),)))
+    preface, *said = EXPERIMENT.findings(Report[ImportanceRun](runs=(made(gains, over_entropy=-0.02),)))
+    assert "without topics and whitening" in preface
     assert said[0] == (
         "some/fake: Counting uncertain pairs more in the routing softmax raises MRR: "
         "held for token +0.0200 (+0.0100 … +0.0300); did not hold (worse) for norm -0.0300 (-0.0400 … -0.0200); "

@@ -70,8 +70,9 @@ def test_what_is_shown_is_made_from_the_report_alone(source):
     assert EXPERIMENT.tables(again) == EXPERIMENT.tables(report)
     (table,) = EXPERIMENT.tables(report)
     assert all(len(row) == len(table.columns) for row in table.rows)
-    assert len(EXPERIMENT.findings(report)) == 3
-    assert "so they are the same W" in EXPERIMENT.findings(report)[1]
+    assert len(EXPERIMENT.findings(report)) == 4
+    assert "nothing is ranked" in EXPERIMENT.findings(report)[0]
+    assert "so they are the same W" in EXPERIMENT.findings(report)[2]
     assert [plot.name for plot in EXPERIMENT.plots(report)] == ["ratios"]
     assert EXPERIMENT.report is Report[ProjectionRun]
 
@@ -83,7 +84,7 @@ def test_findings_follow_the_figures(source):
     one["costs"]["dense"] |= {"fit_seconds": 600.0, "bytes": 50, "question_ms": 0.1}
     one["costs"]["low rank"] |= {"fit_seconds": 0.5, "bytes": 100, "question_ms": 0.2}
     one["costs"]["per pair"] |= {"question_ms": 0.1}
-    first, second, third = EXPERIMENT.findings(Report[ProjectionRun].model_validate(document))
+    _, first, second, third = EXPERIMENT.findings(Report[ProjectionRun].model_validate(document))
     assert "1,200 times faster to fit, 2 times larger and 2 times slower to ask" in first
     assert "1.0e-03 in double precision, so they are not the same W" in second
     assert "per-pair W need no fit and are 2 times faster to ask" in third

@@ -134,7 +134,7 @@ def test_importance_says_the_largest_change_but_for_the_control(said, ends):
 
 def test_calibration_says_how_far_it_is_off_and_who_gets_no_answer(said):
     def change(run):
-        run |= {"calibration_error": 0.0712, "calibration_error_answered": 0.126}
+        run |= {"calibration_error": 0.0712, "calibration_floor": 0.0261}
         (own,) = [one for one in run["operations"] if one["precision"] == run["precision"]]
         own["kept"] = 0.91
         own["abstained"]["another corpus"] = 0.87
@@ -143,7 +143,7 @@ def test_calibration_says_how_far_it_is_off_and_who_gets_no_answer(said):
     assert sentences == [
         (
             "The stated confidence is off by 7 percentage points on average where half of the questions have no answer "
-            "here, and by 13 where all have one."
+            "here; exact ones would be off by 3, by chance."
         ),
         "Of questions about something else 87% get no answer; of new phrasings of known questions 9% get none.",
     ]
