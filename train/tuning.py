@@ -50,19 +50,20 @@ TOPIC_WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.4)
 SECOND_SHARES = (0.0, 0.2, 0.35, 0.5)
 
 
-def tune(examples: Examples, fit: FitSettings, advance: Advance) -> Tuning | None:
+def tune(examples: Examples, fit: FitSettings, advance: Advance, *, unknown: bool = True) -> Tuning | None:
     """The hyperparameters that answer best over the folds' queries, beyond the noise; see the module.
 
     Args:
         examples: The training side; nothing else is looked at.
         fit: How a build is fitted: its seed also makes the splits, and a λ that is set is kept.
         advance: Told 1 after each fold is made and after each set of hyperparameters.
+        unknown: Whether unknown intents count; else new phrasings alone do.
 
     Returns:
         What was chosen and all that was tried; None where a fold would hold out fewer than `MIN_QUERIES` queries.
     """
     with ThreadPoolExecutor(cores(), thread_name_prefix="tuning") as pool:  # NumPy lets go of Python's lock
-        search = _Search(examples, fit, advance, pool)
+        search = _Search(examples, fit, advance, pool, unknown=unknown)
         return _tuned(search, fit, topics=examples.topics is not None) if search.kinds else None
 
 
@@ -100,15 +101,17 @@ Change = Callable[[Hyperparameters], Hyperparameters]
 class _Search:
     """The folds, and what was tried on them."""
 
-    def __init__(self, examples: Examples, fit: FitSettings, advance: Advance, pool: Executor) -> None:
+    def __init__(
+        self, examples: Examples, fit: FitSettings, advance: Advance, pool: Executor, *, unknown: bool
+    ) -> None:
         self._fit, self._advance = fit, advance
         self._found: dict[Hyperparameters, Tried] = {}
         self._pool = pool
         single = examples.in_single_precision()  # enough for ranks, in half the time
         phrasings = self._folds(single, phrasing_split, whole=False)
-        intents = self._folds(single, intent_split, whole=True) if phrasings else []
+        intents = self._folds(single, intent_split, whole=True) if phrasings and unknown else []
         self.kinds = [folds for folds in (phrasings, intents) if folds]
-        """Folds of new phrasings and, where there are enough, of unknown intents; none without the first."""
+        """Folds of new phrasings and, where they count and are enough, of unknown intents; none without the first."""
         self._intents = [
             _numbers([intent for fold in folds for intent in fold.queries.intents]) for folds in self.kinds
         ]

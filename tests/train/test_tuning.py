@@ -223,3 +223,18 @@ def test_pairs_of_one_intent_are_tuned_on_phrasings_alone(examples):
     assert tuned.intents == 0
     assert {trial.intents for trial in tuned.curve} == {None}
     assert tuned.chosen.mrr == tuned.chosen.phrasings
+
+
+def test_new_phrasings_may_be_all_that_counts(examples, monkeypatch):
+    def ranks(fold, trial):
+        known, least = fold.candidates is fold.train, trial.search.lexical_weight == 0
+        return np.full(len(fold.queries), 1.0 if known == least else 1.5 if known else 4.0)
+
+    monkeypatch.setattr(tuning, "ranks_of", ranks)
+    told = []
+    tuned = tune(examples, FitSettings(seed=0), told.append, unknown=False)
+    assert told == [1] * (tuning.FOLDS + len(tuned.curve))
+    assert (tuned.phrasings, tuned.intents) == (tuning.FOLDS * COUNT, 0)
+    assert {trial.intents for trial in tuned.curve} == {None}
+    assert (tuned.chosen.search.lexical_weight, tuned.chosen.mrr) == (0, 1)
+    assert tune(examples, FitSettings(seed=0), lambda _: None).chosen.search.lexical_weight > 0

@@ -391,13 +391,15 @@ def _phrasing_alone(fold: Fold, dense: bool, together: Floats | None, found: _Fo
 
 def _tuned(fold: Fold, seed: int, name: SplitName, found: _Found) -> dict[str, Trial]:
     """What is tuned on the training side, by method: the product, and a plain search with words."""
-    tuning = tune(fold.train, FitSettings(regularization=None, seed=seed), lambda _: None)
+    fit = FitSettings(regularization=None, seed=seed)
+    tuning = tune(fold.train, fit, lambda _: None)
     if tuning is None:
         found.left_out["tuned hyperparameters: the training side is too small to hold queries out of it"] = None
         return {}
     tried = {TUNED: tuning.chosen, UNPROJECTED: tuning.unprojected, PLAIN_WORDS: tuning.plain}
-    if name == "phrasing":
-        tried[TUNED_PHRASINGS] = max(tuning.curve, key=lambda trial: trial.phrasings)
+    alone = tune(fold.train, fit, lambda _: None, unknown=False) if name == "phrasing" else None
+    if alone is not None:
+        tried[TUNED_PHRASINGS] = alone.chosen
     for method, trial in tried.items():
         _add_product(fold, method, trial, found.tallies[name])
     found.chosen[name].append(tuning.chosen)

@@ -58,11 +58,11 @@ def test_a_skill_is_judged_by_its_own_evidence_and_by_whether_anything_answers(c
 def test_a_skill_that_the_first_answer_names_is_judged_by_whether_it_is_right(calibration):
     """An older build has one regression for both."""
     skill = logistic(("answered", "skill_margin"), (1.0, 4.0), mean=(9.0, 0.0), scale=(1.0, 1.0))
-    named = logistic(("right", "skill_score", "skill_margin"), (2.0, 5.0, 3.0), mean=(1.0, 0.4, 0.1), scale=(1.0,) * 3)
+    named = logistic(("right", "skill_score", "skill_margin"), (2.0, -5.0, 3.0), mean=(1.0, 0.4, 0.1), scale=(1.0,) * 3)
     fitted = calibration.model_copy(update={"skill": skill, "named_skill": named})
     rows = np.array([[0.5, 0.2, 1.0], [0.5, 0.2, 0.0]])
     odds = [
-        2 * (calibration.right.log_odds(given()) - 1) + 5 * 0.1 + 3 * 0.1,
+        2 * (calibration.right.log_odds(given()) - 1) - 5 * 0.1 + 3 * 0.1,
         calibration.answered.log_odds(given()) - 9 + 4 * 0.2,
     ]
     np.testing.assert_allclose(fitted.skill_probabilities(given(), rows), 1 / (1 + np.exp(-np.array(odds))))

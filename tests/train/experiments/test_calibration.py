@@ -3,6 +3,7 @@ import pytest
 
 from qaserve.common.errors import CorpusError
 from qaserve.core.splits import phrasing_split
+from qaserve.schemas.params import Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
 from train.experiments import calibration as experiment
 from train.experiments.calibration import (
@@ -246,3 +247,39 @@ def test_the_plots_draw(report):
 
 def test_it_is_an_experiment():
     assert (EXPERIMENT.name, EXPERIMENT.report) == ("calibration", Report[CalibrationRun])
+
+
+def test_a_build_is_tuned_on_the_training_side_and_judged_as_it_answers(examples, monkeypatch):
+    asked, tuned = [], Hyperparameters(search=SearchParams(lexical_weight=0.3))
+    sides = sides_of(examples, 1)
+
+    def tune(train, fit, advance):
+        assert [pair.pair_id for pair in train.pairs] == [examples.pairs[row].pair_id for row in sides.train]
+        assert fit.seed == 1
+        chosen = Trial(**dict(tuned), phrasings=0.5, intents=0.5)
+        return Tuning(phrasings=40, intents=40, plain=chosen, unprojected=chosen, chosen=chosen, curve=(chosen,))
+
+    def noted(function, place):
+        def call(*args):
+            asked.append(args[place])
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(experiment, "tune", tune)
+    monkeypatch.setattr(experiment, "collect", noted(experiment.collect, 1))
+    monkeypatch.setattr(experiment, "ask", noted(experiment.ask, 1))
+    run(Source("fake", examples), seeds=[1], quick=False, advance=lambda _: None)
+    assert asked == [tuned] * (1 + len(sides.queries))
+
+
+def test_where_the_corpus_answers_the_second_factor_alone_is_judged(rng):
+    answered, right = rng.uniform(0.2, 1, size=(2, 50))
+    blank = np.zeros((50, 2))
+    asked = experiment.Asked(
+        answered, answered * right, right > 0.5, right > 0.5, right, blank > 0, blank, rng.uniform(size=50)
+    )
+    value, outcomes, weights = experiment._given(asked)
+    np.testing.assert_allclose(value, right)
+    np.testing.assert_array_equal(outcomes, asked.right)
+    assert set(weights) == {1}
