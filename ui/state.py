@@ -86,6 +86,7 @@ def _take_over(told: dict[str, list[str]]) -> None:
 
 def save() -> None:
     """Write what is asked to the address. Call it before asking: a question that fails is in the address too."""
+    remember_widgets()  # whoever goes back while the page is still being drawn changes no widget
     for name, field in _FIELDS.items():
         texts = _texts(get(name))
         if texts != _written().get(name, []):
@@ -99,7 +100,7 @@ def save() -> None:
 
 
 def remember_widgets() -> None:
-    """Note the values of all widgets, so that the next run can tell whether one was changed. Call it after drawing."""
+    """Note the values of all widgets, so that the next run can tell if one was changed. Call it after drawing, too."""
     st.session_state["widgets"] = {str(key): value for key, value in st.session_state.items() if key not in OWN}
 
 

@@ -14,7 +14,7 @@ QUESTION = "?q=How+do+I+parse+records+from+markdown"
 PAGES = {
     "welcome": ("/", "How an answer is found"),
     "search": (f"/{QUESTION}", "Why these answers"),
-    "nothing": ("/?q=How+do+I+bake+bread", "No answer here"),
+    "nothing": ("/?q=How+do+I+bake+bread", "Noted under Unanswered questions"),
     "why": (f"/why{QUESTION}", "Ranks as a table"),
     "whatif": (f"/why{QUESTION}&temperature=0.3&routing=question2", "Ranks as a table"),
     "clusters": ("/clusters", "Open a cluster"),

@@ -91,7 +91,7 @@ def test_filters_and_options_of_an_address_are_shown_when_they_are_opened_and_st
 
 def test_a_question_about_something_else_is_told_so(service, ask, tab):
     ask("How do I bake sourdough bread with a thick crust?")
-    expect(tab.get_by_text("No answer here")).to_be_visible()
+    expect(tab.get_by_role("heading", name="No answer here")).to_be_visible()
     expect(tab.locator("[class*=st-key-near_miss]")).to_have_count(3)
     tab.get_by_role("button", name="Rephrase").click()
     expect(tab.get_by_placeholder(PLACEHOLDER)).to_be_focused()

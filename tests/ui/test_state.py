@@ -72,6 +72,17 @@ def test_going_back_at_once_is_not_lost(address):
     assert state.get("q") == "the first"
 
 
+def test_going_back_while_the_page_is_still_being_drawn_is_not_lost(address):
+    drawn("the first")
+    state.load("search")
+    state.st.session_state[state.widget("q")] = "the second"
+    state.load("search")
+    state.save()  # what follows is broken off
+    address["q"] = "the first"
+    state.load("search")
+    assert state.get("q") == "the first"
+
+
 def test_an_address_older_than_the_last_writing_is_no_news_while_a_widget_changes(address):
     drawn("the first")
     state.load("search")
