@@ -66,8 +66,8 @@ def intent_split(pairs: Sequence[Pair], seed: int) -> Split:
 def random_split(pairs: Sequence[Pair], seed: int) -> Split:
     """Hold out a tenth of the pairs, whichever; at least one. The answers stay searchable: all pairs are searched.
 
-    This is the proposal's own split and here for comparison only. It leaks: near-repeats of a held-out question, and
-    exact ones, stay on the training side.
+    This is what upstream's code does (the proposal names no split), here for comparison only. It leaks: near-repeats of
+    a held-out question, and exact ones, stay on the training side.
 
     Args:
         pairs: All pairs, two or more.

@@ -14,9 +14,9 @@ In the first three R is any rotation outside the span of the few pairs of a clus
 Methods are compared at the proposal's τ, and each at its own best τ: the one with the best mean reciprocal rank (or,
 for claims about the cosine, cosine) on a phrasing split inside the training side.
 
-What the proposal says of its students is tested with its plain students and its recipe. A teacher routes by centroids
-at the proposal's τ, through the W of one reading; a student is compared with its teacher on held-out questions.
-Students of more than 8 million parameters take minutes each and are trained on the first two splits.
+What the proposal says of its students is tested with its plain students and upstream's recipe. A teacher routes by
+centroids at the proposal's τ, through the W of one reading; a student is compared with it on held-out questions.
+Students of more than 8 million parameters take minutes each and are trained on the first split alone.
 """
 
 import hashlib
@@ -128,7 +128,7 @@ def blended(fold: Fold, readings: Iterable[str], rows: Floats, weights: Sequence
 
 
 def params_of(routing: RoutingName, temperature: float) -> SearchParams:
-    """The proposal's routing: the top 10 centroids, or all questions."""
+    """The proposal's routing: the centroids that are nearest, as many as upstream takes, or all questions."""
     return SearchParams(routing=routing, temperature=temperature, centroids=REFERENCE_CENTROIDS, hits=MAX_HITS)
 
 
@@ -139,8 +139,8 @@ TEACHERS = (CENTRED, UNCENTRED, ANCHORED)
 TO_TEACHER = "teacher_cosine"
 SIX_BY_THREE = DEEP[1]
 """The student that the proposal found best: 6 heads, 3 layers."""
-LARGE, SPLITS_OF_LARGE = 8_000_000, 2
-"""Parameters beyond which a student is trained on the first splits only, and how many these are."""
+LARGE = 8_000_000
+"""Parameters beyond which a student is trained on the first split alone."""
 
 
 def taught(fold: Fold, reading: str, rows: Floats) -> Floats:
@@ -181,7 +181,7 @@ def _teach(
     known, asked = fold.train.questions, fold.queries.questions
     for name in TEACHERS:
         specs = [plain(known.shape[1], *shape) for teacher, *shape in _students() if teacher == name]
-        due = [spec for spec in specs if number < SPLITS_OF_LARGE or spec.parameters <= LARGE]
+        due = [spec for spec in specs if number == 0 or spec.parameters <= LARGE]
         if due:
             # Both at once, as each call fits W. Without mixtures a teacher is asked at the known questions only.
             at_known, targets = np.split(taught(fold, name, np.concatenate([known, asked])), [len(known)])
@@ -561,9 +561,7 @@ SAID = {
 }
 """Claims of the summary: readings, and how many of them find more and less."""
 CLAIMS = (HELPS, MORE_COSINE, FINDS_BETTER, ONE_W, LAYERS, CEILING)
-PREFACE = (
-    f"Students of {LARGE:,} parameters or fewer are trained on every split, larger ones on the first {SPLITS_OF_LARGE}."
-)
+PREFACE = f"Students of {LARGE:,} parameters or fewer are trained on every split, larger ones on the first alone."
 
 
 def findings(run: HypothesesRun) -> Iterator[str]:

@@ -61,7 +61,7 @@ the report is made, so that the same command goes on where an interrupted one st
 
 {HELD_OUT}
 Relevant is the pair's own intent (`cluster_id`); every intent is ranked once, by its best answer. Intents held out
-whole, and the random tenth that the proposal takes, are shown for comparison.
+whole, and the random tenth that upstream takes, are shown for comparison.
 
 `--trec DIR` writes runs and judgements (qrels) in TREC's format, for each encoder, split and seed, and measures them by
 `ir-measures`: `ir_measures qrels.skill.txt run.raw_answers.txt RR` gives the same figure. Relevant is the own intent,

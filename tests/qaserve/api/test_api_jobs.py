@@ -238,10 +238,11 @@ def test_health_is_answered_while_the_disk_or_the_corpus_is_busy(app, serve_app,
         return call
 
     jobs.receiving, engine.activate = telling(receiving), telling(activate)
-    with ThreadPoolExecutor(count) as pool:
+    http = httpx.Client(base_url=url, timeout=SECONDS, limits=httpx.Limits(max_connections=None))
+    with http, ThreadPoolExecutor(count) as pool:
         with jobs._lock, corpus_lock(tmp_path / "models", "things", "long fit", 0):
             options = {} if "activate" in path else {"json": {"pairs": rows()}}
-            waiting = [pool.submit(httpx.post, url + path, timeout=SECONDS, **options) for _ in range(count)]
+            waiting = [pool.submit(http.post, path, **options) for _ in range(count)]
             for _ in range(min(count, ACTIVATIONS)):
                 assert arrived.acquire(timeout=SECONDS)
             assert httpx.get(f"{url}/healthz", timeout=SECONDS / 2).status_code == 200

@@ -127,7 +127,6 @@ def test_the_proposals_teacher_routes_by_ten_centroids(examples, reading):
 
 
 def test_what_an_interrupted_run_measured_is_taken_from_the_cache(examples, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "SPLITS_OF_LARGE", 1)
     monkeypatch.setattr(experiment, "LARGE", 50_000)
     monkeypatch.setattr(experiment, "TEMPERATURES", (0.05, 0.2))
     monkeypatch.setattr(experiment, "REFERENCE_RECIPE", REFERENCE_RECIPE.model_copy(update={"epochs": 1}))
