@@ -43,6 +43,11 @@ UPLOADED = st.dictionaries(st.sampled_from(["question", "answer", "id", "topics"
     lambda row: json.dumps(row).encode()
 ) | st.sampled_from([b"question,answer", b"a,b", b"# Q?", b"PK\x03\x04", b"\x1f\x8b"])
 FIELDS = st.sampled_from(sorted(AskRequest.model_fields))
+BODIES = (
+    st.dictionaries(FIELDS | st.sampled_from(["pair_id", "helpful", "build"]), JSON_VALUES, max_size=5)
+    | st.fixed_dictionaries({"question": st.text(min_size=1, max_size=20)}, optional={"top_k": st.integers(0, 30)})
+    | st.lists(st.fixed_dictionaries({"question": st.text(max_size=8)}), max_size=4)
+).map(lambda body: json.dumps(body).encode())
 
 
 @pytest.fixture
@@ -121,6 +126,16 @@ def test_any_json_is_answered_or_refused_as_documented(http, body):
 def test_any_bytes_are_refused_as_documented(http, body):
     reply = http.post("/v1/ask", content=body, headers={"Content-Type": "application/json"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_request")
+
+
+@settings(FEW, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bodies=files(BODIES, most=20, counts=False), path=st.sampled_from(["/v1/ask", "/v1/feedback"]))
+def test_bodies_made_of_others_are_answered_or_refused_as_documented(http, bodies, path):
+    documented = http.app.openapi()["paths"][path]["post"]["responses"]
+    for body in bodies:
+        reply = http.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert reply.status_code < 500
+        assert str(reply.status_code) in documented
 
 
 @settings(FEW, suppress_health_check=[HealthCheck.function_scoped_fixture])
