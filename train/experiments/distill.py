@@ -373,8 +373,8 @@ PREFACE = (
     ),
     "Answers are ranked by their cosine alone: words, topics and whitening have no part in it.",
     (
-        "Our teacher is what serving projects by, question routing and anchored W, as `qaserve distill` teaches them. In "
-        "serving whitening is applied to what either says; here teacher and student are compared without it."
+        "Our teacher is what serving projects by, question routing and anchored W, as `qaserve distill` teaches them. "
+        "In serving whitening is applied to what either says; here teacher and student are compared without it."
     ),
 )
 
