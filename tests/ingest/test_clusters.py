@@ -44,7 +44,7 @@ def words_of(pairs):
 
 
 def corpus_of(answers, start=0):
-    """Pairs of these answer vectors; a pair's id and texts follow from its number."""
+    """Pairs of these answer vectors; ids and texts follow from the number, and questions and topics lie elsewhere."""
     pairs = {}
     for number in range(start, start + len(answers)):
         pair = Pair(
@@ -52,7 +52,7 @@ def corpus_of(answers, start=0):
         )
         pairs[f"{number:06}"] = pair
     rows = answers.astype(np.float32)
-    return Corpus(PairTable.of(pairs), rows, rows, rows, np.ones(len(rows)))
+    return Corpus(PairTable.of(pairs), rows[::-1], rows, rows[::-1], np.ones(len(rows)))
 
 
 def live_of(corpus, clusters, encoder, fit):
@@ -74,7 +74,7 @@ def joined(*parts):
     for part in parts:
         pairs |= part.pairs
     rows = np.concatenate([part.answers for part in parts])
-    return Corpus(PairTable.of(pairs), rows, rows, rows, np.ones(len(rows)))
+    return Corpus(PairTable.of(pairs), rows[::-1], rows, rows[::-1], np.ones(len(rows)))
 
 
 def partition(labels):
@@ -121,7 +121,7 @@ def test_an_edited_answer_joins_the_nearest_cluster_too(first, live, place, fit)
     pairs["000000"] = pairs["000000"].model_copy(update={"answer": "another"})
     rows = first.answers.copy()
     rows[0] = place(3, 1)[0]
-    clusters = make_clusters(Corpus(PairTable.of(pairs), rows, rows, rows, first.priors), live, fit)
+    clusters = make_clusters(Corpus(PairTable.of(pairs), rows[::-1], rows, rows[::-1], first.priors), live, fit)
     assert clusters.labels[0] == live.labels[99]
     np.testing.assert_array_equal(clusters.labels[1:], live.labels[1:])
     assert clusters.made.changed == 1

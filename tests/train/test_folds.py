@@ -34,6 +34,8 @@ def test_answers_are_what_is_clustered(fold):
     def grouped(rows):
         return KMeans(fold.count, n_init=KMEANS_STARTS, random_state=3).fit(rows).labels_
 
+    singular = np.linalg.svd(fold.train.answers, compute_uv=False)
+    assert fold.count == round(singular.sum() ** 2 / (singular**2).sum())
     assert same_groups(fold.labels, grouped(fold.train.answers))
     assert not same_groups(fold.labels, grouped(fold.train.questions))
 
