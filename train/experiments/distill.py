@@ -371,10 +371,9 @@ PREFACE = (
         "H changes nothing that a student can express: a question is a sequence of length one, the softmax over one "
         "position is 1, and attention is a linear map. H^L is the proposal's measure, only L is depth."
     ),
-    "Answers are ranked by their cosine alone: words, topics and whitening have no part in it.",
     (
-        "Our teacher is what serving projects by, question routing and anchored W, as `qaserve distill` teaches them. "
-        "In serving whitening is applied to what either says; here teacher and student are compared without it."
+        "Answers are ranked by their cosine alone: words, topics and whitening have no part in it. Our teacher is what "
+        "serving projects by, question routing and anchored W; there whitening is applied to what a student says too."
     ),
 )
 
