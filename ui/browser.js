@@ -71,7 +71,7 @@
     document.querySelectorAll('section[role="presentation"][aria-label]').forEach((place) => { place.role = "group"; });
     document.querySelectorAll(".area_brush, .area_brush_bg").forEach((mark) => { mark.ariaHidden = "true"; });
     document.querySelectorAll('[data-testid="stTable"] > div').forEach((frame) => { frame.tabIndex = 0; });
-  }).observe(document.body, { childList: true, subtree: true });
+  }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["role", "aria-label"] });
 
   // Code in a sentence is copied by a click, or by Enter where it has the focus.
   const INLINE = '[data-testid="stMainBlockContainer"] [data-testid="stMarkdownContainer"] :not(pre) > code';

@@ -76,9 +76,15 @@ FOCUS = """
     if (box && document.activeElement === document.body) { box.focus(); }
     if (--left === 0) { clearInterval(timer); }
   }, 150);
+  for (const act of ["keydown", "pointerdown"]) {
+    document.addEventListener(act, () => clearInterval(timer), { once: true });
+  }
 </script>
 """
-"""Gives the box the focus, for a while, because the page is still being put together when this runs."""
+"""Gives the box the focus, for a while, because the page is still being put together when this runs.
+
+What the reader does ends it: the focus is theirs then.
+"""
 SELECT = """
 <script>
   const box = document.querySelector('input[type="search"]');

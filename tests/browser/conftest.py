@@ -144,6 +144,7 @@ def ask(service, tab):
         box.fill(question)
         box.press("Enter")
         expect(tab.get_by_text("Why these answers")).to_be_visible()
+        expect(tab.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
 
     return asking
 

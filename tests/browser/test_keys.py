@@ -27,6 +27,7 @@ def test_keys_lead_to_the_box_through_the_answers_and_open_them(service, ask, ta
     ask(QUESTION)
     box = tab.get_by_placeholder(PLACEHOLDER)
     box.blur()
+    expect(box).not_to_be_focused()
     tab.keyboard.press("/")
     expect(box).to_be_focused()
     assert box.input_value() == QUESTION, "the key itself is not typed"
