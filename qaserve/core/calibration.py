@@ -246,11 +246,13 @@ class Calibration(Record):
         if self.skill is None:
             return None
         answered, right = self.answered.log_odds(_checked(found)), self.right.log_odds(found)
-        others = [self.skill.probability(row, SKILL_FEATURES) for row in skill_rows(answered, skills)]
-        if self.named_skill is None:
-            return others
-        named = [self.named_skill.probability(row, NAMED_FEATURES) for row in named_rows(answered, right, skills)]
-        return [of_named if by else other for by, of_named, other in zip(is_named(skills), named, others, strict=True)]
+        rows = zip(is_named(skills), skill_rows(answered, skills), named_rows(answered, right, skills), strict=True)
+        return [
+            self.skill.probability(row, SKILL_FEATURES)
+            if self.named_skill is None or not by_first
+            else self.named_skill.probability(named, NAMED_FEATURES)
+            for by_first, row, named in rows
+        ]
 
     def confidence(self, found: Floats, skill: float | None = None) -> Confidence:
         """Probabilities, abstention and the reason that weighs most.

@@ -575,7 +575,6 @@ def _beside_plain(part: SplitResults) -> tuple[float, float, Interval]:
     return product.metrics[MRR], found[RAW].metrics[MRR], product.gain or Interval(low=0, mean=0, high=0)
 
 
-AGAINST_PLAIN = {"better": "finds more than", "no difference": "ties with", "worse": "finds less than"}
 OUTCOMES = {
     "better": "a higher MRR than",
     "no difference": "the same MRR, within its interval, as",
@@ -599,10 +598,8 @@ def findings(run: RoutingRun) -> Iterator[str]:
 
 def _sentence_of_split(part: SplitResults) -> str:
     product, raw, gain = _beside_plain(part)
-    return (
-        f"On {ABOUT[part.split]}, qaserve {AGAINST_PLAIN[compared(gain)]} a plain search of the answers: MRR "
-        f"{product:.3f} and {raw:.3f}, difference {signed(gain)}."
-    )
+    said = versus("qaserve", product, "a plain search of the answers", raw, gain)
+    return f"On {ABOUT[part.split]}, {said}, difference {signed(gain)}."
 
 
 def _sentence_of_hypothesis(tested: Tested) -> str:
