@@ -17,7 +17,16 @@ from qaserve.common.files import writing
 from qaserve.common.progress import Advance
 from qaserve.common.text import shorten
 from qaserve.encoders.base import lowest_cosine
-from qaserve.encoders.onnx import MANIFEST, MODEL, TOKENIZER, ExportManifest, OnnxEncoder, digest_of, versions_of_makers
+from qaserve.encoders.onnx import (
+    MANIFEST,
+    MODEL,
+    TOKENIZER,
+    WEIGHTS,
+    ExportManifest,
+    OnnxEncoder,
+    digest_of,
+    versions_of_makers,
+)
 from qaserve.encoders.sentence_transformer import LoadedModel, SentenceEncoder
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ def _described(encoder: SentenceEncoder, folder: Path, pad_id: int, agreement: f
     """Write the manifest of the files in a folder."""
     import onnx  # noqa: PLC0415
 
-    opsets = onnx.load(folder / MODEL, load_external_data=False).opset_import
+    opsets = onnx.load(folder / MODEL, load_external_data=True).opset_import
     identity = encoder.identity.model_copy(update={"backend": "onnx", "agreement": min(1.0, float(agreement))})
     manifest = ExportManifest(
         encoder=identity,
@@ -75,6 +84,7 @@ def _described(encoder: SentenceEncoder, folder: Path, pad_id: int, agreement: f
         opset=max(found.version for found in opsets if found.domain in {"", "ai.onnx"}),
         pad_id=pad_id,
         model_sha256=digest_of(folder / MODEL),
+        weights_sha256=digest_of(folder / WEIGHTS),
         tokenizer_sha256=digest_of(folder / TOKENIZER),
         versions=versions_of_makers(),
     )
@@ -106,7 +116,7 @@ def _write(encoder: SentenceEncoder, loaded: LoadedModel, folder: Path) -> None:
                 output_names=["vectors"],
                 dynamic_shapes=({0: batch, 1: length}, {0: batch, 1: length}),
                 dynamo=True,
-                external_data=False,
+                external_data=True,
                 verbose=False,
             )
     except (OnnxExporterError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:

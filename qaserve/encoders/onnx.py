@@ -1,7 +1,9 @@
 """An exported encoder: tokenizers and ONNX Runtime. This is what serving loads.
 
-An export is a folder of three files: `model.onnx` (token ids and mask in, unit vectors out: pooling and normalisation
-are in the graph), `tokenizer.json`, and `manifest.json`, which describes them. `qaserve.encoders.export` makes it.
+An export is a folder of four files: `model.onnx` (token ids and mask in, unit vectors out: pooling and normalisation
+are in the graph), its weights, `tokenizer.json`, and `manifest.json`, which describes them. `qaserve.encoders.export`
+makes it. The weights have a file of their own because ONNX Runtime maps that into memory: of the table of tokens, half
+of a small model, only what questions touch is then read, and processes share it.
 
 The session itself has one thread: a question is encoded on the thread that asks, and questions do not wait for each
 other. A call with more texts spreads its batches over a pool of threads, one for each core.
@@ -35,17 +37,20 @@ Model = Callable[[dict[str, NDArray[np.int64]]], Vectors]
 MADE_BY = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript", "onnxruntime")
 """Packages that an export depends on."""
 MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
+WEIGHTS = f"{MODEL}.data"
+"""As torch's exporter names it."""
 
 
 class ExportManifest(Record):
     """What an export is, and of what it was made."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     encoder: EncoderIdentity
     place: str = Field(description="Where the model came from: package, model id or folder.")
     opset: int = Field(ge=1)
     pad_id: int = Field(ge=0, description="Token that fills short rows of a batch; the mask hides it.")
     model_sha256: str
+    weights_sha256: str
     tokenizer_sha256: str
     versions: dict[str, str] = Field(description="Packages that made it.")
 
@@ -159,7 +164,12 @@ def _described(model: EncoderIdentity | ModelSource) -> dict[str, str | int | No
 
 
 def _check_files(folder: Path, manifest: ExportManifest) -> None:
-    for name, expected in ((MODEL, manifest.model_sha256), (TOKENIZER, manifest.tokenizer_sha256)):
+    hashes = {
+        MODEL: manifest.model_sha256,
+        WEIGHTS: manifest.weights_sha256,
+        TOKENIZER: manifest.tokenizer_sha256,
+    }
+    for name, expected in hashes.items():
         try:
             found = digest_of(folder / name)
         except OSError as error:

@@ -34,6 +34,7 @@ class Compared(Record):
     """How an export on OpenVINO compares with the same on ONNX Runtime."""
 
     model_sha256: str
+    weights_sha256: str
     version: str = Field(description="Of OpenVINO.")
     precision: Precision
     cosine: float = Field(ge=-1, le=1, description="Lowest on the fixed texts.")
@@ -89,6 +90,7 @@ class OpenVinoEncoder(OnnxEncoder):
         """The comparison that is kept beside the export, made where it is of another model or version."""
         wanted = {
             "model_sha256": self.manifest.model_sha256,
+            "weights_sha256": self.manifest.weights_sha256,
             "version": metadata.version("openvino"),
             "precision": self._precision,
         }

