@@ -3,22 +3,48 @@
 import hashlib
 import secrets
 import time
+from collections import OrderedDict, deque
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from pydantic import SecretStr
 
 from qaserve.common.errors import AccessError, ForbiddenError, LimitError
 from qaserve.settings import ServerSettings
 
-MAX_REFUSALS = RateLimitItemPerMinute(30)
+MINUTE = 60.0
+MAX_REFUSALS = 30
 """Wrong keys from one address; after these even a right one is not looked at until the minute is over."""
 
 Given = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+class Recent:
+    """How often each caller came within the last minute. Used on the event loop only.
+
+    The package `limits` does this too, but starts a thread on each call, and the event loop waits until it runs.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Calls that each may make in any minute."""
+        self._most = most
+        self._calls: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait(self, caller: str) -> float:
+        """Seconds until a caller has a call left; 0.0: it has one now."""
+        calls, now = self._calls.get(caller, ()), time.monotonic()
+        if len(calls) < self._most or calls[0] <= now - MINUTE:
+            return 0.0
+        return calls[0] + MINUTE - now
+
+    def count(self, caller: str) -> None:
+        """Count a call, and forget callers that have not come for a minute."""
+        now = time.monotonic()
+        self._calls.setdefault(caller, deque(maxlen=self._most)).append(now)
+        self._calls.move_to_end(caller)
+        while next(iter(self._calls.values()))[-1] <= now - MINUTE:
+            self._calls.popitem(last=False)
 
 
 class ApiKeyAuth:
@@ -27,7 +53,7 @@ class ApiKeyAuth:
     def __init__(self, settings: ServerSettings) -> None:
         """Remember the keys: a write key may read too, and where there is none, the other one writes."""
         self._read, self._write = settings.api_key, settings.write_key
-        self._refusals = MovingWindowRateLimiter(MemoryStorage())
+        self._refusals = Recent(MAX_REFUSALS)
 
     async def read(self, request: Request, given: Given) -> None:
         """Raise AccessError unless the caller may ask, LimitError after too many wrong keys."""
@@ -52,17 +78,17 @@ class ApiKeyAuth:
 
     def _check_refusals(self, request: Request) -> None:
         """Raise LimitError, before any key is looked at, where this address has sent too many wrong keys."""
-        if not self._refusals.test(MAX_REFUSALS, _address(request)):
+        if wait := self._refusals.wait(_address(request)):
             error = LimitError(
-                f"{MAX_REFUSALS.amount} wrong keys came from this address within a minute",
+                f"{MAX_REFUSALS} wrong keys came from this address within a minute",
                 hint="Wait, and send the key that the API was started with.",
             )
-            error.retry_after = _until_reset(self._refusals, MAX_REFUSALS, _address(request))
+            error.retry_after = max(1.0, wait)
             raise error
 
     def _refusal(self, request: Request, given: HTTPAuthorizationCredentials | None) -> AccessError:
         if given is not None:  # a request without a key guesses nothing
-            self._refusals.hit(MAX_REFUSALS, _address(request))
+            self._refusals.count(_address(request))
         return AccessError(
             "the key is missing or wrong",
             hint="Set QASERVE_API_KEY; other programs send the header Authorization: Bearer KEY.",
@@ -74,21 +100,20 @@ class RateLimiter:
 
     def __init__(self, per_minute: int) -> None:
         """Requests allowed in any minute; 0: no limit."""
-        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._counted = MovingWindowRateLimiter(MemoryStorage())
+        self._most, self._calls = per_minute, Recent(per_minute)
 
     async def __call__(self, request: Request, given: Given) -> None:
         """Count a request. Raises LimitError where there were too many."""
-        if self._limit is None:
+        if not self._most:
             return
         caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given else _address(request)
-        if not self._counted.hit(self._limit, caller):
+        if wait := self._calls.wait(caller):
             error = LimitError(
-                f"more than {self._limit.amount:,} requests in a minute",
-                hint="Wait, or raise QASERVE_REQUESTS_PER_MINUTE.",
+                f"more than {self._most:,} requests in a minute", hint="Wait, or raise QASERVE_REQUESTS_PER_MINUTE."
             )
-            error.retry_after = _until_reset(self._counted, self._limit, caller)
+            error.retry_after = max(1.0, wait)
             raise error
+        self._calls.count(caller)
 
 
 def _same(given: HTTPAuthorizationCredentials | None, key: SecretStr | None) -> bool:
@@ -98,8 +123,3 @@ def _same(given: HTTPAuthorizationCredentials | None, key: SecretStr | None) -> 
 
 def _address(request: Request) -> str:
     return request.client.host if request.client else ""
-
-
-def _until_reset(counted: MovingWindowRateLimiter, limit: RateLimitItemPerMinute, caller: str) -> float:
-    """Seconds until a caller has a request left."""
-    return max(1.0, counted.get_window_stats(limit, caller).reset_time - time.time())
