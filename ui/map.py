@@ -25,9 +25,14 @@ LOUD_VOTE = 0.04
 APART = 7
 """Half of that between the words at the two ends of the way, which may be one place."""
 NAMES = 14
-"""Clusters whose names stand on the map of all answers."""
-NAME_WIDE, NAME_HIGH = 0.45, 0.07
-"""The room that a name takes, on the map's axes."""
+"""Clusters whose names stand on a wide map of all answers; on a narrow one fewer."""
+NAME_WIDE, NAME_HIGH = 220, 16
+"""Pixels that a name takes."""
+PLACE = "scale('x', datum.x)"
+WHOLE_NAME = f"{PLACE} < {NAME_WIDE / 2} ? 'left' : {PLACE} > width - {NAME_WIDE / 2} ? 'right' : 'center'"
+"""On which side of its cluster a name begins, so that the map's edge does not cut it."""
+WIDTHS = (240, 400, 600, 800, 1_000)
+"""Pixels of the map: at each of them on, further names find room."""
 ROWS_SHOWN = 6
 """Of a selection, that need no scrolling."""
 COLOUR_BY = ("cluster", "topic", "skill", "confidence")
@@ -119,9 +124,17 @@ def explore(corpus: CorpusMap) -> set[int] | None:
     frame = answers_frame(corpus, by)
     named = _paint(frame, frame[by])
     window = _fitting(frame)
-    names = pd.DataFrame([{"x": one.x, "y": one.y, "label": shorten(one.name, NAME_CHARS)} for one in labelled(corpus)])
-    labels = alt.Chart(names).mark_text(dy=-11, fontSize=11, fontWeight="bold", color=charts.ink(), clip=True)
-    layers = [_dots(frame, window), labels.encode(*_xy(window), alt.Text("label:N"))]
+    names = pd.DataFrame(
+        [
+            {"x": one.x, "y": one.y, "label": shorten(one.name, NAME_CHARS), "least": width}
+            for one, width in labelled(corpus, window)
+        ]
+    )
+    labels = alt.Chart(names).mark_text(
+        dy=-11, fontSize=11, fontWeight="bold", color=charts.ink(), clip=True, align=alt.ExprRef(WHOLE_NAME)
+    )
+    roomy = alt.condition("datum.least <= width", alt.value(1), alt.value(0))
+    layers = [_dots(frame, window), labels.encode(*_xy(window), alt.Text("label:N"), opacity=roomy)]
     _legend(named)
     found = _show(
         layers,
@@ -172,13 +185,20 @@ def _paint(frame: pd.DataFrame, groups: pd.Series) -> dict[str, str]:
     return named
 
 
-def labelled(corpus: CorpusMap) -> list[MapCluster]:
-    """Clusters whose names do not cover each other, the largest first."""
-    kept: list[MapCluster] = []
-    for one in sorted(corpus.clusters, key=lambda cluster: -cluster.size):
-        if all(abs(one.x - other.x) > NAME_WIDE or abs(one.y - other.y) > NAME_HIGH for other in kept):
-            kept.append(one)
-    return kept[:NAMES]
+def labelled(corpus: CorpusMap, window: Window) -> list[tuple[MapCluster, int]]:
+    """Clusters whose names do not cover each other, the largest first, and the width of the map at which each appears.
+
+    A name that a narrow map has stays when the map is wider.
+    """
+    high = NAME_HIGH / HEIGHT * (window.high - window.low)
+    kept: list[tuple[MapCluster, int]] = []
+    for width in WIDTHS:
+        wide, most = NAME_WIDE / width * (window.right - window.left), NAMES * width // WIDTHS[-1]
+        for one in sorted(corpus.clusters, key=lambda cluster: -cluster.size):
+            free = all(abs(one.x - other.x) > wide or abs(one.y - other.y) > high for other, _ in kept)
+            if free and len(kept) < most:
+                kept.append((one, width))
+    return kept
 
 
 def selected(frame: pd.DataFrame, found: Mapping[str, Any]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from ui.map import (
     BLUR,
     CELLS,
     FAINTEST,
+    Window,
     _fitting,
     _paint,
     answers_frame,
@@ -62,7 +63,12 @@ def test_answers_are_coloured_by_how_surely_questions_lead_to_their_cluster(corp
 
 
 def test_names_of_clusters_do_not_cover_each_other(corpus):
-    assert [one.cluster for one in labelled(corpus)] == [1, 2]
+    whole = Window(0.0, 1.0, -0.5, 0.5)
+    assert [(one.cluster, width) for one, width in labelled(corpus, whole)] == [(1, 240), (2, 400)]
+    assert [one.cluster for one, _ in labelled(corpus, Window(0.0, 0.4, -0.2, 0.2))] == [1, 2, 0]
+    close = [cluster.model_copy(update={"x": 0.3 * number}) for number, cluster in enumerate(corpus.clusters)]
+    spread = corpus.model_copy(update={"clusters": tuple(close)})
+    assert [(one.cluster, width) for one, width in labelled(spread, whole)] == [(1, 240), (0, 800), (2, 800)]
 
 
 def test_the_window_of_the_whole_map_holds_every_answer(corpus):
