@@ -4,6 +4,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from ui.pages.results import ABOUT
+
 pytestmark = [pytest.mark.browser, pytest.mark.corpus]
 
 
@@ -65,7 +67,7 @@ def test_results_are_sentences_plots_and_tables(service, tab):
     reports = httpx.get(f"{service.api}/v1/reports", timeout=60).json()["reports"]
     expect(tab.locator(".st-key-headline").get_by_role("heading")).to_be_visible()
     expect(tab.locator(".st-key-headline [data-testid=stVegaLiteChart]")).to_be_visible()
-    tab.get_by_role("radio", name=reports[-1]["title"].partition(":")[0]).click()
+    tab.get_by_role("radio", name=ABOUT[reports[-1]["name"]][0]).click()
     report = httpx.get(f"{service.api}/v1/reports/{reports[-1]['name']}", timeout=60).json()
     expect(tab.get_by_text("Measured on").first).to_be_visible()
     for picture in report["pictures"]:

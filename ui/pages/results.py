@@ -26,16 +26,28 @@ WORDS = """
 PICTURE = 900
 JUDGEMENTS = 1_000
 ABOUT = {
-    "hypotheses": "What the proposal claims, tested by every reading of its projection, each method at its best τ.",
-    "routing": "Does qaserve find more than a plain search, and which part of it? Questions were held out and asked. "
-    "MRR is 1 if the right answer is always first, 0.5 if it is always second.",
-    "finetuning": "Does training the language model itself on the same pairs work better, and what does it cost?",
-    "distill": "Can one small network learn the vote and the projection together?",
-    "importance": "Does it help if some pairs count more than others?",
-    "calibration": "When the page says 80%, is it right in 8 of 10 cases? Does it notice questions without an answer?",
-    "skills": "Does a question find the skill that it is about?",
-    "projection": "What do the projections cost in time and memory, in full and in low rank?",
+    "hypotheses": (
+        "The proposal's claims",
+        "What the proposal claims, tested by every reading of its projection, each method at its best τ.",
+    ),
+    "routing": (
+        "Search quality",
+        "Does qaserve find more than a plain search, and which of its parts help? Held-out questions were asked.",
+    ),
+    "finetuning": (
+        "Training the encoder",
+        "Does training the language model itself on the same pairs work better, and what does it cost?",
+    ),
+    "distill": ("One small network", "Can one small network learn the vote and the projection together?"),
+    "importance": ("Weights of pairs", "Does it help if some pairs count more than others?"),
+    "calibration": (
+        "Confidence",
+        "When the page says 80%, is it right in 8 of 10 cases? Does it notice questions without an answer?",
+    ),
+    "skills": ("Finding skills", "Does a question find the skill that it is about?"),
+    "projection": ("Cost", "What do the projections cost in time and memory, in full and in low rank?"),
 }
+"""A name and a question in plain words, for each experiment of the project."""
 
 
 def draw() -> None:
@@ -63,7 +75,7 @@ def _experiments() -> None:
         return
     if found.headline is not None:
         _headline(found.headline)
-    titles = {one.name: one.title.partition(":")[0] for one in found.reports}
+    titles = {one.name: ABOUT.get(one.name, (one.title.partition(":")[0],))[0] for one in found.reports}
     first = next(iter(titles))
 
     name = st.pills(
@@ -124,7 +136,7 @@ def _report(view: ReportView) -> None:
     for sentence in more:
         st.markdown(literal(sentence))
     if view.name in ABOUT:
-        st.caption(ABOUT[view.name])
+        st.caption(ABOUT[view.name][1])
     findings = sorted(view.findings, key=lambda finding: len(finding) > LONG)
     label = f"{theme.counted(len(findings), 'finding')} in the terms of the experiment"
     with st.expander(label, icon=":material/science:"):
