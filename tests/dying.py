@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 
 from qaserve.common.failpoints import armed
-from qaserve.store.edge import EdgeStore, EdgeWriter
+from qaserve.store.edge import EdgeStore
+from qaserve.store.edge_writer import EdgeWriter
 from qaserve.store.server import ServerStore, ServerWriter
 
 

@@ -33,10 +33,10 @@ class Recent:
 
     def wait(self, caller: str) -> float:
         """Seconds until a caller has a call left; 0.0: it has one now."""
-        calls, now = self._calls.get(caller, ()), time.monotonic()
-        if len(calls) < self._most or calls[0] <= now - MINUTE:
+        calls = self._calls.get(caller)
+        if calls is None or len(calls) < self._most:
             return 0.0
-        return calls[0] + MINUTE - now
+        return max(0.0, calls[0] + MINUTE - time.monotonic())
 
     def count(self, caller: str) -> None:
         """Count a call, and forget callers that have not come for a minute."""

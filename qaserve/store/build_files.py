@@ -15,6 +15,8 @@ from qaserve.schemas.record import Record
 
 from .base import BuildMetadata, Seal
 
+MANIFEST, SHARD = "build.json", "shard"
+"""What lies in the folder of a build."""
 REMOVALS, REMOVAL_SECONDS = 50, 0.02
 BLOCK = 1 << 18
 REWRITTEN = frozenset({"edge_config.json", "segment.json"})

@@ -13,7 +13,7 @@ from qaserve.common.errors import BuildNotFoundError, NotFoundError, StoreError,
 from qaserve.common.failpoints import armed
 from qaserve.schemas.ask import Filters
 from qaserve.store import BuildRef, EdgeStore, Search
-from qaserve.store.edge import PAGE
+from qaserve.store.edge_build import PAGE
 from qaserve.store.points import ContentHash, nearest_answers, nearest_questions, to_pair, to_pair_vectors, to_point
 from qaserve.store.words import Sparse
 

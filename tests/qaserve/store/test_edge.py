@@ -15,8 +15,7 @@ from store_builds import REF, metadata, write
 from qaserve.common.errors import BuildNotFoundError, NotFoundError, StoreError, StoreWriteError
 from qaserve.common.failpoints import STEPS
 from qaserve.settings import StoreSettings
-from qaserve.store import BuildRef, EdgeStore, open_store
-from qaserve.store import edge as engine
+from qaserve.store import BuildRef, EdgeStore, build_files, edge_writer, open_store
 from qaserve.store.errors import map_errors
 from qaserve.store.points import to_pair, to_point
 
@@ -66,7 +65,7 @@ def test_reading_changes_no_file(sealed, folder, rows):
         del build
     assert set(before) == {path for path in folder.rglob("*") if path.is_file()}
     for path, data in before.items():
-        assert path.name in engine.REWRITTEN or path.read_bytes() == data, path
+        assert path.name in build_files.REWRITTEN or path.read_bytes() == data, path
 
 
 def test_a_build_is_deleted_again_after_an_interrupted_deletion(sealed, folder, rows):
@@ -121,7 +120,7 @@ def test_a_missing_file_is_named(sealed, folder):
 def test_a_damaged_build_does_not_hide_the_others_and_can_be_written_again(sealed, folder, rows):
     write(sealed, rows, metadata(OTHER))
     sealed.set_live(REF)
-    (folder / engine.MANIFEST).write_text("{}")
+    (folder / build_files.MANIFEST).write_text("{}")
     assert [one.build for one in sealed.builds("things")] == ["bbbbbbbbbbbb"]
     assert sealed.names("things") == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
     with pytest.raises(StoreError, match=r"build.json cannot be read: its hash is another"):
@@ -135,10 +134,10 @@ def test_a_damaged_build_does_not_hide_the_others_and_can_be_written_again(seale
 
 
 def test_a_build_of_another_edge_is_refused_with_both_versions(sealed, folder):
-    path = folder / engine.MANIFEST
+    path = folder / build_files.MANIFEST
     content = json.loads(path.read_text())["content"]
     content["seal"]["engine"] = "qdrant-edge-py 0.8.3"
-    path.write_bytes(engine.Manifest.model_validate(content).to_bytes())
+    path.write_bytes(build_files.Manifest.model_validate(content).to_bytes())
     with pytest.raises(StoreError, match=r"was written by qdrant-edge-py 0.8.3; qdrant-edge-py \S+ is installed") as e:
         sealed.open(REF)
     assert "qdrant-edge-py==0.8.3" in e.value.hint
@@ -179,7 +178,7 @@ def test_a_folder_of_version_0_1_is_recognised(edge, tmp_path):
 
 
 def test_nothing_is_written_on_a_disk_that_is_almost_full(edge, rows, monkeypatch):
-    monkeypatch.setattr(engine, "FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(edge_writer, "FREE_BYTES", 1 << 60)
     with (
         pytest.raises(StoreWriteError, match=r"cannot be written: [\d,]+ MiB are free, [\d,]+ MiB are needed"),
         edge.create(metadata()) as build,

@@ -35,8 +35,8 @@ def with_graphs(store, rows):
 
 @pytest.fixture
 def large(tmp_path, crowd, monkeypatch):
-    monkeypatch.setattr("qaserve.store.edge.CONFIG", LEAST)
-    monkeypatch.setattr("qaserve.store.edge.SEARCHED", 1)
+    monkeypatch.setattr("qaserve.store.edge_writer.CONFIG", LEAST)
+    monkeypatch.setattr("qaserve.store.edge_build.SEARCHED", 1)
     store, rows = EdgeStore(tmp_path / "graphs", hnsw_pairs=PAIRS), crowd(PAIRS)
     told = with_graphs(store, rows)
     assert told[0] == sum(told[1:]) == 3 * PAIRS
