@@ -46,7 +46,7 @@ from train.experiments.harness import (
     table,
     versus,
 )
-from train.experiments.routing import REFERENCE_TEMPERATURE
+from train.experiments.routing_report import REFERENCE_TEMPERATURE
 from train.folds import Fold, make_fold, unit_rows
 from train.tuning import START
 

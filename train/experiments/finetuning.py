@@ -45,7 +45,7 @@ from train.experiments.harness import (
     versus,
 )
 from train.experiments.result_cache import ResultCache
-from train.experiments.routing import DEFAULT, RAW, TUNED
+from train.experiments.routing_report import DEFAULT, RAW, TUNED
 from train.folds import Examples, Fold, make_fold
 from train.tuning import START, tune
 

@@ -61,7 +61,7 @@ from train.experiments.harness import (
     table,
 )
 from train.experiments.result_cache import ResultCache
-from train.experiments.routing import REFERENCE_CENTROIDS, REFERENCE_TEMPERATURE
+from train.experiments.routing_report import REFERENCE_CENTROIDS, REFERENCE_TEMPERATURE
 from train.folds import Fold, split_fold, unit_rows
 from train.procrustes import anchored, centred_reference, polar
 from train.tuning import START

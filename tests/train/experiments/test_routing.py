@@ -8,19 +8,11 @@ from qaserve.core.splits import Split, intent_split
 from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
 from train.experiments import routing as experiment
+from train.experiments import routing_report as reporting
 from train.experiments.datasets import Source, from_files
 from train.experiments.harness import Difference, Report, Tally, evaluate
-from train.experiments.routing import (
-    DEFAULT,
-    EXPERIMENT,
-    RAW,
-    TUNED,
-    RoutingRun,
-    run,
-    steps,
-    verdict,
-    with_words,
-)
+from train.experiments.routing import EXPERIMENT, run, steps
+from train.experiments.routing_report import DEFAULT, RAW, TUNED, RoutingRun, verdict, with_words
 from train.folds import Examples, split_fold
 from train.procrustes import centred_reference
 from train.tuning import START
@@ -71,7 +63,7 @@ def test_the_published_figures_come_out_on_one_seed(real_corpus):
             assert cosine is None or measured["cosine"] == pytest.approx(cosine, abs=tolerance), method
     assert found.product == TUNED
     better = {one.reference for one in found.against if one.gain.low > 0}
-    assert better >= {RAW, experiment.FUSION, experiment.REFERENCE_CENTROID, experiment.REFERENCE_QUESTION}
+    assert better >= {RAW, reporting.FUSION, reporting.REFERENCE_CENTROID, reporting.REFERENCE_QUESTION}
 
 
 def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
@@ -82,18 +74,18 @@ def test_every_split_is_asked_and_gains_are_over_raw_answers(examples):
     for part in found.splits:
         assert [one.method for one in part.results if one.gain is None] == [RAW]
     alone = set(of(found)) - set(of(found, "intent"))
-    peers = {experiment.TXTAI, experiment.TXTAI_HYBRID_ANSWERS}
-    assert alone == {*experiment.REFERENCE_METHODS, *peers, experiment.TUNED_PHRASINGS}
-    tuned = {TUNED, experiment.UNPROJECTED, experiment.PLAIN_WORDS}
+    peers = {reporting.TXTAI, reporting.TXTAI_HYBRID_ANSWERS}
+    assert alone == {*experiment.REFERENCE_METHODS, *peers, reporting.TUNED_PHRASINGS}
+    tuned = {TUNED, reporting.UNPROJECTED, reporting.PLAIN_WORDS}
     assert set(of(found, "intent")) - set(of(found, "random")) == tuned
     assert (len(found.chosen), len(found.chosen_unknown)) == (2, 2)
-    assert {one.reference for one in found.against_unknown} == set(experiment.RIVALS_UNKNOWN)
+    assert {one.reference for one in found.against_unknown} == set(reporting.RIVALS_UNKNOWN)
     assert found.left_out == ()
-    assert {one.reference for one in found.against} == set(experiment.RIVALS) - {
-        experiment.TXTAI_BOTH,
-        experiment.TXTAI_HYBRID,
+    assert {one.reference for one in found.against} == set(reporting.RIVALS) - {
+        reporting.TXTAI_BOTH,
+        reporting.TXTAI_HYBRID,
     }
-    assert len(found.hypotheses) == len(experiment.HYPOTHESES)
+    assert len(found.hypotheses) == len(reporting.HYPOTHESES)
 
 
 def test_the_same_seeds_give_the_same_run(examples):
@@ -103,7 +95,7 @@ def test_the_same_seeds_give_the_same_run(examples):
 def test_txtai_over_vectors_of_the_answers_is_raw_answers(examples):
     pytest.importorskip("txtai", reason="the extra `peers` is not installed")
     results = of(measure(Source("fake", examples)))
-    assert results[experiment.TXTAI].metrics["mrr"] == pytest.approx(results[RAW].metrics["mrr"])
+    assert results[reporting.TXTAI].metrics["mrr"] == pytest.approx(results[RAW].metrics["mrr"])
 
 
 def test_with_the_encoder_txtai_gets_question_and_answer_as_one_text(examples, encoder):
@@ -111,8 +103,8 @@ def test_with_the_encoder_txtai_gets_question_and_answer_as_one_text(examples, e
     found = measure(Source("fake", examples, encoder))
     assert encoder.encoded[-160:] == [f"{pair.question} {pair.answer}" for pair in examples.pairs]
     results = of(found)
-    assert {experiment.TXTAI_BOTH, experiment.TXTAI_HYBRID} <= set(results)
-    assert experiment.TXTAI_HYBRID_ANSWERS not in results
+    assert {reporting.TXTAI_BOTH, reporting.TXTAI_HYBRID} <= set(results)
+    assert reporting.TXTAI_HYBRID_ANSWERS not in results
 
 
 def test_what_is_not_installed_or_too_small_is_left_out_and_said(examples, monkeypatch):
@@ -180,7 +172,7 @@ def test_the_best_question_of_a_cluster_votes_alone(examples):
         sum(weight * (query @ bank[k].dense()) for k, weight in enumerate(row))
         for query, row in zip(fold.queries.questions, weights, strict=True)
     ]
-    np.testing.assert_allclose(experiment.METHODS[experiment.BEST_QUESTION](fold), expected, atol=1e-6)
+    np.testing.assert_allclose(experiment.METHODS[reporting.BEST_QUESTION](fold), expected, atol=1e-6)
 
 
 def by_hand(fold, matrices, *, temperature, final=None, top=None, hits=None):
@@ -213,13 +205,13 @@ def test_every_method_is_what_its_name_says(examples):
         anchored.append(left @ right)
         reference.append(centred_reference(s, t))
     expected = {
-        experiment.CENTROID: by_hand(fold, anchored, temperature=0.1, top=top),
-        experiment.QUESTION_REFERENCE_TEMPERATURE: by_hand(fold, anchored, temperature=0.1),
-        experiment.QUESTION: by_hand(fold, anchored, temperature=0.05),
-        experiment.QUESTION_HITS: by_hand(fold, anchored, temperature=0.05, hits=32),
+        reporting.CENTROID: by_hand(fold, anchored, temperature=0.1, top=top),
+        reporting.QUESTION_REFERENCE_TEMPERATURE: by_hand(fold, anchored, temperature=0.1),
+        reporting.QUESTION: by_hand(fold, anchored, temperature=0.05),
+        reporting.QUESTION_HITS: by_hand(fold, anchored, temperature=0.05, hits=32),
         experiment.QUESTION2: by_hand(fold, anchored, temperature=0.05, final=0.1),
-        experiment.REFERENCE_CENTROID: by_hand(fold, reference, temperature=0.1, top=top),
-        experiment.REFERENCE_QUESTION: by_hand(fold, reference, temperature=0.1),
+        reporting.REFERENCE_CENTROID: by_hand(fold, reference, temperature=0.1, top=top),
+        reporting.REFERENCE_QUESTION: by_hand(fold, reference, temperature=0.1),
         experiment.REFERENCE_QUESTION2: by_hand(fold, reference, temperature=0.1, final=0.1),
     }
     methods = experiment.METHODS | experiment.REFERENCE_METHODS
@@ -232,7 +224,7 @@ def test_words_add_to_what_has_none(examples):
     none, *more = found.words
     assert (none.weight, none.gain) == (0, Interval(low=0, mean=0, high=0))
     results = of(found)
-    assert none.mrr == pytest.approx(results[experiment.QUESTION_HITS].metrics["mrr"])
+    assert none.mrr == pytest.approx(results[reporting.QUESTION_HITS].metrics["mrr"])
     for point in more:
         assert point.mrr == pytest.approx(results[with_words(point.weight)].metrics["mrr"])
         assert point.gain.mean == pytest.approx(point.mrr - none.mrr)
@@ -253,7 +245,7 @@ def test_a_hypothesis_is_judged_by_its_whole_interval(low, high, at_least, word)
     difference = Difference(
         method="m", reference="r", measure="mrr", base=0.5, gain=Interval(low=low, mean=(low + high) / 2, high=high)
     )
-    tested = experiment.Tested(claim="c", split="phrasing", at_least=at_least, difference=difference)
+    tested = reporting.Tested(claim="c", split="phrasing", at_least=at_least, difference=difference)
     assert word in verdict(tested)
 
 
@@ -280,17 +272,17 @@ def test_what_is_shown_is_made_from_the_report_alone(examples):
     axes = figure.Figure().add_subplot()
     words.draw(axes)
     (line,) = axes.lines
-    assert line.get_xdata().tolist() == [0, *experiment.LEXICAL_WEIGHTS]
+    assert line.get_xdata().tolist() == [0, *reporting.LEXICAL_WEIGHTS]
     assert line.get_ydata().tolist() == [point.mrr for point in report.runs[0].words]
     gains.draw(figure.Figure().add_subplot())
 
 
 def test_there_is_no_headline_where_nothing_was_tuned_or_measured():
-    result = experiment.Result(method=DEFAULT, metrics={"hit1": 1.0}, gain=None)
-    part = experiment.SplitResults(split="phrasing", queries=1, searched=1, clusters=1, results=(result,))
-    assert experiment.headline(RoutingRun.model_construct(splits=(part,))) is None
+    result = reporting.Result(method=DEFAULT, metrics={"hit1": 1.0}, gain=None)
+    part = reporting.SplitResults(split="phrasing", queries=1, searched=1, clusters=1, results=(result,))
+    assert reporting.headline(RoutingRun.model_construct(splits=(part,))) is None
     assert EXPERIMENT.headline(Report[RoutingRun](runs=())) is None
 
 
 def test_a_missing_method_is_no_rival():
-    assert Tally().differences(DEFAULT, experiment.RIVALS) == ()
+    assert Tally().differences(DEFAULT, reporting.RIVALS) == ()
