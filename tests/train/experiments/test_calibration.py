@@ -6,22 +6,18 @@ from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
 from train.experiments import calibration as experiment
-from train.experiments.calibration import (
+from train.experiments.calibration import EXPERIMENT, UNANSWERED, run, sides_of, steps
+from train.experiments.calibration_report import (
     ANSWERED,
-    EXPERIMENT,
     FAR,
     FOREIGN,
     INTENTS,
     SKILLS,
-    UNANSWERED,
     Bin,
     CalibrationRun,
     Coefficient,
     Kind,
     Operation,
-    run,
-    sides_of,
-    steps,
 )
 from train.experiments.datasets import Source
 from train.experiments.harness import Report
