@@ -14,7 +14,7 @@ from qaserve.schemas.documents import DocumentDetail
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from qaserve.schemas.pairs import skill_name
 from ui import api_cache, charts, state, theme
-from ui.markdown import blocks, literal, marked
+from ui.markdown import blocks, literal, marked, safe
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
@@ -75,7 +75,7 @@ def _skill_head(name: str, result: AskResult) -> None:
             ):
                 document(name, result.build)
         if summary is not None and summary.when_to_use:
-            st.caption(literal(one_line(summary.when_to_use, USE_CHARS)))
+            st.caption(safe(one_line(summary.when_to_use, USE_CHARS)))
 
 
 def document(name: str, build: str) -> None:

@@ -243,18 +243,20 @@ def test_skills_with_documents_are_there_to_browse_and_open(edge, encoder, make_
     assert "All clusters" in [link.label for link in page.get("page_link")]
     assert not [one for one in page.button if (one.key or "").startswith("browse")]
     (tmp_path / "documents").mkdir()
-    text = "# Bread\n\n## When to Use\n\n- To bake\n\n## Steps\n\nKnead it."
+    text = "# Bread\n\n## When to Use\n\n- To bake with `oven/2`\n\n## Steps\n\nKnead it."
     (tmp_path / "documents" / "skill_bread.md").write_text(text)
     make_ingest(edge, encoder).run([], documents=tmp_path / "documents")
     st.cache_data.clear()
     page.run()
     (shown,) = [one for one in page.button if (one.key or "").startswith("browse")]
-    assert (shown.label, shown.help) == ("bread (4)", "To bake")
+    assert (shown.label, shown.help) == ("bread (4)", "To bake with \\`oven/2\\`")
     shown.click().run()
     assert not page.exception
     assert "Knead it." in text_of(page)
     assert "## Steps" not in text_of(page), "the label says it"
     assert [one.label for one in page.expander] == ["Introduction", "When to Use", "Steps"]
+    page.text_input(key="ask_q").set_value("how to make bread").run()
+    assert "To bake with `oven/2`" in [one.value for one in page.caption]
 
 
 def test_how_sure_an_answer_is_stands_above_it(edge, encoder, make_ingest, write_rows, rows, page):
