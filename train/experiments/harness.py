@@ -250,8 +250,9 @@ def row_cosines(vectors: Floats, targets: Floats) -> Floats:
 
 
 def signed(gain: Interval, digits: int = 3) -> str:
-    """A difference in figures: mean and 95% interval."""
-    return f"{gain.mean:+z.{digits}f} ({gain.low:+z.{digits}f} … {gain.high:+z.{digits}f})"
+    """A difference in figures: mean and 95% interval. A bound just below zero keeps its sign: it decides."""
+    mean, low, high = (f"{value + 0.0:+.{digits}f}" for value in (gain.mean, gain.low, gain.high))
+    return f"{mean} ({low} … {high})"
 
 
 def is_difference(gain: Interval) -> bool:
