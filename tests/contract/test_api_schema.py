@@ -101,6 +101,26 @@ def test_every_operation_keeps_its_promises(document, mode, must):
     assert done >= must
 
 
+def test_operations_one_after_another_keep_their_promises(document):
+    """What a reply names, a job, a build or a skill, is asked for, changed or deleted by the requests that follow."""
+    done = []
+
+    class Machine(document.as_state_machine()):
+        def validate_response(self, response, case, additional_checks=None, **_):
+            done.append((case.operation.label, response.status_code))
+            case.validate_response(response, checks=CHECKS)
+
+    Machine.run(
+        settings=settings(
+            max_examples=max(10, EXAMPLES // 8),
+            stateful_step_count=8,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )
+    assert any("{" in label and status < 400 for label, status in done), "what a reply named was there"
+
+
 @MANY
 @given(question=st.text())
 def test_any_text_is_answered_or_refused_as_documented(http, question):
