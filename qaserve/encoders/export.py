@@ -76,7 +76,7 @@ def _described(encoder: SentenceEncoder, folder: Path, pad_id: int, agreement: f
     """Write the manifest of the files in a folder."""
     import onnx  # noqa: PLC0415
 
-    opsets = onnx.load(folder / MODEL, load_external_data=True).opset_import
+    opsets = onnx.load(folder / MODEL, load_external_data=False).opset_import
     identity = encoder.identity.model_copy(update={"backend": "onnx", "agreement": min(1.0, float(agreement))})
     manifest = ExportManifest(
         encoder=identity,
