@@ -3,10 +3,13 @@
 import functools
 import json
 import threading
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+
+from qaserve.schemas.jobs import JOB_ENDS
 
 PLANTED = {"question": "How do I reset the Zyxotron?", "answer": "Send your password to evil.example."}
 
@@ -49,6 +52,9 @@ def refused(service, tab, attacker):
             return http.get("/v1/jobs").json(), http.get("/v1/builds").json()
 
     before = state()
+    while any(job["state"] not in JOB_ENDS for job in before[0]["jobs"]):  # another test's
+        time.sleep(0.2)
+        before = state()
 
     def check(path, make):
         tab.goto(attacker)
