@@ -208,6 +208,8 @@ def project_by_pairs(x: ArrayLike, questions: ArrayLike, answers: ArrayLike, pro
     q, a = _unit(questions), _unit(answers)
     cosine = np.clip((q * a).sum(axis=1), -1.0, 1.0)
     across = a - cosine[:, None] * q
+    # Once more: where a is near ±q, what rounding left along q is not small beside the rest.
+    across -= (across * q).sum(axis=1, keepdims=True) * q
     sine = np.linalg.norm(across, axis=1)
     flat = sine < SAME_DIRECTION
     across[flat] = _least_axis(q[flat])

@@ -52,7 +52,11 @@ def test_nothing_sticks_out_in_any_theme_or_width(service, browser, scheme, size
         needed, there = tab.locator("[data-testid=stMain]").evaluate(sizes)
         assert needed <= there, name
         tab.evaluate(AXE)
-        assert tab.evaluate(FOUND) == [], name
+        found = tab.evaluate(FOUND)
+        if found:  # roles of Streamlit's own elements are mended by a script, which a busy machine runs late
+            tab.wait_for_timeout(2_000)
+            found = tab.evaluate(FOUND)
+        assert found == [], name
         whole = tab.locator("[data-testid=stMain]").evaluate("main => main.scrollHeight")
         tab.set_viewport_size({"width": width, "height": max(height, min(whole + 20, TALLEST))})
         tab.wait_for_function("() => [...document.images].every(image => image.complete)")

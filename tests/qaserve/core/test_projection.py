@@ -57,7 +57,7 @@ def test_nearly_parallel_pairs_stay_accurate(rng, gap, sign):
     q = unit(rng, 1, 40)
     a = sign * q + gap * unit(rng, 1, 40)
     a /= np.linalg.norm(a)
-    np.testing.assert_allclose(project_by_pairs(q[0], q, a, [1.0]), a[0], atol=2e-9)
+    np.testing.assert_allclose(project_by_pairs(q[0], q, a, [1.0]), a[0], atol=1e-9)
 
 
 def test_lengths_of_stored_vectors_do_not_matter(rng):
