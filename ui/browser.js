@@ -67,11 +67,14 @@
 
   // What Streamlit and Vega leave out for screen readers: the role of the place to drop a file, which has a label, and
   // that the rectangle of a selection is no picture. A table that is wider than the screen is scrolled by keys too.
-  new MutationObserver(() => {
+  function mend() {
     document.querySelectorAll('section[role="presentation"][aria-label]').forEach((place) => { place.role = "group"; });
     document.querySelectorAll(".area_brush, .area_brush_bg").forEach((mark) => { mark.ariaHidden = "true"; });
     document.querySelectorAll('[data-testid="stTable"] > div').forEach((frame) => { frame.tabIndex = 0; });
-  }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["role", "aria-label"] });
+  }
+  mend();  // what was drawn before this script ran, and may not change again
+  new MutationObserver(mend).observe(
+    document.body, { childList: true, subtree: true, attributeFilter: ["role", "aria-label"] });
 
   // Code in a sentence is copied by a click, or by Enter where it has the focus.
   const INLINE = '[data-testid="stMainBlockContainer"] [data-testid="stMarkdownContainer"] :not(pre) > code';

@@ -25,13 +25,7 @@ from pydantic import ValidationError
 from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, UsageError
 from qaserve.common.failpoints import failpoint
 
-from .base import (
-    DOCUMENTS_SUFFIX,
-    BuildMetadata,
-    BuildRef,
-    Seal,
-    Store,
-)
+from .base import DOCUMENTS_SUFFIX, BuildMetadata, BuildRef, Seal, Store
 from .build_files import (
     MANIFEST,
     REWRITTEN,

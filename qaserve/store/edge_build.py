@@ -7,19 +7,8 @@ import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
 
-from .base import (
-    EVERYWHERE,
-    WORDS,
-    Build,
-    Hit,
-    Point,
-    Search,
-    Where,
-)
-from .build_files import (
-    Manifest,
-    OpenFolder,
-)
+from .base import EVERYWHERE, WORDS, Build, Hit, Point, Search, Where
+from .build_files import Manifest, OpenFolder
 from .errors import map_errors
 from .graphs import SEARCHED
 from .kept import Kept
@@ -41,7 +30,7 @@ INTENTS_KEPT = 20_000
 class EdgeBuild(Build):
     """A sealed build, its files mapped."""
 
-    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str, folder: "OpenFolder") -> None:
+    def __init__(self, manifest: Manifest, shard: edge.EdgeShard, where: str, folder: OpenFolder) -> None:
         """Wrap an open shard. It is closed when nothing refers to it any more."""
         self.metadata, self.seal, self.approximate = manifest.metadata, manifest.seal, manifest.graphs
         self.encoder = WordEncoder(manifest.metadata.bm25)

@@ -12,22 +12,8 @@ import qdrant_edge as edge
 from qaserve.common.errors import StoreWriteError
 from qaserve.common.failpoints import failpoint
 
-from .base import (
-    WORDS,
-    BuildMetadata,
-    OnGraphs,
-    Point,
-    Seal,
-    Writer,
-)
-from .build_files import (
-    MANIFEST,
-    SHARD,
-    Manifest,
-    seal_files,
-    sync_folder,
-    sync_tree,
-)
+from .base import WORDS, BuildMetadata, OnGraphs, Point, Seal, Writer
+from .build_files import MANIFEST, SHARD, Manifest, seal_files, sync_folder, sync_tree
 from .edge_build import PAGE, content_hash
 from .errors import map_errors
 from .graphs import CONFIG, make_graphs

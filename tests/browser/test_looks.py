@@ -47,16 +47,13 @@ def test_nothing_sticks_out_in_any_theme_or_width(service, browser, scheme, size
         expect(tab.locator("[data-testid=stMain]").get_by_text(last).last).to_be_attached(timeout=60_000)
         expect(tab.locator("[data-testid=stSpinner]")).to_have_count(0, timeout=60_000)
         expect(tab.locator("[data-testid=stSkeleton]")).to_have_count(0, timeout=60_000)
+        expect(tab.locator('section[role="presentation"][aria-label]')).to_have_count(0)  # browser.js has run
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
         sizes = "main => [main.scrollWidth, main.clientWidth]"
         needed, there = tab.locator("[data-testid=stMain]").evaluate(sizes)
         assert needed <= there, name
         tab.evaluate(AXE)
-        found = tab.evaluate(FOUND)
-        if found:  # roles of Streamlit's own elements are mended by a script, which a busy machine runs late
-            tab.wait_for_timeout(2_000)
-            found = tab.evaluate(FOUND)
-        assert found == [], name
+        assert tab.evaluate(FOUND) == [], name
         whole = tab.locator("[data-testid=stMain]").evaluate("main => main.scrollHeight")
         tab.set_viewport_size({"width": width, "height": max(height, min(whole + 20, TALLEST))})
         tab.wait_for_function("() => [...document.images].every(image => image.complete)")

@@ -251,8 +251,8 @@ def row_cosines(vectors: Floats, targets: Floats) -> Floats:
 
 def signed(gain: Interval, digits: int = 3) -> str:
     """A difference in figures: mean and 95% interval. A bound just below zero keeps its sign: it decides."""
-    mean, low, high = (f"{value + 0.0:+.{digits}f}" for value in (gain.mean, gain.low, gain.high))
-    return f"{mean} ({low} … {high})"
+    low, high = (f"{bound + 0.0:+.{digits}f}" for bound in (gain.low, gain.high))  # + 0.0: -0.0 is no negative
+    return f"{gain.mean:+z.{digits}f} ({low} … {high})"
 
 
 def is_difference(gain: Interval) -> bool:

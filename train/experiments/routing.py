@@ -60,6 +60,7 @@ from train.experiments.routing_report import (
     TXTAI_BOTH,
     TXTAI_HYBRID,
     TXTAI_HYBRID_ANSWERS,
+    UNDETERMINED,
     UNPROJECTED,
     RoutingRun,
     SplitName,
@@ -351,7 +352,7 @@ EXPERIMENT = Experiment(
     tables,
     findings,
     plots,
-    (PREFACE,),
+    (PREFACE, UNDETERMINED),
     headline_of=headline,
     summary_of=summary,
 )

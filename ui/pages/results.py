@@ -75,7 +75,9 @@ def _experiments() -> None:
         return
     if found.headline is not None:
         _headline(found.headline)
-    titles = {one.name: ABOUT.get(one.name, (one.title.partition(":")[0],))[0] for one in found.reports}
+    titles = {
+        one.name: ABOUT[one.name][0] if one.name in ABOUT else one.title.partition(":")[0] for one in found.reports
+    }
     first = next(iter(titles))
 
     name = st.pills(

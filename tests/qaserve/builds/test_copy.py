@@ -97,6 +97,7 @@ def test_an_interrupted_copy_to_a_server_goes_on_where_it_was(two_builds, rest, 
 def test_an_interrupted_copy_to_a_folder_goes_on_where_it_was(two_builds, tmp_path, monkeypatch):
     source, _, live = two_builds
     target = EdgeStore(tmp_path / "other")
+    monkeypatch.setattr("qaserve.store.edge_build.PAGE", 5)
     monkeypatch.setattr("qaserve.store.edge_writer.PAGE", 5)
     rest = copying._rest
 

@@ -96,7 +96,7 @@ def test_only_an_interval_without_zero_is_a_difference():
 
 
 def test_nothing_is_shown_below_zero_that_is_not():
-    assert signed(Interval(low=-0.01, mean=0.00001, high=0.0201)) == "+0.000 (-0.010 … +0.020)"
+    assert signed(Interval(low=-0.01, mean=-0.00001, high=0.0201)) == "+0.000 (-0.010 … +0.020)"
     assert signed(Interval(low=-0.01, mean=-0.005, high=-0.00001)) == "-0.005 (-0.010 … -0.000)"
     assert signed(Interval(low=-0.0, mean=0.0, high=0.0)) == "+0.000 (+0.000 … +0.000)"
 
