@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import NamedTuple, TypeVar
 
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ingest.pairs import TOPIC_TEXT
 from qaserve.common.errors import UsageError
 from qaserve.common.progress import Advance
 from qaserve.core.routing import Floats
 from qaserve.core.splits import check_families, phrasing_split
 from qaserve.encoders.sentence_transformer import SentenceEncoder
-from qaserve.schemas.params import SearchParams
+from qaserve.schemas.params import PLAIN_SEARCH, Hyperparameters, SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from qaserve.store.points import pair_text
@@ -47,7 +48,7 @@ from train.experiments.harness import (
 from train.experiments.result_cache import ResultCache
 from train.experiments.routing_report import DEFAULT, RAW, TUNED
 from train.folds import Examples, Fold, make_fold
-from train.tuning import START, tune
+from train.tuning import DEFAULTS, tune
 
 QUICK_PAIRS = 24
 QUICK_EPOCHS = 1
@@ -62,9 +63,12 @@ TRAINING = "training"
 RAW_WORDS = "raw answers and words"
 FINE_TUNED = "fine-tuned encoder"
 FINE_TUNED_WORDS = "fine-tuned encoder and words"
-FINE_TUNED_PRODUCT = "the product on the fine-tuned encoder, default hyperparameters"
-RIVALS = [FINE_TUNED, FINE_TUNED_WORDS]
-COMPARED = {DEFAULT: RIVALS, TUNED: RIVALS, FINE_TUNED_PRODUCT: [*RIVALS, DEFAULT]}
+FINE_TUNED_UNPROJECTED = "fine-tuned encoder with all that the product has but projection"
+FINE_TUNED_PRODUCT = "the product on the fine-tuned encoder"
+ALONE = Hyperparameters(search=SearchParams().override(PLAIN_SEARCH))
+WITH_WORDS = Hyperparameters(search=ALONE.search.override(SearchParams(lexical_weight=SearchParams().lexical_weight)))
+RIVALS = [FINE_TUNED, FINE_TUNED_WORDS, FINE_TUNED_UNPROJECTED]
+COMPARED = {DEFAULT: RIVALS, TUNED: RIVALS, FINE_TUNED_PRODUCT: [*RIVALS, TUNED]}
 
 Made = TypeVar("Made")
 
@@ -112,8 +116,9 @@ class Seed(NamedTuple):
 def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) -> FinetuningRun:
     """Fine-tune the encoder on the training side of each seed's phrasing split, and ask what was held out.
 
-    Vectors of the unchanged encoder are those of the source. The product is question routing with anchored W and
-    words: with the hyperparameters of a build that was not tuned, and with those tuned on the training side. A finished
+    Vectors of the unchanged encoder are those of the source. The product has the hyperparameters of a build that was
+    not tuned, or those tuned on the training side with the unchanged encoder. On the fine-tuned encoder it has the
+    same: that encoder has seen all questions of the training side, so none could be held out to tune on. A finished
     training is kept in the source's cache, from which a run after an interrupted one takes it.
 
     Args:
@@ -160,14 +165,21 @@ def one_seed(
     train, queries = examples.take(split.train), examples.take(split.test)
     fold, fitting = timed(lambda: _fitted(train, queries, seed))
     tally.begin(queries.intents)
-    _ask(fold, (RAW, RAW_WORDS, DEFAULT), tally)
+    _ask(fold, {RAW: ALONE, RAW_WORDS: WITH_WORDS, DEFAULT: DEFAULTS}, tally)
     advance(1)
     tuning, choosing = timed(lambda: tune(train, FitSettings(regularization=None, seed=seed), lambda _: None))
+    product, unprojected = (DEFAULTS, _unprojected(DEFAULTS)) if tuning is None else (tuning.chosen, tuning.unprojected)
     if tuning is not None:
-        _add(fold, TUNED, fold.project(tuning.chosen).searched, tuning.chosen.search.lexical_weight, tally)
+        _ask(fold, {TUNED: product}, tally)
     advance(1)
     tuned = fine_tuned(train, queries, model, seed, epochs, cache, advance)
-    _ask(_fitted(tuned.train, tuned.queries, seed), (FINE_TUNED, FINE_TUNED_WORDS, FINE_TUNED_PRODUCT), tally)
+    asked = {
+        FINE_TUNED: ALONE,
+        FINE_TUNED_WORDS: WITH_WORDS,
+        FINE_TUNED_UNPROJECTED: unprojected,
+        FINE_TUNED_PRODUCT: product,
+    }
+    _ask(_fitted(tuned.train, tuned.queries, seed), asked, tally)
     advance(1)
     took = tuned.training
     costs = Costs(fitting=fitting, choosing=choosing, training=took.training, encoding=took.encoding)
@@ -201,7 +213,7 @@ def summary(
 def _fitted(train: Examples, queries: Examples, seed: int) -> Fold:
     """A fold with everything fitted that a build of its training side has."""
     fold = make_fold(train, queries, seed)
-    fold.bank(START.regularization)
+    fold.bank(DEFAULTS.regularization)
     BM25Index([pair_text(pair) for pair in train.pairs])
     return fold
 
@@ -220,22 +232,19 @@ def _mean_costs(costs: Sequence[Costs]) -> Costs:
 # What is asked
 
 
-def _ask(fold: Fold, methods: tuple[str, str, str], tally: Tally) -> None:
-    """Search the answers, search them with words, and ask the product."""
-    raw, words, product = methods
-    _add(fold, raw, fold.queries.questions, 0.0, tally)
-    _add(fold, words, fold.queries.questions, START.search.lexical_weight, tally)
-    _add(fold, product, fold.project(START).searched, START.search.lexical_weight, tally)
+def _unprojected(product: Hyperparameters) -> Hyperparameters:
+    return product.model_copy(update={"search": product.search.override(SearchParams(projection="none"))})
 
 
-def _add(fold: Fold, method: str, projected: Floats, lexical_weight: float, tally: Tally) -> None:
-    figures = evaluate(
-        fold.scores(projected, SearchParams(lexical_weight=lexical_weight)),
-        fold.candidates.intents,
-        fold.queries.intents,
-    )
-    cosines = {} if lexical_weight else {COSINE: row_cosines(projected, fold.queries.answers)}
-    tally.add(method, figures | cosines)
+def _ask(fold: Fold, methods: Mapping[str, Hyperparameters], tally: Tally) -> None:
+    """Search with each of these hyperparameters."""
+    for method, hyperparameters in methods.items():
+        search = hyperparameters.search
+        scores = fold.parts(fold.cosines_of(hyperparameters), search).total
+        figures = evaluate(scores, fold.candidates.intents, fold.queries.intents, search.second_share)
+        if not search.lexical_weight:
+            figures[COSINE] = row_cosines(fold.project(hyperparameters).searched, fold.queries.answers)
+        tally.add(method, figures)
 
 
 # Fine-tuning one split
@@ -296,11 +305,11 @@ def fine_tuned(
     else:
         vectors, training = found[0], Training.model_validate_json(found[1][TRAINING])
     parts.finish()
-    encoded_sides = [
-        Examples(side.pairs, _floats(vectors[f"{number}.questions"]), _floats(vectors[f"{number}.answers"]))
+    encoded = [
+        Examples(side.pairs, *(_floats(vectors[f"{number}.{part}"]) for part in Texts._fields))
         for number, side in enumerate(sides)
     ]
-    return FineTuned(encoded_sides[0], encoded_sides[1], training)
+    return FineTuned(encoded[0], encoded[1], training)
 
 
 def timed(work: Callable[[], Made]) -> tuple[Made, Cost]:
@@ -310,41 +319,61 @@ def timed(work: Callable[[], Made]) -> tuple[Made, Cost]:
     return made, Cost(cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall)
 
 
-def texts_of(examples: Examples, model: SentenceEncoder) -> tuple[list[str], list[str]]:
-    """(n,) questions and (n,) answers, with the encoder's prompts."""
-    identity = model.identity
-    questions = [identity.question_prompt + pair.question for pair in examples.pairs]
-    return questions, [identity.answer_prompt + pair.answer for pair in examples.pairs]
+class Texts(NamedTuple):
+    """What is encoded of pairs, (n,) each, with the encoder's prompts."""
+
+    questions: list[str]
+    answers: list[str]
+    topics: list[str]
+    """Empty where a pair has none."""
+
+
+def texts_of(examples: Examples, model: SentenceEncoder) -> Texts:
+    """The texts of pairs."""
+    ask, tell = model.identity.question_prompt, model.identity.answer_prompt
+    topics = [TOPIC_TEXT.of(pair) for pair in examples.pairs]
+    return Texts(
+        [ask + pair.question for pair in examples.pairs],
+        [tell + pair.answer for pair in examples.pairs],
+        [topic and tell + topic for topic in topics],
+    )
 
 
 def _train(
-    model: SentenceEncoder, seed: int, epochs: int, texts: list[tuple[list[str], list[str]]], advance: Advance
+    model: SentenceEncoder, seed: int, epochs: int, sides: Sequence[Texts], advance: Advance
 ) -> tuple[dict[str, NDArray[np.generic]], Training]:
     with model.borrowed() as loaded:
         folder = loaded.folder
-    questions, answers = texts[0]
-    tuned = encoder_finetuning.fine_tune(folder, questions, answers, epochs=epochs, seed=seed, advance=advance)
-    encoded, encoding = timed(lambda: tuned.encode(answers))
+    train = sides[0]
+    tuned = encoder_finetuning.fine_tune(
+        folder, train.questions, train.answers, epochs=epochs, seed=seed, advance=advance
+    )
+    answers, encoding = timed(lambda: tuned.encode(train.answers))
     vectors: dict[str, NDArray[np.generic]] = {
-        "0.questions": tuned.encode(questions),
-        "0.answers": encoded,
-        "1.questions": tuned.encode(texts[1][0]),
-        "1.answers": tuned.encode(texts[1][1]),
+        f"{number}.{part}": answers if texts is train.answers else _encoded(tuned, texts)
+        for number, side in enumerate(sides)
+        for part, texts in side._asdict().items()
     }
     training = Cost(cpu_seconds=tuned.cpu_seconds, wall_seconds=tuned.wall_seconds)
     return vectors, Training(losses=tuned.losses, training=training, encoding=encoding)
 
 
-def _depends_on(
-    model: SentenceEncoder, seed: int, epochs: int, texts: list[tuple[list[str], list[str]]]
-) -> Iterator[str]:
+def _encoded(tuned: encoder_finetuning.FineTuned, texts: Sequence[str]) -> NDArray[np.float32]:
+    """(n, D) rows, each different text encoded once; NaN where it is empty."""
+    different = sorted(set(texts))
+    rows = tuned.encode(different)[[different.index(text) for text in texts]]
+    rows[[not text for text in texts]] = np.nan
+    return rows
+
+
+def _depends_on(model: SentenceEncoder, seed: int, epochs: int, sides: Sequence[Texts]) -> Iterator[str]:
     """All that the tuned vectors depend on."""
     yield model.identity.model_dump_json()
     yield from (f"{package} {metadata.version(package)}" for package in PACKAGES)
     yield json.dumps(
         [seed, epochs, encoder_finetuning.BATCH, encoder_finetuning.LEARNING_RATE, encoder_finetuning.WARM_UP]
     )
-    yield json.dumps(texts)
+    yield json.dumps(sides)
 
 
 def _floats(vectors: NDArray[np.generic]) -> Floats:
@@ -428,7 +457,7 @@ def in_short(run: FinetuningRun) -> Iterator[str]:
     """The product beside a fine-tuned encoder, and what that costs."""
     times = run.costs.training.cpu_seconds / run.costs.fitting.cpu_seconds
     for one in run.differences:
-        if (one.method, one.reference) == (DEFAULT, FINE_TUNED):
+        if (one.method, one.reference) == (TUNED, FINE_TUNED):
             said = versus("qaserve", one.base + one.gain.mean, "a fine-tuned language model", one.base, one.gain)
             yield f"{said}. Fine-tuning took {times:,.0f} times as much computing as fitting qaserve."
 
@@ -441,8 +470,8 @@ def plots(runs: Sequence[FinetuningRun]) -> list[Plot]:
 
 
 PREFACE = (
-    "The product ranks by routing, projection and words here; only tuned hyperparameters may add topics and whitening, "
-    "and none did before 2026-11-26, when the words were those of bm25s."
+    "Hyperparameters are tuned on the training side with the unchanged encoder, and are the same on the fine-tuned "
+    "one, which encodes topics anew too."
 )
 
 EXPERIMENT = Experiment(

@@ -63,6 +63,7 @@ def test_both_are_trained_on_the_same_pairs_and_asked_the_same(source):
         experiment.DEFAULT,
         experiment.FINE_TUNED,
         experiment.FINE_TUNED_WORDS,
+        experiment.FINE_TUNED_UNPROJECTED,
         experiment.FINE_TUNED_PRODUCT,
     }
     assert metrics[experiment.FINE_TUNED]["cosine"] != metrics[experiment.RAW]["cosine"]
@@ -146,9 +147,13 @@ def test_a_training_of_any_length_is_as_many_steps_of_progress(total, more):
 
 def test_prompts_are_part_of_what_is_trained_on(examples):
     identity = EncoderIdentity(id="x", revision="1", dimension=16, question_prompt="ask: ", answer_prompt="tell: ")
-    questions, answers = experiment.texts_of(examples.take(np.arange(2)), SimpleNamespace(identity=identity))
-    assert questions == [f"ask: {pair.question}" for pair in examples.pairs[:2]]
-    assert answers == [f"tell: {pair.answer}" for pair in examples.pairs[:2]]
+    first = examples.pairs[0].model_copy(update={"topics": [], "tags": [], "related_skills": []})
+    second = first.model_copy(update={"topics": ["csv", "files"]})
+    two = Examples([first, second], examples.questions[:2], examples.answers[:2])
+    questions, answers, topics = experiment.texts_of(two, SimpleNamespace(identity=identity))
+    assert questions == [f"ask: {pair.question}" for pair in (first, second)]
+    assert answers == [f"tell: {pair.answer}" for pair in (first, second)]
+    assert topics == ["", "tell: csv, files"]
 
 
 def test_what_is_shown_is_made_from_the_report_alone(source):
@@ -180,7 +185,7 @@ def test_findings_say_what_the_figures_say(source):
     )
     changed = found.model_copy(update={"encoder": "some", "costs": costs, "differences": (difference,)})
     preface, *said = EXPERIMENT.findings(Report[FinetuningRun](runs=(changed,)))
-    assert "only tuned hyperparameters may add topics and whitening" in preface
+    assert "are the same on the fine-tuned one" in preface
     assert said == [
         "some: a against b: no difference, MRR 0.620 and 0.600, difference +0.020 (-0.010 … +0.050).",
         (
