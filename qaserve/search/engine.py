@@ -29,9 +29,9 @@ from qaserve.search.confidence import confidences_of
 from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
 from qaserve.search.ranking import rank_intents
 from qaserve.search.skills import rank_skills, skills_of
-from qaserve.search.trace import PlainSearch, answers_of, ids_to_read, trace_of
+from qaserve.search.trace import PLAIN_LIMIT, PlainSearch, answers_of, ids_to_read, trace_of
 from qaserve.store import BuildRef, Store
-from qaserve.store.points import ANSWER, QuestionHit, nearest_questions, to_pair
+from qaserve.store.points import ANSWER, nearest, to_pair
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -167,9 +167,9 @@ class Engine:
         """
         clock = [time.perf_counter()]
         row, filters, points = vector.astype(np.float64), query.request.filters, query.build.points
-        pipeline, hits = query.build.pipeline(query.params), list[QuestionHit]()
-        if pipeline.needs_neighbors:
-            hits = nearest_questions(points, row, query.params.hits, filters, with_vectors=pipeline.needs_vectors)
+        pipeline, explain = query.build.pipeline(query.params), query.request.explain
+        voters, plainly = query.params.hits if pipeline.needs_neighbors else 0, PLAIN_LIMIT if explain else 0
+        hits, near = nearest(points, row, voters, plainly, filters, with_vectors=pipeline.needs_vectors)
         clock.append(time.perf_counter())
         projected = pipeline.project(row[None, :], neighbors_of(hits, row.size))
         clock.append(time.perf_counter())
@@ -178,7 +178,7 @@ class Engine:
         ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
         best_skills = rank_skills(query.build, ranked, target, query.request.top_k, filtered=bool(filters))
         found = Found(row, hits, projected, ranked.intents)
-        plain = PlainSearch.run(query, found) if query.request.explain else PlainSearch()
+        plain = PlainSearch.of(query, found, near) if explain else PlainSearch()
         pairs = {
             one: (to_pair(point), point.vectors[ANSWER])
             for one, point in points.retrieve(
@@ -195,7 +195,7 @@ class Engine:
                 query.build, best_skills, sure.skills, {one: stored for one, (stored, _) in pairs.items()}
             ),
             confidence=sure.first,
-            trace=trace_of(query, found, plain, pairs, answers) if query.request.explain else None,
+            trace=trace_of(query, found, plain, pairs, answers) if explain else None,
             timings_ms=_timings(encode_ms, [*clock, time.perf_counter()]),
         )
         return Outcome(result, query, found)

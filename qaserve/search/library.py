@@ -50,6 +50,7 @@ class Library:
                 self.by_path[section.path] = Document(section.path, section.title, section.skill, own)
                 start = row + 1
         self.by_skill = {one.skill: one for one in self.by_path.values() if one.skill is not None}
+        self._numbers = {one.skill: number for number, one in enumerate(self.by_path.values())}
         self.links = Links(tuple(self.by_path))
 
     def sections_of(self, document: Document) -> tuple[Section, ...]:
@@ -69,9 +70,8 @@ class Library:
         """(S,) the best of `similarities` for each skill; NaN where it has no document."""
         if not self.sections:
             return np.full(len(skills), np.nan)
-        best = np.maximum.reduceat(similarities, self.starts)
-        found = dict(zip((one.skill for one in self.by_path.values()), best.tolist(), strict=True))
-        return np.array([found.get(skill, np.nan) for skill in skills])
+        best = np.append(np.maximum.reduceat(similarities, self.starts), np.nan)
+        return best[[self._numbers.get(skill, -1) for skill in skills]].astype(np.float64)
 
     def best_section(self, skill: str, similarities: NDArray[np.floating]) -> BestSection | None:
         """The section of a skill's document with the highest of `similarities`; None without a document."""

@@ -50,7 +50,7 @@ class Ranked(NamedTuple):
     intents: list[RankedIntent]
     """The first, best first."""
     pairs: list[ScoredPair]
-    """All that were read by a part of the score: the best `FIRST_LOOK`, or more, of each part."""
+    """All that were read by a part of the score, best first: the best `FIRST_LOOK`, or more, of each part."""
 
 
 class _Bound(NamedTuple):
@@ -123,7 +123,7 @@ class _Ranking:
         found = self._read(limit)
         self._best_words = next((hit.score for hit in found.get(WORDS, [])), 0.0)
         ids = list(dict.fromkeys(hit.id for hits in found.values() for hit in hits))
-        pairs = self.pairs = self._score(ids, measure=True)
+        pairs = self.pairs = sorted(self._score(ids, measure=True), key=_best_first)
         self._scored = {pair.id: pair for pair in pairs}
         last = {part: hits[-1].score if len(hits) == limit else None for part, hits in found.items()}
         bound = self._bound(last)
@@ -166,9 +166,9 @@ class _Ranking:
         return _Bound(dense, (1 - weight) * dense + matched)
 
     def _all_that_matter(self, pairs: Iterable[ScoredPair], top_k: int) -> list[ScoredPair]:
-        """All pairs of those intents that can be among the first: an intent scores at most as its best pair."""
+        """All pairs of those intents that can be among the first, best first. An intent scores at most as its best."""
         best: dict[str, float] = {}
-        for pair in sorted(pairs, key=lambda pair: -pair.score):
+        for pair in pairs:
             best.setdefault(pair.intent, pair.score)
         names = list(best)
         chosen = names[: 2 * top_k]
@@ -176,7 +176,7 @@ class _Ranking:
         ranked = self._by_intent(found)
         least = ranked[top_k - 1].score if len(ranked) >= top_k else -np.inf
         more = [name for name in names[len(chosen) :] if best[name] >= least]
-        return found + (self._pairs_of(more) if more else [])
+        return sorted(found + self._pairs_of(more), key=_best_first) if more else found
 
     def _pairs_of(self, intents: Sequence[str]) -> list[ScoredPair]:
         found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, FIELDS)
@@ -184,11 +184,12 @@ class _Ranking:
         self._payloads |= found
         if more:
             self._scored |= {pair.id: pair for pair in self._score(more)}
-        return [self._scored[one] for one in found]
+        return sorted([self._scored[one] for one in found], key=_best_first)
 
     def _by_intent(self, pairs: Iterable[ScoredPair]) -> list[RankedIntent]:
+        """The intents of pairs that come best first."""
         groups: dict[str, list[ScoredPair]] = {}
-        for pair in sorted(pairs, key=lambda pair: (-pair.score, pair.id)):
+        for pair in pairs:
             groups.setdefault(pair.intent, []).append(pair)
         share, ranked = self._params.second_share, []
         for group in groups.values():
@@ -196,3 +197,7 @@ class _Ranking:
             score = group[0].score if second is None else (1 - share) * group[0].score + share * second
             ranked.append(RankedIntent(score, group[0], second))
         return sorted(ranked, key=lambda one: (-one.score, one.best.id))
+
+
+def _best_first(pair: ScoredPair) -> tuple[float, str]:
+    return -pair.score, pair.id

@@ -80,27 +80,26 @@ def rank_skills(
     named = [skill_names(pair.skills) for pair in pairs]
     names = sorted({name for skills in named for name in skills}) if filtered else build.skills
     column = {name: number for number, name in enumerate(names)}
-    is_named = np.zeros((len(pairs), len(names)), dtype=bool)
     cells = [(row, column[name]) for row, skills in enumerate(named) for name in skills if name in column]
+    is_named = np.zeros((len(pairs), len(names)), dtype=bool)
     is_named[tuple(np.array(cells, dtype=np.intp).reshape(-1, 2).T)] = True
-    counts, similarities = build.skill_counts, build.library.similarities(projected)
+    similarities = build.library.similarities(projected)
     scores = skill_scores(
         np.array([[pair.score for pair in pairs]]),
         is_named,
-        np.array([counts.get(name, 0) for name in names], dtype=np.int64),
+        np.array([build.skill_counts.get(name, 0) for name in names], dtype=np.int64),
         build.library.best_of_skills(similarities, names)[None, :],
     )
     first = np.argsort(-scores.total[0], kind="stable")[:top_k]
     first_named = skill_names(found.intents[0].best.skills) if found.intents else ()
     own = np.array([column[name] for name in first_named[:1] if name in column], dtype=np.intp)
-    best = np.array(sorted(range(len(pairs)), key=lambda row: (-pairs[row].score, pairs[row].id)), dtype=np.intp)
     return RankedSkills(
         [names[one] for one in first],
         SkillScores(*(part[:, first] for part in scores)),
         similarities,
         skill_evidence(scores.pairs[0], first, np.array([names[one] in first_named for one in first], dtype=bool)),
         skill_evidence(scores.pairs[0], own, np.ones(len(own), dtype=bool)),
-        [[pairs[row] for row in best[is_named[best, one]][:SUPPORTING]] for one in first],
+        [[pairs[row] for row in np.flatnonzero(is_named[:, one])[:SUPPORTING].tolist()] for one in first],
     )
 
 

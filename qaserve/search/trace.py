@@ -47,11 +47,11 @@ class PlainSearch:
     """The known questions that voted most."""
 
     @classmethod
-    def run(cls, query: Query, found: Found) -> "PlainSearch":
-        """Search the answers with the question as it is."""
-        points, filters = query.build.points, query.request.filters
-        near = nearest_answers(points, found.vector, PLAIN_LIMIT, filters)
-        everywhere = nearest_answers(points, found.vector, EXPECTED) if filters else near[:EXPECTED]
+    def of(cls, query: Query, found: Found, near: Sequence[AnswerHit]) -> "PlainSearch":
+        """From the `PLAIN_LIMIT` answers nearest to the question as it is, among the filtered pairs."""
+        everywhere = near[:EXPECTED]
+        if query.request.filters:
+            everywhere = nearest_answers(query.build.points, found.vector, EXPECTED)
         routing = found.projected.routing
         strongest = [] if routing is None else np.argsort(-routing.shares[0], kind="stable")[:EXPECTED].tolist()
         return cls(_first_per_intent(near), everywhere, [found.hits[row] for row in strongest])

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from operator import gt
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from qaserve.schemas.ask import Filters
 from qaserve.schemas.documents import Section
 from qaserve.schemas.pairs import Pair, StoredPair
 
-from .base import WORDS, Build, BuildMetadata, Hit, Layout, Point, Seal
+from .base import WORDS, Build, BuildMetadata, Hit, Layout, Point, Seal, Search, unit
 from .words import Sparse, WordEncoder
 
 QUESTION, ANSWER, TOPIC = "question", "answer", "topic"
@@ -131,30 +131,45 @@ def to_sections(points: Iterable[Point]) -> tuple[tuple[Section, ...], NDArray[n
     return tuple(section for section, _ in found), vectors
 
 
+def nearest(
+    build: Build,
+    vector: NDArray[np.floating],
+    questions: int,
+    answers: int,
+    filters: Filters = NO_FILTER,
+    *,
+    with_vectors: bool = False,
+) -> tuple[list[QuestionHit], list[AnswerHit]]:
+    """Known questions and answers nearest to a (D,) vector of any length, nearest first, found by one call.
+
+    Equally near questions come in the order of ids. An engine returns any of those where its limit cuts. So more are
+    read, until the last is farther than the last that is kept: the same questions vote in every engine, and a trace can
+    be recomputed.
+
+    Args:
+        build: What is searched.
+        vector: What they are near to.
+        questions: How many questions.
+        answers: How many answers.
+        filters: What they must pass.
+        with_vectors: Also read the vectors of the questions and of their answers.
+    """
+    query, where, asked = unit(vector), filters.given, questions and questions + TIES
+    wanted = (QUESTION, ANSWER) if with_vectors else ()
+    known = Search(QUESTION, query, asked, where, fields=QUESTION_FIELDS, vectors=wanted)
+    hits, near = build.search([known, Search(ANSWER, query, answers, where, fields=(INTENT,))])
+    while questions and len(hits) == asked and hits[-1].score == hits[questions - 1].score:
+        asked *= 4
+        (hits,) = build.search([known._replace(limit=asked)])
+    hits = sorted(hits, key=lambda hit: (-hit.score, hit.id))[:questions]
+    return [_question_hit(hit, with_vectors=with_vectors) for hit in hits], list(map(_answer_hit, near))
+
+
 def nearest_questions(
     build: Build, vector: NDArray[np.floating], limit: int, filters: Filters = NO_FILTER, *, with_vectors: bool = False
 ) -> list[QuestionHit]:
-    """Known questions nearest to a (D,) vector of any length, nearest first, equally near ones in the order of ids.
-
-    An engine returns any of those that are equally near where its limit cuts. So more are read, until the last is
-    farther than the last that is kept: the same questions vote in every engine, and a trace can be recomputed.
-    """
-    wanted, asked = (QUESTION, ANSWER) if with_vectors else (), limit + TIES
-    while True:
-        hits = build.nearest(QUESTION, vector, asked, filters.given, fields=QUESTION_FIELDS, vectors=wanted)
-        if limit == 0 or len(hits) < asked or hits[-1].score < hits[limit - 1].score:
-            break
-        asked *= 4
-    hits = sorted(hits, key=lambda hit: (-hit.score, hit.id))[:limit]
-    return [
-        QuestionHit(
-            id=hit.id,
-            similarity=hit.score,
-            vectors=(hit.vectors[QUESTION], hit.vectors[ANSWER]) if with_vectors else None,
-            **{field: hit.payload[field] for field in QUESTION_FIELDS},
-        )
-        for hit in hits
-    ]
+    """The questions of `nearest`."""
+    return nearest(build, vector, limit, 0, filters, with_vectors=with_vectors)[0]
 
 
 def nearest_answers(
@@ -165,8 +180,17 @@ def nearest_answers(
     among: Collection[str] | None = None,
 ) -> list[AnswerHit]:
     """Answers nearest to a (D,) vector of any length, nearest first; only `among` these ids, where given."""
-    hits = build.nearest(ANSWER, vector, limit, filters.given, among=among, fields=(INTENT,))
-    return [AnswerHit(id=hit.id, cluster_id=hit.payload[INTENT], similarity=hit.score) for hit in hits]
+    return list(map(_answer_hit, build.nearest(ANSWER, vector, limit, filters.given, among=among, fields=(INTENT,))))
+
+
+def _question_hit(hit: Hit, *, with_vectors: bool) -> QuestionHit:
+    vectors = (hit.vectors[QUESTION], hit.vectors[ANSWER]) if with_vectors else None
+    pair_id, intent, question, cluster, prior = (hit.payload[field] for field in QUESTION_FIELDS)
+    return QuestionHit(hit.id, pair_id, intent, question, cluster, prior, hit.score, vectors)
+
+
+def _answer_hit(hit: Hit) -> AnswerHit:
+    return AnswerHit(hit.id, hit.payload[INTENT], hit.score)
 
 
 # Engines
@@ -198,8 +222,12 @@ class EngineHit(EngineRecord, Protocol):
 
 def id_of(record: EngineRecord) -> str:
     """The id of an engine's record."""
-    own = record.id
-    return _written(own.int) if isinstance(own, uuid.UUID) else str(own)
+    return _ids_of([record])[0]
+
+
+def _ids_of(records: Iterable[EngineRecord]) -> list[str]:
+    own = [record.id for record in records]
+    return [_written(one.int) if isinstance(one, uuid.UUID) else str(one) for one in own]
 
 
 @lru_cache(maxsize=20_000)
@@ -222,13 +250,11 @@ def from_hits(
         found: The records.
         payloads: Gives their payloads by their ids; None: the records have them.
     """
-    ids = list(map(id_of, found))
+    ids, scores = _ids_of(found), [one.score for one in found]
     given = [one.payload for one in found] if payloads is None else payloads(ids)
-    hits = [
-        Hit(name, one.score, payload or {}, _dense(one.vector))
-        for name, one, payload in zip(ids, found, given, strict=True)
-    ]
-    if all(one.score > other.score for one, other in pairwise(hits)):  # most often, and in half the time
+    vectors = [_dense(one.vector) for one in found]
+    hits = list(map(Hit, ids, scores, [payload or {} for payload in given], vectors))
+    if all(map(gt, scores, scores[1:])):  # most often, and in half the time
         return hits
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
