@@ -179,21 +179,15 @@ class Engine:
         best_skills = rank_skills(query.build, ranked, target, query.request.top_k, filtered=bool(filters))
         found = Found(row, hits, projected, ranked.intents)
         plain = PlainSearch.of(query, found, near) if explain else PlainSearch()
-        pairs = {
-            one: (to_pair(point), point.vectors[ANSWER])
-            for one, point in points.retrieve(
-                ids_to_read(query, found, plain, best_skills.ids), vectors=[ANSWER]
-            ).items()
-        }
+        stored = points.retrieve(ids_to_read(query, found, plain), vectors=[ANSWER])
+        pairs = {one: (to_pair(point), point.vectors[ANSWER]) for one, point in stored.items()}
         answers = answers_of(query, found, plain, pairs)
         sure = confidences_of(query, found, answers, best_skills)
         result = AskResult(
             question=query.question,
             build=query.build.ref.build,
             answers=answers,
-            skills=skills_of(
-                query.build, best_skills, sure.skills, {one: stored for one, (stored, _) in pairs.items()}
-            ),
+            skills=skills_of(query.build, best_skills, sure.skills),
             confidence=sure.first,
             trace=trace_of(query, found, plain, pairs, answers) if explain else None,
             timings_ms=_timings(encode_ms, [*clock, time.perf_counter()]),

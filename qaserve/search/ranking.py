@@ -11,12 +11,12 @@ from qaserve.schemas.ask import Filters
 from qaserve.schemas.params import SearchParams
 from qaserve.store import Build, Hit, Search
 from qaserve.store.base import WORDS, unit
-from qaserve.store.points import ANSWER, INTENT, NO_FILTER, RELATED_SKILLS, TOPIC
+from qaserve.store.points import ANSWER, HIT_FIELDS, INTENT, NO_FILTER, RELATED_SKILLS, TOPIC
 
 FIRST_LOOK = 64
 """Pairs read by each part of the score before they are grouped by intent; more until the ranking is certain."""
 GROWTH = 4
-FIELDS = INTENT, RELATED_SKILLS
+TOLD = "pair_id", INTENT, "question", RELATED_SKILLS
 """Of the payload, that a `ScoredPair` takes."""
 
 
@@ -24,15 +24,17 @@ class ScoredPair(NamedTuple):
     """A pair with its score and the parts that it is the sum of."""
 
     id: str
+    pair_id: str
     intent: str
+    question: str
+    skills: tuple[str, ...]
+    """As it says them in `related_skills`."""
     similarity: float
     """Cosine of the projected and whitened question to the answer."""
     score: float
     answer: float
     topic: float
     words: float
-    skills: tuple[str, ...] = ()
-    """As it says them in `related_skills`."""
 
 
 class RankedIntent(NamedTuple):
@@ -111,7 +113,8 @@ class _Ranking:
         queries = {ANSWER: unit(projected)} | ({TOPIC: unit(vector)} if params.topic_weight else {})
         words = {WORDS: build.encoder.query(question)} if params.lexical_weight else {}
         self._searches = {
-            using: Search(using, query, 0, filters.given, fields=FIELDS) for using, query in (queries | words).items()
+            using: Search(using, query, 0, filters.given, fields=HIT_FIELDS)
+            for using, query in (queries | words).items()
         }
         self._payloads: dict[str, dict[str, Any]] = {}
         self._scored: dict[str, ScoredPair] = {}
@@ -150,9 +153,9 @@ class _Ranking:
             words = np.nan_to_num(values[WORDS]) / self._best_words
         scores = combine(self._params, answers, topics, words, self._best_dense)
         payloads = [self._payloads[one] for one in ids]
-        intents, skills = [one[INTENT] for one in payloads], [tuple(one[RELATED_SKILLS]) for one in payloads]
-        parts = (part[0].tolist() for part in scores)
-        return list(map(ScoredPair, ids, intents, answers[0].tolist(), *parts, skills))
+        pair_ids, intents, questions, skills = ([one[field] for one in payloads] for field in TOLD)
+        parts = (part[0].tolist() for part in (answers, *scores))
+        return list(map(ScoredPair, ids, pair_ids, intents, questions, map(tuple, skills), *parts))
 
     def _bound(self, last: Mapping[str, float | None]) -> _Bound | None:
         """Of pairs that no search found; `last`: the last value of each, None where it found all there is."""
@@ -179,7 +182,7 @@ class _Ranking:
         return sorted(found + self._pairs_of(more), key=_best_first) if more else found
 
     def _pairs_of(self, intents: Sequence[str]) -> list[ScoredPair]:
-        found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, FIELDS)
+        found = self._build.payloads(self._filters.given | {INTENT: tuple(intents)}, HIT_FIELDS)
         more = [one for one in found if one not in self._scored]
         self._payloads |= found
         if more:

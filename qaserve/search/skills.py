@@ -7,7 +7,7 @@ are beyond. The sections of all documents are compared. With filters only skills
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ from qaserve.schemas.documents import (
     SkillSummary,
     SupportingPair,
 )
-from qaserve.schemas.pairs import StoredPair, skill_name, skill_names
+from qaserve.schemas.pairs import skill_name, skill_names
 from qaserve.search.build import OpenBuild
 from qaserve.search.library import Document
 from qaserve.search.ranking import Ranked, ScoredPair
@@ -57,11 +57,6 @@ class RankedSkills(NamedTuple):
     """(1, 3) the same of the skill that the first answer names first; (0, 3) where it names none."""
     supporting: list[list[ScoredPair]]
     """The best pairs of each."""
-
-    @property
-    def ids(self) -> list[str]:
-        """Of all supporting pairs."""
-        return [pair.id for pairs in self.supporting for pair in pairs]
 
 
 def rank_skills(
@@ -103,10 +98,8 @@ def rank_skills(
     )
 
 
-def skills_of(
-    build: OpenBuild, ranked: RankedSkills, confidences: Sequence[float | None], pairs: Mapping[str, StoredPair]
-) -> tuple[SkillHit, ...]:
-    """The skills as they are told, each with its confidence. `pairs`: all supporting pairs, by id."""
+def skills_of(build: OpenBuild, ranked: RankedSkills, confidences: Sequence[float | None]) -> tuple[SkillHit, ...]:
+    """The skills as they are told, each with its confidence."""
     return tuple(
         SkillHit(
             **dict(summary(build, name)),
@@ -117,9 +110,7 @@ def skills_of(
                 pairs=float(ranked.scores.pairs[0, number]), section=float(ranked.scores.section[0, number])
             ),
             supporting=tuple(
-                SupportingPair(
-                    id=one.id, pair_id=pairs[one.id].pair.pair_id, question=pairs[one.id].pair.question, score=one.score
-                )
+                SupportingPair(id=one.id, pair_id=one.pair_id, question=one.question, score=one.score)
                 for one in supporting
             ),
             section=_section_hit(build, name, ranked.similarities),

@@ -60,17 +60,20 @@ class PlainSearch:
         """What a trace shows of it."""
         return self.first[: max(top_k, PLAIN_SHOWN)]
 
-    @property
-    def expected(self) -> list[str]:
-        """Ids of the pairs whose absence a trace explains."""
-        return _unique([*(hit.id for hit in self.everywhere), *(hit.id for hit in self.voters)])
+    def missing(self, answers: Iterable[str]) -> list[str]:
+        """Ids of the pairs whose absence a trace explains: one of each intent that is not among the answers'."""
+        expected: dict[str, str] = {}
+        for hits in (self.everywhere, self.voters):
+            for hit in hits:
+                expected.setdefault(hit.cluster_id, hit.id)
+        told = set(answers)
+        return [point for intent, point in expected.items() if intent not in told]
 
 
-def ids_to_read(query: Query, found: Found, plain: PlainSearch, more: Iterable[str] = ()) -> list[str]:
-    """Ids of all pairs that answers, trace and skills show; `more` are the skills'."""
-    top_k = query.request.top_k
-    shown = (hit.id for hit in plain.shown(top_k))
-    return _unique([*(one.best.id for one in found.best[:top_k]), *shown, *plain.expected, *more])
+def ids_to_read(query: Query, found: Found, plain: PlainSearch) -> list[str]:
+    """Ids of all pairs that answers and trace show."""
+    first = [one.best for one in found.best[: query.request.top_k]]
+    return [*(one.id for one in first), *plain.missing(one.intent for one in first)]
 
 
 def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> tuple[Answer, ...]:
@@ -120,7 +123,7 @@ def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answe
         projected_similarity=cosine(found.vector, found.projected.vectors[0]),
         whitened_similarity=cosine(found.projected.vectors[0], found.projected.searched[0]),
         filters=query.request.filters,
-        raw_answers=tuple(_raw_answers(plain.shown(query.request.top_k), pairs)),
+        raw_answers=tuple(_raw_answers(plain.shown(query.request.top_k))),
         excluded=tuple(_excluded(query, found, plain, pairs, answers)),
     )
 
@@ -159,14 +162,13 @@ def _cluster_votes(query: Query, found: Found, routing: Routing) -> tuple[Cluste
     )
 
 
-def _raw_answers(shown: Sequence[AnswerHit], pairs: Pairs) -> Iterable[RawAnswer]:
+def _raw_answers(shown: Sequence[AnswerHit]) -> Iterable[RawAnswer]:
     for rank, hit in enumerate(shown, start=1):
-        pair = pairs[hit.id][0].pair
         yield RawAnswer(
             rank=rank,
-            pair_id=pair.pair_id,
+            pair_id=hit.pair_id,
             cluster_id=hit.cluster_id,
-            question=pair.question,
+            question=hit.question,
             similarity=hit.similarity,
         )
 
@@ -175,13 +177,11 @@ def _excluded(
     query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answers: Sequence[Answer]
 ) -> Iterable[Excluded]:
     """Expected pairs that did not come back, and what kept them out; an intent that came back by another pair did."""
-    told = {answer.cluster_id for answer in answers}
     near, farthest = {hit.id for hit in plain.everywhere}, min((one.similarity for one in answers), default=1.0)
-    for point in plain.expected:
-        if point not in pairs or pairs[point][0].pair.intent in told:
+    for point in plain.missing(answer.cluster_id for answer in answers):
+        if point not in pairs:
             continue
         stored, vector = pairs[point]
-        told.add(stored.pair.intent)
         similarity = cosine(found.projected.searched[0], vector)
         by: Literal["filter", "similarity", "routing", "words"] = "similarity"
         if not matches(query.request.filters, stored):
@@ -207,10 +207,6 @@ def _first_per_intent(found: Sequence[AnswerHit]) -> list[AnswerHit]:
     for hit in found:
         best.setdefault(hit.cluster_id, hit)
     return list(best.values())
-
-
-def _unique(ids: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(ids))
 
 
 def matches(filters: Filters, stored: StoredPair) -> bool:

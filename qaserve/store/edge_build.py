@@ -73,7 +73,7 @@ class EdgeBuild(Build):
     def _bm25(self, query: Sparse, ids: Sequence[str]) -> NDArray[np.float64]:
         """As the engine computes it: what a word counts for is taken from the engine, once for each word."""
         unknown = [word for word in query.indices if word not in self._idf]
-        best = self.search([Search(WORDS, Sparse([word], [1.0]), 1) for word in unknown])
+        best = self.search([Search(WORDS, Sparse([word], [1.0]), 1) for word in unknown]) if unknown else []
         for word, hits in zip(unknown, best, strict=True):
             self._idf[word] = next((hit.score / (self._words.of([hit.id])[0] or {})[word] for hit in hits), 0.0)
         weights = [(word, value * self._idf[word]) for word, value in zip(*query, strict=True)]

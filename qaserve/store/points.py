@@ -29,13 +29,13 @@ PAIRS = Layout(
 """Of a build of pairs. Every pair has the first two vectors; `topic` only a pair that says what it is about."""
 INTENT = "cluster_id"
 """Field of the payload that holds the author's intent."""
-QUESTION_FIELDS = ("pair_id", INTENT, "question", "cluster", "prior")
-"""Of the payload, that a `QuestionHit` takes."""
 SECTION = "section"
 SECTIONS = Layout(vectors=(SECTION,), keywords=("path", "skill"), integers=("order",), text=("text",))
 """Of the documents of a build: a point for each section."""
 RELATED_SKILLS = "related_skills"
 """Field of the payload that holds the skills that a pair names."""
+HIT_FIELDS = ("pair_id", INTENT, "question", RELATED_SKILLS, "cluster", "prior")
+"""Of the payload, what is read with a hit. One set for all, for a build keeps each set that is read."""
 NO_FILTER = Filters()
 TIES = 8
 """Known questions read beyond the limit, to see whether it cuts through equally near ones."""
@@ -67,10 +67,12 @@ class QuestionHit(NamedTuple):
 
 
 class AnswerHit(NamedTuple):
-    """An answer near a vector; the pair itself is fetched later, for the few that are shown."""
+    """An answer near a vector, without the answer."""
 
     id: str
+    pair_id: str
     cluster_id: str
+    question: str
     similarity: float
 
 
@@ -156,8 +158,8 @@ def nearest(
     """
     query, where, asked = unit(vector), filters.given, questions and questions + TIES
     wanted = (QUESTION, ANSWER) if with_vectors else ()
-    known = Search(QUESTION, query, asked, where, fields=QUESTION_FIELDS, vectors=wanted)
-    hits, near = build.search([known, Search(ANSWER, query, answers, where, fields=(INTENT,))])
+    known = Search(QUESTION, query, asked, where, fields=HIT_FIELDS, vectors=wanted)
+    hits, near = build.search([known, Search(ANSWER, query, answers, where, fields=HIT_FIELDS)])
     while questions and len(hits) == asked and hits[-1].score == hits[questions - 1].score:
         asked *= 4
         (hits,) = build.search([known._replace(limit=asked)])
@@ -180,17 +182,19 @@ def nearest_answers(
     among: Collection[str] | None = None,
 ) -> list[AnswerHit]:
     """Answers nearest to a (D,) vector of any length, nearest first; only `among` these ids, where given."""
-    return list(map(_answer_hit, build.nearest(ANSWER, vector, limit, filters.given, among=among, fields=(INTENT,))))
+    found = build.nearest(ANSWER, vector, limit, filters.given, among=among, fields=HIT_FIELDS)
+    return list(map(_answer_hit, found))
 
 
 def _question_hit(hit: Hit, *, with_vectors: bool) -> QuestionHit:
     vectors = (hit.vectors[QUESTION], hit.vectors[ANSWER]) if with_vectors else None
-    pair_id, intent, question, cluster, prior = (hit.payload[field] for field in QUESTION_FIELDS)
+    pair_id, intent, question, _, cluster, prior = map(hit.payload.__getitem__, HIT_FIELDS)
     return QuestionHit(hit.id, pair_id, intent, question, cluster, prior, hit.score, vectors)
 
 
 def _answer_hit(hit: Hit) -> AnswerHit:
-    return AnswerHit(hit.id, hit.payload[INTENT], hit.score)
+    payload = hit.payload
+    return AnswerHit(hit.id, payload["pair_id"], payload[INTENT], payload["question"], hit.score)
 
 
 # Engines

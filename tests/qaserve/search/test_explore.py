@@ -87,8 +87,9 @@ def test_the_turned_question_is_the_one_that_found_the_answers(explorer, engine,
     assert placed.result.answers
     assert len(placed.hits) == len(placed.result.explained.hits)
     assert len(placed.answers) == len(placed.result.answers)
-    first = next(search.query for search in seen if search.using == ANSWER)
-    assert np.allclose(unit(outcome.found.projected.searched[0]), first, atol=1e-6)
+    plain, ranked, *_ = [search.query for search in seen if search.using == ANSWER]
+    assert np.allclose(unit(outcome.found.vector), plain, atol=1e-6)
+    assert np.allclose(unit(outcome.found.projected.searched[0]), ranked, atol=1e-6)
     assert (placed.question == placed.turned) == (options.get("projection") == "none")
 
 
