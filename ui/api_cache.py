@@ -89,7 +89,7 @@ def place(request: AskRequest, build: str) -> PlacedAsk:
     return _place(json.dumps(request.to_json()), build)
 
 
-@st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map. The first time takes some seconds …")
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map. The first time takes some seconds …")
 def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cache's key
     """Clusters and answers of the live build in two dimensions."""
     return client().corpus_map()

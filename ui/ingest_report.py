@@ -5,7 +5,6 @@ import re
 from difflib import SequenceMatcher
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -252,15 +251,15 @@ def _tuning(tuning: Tuning) -> None:
     )
     names = ["tried", *named.values()]
     shades = [charts.REST, charts.PALETTE[1], charts.PALETTE[2], charts.PALETTE[0]]
-    axis = alt.Scale(zero=False, nice=True)
-    points = alt.Chart(frame).mark_point(filled=True, size=70)
-    drawn = points.encode(
-        alt.X("phrasings:Q", scale=axis, title="new phrasings"),
-        alt.Y("intents:Q", scale=axis, title="no known phrasing"),
-        color=alt.Color("setting:N", scale=alt.Scale(domain=names, range=shades), legend=alt.Legend(orient="bottom")),
-        tooltip=["what:N", alt.Tooltip("phrasings:Q", format=".3f"), alt.Tooltip("intents:Q", format=".3f")],
-    )
-    st.altair_chart(drawn, width="stretch", alt=told)
+    axis, figures = {"zero": False, "nice": True}, ("phrasings", "intents")
+    encoding = {
+        "x": charts.number("phrasings", scale=axis, title="new phrasings"),
+        "y": charts.number("intents", scale=axis, title="no known phrasing"),
+        "color": charts.word("setting", scale={"domain": names, "range": shades}, legend={"orient": "bottom"}),
+        "tooltip": [charts.word("what"), *(charts.number(one, format=".3f") for one in figures)],
+    }
+    points = charts.layer(frame, "point", encoding, filled=True, size=70)
+    st.vega_lite_chart(points, width="stretch", alt=told)
 
 
 def _short(trial: Trial) -> str:

@@ -1,10 +1,10 @@
 """The map: answers as points, those that are alike near each other, and the way that a question takes."""
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -14,6 +14,8 @@ from qaserve.schemas.explore import CorpusMap, MapCluster, MapMark, PlacedAsk, S
 from ui import api_cache, cards, charts
 from ui.markdown import literal
 
+ANSWERS = "map_answers"
+"""Path of the page's server that gives them, and name of their layer."""
 NAMED = 4
 NAME_CHARS = 34
 HEIGHT = 460
@@ -80,13 +82,14 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in marked)]
     window = WHOLE if whole else _around(spots)
     called = {one.cluster: one.name for one in corpus.clusters}
-    frame = answers_frame(corpus, by)
+    frame = _frame(corpus.build, corpus)
     if by == "cluster":
-        frame["colour"] = [votes.get(one, charts.REST) for one in frame["number"]]
+        dots = _dots(corpus.build, window, "number", votes)
         named = {called[vote.cluster]: votes[vote.cluster] for vote in trace.clusters[:NAMED]}
     else:
         inside = frame[frame["x"].between(*window[:2]) & frame["y"].between(*window[2:])]
-        named = _paint(frame, inside[by])
+        named = shades(inside[by])
+        dots = _dots(corpus.build, window, by, named)
     arrows = arrows_frame(placed, votes)
     marks = _marks_frame(voters, placed.answers, votes)
     path = pd.DataFrame(
@@ -95,7 +98,7 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
             {"what": "projected question", "x": placed.turned.x, "y": placed.turned.y, "text": placed.result.question},
         ]
     )
-    layers = [_dots(frame, window), *_marks(marks, window), *_arrows(arrows, window), *_way(path, window)]
+    layers = [dots, *_marks(marks, window), *_arrows(arrows, window), *_way(path, window)]
     _legend(named)
     found = _show(
         layers,
@@ -121,8 +124,8 @@ def explore(corpus: CorpusMap) -> set[int] | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         by = _colour_by("map_by")
         dense = st.toggle("Show density", key="map_density")
-    frame = answers_frame(corpus, by)
-    named = _paint(frame, frame[by])
+    frame = _frame(corpus.build, corpus)
+    named = shades(frame[by])
     window = _fitting(frame)
     names = pd.DataFrame(
         [
@@ -130,11 +133,22 @@ def explore(corpus: CorpusMap) -> set[int] | None:
             for one, width in labelled(corpus, window)
         ]
     )
-    labels = alt.Chart(names).mark_text(
-        dy=-11, fontSize=11, fontWeight="bold", color=charts.ink(), clip=True, align=alt.ExprRef(WHOLE_NAME)
+    labels = charts.layer(
+        names,
+        "text",
+        _xy(window)
+        | {
+            "text": charts.word("label"),
+            "opacity": {"condition": {"test": "datum.least <= width", "value": 1}, "value": 0},
+        },
+        dy=-11,
+        fontSize=11,
+        fontWeight="bold",
+        color=charts.ink(),
+        clip=True,
+        align={"expr": WHOLE_NAME},
     )
-    roomy = alt.condition("datum.least <= width", alt.value(1), alt.value(0))
-    layers = [_dots(frame, window), labels.encode(*_xy(window), alt.Text("label:N"), opacity=roomy)]
+    layers = [_dots(corpus.build, window, by, named), labels]
     _legend(named)
     found = _show(
         layers,
@@ -153,8 +167,14 @@ def _about(by: str, *, dense: bool) -> str:
     return (DENSITY if dense else "") + (CONFIDENCE if by == "confidence" else "")
 
 
-def answers_frame(corpus: CorpusMap, by: str) -> pd.DataFrame:
-    """All answers on the map. `by`: the column that gives the colour, from `COLOUR_BY`."""
+@st.cache_resource(ttl=api_cache.KEPT_SECONDS, max_entries=4, show_spinner=False)
+def _frame(build: str, _corpus: CorpusMap) -> pd.DataFrame:  # noqa: ARG001 - the build is the cache's key
+    """The answers of a build. Not to be changed."""
+    return answers_frame(_corpus)
+
+
+def answers_frame(corpus: CorpusMap) -> pd.DataFrame:
+    """All answers on the map, with the columns that can give their colours."""
     called = {one.cluster: one.name for one in corpus.clusters}
     rows = [
         (
@@ -171,18 +191,15 @@ def answers_frame(corpus: CorpusMap, by: str) -> pd.DataFrame:
         for one in corpus.answers
     ]
     columns = ["id", "x", "y", "question", "number", "cluster", "topic", "skill", "confidence"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.assign(group=frame[by], colour=charts.REST)
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _paint(frame: pd.DataFrame, groups: pd.Series) -> dict[str, str]:
-    """Give the largest groups colours; says which."""
+def shades(groups: pd.Series) -> dict[str, str]:
+    """A colour for each of the largest groups."""
     largest = list(groups[groups != ""].value_counts().index[: len(charts.PALETTE)])
     bands = [band for _, band in BANDS]
     largest.sort(key=lambda one: bands.index(one) if one in bands else 0)
-    named = dict(zip(map(str, largest), charts.PALETTE, strict=False))
-    frame["colour"] = [named.get(one, charts.REST) for one in frame["group"]]
-    return named
+    return dict(zip(map(str, largest), charts.PALETTE, strict=False))
 
 
 def labelled(corpus: CorpusMap, window: Window) -> list[tuple[MapCluster, int]]:
@@ -218,7 +235,7 @@ def _colour_by(key: str) -> str:
     )
 
 
-def _show(layers: list[alt.Chart], behind: list[alt.Chart], key: str, alternative: str) -> Mapping[str, Any]:
+def _show(layers: list[charts.Layer], behind: list[charts.Layer], key: str, alternative: str) -> Mapping[str, Any]:
     """Draw the map; gives what is selected on it.
 
     Args:
@@ -227,13 +244,17 @@ def _show(layers: list[alt.Chart], behind: list[alt.Chart], key: str, alternativ
         key: Of the element.
         alternative: The text for those who cannot see it.
     """
-    layers[0] = layers[0].add_params(
-        alt.selection_interval(name="view", bind="scales", on=PAN, translate=PAN, zoom="wheel![event.ctrlKey]"),
-        alt.selection_interval(name="area", on=PAN.replace("!event", "event"), translate=False, zoom=False),
-        alt.selection_point(name="picked", fields=["id"]),
-    )
-    state = st.altair_chart(
-        charts.layered([*behind, *layers], HEIGHT),
+    views = [ANSWERS]
+    selections = {
+        "view": {"type": "interval", "on": PAN, "translate": PAN, "zoom": "wheel![event.ctrlKey]"},
+        "area": {"type": "interval", "on": PAN.replace("!event", "event"), "translate": False, "zoom": False},
+        "picked": {"type": "point", "fields": ["id"]},
+    }
+    params: list[dict[str, Any]] = [{"name": name, "select": one, "views": views} for name, one in selections.items()]
+    params[0]["bind"] = "scales"
+    answers = layers[0] | {"name": ANSWERS}
+    state = st.vega_lite_chart(
+        charts.layered([*behind, answers, *layers[1:]], HEIGHT) | {"params": params},
         width="stretch",
         key=key,
         alt=alternative,
@@ -273,22 +294,31 @@ def _chosen(frame: pd.DataFrame, found: Mapping[str, Any], build: str, key: str)
     return rows
 
 
-def _dots(frame: pd.DataFrame, window: Window) -> alt.Chart:
-    """All answers; those without a colour of their own are faint."""
-    plain = alt.datum.colour == charts.REST
-    hints = [alt.Tooltip(f"{name}:N") for name in ("question", "cluster", "topic", "skill")]
-    drawn: alt.Chart = (
-        alt.Chart(frame.drop(columns="group"))
-        .mark_circle(clip=True)
-        .encode(
-            *_xy(window),
-            color=alt.Color("colour:N", scale=None),
-            size=alt.when(plain).then(alt.value(22)).otherwise(alt.value(40)),
-            opacity=alt.when(plain).then(alt.value(0.35)).otherwise(alt.value(0.65)),
-            tooltip=hints,
-        )
-    )
-    return drawn
+def _dots(build: str, window: Window, by: str, colours: Mapping[Any, str]) -> charts.Layer:
+    """All answers, which the browser fetches once for each build; those without a colour of their own are faint.
+
+    Args:
+        build: Whose answers.
+        window: What is shown.
+        by: The column that gives the colour.
+        colours: Of its values.
+    """
+    rest = json.dumps(charts.REST)
+    painted = f"{json.dumps([*colours.values()])}[indexof({json.dumps([*colours])}, datum.{by})] || {rest}"
+
+    def plain_or(faint: float, bright: float) -> charts.Channel:
+        return {"condition": {"test": f"datum.colour === {rest}", "value": faint}, "value": bright}
+
+    hints = [charts.word(name) for name in ("question", "cluster", "topic", "skill")]
+    encoding = _xy(window) | {
+        "color": charts.PAINTED,
+        "size": plain_or(22, 40),
+        "opacity": plain_or(0.35, 0.65),
+        "tooltip": hints,
+    }
+    data = {"url": f"{ANSWERS}?build={build}", "format": {"type": "json"}}
+    transform = [{"calculate": painted, "as": "colour"}]
+    return charts.layer(data, "circle", encoding, clip=True) | {"transform": transform}
 
 
 def density(frame: pd.DataFrame) -> pd.DataFrame:
@@ -316,14 +346,14 @@ def density(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _density(frame: pd.DataFrame, window: Window) -> alt.Chart:
-    shade = alt.Scale(domain=[0, 1], range=[0, DARKEST])
-    drawn: alt.Chart = (
-        alt.Chart(density(frame))
-        .mark_rect(clip=True, color=charts.PALETTE[0], strokeWidth=0, aria=False)
-        .encode(*_xy(window), x2="x2", y2="y2", opacity=alt.Opacity("share:Q", scale=shade, legend=None))
-    )
-    return drawn
+def _density(frame: pd.DataFrame, window: Window) -> charts.Layer:
+    shade = {"domain": [0, 1], "range": [0, DARKEST]}
+    encoding = _xy(window) | {
+        "x2": {"field": "x2"},
+        "y2": {"field": "y2"},
+        "opacity": charts.number("share", scale=shade, legend=None),
+    }
+    return charts.layer(density(frame), "rect", encoding, clip=True, color=charts.PALETTE[0], strokeWidth=0, aria=False)
 
 
 def _fitting(frame: pd.DataFrame) -> Window:
@@ -341,13 +371,15 @@ def _around(spots: Sequence[Spot]) -> Window:
     return Window(x - half, x + half, y - half, y + half)
 
 
-def _words_beside(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
+def _words_beside(path: pd.DataFrame, window: Window) -> list[charts.Layer]:
     """What the two ends of the way are, on the side where there is room, the higher one's words above the other's."""
     left = path["x"].mean() > (window.left + window.right) / 2
     up = 1 if path["y"].iloc[0] >= path["y"].iloc[1] else -1
-    drawn = []
-    for number, label in enumerate(("your question", "projected question")):
-        mark = alt.Chart(path.iloc[number : number + 1].assign(label=label)).mark_text(
+    return [
+        charts.layer(
+            path.iloc[number : number + 1].assign(label=label),
+            "text",
+            _xy(window) | {"text": charts.word("label")},
             align="right" if left else "left",
             dx=-14 if left else 14,
             dy=APART * (up if number else -up),
@@ -355,8 +387,8 @@ def _words_beside(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
             fontWeight="bold",
             color=charts.ink(),
         )
-        drawn.append(mark.encode(*_xy(window), alt.Text("label:N")))
-    return drawn
+        for number, label in enumerate(("your question", "projected question"))
+    ]
 
 
 def _marks_frame(voters: Sequence[MapMark], answers: Sequence[MapMark], colour: dict[int, str]) -> pd.DataFrame:
@@ -377,20 +409,19 @@ def _marks_frame(voters: Sequence[MapMark], answers: Sequence[MapMark], colour: 
     )
 
 
-def _xy(window: Window) -> list[alt.X | alt.Y]:
-    across = alt.Scale(domain=[window.left, window.right], nice=False, zero=False)
-    up = alt.Scale(domain=[window.low, window.high], nice=False, zero=False)
-    return [alt.X("x:Q", axis=None, scale=across), alt.Y("y:Q", axis=None, scale=up)]
+def _xy(window: Window, x: str = "x", y: str = "y") -> dict[str, charts.Channel]:
+    across, up = ({"domain": list(ends), "nice": False, "zero": False} for ends in (window[:2], window[2:]))
+    return {"x": charts.number(x, axis=None, scale=across), "y": charts.number(y, axis=None, scale=up)}
 
 
-def _marks(marks: pd.DataFrame, window: Window) -> list[alt.Chart]:
+def _marks(marks: pd.DataFrame, window: Window) -> list[charts.Layer]:
     voters, answers = marks[marks["what"] == VOTER], marks[marks["what"] == SHOWN]
-    how = [*_xy(window), alt.Color("colour:N", scale=None), alt.Tooltip("text:N", title=" ")]
-    ring = alt.Chart(voters).mark_point(shape="circle", size=90, clip=True, strokeWidth=2, opacity=0.9)
-    diamond = alt.Chart(answers).mark_point(
-        shape="diamond", size=150, clip=True, filled=True, opacity=1, stroke=charts.ink()
-    )
-    return [ring.encode(*how), diamond.encode(*how, stroke=alt.value(charts.ink()))]
+    how = _xy(window) | {"color": charts.PAINTED, "tooltip": charts.word("text", title=" ")}
+    edge = {"stroke": {"value": charts.ink()}}
+    return [
+        charts.layer(voters, "point", how, shape="circle", size=90, clip=True, strokeWidth=2, opacity=0.9),
+        charts.layer(answers, "point", how | edge, shape="diamond", size=150, clip=True, filled=True, opacity=1),
+    ]
 
 
 def arrows_frame(placed: PlacedAsk, colour: dict[int, str]) -> pd.DataFrame:
@@ -411,36 +442,32 @@ def arrows_frame(placed: PlacedAsk, colour: dict[int, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["from_x", "from_y", "x", "y", "colour", "weight", "text"])
 
 
-def _arrows(arrows: pd.DataFrame, window: Window) -> list[alt.Chart]:
+def _arrows(arrows: pd.DataFrame, window: Window) -> list[charts.Layer]:
     """A line for each W, the wider the more weight it has, and its tip."""
     if arrows.empty:
         return []
-    how = [alt.Color("colour:N", scale=None), alt.Tooltip("text:N", title=" ")]
-    across, up = (alt.Scale(domain=list(ends), nice=False, zero=False) for ends in (window[:2], window[2:]))
-    wide = alt.Size("weight:Q", scale=alt.Scale(domain=[0, 1], range=[1, 7]), legend=None)
-    line = (
-        alt.Chart(arrows)
-        .mark_rule(clip=True, opacity=0.8)
-        .encode(
-            alt.X("from_x:Q", axis=None, scale=across),
-            alt.Y("from_y:Q", axis=None, scale=up),
-            alt.X2("x:Q"),
-            alt.Y2("y:Q"),
-            *how,
-            wide,
-        )
-    )
-    tip = alt.Chart(arrows).mark_point(shape="triangle-up", size=110, filled=True, opacity=1, clip=True)
-    return [line, tip.encode(*_xy(window), *how)]
+    how = {"color": charts.PAINTED, "tooltip": charts.word("text", title=" ")}
+    ends = {"x2": {"field": "x"}, "y2": {"field": "y"}}
+    wide = charts.number("weight", scale={"domain": [0, 1], "range": [1, 7]}, legend=None)
+    line = _xy(window, "from_x", "from_y") | ends | how | {"size": wide}
+    return [
+        charts.layer(arrows, "rule", line, clip=True, opacity=0.8),
+        charts.layer(
+            arrows, "point", _xy(window) | how, shape="triangle-up", size=110, filled=True, opacity=1, clip=True
+        ),
+    ]
 
 
-def _way(path: pd.DataFrame, window: Window) -> list[alt.Chart]:
-    line = alt.Chart(path).mark_line(color=charts.ink(), clip=True, strokeWidth=2.5, strokeDash=[5, 4])
-    star = alt.Chart(path.iloc[:1]).mark_text(text="★", clip=True, fontSize=26, color=charts.ink())
-    tip = alt.Chart(path.iloc[1:]).mark_point(
-        shape="circle", size=160, clip=True, filled=True, color=charts.ink(), opacity=1
-    )
-    return [*(one.encode(*_xy(window)) for one in (line, star, tip)), *_words_beside(path, window)]
+def _way(path: pd.DataFrame, window: Window) -> list[charts.Layer]:
+    place, ink = _xy(window), charts.ink()
+    return [
+        charts.layer(path, "line", place, color=ink, clip=True, strokeWidth=2.5, strokeDash=[5, 4]),
+        charts.layer(path.iloc[:1], "text", place, text="★", clip=True, fontSize=26, color=ink),
+        charts.layer(
+            path.iloc[1:], "point", place, shape="circle", size=160, clip=True, filled=True, color=ink, opacity=1
+        ),
+        *_words_beside(path, window),
+    ]
 
 
 def _legend(named: Mapping[str, str]) -> None:

@@ -1,6 +1,8 @@
 """Between steps 1 and 2 of the story: whether one strong match decides the vote, or many."""
 
-import altair as alt
+import json
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -183,34 +185,36 @@ def _sweep(trace: Trace, found: Mechanics, called: dict[int, str], default: floa
     colour = charts.colours(list(called))
     names = list(frame["cluster"].unique())
     shades = [colour.get(state.cluster, charts.REST) for state in found.clusters[:CLUSTERS_SHOWN]]
-    across = alt.X(
-        "temperature:Q",
-        scale=alt.Scale(type="log", nice=False),
-        axis=alt.Axis(values=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5], format="g", grid=False),
+    across = charts.number(
+        "temperature",
+        scale={"type": "log", "nice": False},
+        axis={"values": [0.01, 0.02, 0.05, 0.1, 0.2, 0.5], "format": "g", "grid": False},
         title="temperature τ",
     )
-    up = alt.Y(
-        "weight:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5), title="cluster weight"
-    )
-    lines = (
-        alt.Chart(frame)
-        .mark_line(strokeWidth=2.5)
-        .encode(
-            across,
-            up,
-            color=alt.Color(
-                "cluster:N",
-                scale=alt.Scale(domain=names, range=[*shades, charts.REST][: len(names)]),
-                legend=alt.Legend(orient="bottom", title=None, columns=1, labelLimit=340),
-            ),
-            strokeDash=alt.condition(alt.datum["cluster"] == OTHERS, alt.value([2, 3]), alt.value([1, 0])),
-            tooltip=["cluster:N", alt.Tooltip("temperature:Q", format=".3f"), alt.Tooltip("weight:Q", format=".1%")],
-        )
-    )
-    marks = [alt.Chart(pd.DataFrame({"temperature": [default]})).mark_rule(color=charts.ink()).encode(across)]
+    encoding = {
+        "x": across,
+        "y": charts.number(
+            "weight", scale={"domain": [0, 1]}, axis={"format": "%", "tickCount": 5}, title="cluster weight"
+        ),
+        "color": charts.word(
+            "cluster",
+            scale={"domain": names, "range": [*shades, charts.REST][: len(names)]},
+            legend={"orient": "bottom", "title": None, "columns": 1, "labelLimit": 340},
+        ),
+        "strokeDash": {
+            "condition": {"test": f"datum.cluster === {json.dumps(OTHERS)}", "value": [2, 3]},
+            "value": [1, 0],
+        },
+        "tooltip": [
+            charts.word("cluster"),
+            charts.number("temperature", format=".3f"),
+            charts.number("weight", format=".1%"),
+        ],
+    }
+    lines = charts.layer(frame, "line", encoding, strokeWidth=2.5)
+    marks = [_line_at(default, across)]
     if now != default:
-        dashed = alt.Chart(pd.DataFrame({"temperature": [now]})).mark_rule(color=charts.ink(), strokeDash=[5, 4])
-        marks.append(dashed.encode(across))
+        marks.append(_line_at(now, across, strokeDash=[5, 4]))
     charts.show(
         [lines, *marks],
         SWEEP_HEIGHT + LEGEND_LINE * len(names),
@@ -218,6 +222,11 @@ def _sweep(trace: Trace, found: Mechanics, called: dict[int, str], default: floa
         f"Cluster weights at temperatures from {frame['temperature'].min():g} to {frame['temperature'].max():g}; "
         f"the build's is {default:g}.",
     )
+
+
+def _line_at(temperature: float, across: charts.Channel, **mark: Any) -> charts.Layer:
+    frame = pd.DataFrame({"temperature": [temperature]})
+    return charts.layer(frame, "rule", {"x": across}, color=charts.ink(), **mark)
 
 
 def _tables(trace: Trace, found: Mechanics, called: dict[int, str]) -> None:

@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -182,16 +181,12 @@ def _flow_chart(trace: Trace) -> None:
     ribbons = _ribbons(
         [(hits, top) for (_, _, hits), (_, top, _) in zip(left, sources, strict=True)], target, targets, colour
     )
-    area = (
-        alt.Chart(pd.DataFrame(ribbons))
-        .mark_area(opacity=0.5)
-        .encode(
-            *charts.place(height),
-            y2="y2:Q",
-            detail="ribbon:N",
-            color=alt.Color("colour:N", scale=None),
-            tooltip=alt.Tooltip("hint:N", title=" "),
-        )
+    area = charts.layer(
+        pd.DataFrame(ribbons),
+        "area",
+        charts.place(height)
+        | {"y2": {"field": "y2"}, "detail": charts.word("ribbon"), "color": charts.PAINTED, "tooltip": charts.HINT},
+        opacity=0.5,
     )
     layers = [area, *_labels([one[:2] for one in left], sources, 0, LEFT - 0.03, height)]
     layers += _labels([one[:2] for one in ends], targets, RIGHT + 0.02, 0.98 - RIGHT, height)
@@ -226,7 +221,7 @@ def _bottom(slots: list[tuple[float, float, float]]) -> float:
 
 def _labels(
     rows: list[tuple[str, str]], slots: list[tuple[float, float, float]], x: float, limit: float, height: float
-) -> list[alt.Chart]:
+) -> list[charts.Layer]:
     middles = [(top + bottom) / 2 for top, _, bottom in slots]
     upper = pd.DataFrame([{"x": x, "y": y - 2, "label": text} for (text, _), y in zip(rows, middles, strict=True)])
     lower = pd.DataFrame([{"x": x, "y": y + 13, "label": text} for (_, text), y in zip(rows, middles, strict=True)])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -135,13 +134,9 @@ def _moves(result: AskResult) -> None:
     frame = pd.DataFrame(rows)
     labels = frame.assign(x=0.0, y=frame["y"] - 14)
     ends = frame.assign(x=frame[["x", "x2"]].max(axis=1) + 0.02)
-    colour = alt.Color("colour:N", scale=None)
-    before = alt.Chart(frame).mark_point(size=60, strokeWidth=2, opacity=1).encode(*charts.place(height), colour)
-    after = (
-        alt.Chart(frame.assign(x=frame["x2"]))
-        .mark_point(size=80, filled=True, opacity=1)
-        .encode(*charts.place(height), colour)
-    )
+    encoding = charts.place(height) | {"color": charts.PAINTED}
+    before = charts.layer(frame, "point", encoding, size=60, strokeWidth=2, opacity=1)
+    after = charts.layer(frame.assign(x=frame["x2"]), "point", encoding, size=80, filled=True, opacity=1)
     layers = [
         charts.bars(frame, height, thickness=3),
         before,
@@ -270,7 +265,7 @@ def _sum(answer: Answer) -> str:
     return f"{answer.score:.2f} = {' + '.join(f'{getattr(answer.parts, name):.2f}' for name in present)}"
 
 
-def _part_names(height: float, present: set[str]) -> list[alt.Chart]:
+def _part_names(height: float, present: set[str]) -> list[charts.Layer]:
     """The legend, in the line on top."""
     drawn = []
     for number, name in enumerate(name for name in PARTS if name in present):

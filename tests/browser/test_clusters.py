@@ -1,9 +1,12 @@
 """Clusters and results."""
 
+from collections import Counter
+
 import httpx
 import pytest
 from playwright.sync_api import expect
 
+from ui import charts
 from ui.pages.results import ABOUT
 
 pytestmark = [pytest.mark.browser, pytest.mark.corpus]
@@ -52,6 +55,7 @@ def test_the_map_shows_the_density_of_answers_and_can_still_be_selected_on(servi
     tab.get_by_text("Show density").click()
     expect(tab.get_by_text("the stronger, the more answers")).to_be_visible()
     expect(chart.locator(".mark-rect.role-mark > path").nth(100)).to_be_attached()
+    expect(chart.locator(".mark-symbol.role-mark > path").nth(100)).to_be_attached()
     place = chart.bounding_box()
     tab.keyboard.down("Shift")
     tab.mouse.move(place["x"] + 60, place["y"] + 40)
@@ -60,6 +64,28 @@ def test_the_map_shows_the_density_of_answers_and_can_still_be_selected_on(servi
     tab.mouse.up()
     tab.keyboard.up("Shift")
     expect(tab.get_by_role("heading", name="selected on the map")).to_be_visible()
+
+
+def test_the_answers_of_the_map_are_fetched_once_and_those_of_the_largest_cluster_have_its_colour(service, tab):
+    corpus = httpx.get(f"{service.api}/v1/map", timeout=60).json()
+    fetched = []
+    tab.on("response", lambda reply: fetched.append(reply) if "map_answers" in reply.url else None)
+    tab.goto(f"{service.page}/clusters")
+    dots = tab.locator(".mark-symbol.role-mark > path")
+    expect(dots).to_have_count(len(corpus["answers"]))
+    largest = max(Counter(one["cluster"] for one in corpus["answers"]).values())
+    expect(tab.locator(f'.mark-symbol.role-mark > path[fill="{charts.PALETTE[0]}"]')).to_have_count(largest)
+    tab.get_by_text("Skill", exact=True).click()
+    expect(tab.locator(f'.mark-symbol.role-mark > path[fill="{charts.REST}"]').first).to_be_attached()
+    tab.goto(f"{service.page}/why?q=bread")
+    expect(dots.first).to_be_attached()
+    assert len({reply.url for reply in fetched}) == 1
+    assert "immutable" in fetched[0].headers["cache-control"]
+    rows = httpx.get(fetched[0].url, timeout=60).json()
+    assert [(one["id"], one["question"]) for one in rows] == [(one["id"], one["question"]) for one in corpus["answers"]]
+    old = httpx.get(f"{service.page}/map_answers", params={"build": "aaaaaaaaaaaa"}, timeout=60)
+    assert (old.status_code, old.json()) == (404, {"error": "build aaaaaaaaaaaa is not live"})
+    assert "cache-control" not in old.headers
 
 
 def test_results_are_sentences_plots_and_tables(service, tab):

@@ -14,12 +14,12 @@ from ui.map import (
     FAINTEST,
     Window,
     _fitting,
-    _paint,
     answers_frame,
     arrows_frame,
     density,
     labelled,
     selected,
+    shades,
 )
 
 
@@ -39,27 +39,23 @@ def corpus():
 
 
 def test_answers_are_grouped_by_what_colours_them(corpus):
-    frame = answers_frame(corpus, "cluster")
-    assert frame["group"].tolist() == frame["cluster"].tolist() == ["c0", "c0", "c1", "c2"]
-    assert answers_frame(corpus, "topic")["group"].tolist() == ["bread", "bread", "wine", ""]
-    assert answers_frame(corpus, "skill")["group"].tolist() == ["bake", "", "cellar", ""]
+    frame = answers_frame(corpus)
+    assert frame["cluster"].tolist() == ["c0", "c0", "c1", "c2"]
+    assert frame["topic"].tolist() == ["bread", "bread", "wine", ""]
+    assert frame["skill"].tolist() == ["bake", "", "cellar", ""]
 
 
 def test_the_largest_groups_have_colours_and_no_group_has_none(corpus):
-    frame = answers_frame(corpus, "topic")
-    assert _paint(frame, frame["topic"]) == {"bread": charts.PALETTE[0], "wine": charts.PALETTE[1]}
-    assert frame["colour"].tolist() == [charts.PALETTE[0]] * 2 + [charts.PALETTE[1], charts.REST]
+    assert shades(answers_frame(corpus)["topic"]) == {"bread": charts.PALETTE[0], "wine": charts.PALETTE[1]}
 
 
 def test_answers_are_coloured_by_how_surely_questions_lead_to_their_cluster(corpus):
     owns = (0.1, 0.399, 0.4, 0.75)
     sure = tuple(one.model_copy(update={"own": own}) for one, own in zip(corpus.answers, owns, strict=True))
-    frame = answers_frame(corpus.model_copy(update={"answers": sure}), "confidence")
+    groups = answers_frame(corpus.model_copy(update={"answers": sure}))["confidence"]
     high, middle, low = (band for _, band in BANDS)
-    assert frame["group"].tolist() == [low, low, middle, high]
-    assert list(_paint(frame, frame["confidence"]).items()) == list(
-        zip((high, middle, low), charts.PALETTE, strict=False)
-    )
+    assert groups.tolist() == [low, low, middle, high]
+    assert list(shades(groups).items()) == list(zip((high, middle, low), charts.PALETTE, strict=False))
 
 
 def test_names_of_clusters_do_not_cover_each_other(corpus):
@@ -72,17 +68,17 @@ def test_names_of_clusters_do_not_cover_each_other(corpus):
 
 
 def test_the_window_of_the_whole_map_holds_every_answer(corpus):
-    window = _fitting(answers_frame(corpus, "cluster"))
+    window = _fitting(answers_frame(corpus))
     assert all(window.holds(one) for one in corpus.answers)
     assert (window.right - window.left, window.high - window.low) == pytest.approx((0.396, 0.396))
-    alone = _fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]}), "cluster"))
+    alone = _fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]})))
     assert alone.left < alone.right
 
 
 def test_the_density_is_highest_where_most_answers_lie(corpus):
     spots = [(0.01, 0.01)] * 6 + [(0.9, 0.9)] * 3 + [(-0.9, 0.3)]
     answers = tuple(answer(number, 0).model_copy(update={"x": x, "y": y}) for number, (x, y) in enumerate(spots))
-    frame = answers_frame(corpus.model_copy(update={"answers": answers}), "cluster")
+    frame = answers_frame(corpus.model_copy(update={"answers": answers}))
     cells = density(frame)
 
     def share(x, y):
@@ -127,4 +123,4 @@ def test_an_arrow_goes_from_the_question_to_where_the_w_of_a_cluster_takes_it():
     ],
 )
 def test_a_selection_is_what_is_in_the_rectangle_or_clicked(corpus, found, ids):
-    assert selected(answers_frame(corpus, "cluster"), found)["id"].tolist() == ids
+    assert selected(answers_frame(corpus), found)["id"].tolist() == ids

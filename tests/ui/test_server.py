@@ -98,3 +98,10 @@ def test_suggestions_are_a_route_of_the_page_and_none_without_an_api(page):
     reply = httpx.get(f"http://{page[0]}:{page[1]}/suggest", params={"q": "bread"}, timeout=30)
     assert (reply.status_code, reply.json()) == (200, [])
     assert "default-src 'self'" in reply.headers["content-security-policy"]
+
+
+def test_without_an_api_there_are_no_answers_for_the_map(page):
+    reply = httpx.get(f"http://{page[0]}:{page[1]}/map_answers", params={"build": "b"}, timeout=30)
+    assert reply.status_code == 503
+    assert "does not answer" in reply.json()["error"]
+    assert "cache-control" not in reply.headers
