@@ -91,9 +91,7 @@ def test_finetuning_says_what_it_costs(said):
         run["costs"]["training"]["cpu_seconds"] = 3_000.0
         run["costs"]["fitting"]["cpu_seconds"] = 2.0
         (one,) = [
-            one
-            for one in run["differences"]
-            if (one["method"], one["reference"]) == ("the product, default hyperparameters", "fine-tuned encoder")
+            one for one in run["differences"] if (one["method"], one["reference"]) == (PRODUCT, "fine-tuned encoder")
         ]
         one |= {"base": 0.6, "gain": gain(0.01, 0.03)}
 
