@@ -1,6 +1,6 @@
 """Charts that stay readable from a phone to a wide screen: labels stand on lines of their own, in pixels.
 
-They are written in Vega-Lite itself. Altair, which writes it too, takes ten times as long: a third of a second a page.
+They are written in Vega-Lite itself. Altair writes it too, and takes 23 ms instead of 1 for a chart of four layers.
 """
 
 from collections.abc import Mapping, Sequence

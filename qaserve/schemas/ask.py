@@ -184,6 +184,7 @@ class Timings(Record):
 
     encode: float
     route: float
+    """Until the voters are found and, where a trace is asked for, the answers of a plain search."""
     project: float
     search: float
     total: float
