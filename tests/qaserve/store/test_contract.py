@@ -14,7 +14,15 @@ from qaserve.common.failpoints import armed
 from qaserve.schemas.ask import Filters
 from qaserve.store import BuildRef, EdgeStore, Search
 from qaserve.store.edge_build import PAGE
-from qaserve.store.points import ContentHash, nearest_answers, nearest_questions, to_pair, to_pair_vectors, to_point
+from qaserve.store.points import (
+    ContentHash,
+    nearest,
+    nearest_answers,
+    nearest_questions,
+    to_pair,
+    to_pair_vectors,
+    to_point,
+)
 from qaserve.store.words import Sparse
 
 
@@ -64,6 +72,21 @@ def test_typed_hits(built, rows):
     assert nearest_questions(build, rows[2].question, 1)[0].vectors is None
     answer = nearest_answers(build, rows[3].answer, 1, Filters(cluster=(1,)))[0]
     assert (answer.id, answer.cluster_id) == (rows[3].stored.id, rows[3].stored.pair.cluster_id)
+
+
+@pytest.mark.parametrize(("questions", "answers"), [(2, 3), (0, 3), (2, 0), (0, 0)])
+@pytest.mark.parametrize("filters", [Filters(), Filters(cluster=(1,))])
+def test_questions_and_answers_found_together_are_those_found_apart(built, rows, questions, answers, filters):
+    build, vector = built.open(REF), 3 * rows[2].question
+    found = nearest(build, vector, questions, answers, filters)
+    assert found == (
+        nearest_questions(build, vector, questions, filters),
+        nearest_answers(build, vector, answers, filters),
+    )
+    by_id = {row.stored.id: row.stored.pair for row in rows}
+    for hit in found[1]:
+        pair = by_id[hit.id]
+        assert (hit.pair_id, hit.cluster_id, hit.question) == (pair.pair_id, pair.cluster_id, pair.question)
 
 
 def test_equal_scores_are_in_the_order_of_ids(store, rows):
