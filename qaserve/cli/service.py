@@ -77,6 +77,7 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
     server = settings.server
     check_port("QASERVE_PORT", server.host, server.port)
     check_port("QASERVE_UI_PORT", server.ui_host, server.ui_port)
+    command = page_command(settings)  # what is missing is said before a corpus is loaded, which takes minutes
     corpus, notice = _load(settings, path)
     environment = os.environ | {
         "QASERVE_CORPUS": corpus,
@@ -89,7 +90,7 @@ def up(path: Annotated[Path | None, typer.Argument(help="File or folder to load.
     try:
         with ExitStack() as stack:
             api = stack.enter_context(child("API", [sys.executable, "-m", "qaserve", "serve"], environment))
-            front = stack.enter_context(child("page", page_command(settings), environment))
+            front = stack.enter_context(child("page", command, environment))
             with err.status("Starting the API and the page …"):
                 api.wait_for(f"{server.local_api_url}/readyz")
                 front.wait_for(f"{page}/_stcore/health")

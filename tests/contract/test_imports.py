@@ -88,3 +88,4 @@ def test_a_command_whose_extra_is_missing_names_it(command, module, extra, tmp_p
     assert done.returncode == 1, done.stderr
     assert f"{module} is not installed" in done.stderr
     assert f"pip install 'qaserve[{extra}]'" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl"}
