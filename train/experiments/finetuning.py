@@ -454,12 +454,19 @@ def findings(run: FinetuningRun) -> Iterator[str]:
 
 
 def in_short(run: FinetuningRun) -> Iterator[str]:
-    """The product beside a fine-tuned encoder, and what that costs."""
+    """The product beside a fine-tuned encoder, alone and with the same evidence, and what that costs."""
     times = run.costs.training.cpu_seconds / run.costs.fitting.cpu_seconds
-    for one in run.differences:
-        if (one.method, one.reference) == (TUNED, FINE_TUNED):
-            said = versus("qaserve", one.base + one.gain.mean, "a fine-tuned language model", one.base, one.gain)
-            yield f"{said}. Fine-tuning took {times:,.0f} times as much computing as fitting qaserve."
+    said = {
+        one.reference: (one.base + one.gain.mean, one.base, one.gain) for one in run.differences if one.method == TUNED
+    }
+    if FINE_TUNED in said:
+        ours, theirs, gain = said[FINE_TUNED]
+        told = versus("qaserve", ours, "a fine-tuned language model", theirs, gain)
+        yield f"{told}. Fine-tuning took {times:,.0f} times as much computing as fitting qaserve."
+    if FINE_TUNED_UNPROJECTED in said:
+        ours, theirs, gain = said[FINE_TUNED_UNPROJECTED]
+        also = "a fine-tuned language model with the same words, topics and whitening"
+        yield f"{versus('qaserve', ours, also, theirs, gain)}."
 
 
 def plots(runs: Sequence[FinetuningRun]) -> list[Plot]:
