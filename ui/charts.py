@@ -150,8 +150,8 @@ def layered(layers: Sequence[Layer], height: float) -> dict[str, Any]:
         height: Pixels.
     """
     frames, drawn = dict[str, pd.DataFrame](), list[Layer]()
-    for number, one in enumerate(layers):
-        name = f"rows{number}"
+    for row, one in enumerate(layers):
+        name = f"rows{row}"
         if isinstance(one["data"], pd.DataFrame):
             frames[name] = one["data"]
         drawn.append(one | {"data": {"name": name}} if name in frames else one)

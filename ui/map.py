@@ -82,7 +82,7 @@ def draw(corpus: CorpusMap, placed: PlacedAsk) -> None:
     spots = [placed.question, placed.turned, *(Spot(x=one.x, y=one.y) for one in marked)]
     window = WHOLE if whole else _around(spots)
     called = {one.cluster: one.name for one in corpus.clusters}
-    frame = _frame(corpus.build, corpus)
+    frame = _frame(corpus.build)
     if by == "cluster":
         dots = _dots(corpus.build, window, "number", votes)
         named = {called[vote.cluster]: votes[vote.cluster] for vote in trace.clusters[:NAMED]}
@@ -124,7 +124,7 @@ def explore(corpus: CorpusMap) -> set[int] | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         by = _colour_by("map_by")
         dense = st.toggle("Show density", key="map_density")
-    frame = _frame(corpus.build, corpus)
+    frame = _frame(corpus.build)
     named = shades(frame[by])
     window = _fitting(frame)
     names = pd.DataFrame(
@@ -168,9 +168,9 @@ def _about(by: str, *, dense: bool) -> str:
 
 
 @st.cache_resource(ttl=api_cache.KEPT_SECONDS, max_entries=4, show_spinner=False)
-def _frame(build: str, _corpus: CorpusMap) -> pd.DataFrame:  # noqa: ARG001 - the build is the cache's key
+def _frame(build: str) -> pd.DataFrame:
     """The answers of a build. Not to be changed."""
-    return answers_frame(_corpus)
+    return answers_frame(api_cache.corpus_map(build))
 
 
 def answers_frame(corpus: CorpusMap) -> pd.DataFrame:

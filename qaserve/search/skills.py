@@ -75,14 +75,14 @@ def rank_skills(
     named = [skill_names(pair.skills) for pair in pairs]
     names = sorted({name for skills in named for name in skills}) if filtered else build.skills
     column = {name: number for number, name in enumerate(names)}
-    cells = [(row, column[name]) for row, skills in enumerate(named) for name in skills if name in column]
     is_named = np.zeros((len(pairs), len(names)), dtype=bool)
+    cells = [(row, column[name]) for row, skills in enumerate(named) for name in skills if name in column]
     is_named[tuple(np.array(cells, dtype=np.intp).reshape(-1, 2).T)] = True
-    similarities = build.library.similarities(projected)
+    counts, similarities = build.skill_counts, build.library.similarities(projected)
     scores = skill_scores(
         np.array([[pair.score for pair in pairs]]),
         is_named,
-        np.array([build.skill_counts.get(name, 0) for name in names], dtype=np.int64),
+        np.array([counts.get(name, 0) for name in names], dtype=np.int64),
         build.library.best_of_skills(similarities, names)[None, :],
     )
     first = np.argsort(-scores.total[0], kind="stable")[:top_k]

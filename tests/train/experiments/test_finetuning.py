@@ -120,6 +120,17 @@ def test_a_kept_training_is_of_the_same_texts_seed_and_epochs(source, tmp_path, 
     assert tune() == 5
 
 
+def test_the_tuned_encoder_encodes_topics_too_where_there_are_some(source):
+    pairs = list(source.examples.pairs[:6])
+    pairs[2] = pairs[2].model_copy(update={"topics": [], "tags": [], "related_skills": []})
+    train = Examples(pairs, source.examples.questions[:6], source.examples.answers[:6])
+    tuned = experiment.fine_tuned(train, train, source.model, 0, 1, None, lambda _: None)
+    for side in (tuned.train, tuned.queries):
+        assert np.isnan(side.topics).all(axis=1).tolist() == [number == 2 for number in range(6)]
+        assert np.linalg.norm(side.topics[[0, 1, 3, 4, 5]], axis=1) == pytest.approx(1, abs=1e-3)
+        assert not np.allclose(side.topics[0], side.answers[0])
+
+
 def test_vectors_alone_cannot_be_fine_tuned(examples):
     with pytest.raises(UsageError, match="needs the encoder mpnet itself") as missing:
         run(Source("mpnet", examples), seeds=(0,), quick=True, advance=lambda _: None)
