@@ -13,7 +13,6 @@ from starlette.routing import Route
 from qaserve.client.http import Client
 from qaserve.common.errors import NotFoundError, QaserveError
 from qaserve.settings import get_settings
-from ui import map as map_panel
 from ui.guard import PageGuard
 
 MOST_TYPED = 300
@@ -38,10 +37,12 @@ async def suggest(request: Request) -> JSONResponse:
 @lru_cache(maxsize=2)
 def _answers(build: str) -> bytes:
     """All answers of the live build on the map, as JSON. Raises NotFoundError where another build is live."""
+    from ui.map import answers_frame  # noqa: PLC0415 - Streamlit warns of caches that are made before it runs
+
     found = _client().corpus_map()
     if found.build != build:
         raise NotFoundError(f"build {build} is not live", hint="Load the page again.")
-    return map_panel.answers_frame(found).to_json(orient="records").encode()
+    return answers_frame(found).to_json(orient="records").encode()
 
 
 async def map_answers(request: Request) -> Response:
@@ -55,6 +56,6 @@ async def map_answers(request: Request) -> Response:
 
 app = st.App(
     Path(__file__).with_name("app") / "script.py",
-    routes=[Route("/suggest", suggest), Route(f"/{map_panel.ANSWERS}", map_answers)],
+    routes=[Route("/suggest", suggest), Route("/map_answers", map_answers)],
     middleware=[Middleware(PageGuard, origins=frozenset(get_settings().server.origins))],
 )

@@ -100,6 +100,11 @@ def test_suggestions_are_a_route_of_the_page_and_none_without_an_api(page):
     assert "default-src 'self'" in reply.headers["content-security-policy"]
 
 
+def test_nothing_is_warned_of_at_the_start(page, tmp_path_factory):
+    log = next(tmp_path_factory.getbasetemp().glob("page*/log")).read_text()
+    assert "No runtime found" not in log
+
+
 def test_without_an_api_there_are_no_answers_for_the_map(page):
     reply = httpx.get(f"http://{page[0]}:{page[1]}/map_answers", params={"build": "b"}, timeout=30)
     assert reply.status_code == 503
