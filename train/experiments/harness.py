@@ -17,13 +17,18 @@ from qaserve.core.scoring import intent_scores
 from qaserve.core.splits import first_families
 from qaserve.schemas.explore import Headline
 from qaserve.schemas.ingest import Interval
+from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
-from train.folds import Examples
+from qaserve.settings import FitSettings
+from train.folds import Examples, Fold
+from train.tuning import DEFAULTS, tune
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MRR, COSINE = "mrr", "cosine"
+PRODUCT_MRR = "product_mrr"
+"""By all evidence: see `product_mrr`."""
 SHOWN = {MRR: "MRR", "hit1": "Hit@1", "hit3": "Hit@3", "hit5": "Hit@5", "ndcg10": "nDCG@10", COSINE: "cosine"}
 """The figures of a table and the heads of their columns."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
@@ -244,6 +249,22 @@ def mean(values: Iterable[float]) -> float:
 def row_cosines(vectors: Floats, targets: Floats) -> Floats:
     """(m,) cosine of rows (m, D), of any length above zero, to unit rows (m, D)."""
     return np.asarray((vectors * targets).sum(axis=1) / np.linalg.norm(vectors, axis=1))
+
+
+# All evidence: what a projection comes to in the product
+
+
+def tuned_search(train: Examples, seed: int, *, quick: bool) -> SearchParams:
+    """What a build of these pairs is asked with: chosen on them alone, or the defaults where it is quick or too few."""
+    tuning = None if quick else tune(train, FitSettings(regularization=None, seed=seed), lambda _: None)
+    return (DEFAULTS if tuning is None else tuning.chosen).search
+
+
+def product_mrr(fold: Fold, projected: Floats, search: SearchParams) -> Floats:
+    """(m,) reciprocal rank of queries projected to (m, D), by answers, whitened, topics, words and second pairs."""
+    whitened = fold.pipeline(search, fold.bank(DEFAULTS.regularization)).whiten(projected)
+    scores = fold.scores(whitened, search)
+    return evaluate(scores, fold.candidates.intents, fold.queries.intents, search.second_share)[MRR]
 
 
 # Intervals

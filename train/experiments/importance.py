@@ -12,6 +12,9 @@ A control shows what chance does: the weights of `entropy`, dealt out to the pai
 same is only said where the whole interval of their difference lies within a margin; a wide interval says nothing. As
 many differences are looked at, one only counts as such where it holds among all of them (Holm 1979).
 
+Answers are ranked by projection and words as in a search that was not tuned, without words, and as the product does:
+with topics, whitening and second pairs, in the shares that the training side of a split chooses.
+
 With several trainings on each split a student's figure for a question is the mean over its trainings.
 """
 
@@ -40,6 +43,7 @@ from train.experiments.datasets import Source, Weighing
 from train.experiments.harness import (
     MRR,
     NONE,
+    PRODUCT_MRR,
     Experiment,
     Plot,
     Report,
@@ -49,9 +53,11 @@ from train.experiments.harness import (
     draw_intervals,
     evaluate,
     mean,
+    product_mrr,
     row_cosines,
     signed,
     table,
+    tuned_search,
 )
 from train.folds import Examples, Fold, make_fold, unit_rows
 from train.importance.measures import (
@@ -106,7 +112,9 @@ class Result(Record):
     use: Use
     weighting: str
     queries: Queries
-    metrics: dict[str, float] = Field(description="Means; mrr with the words' weight β, mrr_without_words with β = 0.")
+    metrics: dict[str, float] = Field(
+        description="Means; mrr with β, mrr_without_words with β 0, product_mrr with all evidence."
+    )
     gains: dict[str, Interval] = Field(description="Differences to uniform, paired; empty for uniform itself.")
     over_entropy: Interval | None = Field(description="Difference in mrr to entropy; null for entropy and uniform.")
 
@@ -178,8 +186,9 @@ def run(source: Source, *, seeds: Sequence[int], quick: bool, advance: Advance) 
         known = {name: values[split.train] for name, values in texts.values.items()}
         weights = _importances(fold, known, source.weighing, seed)
         tally.begin(fold.queries.intents)
+        search = tuned_search(fold.train, seed, quick=quick)
         seeds_of_training = [seed + number * OTHER_TRAINING for number in range(source.weighing.trainings)]
-        _measure(fold, weights, recipe, seeds_of_training, tally, advance)
+        _measure(fold, weights, search, recipe, seeds_of_training, tally, advance)
         spreads.append([_spread(name, values, weights[ENTROPY]) for name, values in weights.items()])
         boundary.append(boundary_questions(fold))
         clusters.append(fold.count)
@@ -299,31 +308,39 @@ def method(use: Use, weighting: str) -> str:
 
 
 def _measure(
-    fold: Fold, weights: Mapping[str, Floats], recipe: Recipe, seeds: Sequence[int], tally: Tally, advance: Advance
+    fold: Fold,
+    weights: Mapping[str, Floats],
+    search: SearchParams,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    tally: Tally,
+    advance: Advance,
 ) -> None:
     for name, values in weights.items():
-        tally.add(method("prior", name), _figures(fold, fold.project(START, values).searched))
+        tally.add(method("prior", name), _figures(fold, fold.project(START, values).vectors, search))
         advance(1)
-        trained = [_distilled(fold, values, recipe, seed) for seed in seeds]
+        trained = [_distilled(fold, values, search, recipe, seed) for seed in seeds]
         means = {one: np.mean([figures[one] for figures in trained], axis=0) for one in trained[0]}
         tally.add(method("distillation", name), means)
         advance(1)
 
 
-def _distilled(fold: Fold, weights: Floats, recipe: Recipe, seed: int) -> dict[str, Floats]:
+def _distilled(fold: Fold, weights: Floats, search: SearchParams, recipe: Recipe, seed: int) -> dict[str, Floats]:
     """The teacher weighs all alike; only the loss does not."""
     train = fold.train.questions
     teacher = RoutedTeacher(train, fold.labels, fold.pipeline(START.search, fold.bank(START.regularization)))
     made = distill(train, teacher, _student(fold.train), recipe, importance=weights, seed=seed, device="cpu")
     projected = made.student.project(fold.queries.questions)
-    return _figures(fold, projected) | {TO_TEACHER: row_cosines(projected, unit_rows(teacher(fold.queries.questions)))}
+    return _figures(fold, projected, search) | {
+        TO_TEACHER: row_cosines(projected, unit_rows(teacher(fold.queries.questions)))
+    }
 
 
 def _student(examples: Examples) -> StudentSpec:
     return StudentSpec(dimension=examples.questions.shape[1], form="slots", slots=SLOTS)
 
 
-def _figures(fold: Fold, projected: Floats) -> dict[str, Floats]:
+def _figures(fold: Fold, projected: Floats, search: SearchParams) -> dict[str, Floats]:
     def reciprocal(lexical_weight: float) -> Floats:
         scores = fold.scores(projected, SearchParams(lexical_weight=lexical_weight))
         return evaluate(scores, fold.candidates.intents, fold.queries.intents)[MRR]
@@ -331,6 +348,7 @@ def _figures(fold: Fold, projected: Floats) -> dict[str, Floats]:
     return {
         MRR: reciprocal(START.search.lexical_weight),
         MRR_WITHOUT_WORDS: reciprocal(0.0),
+        PRODUCT_MRR: product_mrr(fold, projected, search),
         TO_ANSWER: row_cosines(projected, fold.queries.answers),
     }
 
@@ -378,6 +396,9 @@ def _mrr_table(run: ImportanceRun, use: Use) -> Table:
         "on boundary questions": _gain(run, use, "boundary", MRR),
         "without words (β 0)": _gain(run, use, "all", MRR_WITHOUT_WORDS),
         "on boundary questions, without words": _gain(run, use, "boundary", MRR_WITHOUT_WORDS),
+        "MRR of the product": lambda name: f"{run.result(use, name, 'all').metrics[PRODUCT_MRR]:.4f}",
+        "difference, the product": _gain(run, use, "all", PRODUCT_MRR),
+        "on boundary questions, the product": _gain(run, use, "boundary", PRODUCT_MRR),
     }
     return _table(f"Importance {IN_WORDS[use]}: MRR, {_conditions(run)}", columns, run)
 
@@ -435,6 +456,7 @@ CLAIMS = (
         for use in USES
         for queries in QUERIES
     ),
+    *(Claim(f"{MORE} {PLACES[use]} raises the MRR of the product", use, "all", MEASURES, PRODUCT_MRR) for use in USES),
     Claim(
         f"{MORE} routing softmax brings questions nearer to their answers (cosine)", "prior", "all", MEASURES, TO_ANSWER
     ),
@@ -488,8 +510,9 @@ def findings(run: ImportanceRun) -> Iterator[str]:
 
 
 def summary(run: ImportanceRun) -> Iterator[str]:
-    """By how much the importance of pairs changes what is found, at most."""
-    gains = [run.result(use, name, "all").gains[MRR] for use in USES for name in run.weightings if name != CONTROL]
+    """By how much the importance of pairs changes what the product finds, at most."""
+    names = [name for name in run.weightings if name != CONTROL]
+    gains = [run.result(use, name, "all").gains[PRODUCT_MRR] for use in USES for name in names]
     most = max(max(abs(gain.low), abs(gain.high)) for gain in gains)
     measures = len(gains) // len(USES)
     yield (
@@ -575,9 +598,9 @@ def _by_chance(run: ImportanceRun) -> str:
     up = sum(one > 0 for one in holding)
     return (
         f"Of all {len(gains)} differences (each measure and use, all and boundary questions, MRR with and without "
-        f"words, cosines, to uniform and to entropy) {above} are above zero and {below} below it with their whole "
-        f"interval; chance alone leaves about {len(gains) / 20:.0f} so. Corrected for their number (Holm), {up} stay "
-        f"above and {len(holding) - up} below; only these are called held or worse."
+        f"words and of the product, cosines, to uniform and to entropy) {above} are above zero and {below} below it "
+        f"with their whole interval; chance alone leaves about {len(gains) / 20:.0f} so. Corrected for their number "
+        f"(Holm), {up} stay above and {len(holding) - up} below; only these are called held or worse."
     )
 
 
@@ -603,8 +626,8 @@ def _draw(axes: "Axes", run: ImportanceRun) -> None:
 
 
 PREFACE = (
-    "The weights act on routing and projection, so answers are ranked by these and the words, without topics and "
-    "whitening; before 2026-11-26 the words were those of bm25s."
+    "The weights act on routing and projection, so answers are ranked by these and the words; the MRR of the product "
+    "is that with topics, whitening and second pairs too, in the shares that the training side chose."
 )
 
 EXPERIMENT = Experiment(

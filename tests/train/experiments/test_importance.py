@@ -10,7 +10,7 @@ from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from train.experiments import importance as experiment
 from train.experiments.datasets import Source, Weighing
-from train.experiments.harness import MRR, Report, Tally
+from train.experiments.harness import MRR, PRODUCT_MRR, Report, Tally
 from train.experiments.importance import (
     CONTROL,
     ENTROPY,
@@ -26,9 +26,9 @@ from train.experiments.importance import (
     run,
     steps,
 )
-from train.folds import make_fold
+from train.folds import make_fold, unit_rows
 from train.importance.measures import PRIORS, ROUTING_MEASURES
-from train.tuning import START, ranks_of
+from train.tuning import DEFAULTS, START, ranks_of
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def check_uniform_is_the_product(found, examples):
     assert found.boundary == np.count_nonzero(chosen)
     without = ranks_of(fold, START.model_copy(update={"lexical_weight": 0.0}))
     assert everywhere.metrics[MRR_WITHOUT_WORDS] == pytest.approx((1 / without).mean())
+    assert everywhere.metrics[PRODUCT_MRR] == pytest.approx((1 / ranks_of(fold, DEFAULTS)).mean())
     assert everywhere.gains == {}
     assert everywhere.over_entropy is None
 
@@ -126,7 +127,8 @@ def test_weights_are_the_prior_of_the_vote_and_the_importance_in_the_loss(exampl
     monkeypatch.setattr(experiment, "distill", watched)
     tally = Tally()
     tally.begin(fold.queries.intents)
-    experiment._measure(fold, {"some": values}, experiment.SLOTS_RECIPE, [7], tally, lambda _: None)
+    search = SearchParams(lexical_weight=0.2, whitening=0.7, second_share=0.3)
+    experiment._measure(fold, {"some": values}, search, experiment.SLOTS_RECIPE, [7], tally, lambda _: None)
     np.testing.assert_array_equal(given["importance"], values)
     assert (given["seed"], given["device"]) == (7, "cpu")
     np.testing.assert_array_equal(given["inputs"], fold.train.questions)
@@ -152,6 +154,11 @@ def test_weights_are_the_prior_of_the_vote_and_the_importance_in_the_loss(exampl
     np.testing.assert_allclose(given["teacher"](fold.queries.questions), alike, atol=1e-6)
     by_student = tally.pooled("distillation: some", TO_TEACHER)
     np.testing.assert_allclose(by_student, cosines(fold.queries.questions, alike), atol=1e-6)
+    for method, rows in (("prior: some", moved(values)), ("distillation: some", fold.queries.questions)):
+        whitened = unit_rows(0.3 * rows + 0.7 * rows @ fold.whitening)
+        dense = whitened @ fold.candidates.answers.T
+        scores = 0.8 * dense + 0.2 * dense.max(axis=1, keepdims=True) * fold.lexical
+        np.testing.assert_allclose(tally.pooled(method, PRODUCT_MRR), 1 / fold.ranks(scores, 0.3))
 
 
 def test_a_whole_run_without_the_encoder_says_what_is_missing(examples):
@@ -171,7 +178,7 @@ def made(gains, over_entropy=0.0):
 
     def result(use, name, queries):
         mean = gains.get((use, name, queries), 0.0)
-        metrics = {MRR: 0.6, MRR_WITHOUT_WORDS: 0.5, TO_ANSWER: 0.7, TO_TEACHER: 0.9}
+        metrics = {MRR: 0.6, MRR_WITHOUT_WORDS: 0.5, PRODUCT_MRR: 0.65, TO_ANSWER: 0.7, TO_TEACHER: 0.9}
         return Result(
             use=use,
             weighting=name,
@@ -211,7 +218,7 @@ def test_findings_follow_the_intervals():
         ("distillation", ENTROPY, "boundary"): 0.04,
     }
     preface, *said = EXPERIMENT.findings(Report[ImportanceRun](runs=(made(gains, over_entropy=-0.02),)))
-    assert "without topics and whitening" in preface
+    assert "with topics, whitening and second pairs too" in preface
     assert said[0] == (
         "some/fake: Counting uncertain pairs more in the routing softmax raises MRR: "
         "held for token +0.0200 (+0.0100 … +0.0300); did not hold (worse) for norm -0.0300 (-0.0400 … -0.0200); "
@@ -221,11 +228,12 @@ def test_findings_follow_the_intervals():
     assert "nearer to its teacher on boundary questions (cosine): held for entropy +0.0400 (+0.0300 … +0.0500)." in text
     assert "than entropy, in the routing softmax (MRR): did not hold (worse) for token -0.0200" in text
     assert "Control, the weights of entropy dealt out at random: MRR +0.0500 (+0.0400 … +0.0600) in the softmax" in text
-    # 7 measures x 2 uses x 2 kinds of question x 4 figures to uniform, and 6 x 2 x 2 to entropy, all of them worse
-    assert "Of all 136 differences" in text
-    assert ") 8 are above zero and 28 below it with their whole interval; chance alone leaves about 7 so." in text
+    assert "routing softmax raises the MRR of the product: held for token +0.0200 (+0.0100 … +0.0300);" in text
+    # 7 measures x 2 uses x 2 kinds of question x 5 figures to uniform, and 6 x 2 x 2 to entropy, all of them worse
+    assert "Of all 164 differences" in text
+    assert ") 10 are above zero and 29 below it with their whole interval; chance alone leaves about 8 so." in text
     # p of 0.02, 0.03 and 0.04 with an error of 0.01 / 1.96: 0.00009, 4e-9 and 4e-15
-    assert "Corrected for their number (Holm), 8 stay above and 28 below; only these are called held or worse." in text
+    assert "Corrected for their number (Holm), 10 stay above and 29 below; only these are called held or worse." in text
     assert "MRR 0.400 on boundary questions and 0.600 on all" in text
     assert "Not compared" not in text
     assert "perplexity" not in text
@@ -273,11 +281,11 @@ def test_a_difference_holds_among_all_by_holms_method():
 
 
 def test_an_interval_without_zero_does_not_hold_among_many():
-    gains = {("prior", "token", "all"): 0.0105}  # z 2.06, of 136
+    gains = {("prior", "token", "all"): 0.0105}  # z 2.06, of 164
     _, first, *_ = said = EXPERIMENT.findings(Report[ImportanceRun](runs=(made(gains),)))
     assert "raises MRR: undecided for " in first
     assert "token" in first
-    assert "4 are above zero and 0 below it" in "\n".join(said)
+    assert "5 are above zero and 0 below it" in "\n".join(said)
     assert "(Holm), 0 stay above and 0 below" in "\n".join(said)
 
 
@@ -287,14 +295,15 @@ def test_trainings_are_others_and_a_questions_figure_is_their_mean(examples, mon
     values, ones = np.ones(len(fold.train)), np.ones(len(fold.queries))
     asked = []
 
-    def distilled(fold, weights, recipe, seed):
+    def distilled(fold, weights, search, recipe, seed):
         asked.append(seed)
         return {MRR: seed * ones}
 
     monkeypatch.setattr(experiment, "_distilled", distilled)
     tally = Tally()
     tally.begin(fold.queries.intents)
-    experiment._measure(fold, {"some": values}, experiment.SLOTS_RECIPE, [3, 8, 4], tally, lambda _: None)
+    recipe = experiment.SLOTS_RECIPE
+    experiment._measure(fold, {"some": values}, SearchParams(), recipe, [3, 8, 4], tally, lambda _: None)
     assert asked == [3, 8, 4]
     np.testing.assert_array_equal(tally.pooled("distillation: some", MRR), 5 * ones)
 
@@ -302,10 +311,11 @@ def test_trainings_are_others_and_a_questions_figure_is_their_mean(examples, mon
 def test_trainings_and_bounds_reach_the_run(examples, monkeypatch):
     seeds, spreads = [], []
 
-    def distilled(fold, weights, recipe, seed):
+    def distilled(fold, weights, search, recipe, seed):
         seeds.append(seed)
         spreads.append((weights.min(), weights.max()))
-        return {name: np.zeros(len(fold.queries)) for name in (MRR, MRR_WITHOUT_WORDS, TO_ANSWER, TO_TEACHER)}
+        names = MRR, MRR_WITHOUT_WORDS, PRODUCT_MRR, TO_ANSWER, TO_TEACHER
+        return {name: np.zeros(len(fold.queries)) for name in names}
 
     monkeypatch.setattr(experiment, "_distilled", distilled)
     weighing = Weighing(bounds=(0.9, 1.2), trainings=2)

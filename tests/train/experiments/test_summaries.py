@@ -110,8 +110,8 @@ def test_finetuning_says_what_it_costs_and_what_the_same_evidence_makes_of_it(sa
 def test_distill_names_the_most_faithful_student(said):
     def change(run):
         (ours,) = [one for one in run["teachers"] if one["name"] == "ours"]
-        ours["mrr"] = 0.5
-        ours["students"][0] |= {"teacher_cosine": 0.999, "parameters": 1_234, "gain": gain(-0.03, -0.01)}
+        ours["product_mrr"] = 0.5
+        ours["students"][0] |= {"teacher_cosine": 0.999, "parameters": 1_234, "product_gain": gain(-0.03, -0.01)}
 
     sentences, _ = said("distill", change)
     assert sentences == [
@@ -125,7 +125,7 @@ def test_importance_says_the_largest_change_but_for_the_control(said, ends):
         for one in run["results"]:
             if one["gains"]:
                 control = one["weighting"] == "shuffled entropy"
-                one["gains"]["mrr"] = gain(*((-0.5, 0.5) if control or one["queries"] == "boundary" else ends))
+                one["gains"]["product_mrr"] = gain(*((-0.5, 0.5) if control or one["queries"] == "boundary" else ends))
 
     (sentence,), run = said("importance", change)
     measures = {one["weighting"] for one in run["spreads"]} - {"uniform", "shuffled entropy"}
