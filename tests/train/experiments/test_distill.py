@@ -10,7 +10,8 @@ from qaserve.schemas.params import MAX_HITS, SearchParams
 from qaserve.settings import ReadSettings
 from train.experiments import distill as distill_experiment
 from train.experiments.datasets import Source
-from train.experiments.distill import EXPERIMENT, DistillRun, StudentResult, TeacherResult, run, steps
+from train.experiments.distill import EXPERIMENT, run, steps
+from train.experiments.distill_report import DistillRun, StudentResult, TeacherResult
 from train.experiments.harness import Report
 from train.folds import Examples, make_fold, unit_rows
 from train.procrustes import centred_reference

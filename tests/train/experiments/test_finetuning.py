@@ -10,8 +10,10 @@ from qaserve.schemas.ingest import Interval
 from qaserve.settings import ReadSettings
 from train.experiments import encoder_finetuning
 from train.experiments import finetuning as experiment
+from train.experiments import finetuning_report as reporting
 from train.experiments.datasets import Source
-from train.experiments.finetuning import EXPERIMENT, FinetuningRun, run, steps
+from train.experiments.finetuning import EXPERIMENT, run, steps
+from train.experiments.finetuning_report import FinetuningRun
 from train.experiments.harness import Difference, Report
 from train.experiments.result_cache import ResultCache
 from train.folds import Examples
@@ -59,14 +61,14 @@ def test_both_are_trained_on_the_same_pairs_and_asked_the_same(source):
     metrics = {one.method: one.metrics for one in found.results}
     assert set(metrics) == {
         experiment.RAW,
-        experiment.RAW_WORDS,
+        reporting.RAW_WORDS,
         experiment.DEFAULT,
-        experiment.FINE_TUNED,
-        experiment.FINE_TUNED_WORDS,
-        experiment.FINE_TUNED_UNPROJECTED,
-        experiment.FINE_TUNED_PRODUCT,
+        reporting.FINE_TUNED,
+        reporting.FINE_TUNED_WORDS,
+        reporting.FINE_TUNED_UNPROJECTED,
+        reporting.FINE_TUNED_PRODUCT,
     }
-    assert metrics[experiment.FINE_TUNED]["cosine"] != metrics[experiment.RAW]["cosine"]
+    assert metrics[reporting.FINE_TUNED]["cosine"] != metrics[experiment.RAW]["cosine"]
     for one in found.differences:
         gained = metrics[one.method]["mrr"] - metrics[one.reference]["mrr"]
         assert one.gain.mean == pytest.approx(gained)
@@ -186,9 +188,9 @@ def test_findings_say_what_the_figures_say(source):
     found = measure(source, quick=True)
     costs = found.costs.model_copy(
         update={
-            "fitting": experiment.Cost(cpu_seconds=2, wall_seconds=1),
-            "choosing": experiment.Cost(cpu_seconds=8, wall_seconds=4),
-            "training": experiment.Cost(cpu_seconds=1500, wall_seconds=800),
+            "fitting": reporting.Cost(cpu_seconds=2, wall_seconds=1),
+            "choosing": reporting.Cost(cpu_seconds=8, wall_seconds=4),
+            "training": reporting.Cost(cpu_seconds=1500, wall_seconds=800),
         }
     )
     difference = Difference(

@@ -7,9 +7,11 @@ from qaserve.schemas.ingest import Interval
 from train.distillation.configs import REFERENCE_RECIPE
 from train.distillation.training import distill
 from train.experiments import hypotheses as experiment
+from train.experiments import hypotheses_report as reporting
 from train.experiments.datasets import Source
 from train.experiments.harness import COSINE, Difference, Report
-from train.experiments.hypotheses import EXPERIMENT, HypothesesRun, Hypothesis, Pairs, run, steps
+from train.experiments.hypotheses import EXPERIMENT, Pairs, run, steps
+from train.experiments.hypotheses_report import HypothesesRun, Hypothesis
 from train.experiments.result_cache import ResultCache
 from train.folds import make_fold
 
@@ -84,15 +86,15 @@ def check_students(found, examples):
 
     best = cosines_of("centred, not translated", 6, 3)
     others = {
-        (experiment.LAYERS, "3 layers against 2"): cosines_of("centred, not translated", 12, 2),
-        (experiment.LAYERS, "3 layers against 4"): cosines_of("centred, not translated", 4, 4),
-        (experiment.CEILING, "uncentred"): cosines_of("uncentred", 6, 3),
-        (experiment.CEILING, "anchored"): cosines_of("anchored", 6, 3),
+        (reporting.LAYERS, "3 layers against 2"): cosines_of("centred, not translated", 12, 2),
+        (reporting.LAYERS, "3 layers against 4"): cosines_of("centred, not translated", 4, 4),
+        (reporting.CEILING, "uncentred"): cosines_of("uncentred", 6, 3),
+        (reporting.CEILING, "anchored"): cosines_of("anchored", 6, 3),
     }
-    tested = [one for one in found.hypotheses if one.claim in {experiment.LAYERS, experiment.CEILING}]
-    assert {(one.claim, one.test if one.claim == experiment.LAYERS else one.reading) for one in tested} == set(others)
+    tested = [one for one in found.hypotheses if one.claim in {reporting.LAYERS, reporting.CEILING}]
+    assert {(one.claim, one.test if one.claim == reporting.LAYERS else one.reading) for one in tested} == set(others)
     for one in tested:
-        other = others[one.claim, one.test if one.claim == experiment.LAYERS else one.reading]
+        other = others[one.claim, one.test if one.claim == reporting.LAYERS else one.reading]
         assert one.difference.base == pytest.approx(other, abs=1e-6)
         assert one.difference.gain.mean == pytest.approx(best - other, abs=1e-6)
 
@@ -144,12 +146,12 @@ def test_what_an_interrupted_run_measured_is_taken_from_the_cache(examples, tmp_
 
 def test_findings_name_what_three_layers_stand_against(examples):
     found = run(Source("fake", examples), seeds=[3], quick=True, advance=lambda _: None)
-    said = "\n".join(experiment.findings(found))
+    said = "\n".join(reporting.findings(found))
     assert "Three layers are the best depth of a student: " in said
     for name in ("3 layers against 2 ", "3 layers against 4 ", "uncentred ", "anchored "):
         assert name in said.split("Three layers")[1]
     old = found.model_copy(update={"hypotheses": found.hypotheses[:-4]})
-    assert len(list(experiment.findings(old))) == len(experiment.CLAIMS) - 2
+    assert len(list(reporting.findings(old))) == len(reporting.CLAIMS) - 2
 
 
 def by_hand(found, examples):

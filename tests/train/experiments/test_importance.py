@@ -9,12 +9,13 @@ from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from train.experiments import importance as experiment
+from train.experiments import importance_report as reporting
 from train.experiments.datasets import Source, Weighing
 from train.experiments.harness import MRR, PRODUCT_MRR, Report, Tally
-from train.experiments.importance import (
+from train.experiments.importance import EXPERIMENT, boundary_questions, run, steps
+from train.experiments.importance_report import (
     CONTROL,
     ENTROPY,
-    EXPERIMENT,
     MRR_WITHOUT_WORDS,
     TO_ANSWER,
     TO_TEACHER,
@@ -22,9 +23,6 @@ from train.experiments.importance import (
     ImportanceRun,
     Result,
     Spread,
-    boundary_questions,
-    run,
-    steps,
 )
 from train.folds import make_fold, unit_rows
 from train.importance.measures import PRIORS, ROUTING_MEASURES
@@ -252,7 +250,7 @@ def test_findings_follow_the_intervals():
     ],
 )
 def test_the_same_is_only_what_lies_wholly_within_the_margin(low, high, holds, verdict):
-    assert experiment._verdict(Interval(low=low, mean=(low + high) / 2, high=high), holds=holds) == verdict
+    assert reporting._verdict(Interval(low=low, mean=(low + high) / 2, high=high), holds=holds) == verdict
 
 
 def gain_of(mean, error=0.01):
@@ -261,23 +259,23 @@ def gain_of(mean, error=0.01):
 
 def test_p_is_that_of_a_normal_error_as_wide_as_the_interval():
     for z in (0.0, 0.5, -1.96, 3.0):
-        assert experiment.p_value(gain_of(0.01 * z)) == pytest.approx(2 * norm.sf(abs(z)))
-    assert experiment.p_value(Interval(low=0.0, mean=0.0, high=0.0)) == 1
-    assert experiment.p_value(Interval(low=0.1, mean=0.1, high=0.1)) == 0
+        assert reporting.p_value(gain_of(0.01 * z)) == pytest.approx(2 * norm.sf(abs(z)))
+    assert reporting.p_value(Interval(low=0.0, mean=0.0, high=0.0)) == 1
+    assert reporting.p_value(Interval(low=0.1, mean=0.1, high=0.1)) == 0
 
 
 def test_a_difference_holds_among_all_by_holms_method():
     """p of the smallest times 4, of the next times 3, and so on, up to the first above 5%."""
     p_values = {"first": 0.01, "second": 0.015, "third": 0.026, "fourth": 0.04}
     found = {name: gain_of(-0.01 * norm.isf(p / 2)) for name, p in p_values.items()}
-    assert {name: holds for name, (_, holds) in experiment._among_all(found).items()} == {
+    assert {name: holds for name, (_, holds) in reporting._among_all(found).items()} == {
         "first": True,
         "second": True,
         "third": False,  # 2 x 0.026
         "fourth": False,  # 0.04 alone would hold
     }
     more = found | {f"another {number}": gain_of(0.0) for number in range(2)}
-    assert not any(holds for _, holds in experiment._among_all(more).values())  # 6 x 0.01
+    assert not any(holds for _, holds in reporting._among_all(more).values())  # 6 x 0.01
 
 
 def test_an_interval_without_zero_does_not_hold_among_many():
