@@ -24,6 +24,7 @@ TESTS = {
         f"train/{name}": f"{TRAIN}/test_{name}.py"
         for name in ("calibration", "folds", "procrustes", "tuning", "whitening")
     },
+    "train/calibration_cases": f"{TRAIN}/test_calibration.py",
     "train/importance/measures": f"{TRAIN}/importance/test_measures.py",
     "train/importance/uncertainty": f"{TRAIN}/importance/test_uncertainty.py",
     **{
@@ -34,8 +35,9 @@ TESTS = {
 }
 """The files, and the tests of each."""
 FORMULAS = {
-    "train/calibration": "sibling_bound nearest_answers log_odds threshold_at fit_logistic _fit_both _fit_skills "
-    "out_of_fold _out_of_fold_skills _figures half_and_half calibration_error _short",
+    "train/calibration": "log_odds threshold_at fit_logistic _fit_both _fit_skills out_of_fold _out_of_fold_skills "
+    "_figures calibration_error _short",
+    "train/calibration_cases": "sibling_bound nearest_answers half_and_half",
     "train/tuning": "_Search.not_below _Search.is_better _Search.ask _numbers _error _plain _with",
     "train/importance/uncertainty": "embedding_norms dropout_spread _mean_entropies _entropies",
     "train/distillation/training": "_loss _rate",

@@ -15,7 +15,7 @@ from qaserve.core.calibration import Calibration
 from qaserve.core.metrics import intent_ranks
 from qaserve.core.routing import Floats
 from qaserve.schemas.params import Hyperparameters
-from train.calibration import ask
+from train.calibration_cases import ask
 from train.folds import Examples, Fold
 
 MAX_ASKED = 600

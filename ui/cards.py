@@ -14,7 +14,7 @@ from qaserve.schemas.documents import DocumentDetail
 from qaserve.schemas.feedback import AnswerContext, FeedbackRequest
 from qaserve.schemas.pairs import skill_name
 from ui import api_cache, charts, state, theme
-from ui.markdown import blocks, literal, marked, safe
+from ui.markdown import blocks, literal, marked, plain_name, safe
 
 CHIPS = {"related_skills": "construction", "topics": "label", "tags": "sell"}
 """What a card's chips filter by, with their icons."""
@@ -230,13 +230,6 @@ def _pills(chips: list[tuple[str, str]], key: str, filters: dict[str, list[str]]
 
 def _chip(chip: tuple[str, str]) -> str:
     return f":material/{CHIPS[chip[0]]}: {literal(plain_name(chip[1]))}"
-
-
-def plain_name(value: str) -> str:
-    """A skill without what only its file needs: skill_csv_source.md is csv source."""
-    if not value.endswith(".md") and not value.startswith("skill_"):
-        return value
-    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ")
 
 
 def _feedback(answer: Answer, result: AskResult) -> None:

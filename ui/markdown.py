@@ -137,6 +137,13 @@ def _with_host(link: re.Match[str]) -> str:
     return f" ({literal(host)}){link.group()}" if host else link.group()
 
 
+def plain_name(value: str) -> str:
+    """A skill without what only its file needs: skill_csv_source.md is csv source."""
+    if not value.endswith(".md") and not value.startswith("skill_"):
+        return value
+    return value.removesuffix(".md").removeprefix("skill_").replace("_", " ")
+
+
 def literal(text: str) -> str:
     """A text that is no Markdown at all, such as a question or a file name, on one line."""
     line = _EMOJI.sub(rf"\1:{_JOINER}", " ".join(text.split()))

@@ -37,7 +37,7 @@ async def suggest(request: Request) -> JSONResponse:
 @lru_cache(maxsize=2)
 def _answers(build: str) -> bytes:
     """All answers of the live build on the map, as JSON. Raises NotFoundError where another build is live."""
-    from ui.map import answers_frame  # noqa: PLC0415 - Streamlit warns of caches that are made before it runs
+    from ui.map_layers import answers_frame  # noqa: PLC0415 - pandas is needed only where a map is shown
 
     found = _client().corpus_map()
     if found.build != build:

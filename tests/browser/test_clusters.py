@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ui import charts
-from ui.cards import plain_name
+from ui.markdown import plain_name
 from ui.pages.results import ABOUT
 
 pytestmark = [pytest.mark.browser, pytest.mark.corpus]

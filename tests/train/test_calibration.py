@@ -22,21 +22,17 @@ from qaserve.search.ranking import rank_intents
 from qaserve.settings import FitSettings, ReadSettings
 from qaserve.store.points import ANSWER, nearest_questions
 from train import calibration as fitting
+from train import calibration_cases as collecting
 from train.calibration import (
-    Cases,
-    ask,
     calibrate,
     calibration_error,
     calibration_floor,
-    collect,
     fit_calibration,
     fit_logistic,
-    half_and_half,
     out_of_fold,
-    regions_of,
-    sibling_bound,
     threshold_at,
 )
+from train.calibration_cases import Cases, ask, collect, half_and_half, regions_of, sibling_bound
 from train.folds import Examples, make_fold, split_fold
 from train.tuning import START, ranks_of
 
@@ -88,10 +84,10 @@ def test_a_calibration_of_a_corpus(examples):
     told = []
     fit = FitSettings(seed=2)
     found = calibrate(examples, START, fit, told.append)
-    assert sum(told) == fitting.STEPS
+    assert sum(told) == collecting.STEPS
     assert found == calibrate(examples, START, fit, lambda _: None)
     assert found.precision == fit.precision
-    assert found.cases["answered"] == fitting.SPLITS * KINDS * ITEMS
+    assert found.cases["answered"] == collecting.SPLITS * KINDS * ITEMS
     assert fitting.MIN_CASES <= found.cases["unanswered"] <= len(examples)
     assert found.coverage >= fitting.MIN_COVERAGE
     assert found.figures["roc_area"] > 0.5
@@ -105,7 +101,7 @@ def test_too_few_cases_give_none(examples, make_examples):
     few_phrasings = examples.take(np.arange(4 * (fitting.MIN_CASES - 1)))
     assert calibrate(few_phrasings, START, FitSettings(), lambda _: None) is None
     intents = np.array(examples.intents)
-    few_intents = examples.take(np.flatnonzero(np.isin(intents, np.unique(intents)[: 2 * fitting.REGIONS - 1])))
+    few_intents = examples.take(np.flatnonzero(np.isin(intents, np.unique(intents)[: 2 * collecting.REGIONS - 1])))
     assert regions_of(few_intents, 0) is None
     assert calibrate(few_intents, START, FitSettings(), lambda _: None) is None
     alike = make_examples(lambda thing, number: f"do this and that word{number}")
@@ -115,7 +111,7 @@ def test_too_few_cases_give_none(examples, make_examples):
 
 def test_an_unanswered_question_has_nothing_right_left(examples):
     regions = regions_of(examples, 0)
-    assert set(regions) == set(range(fitting.REGIONS))
+    assert set(regions) == set(range(collecting.REGIONS))
     for intent in set(examples.intents):
         assert len(set(regions[np.array(examples.intents) == intent])) == 1
     cases = collect(examples, START, FitSettings(), lambda _: None)
@@ -127,7 +123,7 @@ def test_a_neighbour_as_near_as_a_sibling_answers(examples):
     bound = sibling_bound(examples)
     cosines, intents = examples.answers @ examples.answers.T, np.array(examples.intents)
     siblings = cosines[np.triu(intents[:, None] == intents, 1)]
-    assert np.mean(siblings >= bound) == pytest.approx(1 - fitting.SIBLINGS, abs=0.01)
+    assert np.mean(siblings >= bound) == pytest.approx(1 - collecting.SIBLINGS, abs=0.01)
     lone = examples.take(np.arange(0, len(examples), 4))
     assert sibling_bound(lone) == np.inf
     repeated = examples.take(np.repeat(np.arange(0, len(examples), 4), 2))
@@ -135,10 +131,10 @@ def test_a_neighbour_as_near_as_a_sibling_answers(examples):
 
 
 def test_asking_a_large_fold_is_bounded(examples, monkeypatch):
-    monkeypatch.setattr(fitting, "MAX_QUERIES", 7)
+    monkeypatch.setattr(collecting, "MAX_QUERIES", 7)
     cases = collect(examples, START, FitSettings(), lambda _: None)
-    assert np.count_nonzero(cases.answered) == 7 * fitting.SPLITS
-    assert 0 < np.count_nonzero(~cases.answered) <= 7 * fitting.REGIONS
+    assert np.count_nonzero(cases.answered) == 7 * collecting.SPLITS
+    assert 0 < np.count_nonzero(~cases.answered) <= 7 * collecting.REGIONS
 
 
 def test_right_is_what_the_ranking_says(examples):

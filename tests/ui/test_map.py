@@ -7,18 +7,18 @@ import pytest
 from qaserve.schemas.ask import AskResult, ClusterVote, Trace
 from qaserve.schemas.explore import CorpusMap, MapAnswer, MapCluster, MapMark, PlacedAsk, Spot
 from ui import charts
-from ui.map import (
+from ui.map import selected
+from ui.map_layers import (
     BANDS,
     BLUR,
     CELLS,
     FAINTEST,
     Window,
-    _fitting,
     answers_frame,
     arrows_frame,
     density,
+    fitting,
     labelled,
-    selected,
     shades,
 )
 
@@ -68,10 +68,10 @@ def test_names_of_clusters_do_not_cover_each_other(corpus):
 
 
 def test_the_window_of_the_whole_map_holds_every_answer(corpus):
-    window = _fitting(answers_frame(corpus))
+    window = fitting(answers_frame(corpus))
     assert all(window.holds(one) for one in corpus.answers)
     assert (window.right - window.left, window.high - window.low) == pytest.approx((0.396, 0.396))
-    alone = _fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]})))
+    alone = fitting(answers_frame(corpus.model_copy(update={"answers": corpus.answers[:1]})))
     assert alone.left < alone.right
 
 

@@ -32,20 +32,8 @@ from qaserve.core.splits import phrasing_split
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.params import Hyperparameters
 from qaserve.settings import FitSettings, ReadSettings
-from train.calibration import (
-    BINS,
-    STEPS,
-    Bools,
-    ask,
-    calibration_error,
-    calibration_floor,
-    collect,
-    fit_calibration,
-    half_and_half,
-    nearest_answers,
-    out_of_fold,
-    threshold_at,
-)
+from train.calibration import BINS, calibration_error, calibration_floor, fit_calibration, out_of_fold, threshold_at
+from train.calibration_cases import STEPS, Bools, ask, collect, half_and_half, nearest_answers
 from train.experiments.calibration_report import (
     ANSWERED,
     FAR,

@@ -10,7 +10,7 @@ from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.explore import BorderPair, ClusterQuality, ClusterView, QualityList
 from ui import api_cache, cards, charts, theme
 from ui import map as map_panel
-from ui.markdown import literal
+from ui.markdown import literal, plain_name
 
 PAGE = 8
 DIGITS = 9
@@ -124,7 +124,7 @@ def _list(found: QualityList, build: BuildInfo) -> None:
 
 
 def _matches(one: ClusterQuality, words: str) -> bool:
-    text = fold(" ".join((one.name, *one.terms, *map(cards.plain_name, one.skills))))
+    text = fold(" ".join((one.name, *one.terms, *map(plain_name, one.skills))))
     return all(word in text for word in fold(words).split())
 
 
@@ -163,7 +163,7 @@ def _one(view: ClusterView, build: BuildInfo) -> None:
         literal(one.name), f"{theme.counted(one.size, 'pair')} · {', '.join(literal(term) for term in one.terms)}"
     )
     if one.skills:
-        st.markdown(" ".join(f":gray-badge[{literal(cards.plain_name(skill))}]" for skill in one.skills))
+        st.markdown(" ".join(f":gray-badge[{literal(plain_name(skill))}]" for skill in one.skills))
     _figures(one)
     near, unsure = st.tabs(["Neighbours", "Border questions"])
     with near:

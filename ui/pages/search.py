@@ -9,7 +9,7 @@ from qaserve.schemas.documents import SkillSummary
 from qaserve.schemas.explore import FacetValue
 from qaserve.settings import get_settings
 from ui import api_cache, cards, state, theme
-from ui.markdown import literal
+from ui.markdown import literal, plain_name
 from ui.pages.ingest import IMPROVE
 
 FACETS = {
@@ -143,7 +143,7 @@ def _value(name: str, text: str) -> str | int:
 
 
 def _label(name: str, text: str) -> str:
-    return cards.plain_name(text) if name == "related_skills" else text
+    return plain_name(text) if name == "related_skills" else text
 
 
 def _active_filters() -> None:
@@ -212,7 +212,7 @@ def _browse_skills(skills: list[SkillSummary], build: BuildInfo) -> None:
     """Those that most pairs name; each opens its document."""
     for one in sorted(skills, key=lambda one: -one.pairs)[:BROWSED]:
         if st.button(
-            f"{literal(cards.plain_name(one.name))} ({one.pairs:,})",
+            f"{literal(plain_name(one.name))} ({one.pairs:,})",
             key=f"browse {one.name}",
             icon=":material/construction:",
             type="tertiary",
