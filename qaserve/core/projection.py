@@ -84,6 +84,11 @@ class ProjectionBank:
         core = self.cores[self._cells[cluster] : self._cells[cluster + 1]].reshape(rank, rank)
         return LowRankProjection(rows.T, core)
 
+    def _rows_and_core(self, cluster: int) -> tuple[Floats, NDArray[np.float32]]:
+        """(r, D) Bᵀ and (r, r) C of a cluster; in float64 once, for a product would convert it every time."""
+        basis, core = self[cluster]
+        return basis.T.astype(np.float64), core
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
@@ -95,15 +100,12 @@ class ProjectionBank:
         return int(len(self) * self.basis.shape[1] ** 2 * 4)
 
     def angle(self, x: ArrayLike, cluster: int) -> float:
-        """Degrees between x (D,) and x W of a cluster."""
+        """Degrees between x (D,) and x W of a cluster: 2 asin(‖x W - x‖ / 2‖x‖), as W is orthogonal."""
         query = np.asarray(x, dtype=np.float64)
-        basis, core = self[cluster]
-        inside = query @ basis  # the only part that is moved, by `change`
-        change = inside @ core
-        along, length = float(inside @ change), float(query @ query)
-        moved = length + 2 * along + float(change @ change)
-        cosine = (length + along) / math.sqrt(length * moved)
-        return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+        rows, core = self._rows_and_core(cluster)
+        change = (rows @ query) @ core
+        half = math.sqrt(change @ change) / (2 * math.sqrt(query @ query))
+        return math.degrees(2 * math.asin(min(1.0, half)))
 
     def effective_rank(self, cluster: int) -> float:
         """The exp of the entropy of the singular values σ / Σσ of W - I (Roy and Vetterli, 2007); 0 for I."""
@@ -127,8 +129,8 @@ class ProjectionBank:
         blend = np.asarray(weights, dtype=np.float64)
         moved = query.copy()
         for cluster in np.flatnonzero(blend).tolist():
-            basis, core = self[cluster]
-            moved += blend[cluster] * (((query @ basis) @ core) @ basis.T)
+            rows, core = self._rows_and_core(cluster)
+            moved += (blend[cluster] * ((rows @ query) @ core)) @ rows
         return moved
 
     def project_rows(self, rows: Floats, weights: Floats) -> Floats:

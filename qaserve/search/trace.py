@@ -1,5 +1,6 @@
 """What an engine found, told: the answers and, where it is asked for, why they are what they are."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -220,5 +221,5 @@ def matches(filters: Filters, stored: StoredPair) -> bool:
 
 def cosine(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
     """Cosine of two (D,) vectors; 0 where one of them is 0."""
-    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(np.clip(x @ y / lengths, -1.0, 1.0)) if lengths > 0 else 0.0
+    lengths = math.sqrt(x @ x) * math.sqrt(y @ y)
+    return min(1.0, max(-1.0, float(x @ y) / lengths)) if lengths > 0 else 0.0

@@ -139,7 +139,7 @@ def test_float32_is_projected_in_float64(rng):
     shares = rng.dirichlet(np.ones(4)).astype(np.float32)
     exact = [np.array(part.tolist()) for part in (x, q, a, shares)]
     np.testing.assert_allclose(project_by_pairs(x, q, a, shares), project_by_pairs(*exact), atol=1e-14)
-    part = LowRankProjection(np.eye(9, 2, dtype=np.float32), rng.normal(size=(2, 2)).astype(np.float32))
+    part = LowRankProjection(np.eye(9, 2, dtype=np.float32), turn_by(rng.uniform(0.1, 3)).astype(np.float32))
     bank = ProjectionBank.pack([part, part], 9)
     for found, expected in (
         (part.apply(x), part.apply(exact[0])),
@@ -160,6 +160,19 @@ def test_no_angle_is_beyond_rounding(rng):
     bank = ProjectionBank.pack([LowRankProjection(np.eye(9), c * np.eye(9)) for c in (0.0, -2.0)], 9)
     found = np.array([[bank.angle(x, cluster) for cluster in (0, 1)] for x in rng.normal(size=(500, 9))])
     np.testing.assert_allclose(found, np.tile([0.0, 180.0], (500, 1)), atol=1e-5)
+
+
+def turn_by(angle):
+    """(2, 2) C of a turn by radians in the plane of the basis."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c - 1, s], [-s, c - 1]])
+
+
+@pytest.mark.parametrize("angle", [1e-7, 1e-4, 0.5, 3.0])
+def test_small_angles_are_told_as_exactly_as_large_ones(angle):
+    """The cosine of a small angle is 1 to all its digits."""
+    bank = ProjectionBank.pack([LowRankProjection(np.eye(9, 2), turn_by(angle))], 9)
+    assert bank.angle(np.eye(9)[0], 0) == pytest.approx(np.degrees(angle), rel=1e-5)
 
 
 def test_the_effective_rank_counts_small_turns_as_large_ones():
