@@ -116,11 +116,11 @@ def sweep(hits: Sequence[Hit], temperatures: Sequence[float], *, priors: bool) -
         temperatures: T values of τ.
         priors: As of `mechanics`.
     """
-    found = [mechanics(hits, temperature, priors=priors).clusters for temperature in temperatures]
-    rows = [{state.cluster: state.weight for state in states} for states in found]
-    numbers = tuple(sorted({hit.cluster for hit in hits}))
+    logs = np.array([_logarithms(hits, temperature, priors)[1] for temperature in temperatures])
+    shares = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
+    numbers, columns = np.unique([hit.cluster for hit in hits], return_inverse=True)
     return Sweep(
-        np.array(temperatures, dtype=np.float64), numbers, np.array([[row[k] for k in numbers] for row in rows])
+        np.array(temperatures, dtype=np.float64), tuple(numbers.tolist()), shares @ np.eye(len(numbers))[columns]
     )
 
 

@@ -17,7 +17,8 @@ DROP = 0.05
 VOTE_PIXELS = 240
 HIT_SLOT, CLUSTER_SLOT, GAP = 36, 40, 6
 LEFT, RIGHT = 0.43, 0.66
-CURVE = 24
+CURVE = 8
+"""Parts of a band; Vega draws smooth lines through their ends."""
 GHOSTS = "The pale wide bars are the default."
 SHARES, BAR = 0.54, 0.36
 """Where the bars of shares begin, and the width that stands for 1."""
@@ -187,6 +188,7 @@ def _flow_chart(trace: Trace) -> None:
         charts.place(height)
         | {"y2": {"field": "y2"}, "detail": charts.word("ribbon"), "color": charts.PAINTED, "tooltip": charts.HINT},
         opacity=0.5,
+        interpolate="monotone",
     )
     layers = [area, *_labels([one[:2] for one in left], sources, 0, LEFT - 0.03, height)]
     layers += _labels([one[:2] for one in ends], targets, RIGHT + 0.02, 0.98 - RIGHT, height)
