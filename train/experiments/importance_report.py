@@ -152,7 +152,8 @@ def _table(title: str, columns: Columns, run: ImportanceRun) -> Table:
 
 
 def _conditions(run: ImportanceRun) -> str:
-    return f"{run.encoder}, β {run.lexical_weight:g}, {len(run.seeds)} split{'s' * (len(run.seeds) > 1)}"
+    trained = f", {run.trainings} trainings of a student on each" if run.trainings > 1 else ""
+    return f"{run.encoder}, β {run.lexical_weight:g}, {len(run.seeds)} split{'s' * (len(run.seeds) > 1)}{trained}"
 
 
 def _gain(run: ImportanceRun, use: Use, queries: Queries, metric: str) -> Callable[[str], str]:

@@ -341,6 +341,11 @@ def test_a_fitted_head_is_judged_beside_frequencies_alone():
     assert said[-1].endswith("a perplexity of 81, their frequencies alone with one of 264.")
 
 
+def test_several_trainings_are_told():
+    (table, *_) = EXPERIMENT.tables(Report[ImportanceRun](runs=(made({}).model_copy(update={"trainings": 3}),)))
+    assert table.title.endswith("some/fake, β 0.1, 1 split, 3 trainings of a student on each")
+
+
 def test_tables_and_plots_are_made_from_the_report_alone():
     from matplotlib.figure import Figure
 
