@@ -139,6 +139,11 @@ def keep(name: str, value: Any, default: Any = None) -> None:
         _asked()[name] = value
 
 
+def take(name: str, default: Any = None) -> None:
+    """`keep` what the widget of a value says. A callback: what is drawn before the widget shows the change, too."""
+    keep(name, st.session_state[widget(name)], default)
+
+
 def widget(name: str) -> str:
     """Key of the widget that shows a value."""
     return f"ask_{name}"

@@ -139,8 +139,8 @@ def _priors(trace: Trace, build: BuildInfo) -> None:
     about = (
         f"This build weighs its known questions: {IMPORTANCE.get(build.prior or '', 'some count more than others')}."
     )
-    value = st.toggle(label, key=state.offer("priors", trace.params.priors), help=about)
-    state.keep("priors", value, trace.params.priors)
+    usual = trace.params.priors
+    st.toggle(label, key=state.offer("priors", usual), on_change=state.take, args=("priors", usual), help=about)
 
 
 def changed() -> bool:
@@ -149,15 +149,28 @@ def changed() -> bool:
 
 
 def _choice(name: str, label: str, choices: dict[str, str]) -> None:
-    value = st.selectbox(label, choices, format_func=choices.__getitem__, key=state.offer(name, ""))
-    state.keep(name, value)
+    st.selectbox(
+        label,
+        choices,
+        format_func=choices.__getitem__,
+        key=state.offer(name, ""),
+        on_change=state.take,
+        args=(name,),
+    )
 
 
 def _slide(name: str, label: str, values: Sequence[float], usual: float, about: str) -> None:
     now = state.get(name)
     steps = sorted({*values, usual, *([] if now is None else [now])})
-    value = st.select_slider(label, steps, key=state.offer(name, usual), format_func=lambda one: f"{one:g}", help=about)
-    state.keep(name, value, usual)
+    st.select_slider(
+        label,
+        steps,
+        key=state.offer(name, usual),
+        format_func=lambda one: f"{one:g}",
+        on_change=state.take,
+        args=(name, usual),
+        help=about,
+    )
 
 
 def differences(usual: AskResult, now: AskResult) -> None:

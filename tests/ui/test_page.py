@@ -458,6 +458,15 @@ def test_a_control_asks_otherwise_and_says_what_changed(why, page, engine):
     assert table["now"].iloc[0] == pytest.approx(100 * trace.clusters[0].weight)
 
 
+def test_options_that_contradict_each_other_can_be_changed_on_why(why, page):
+    text = why("how to make bread", routing="centroid", projection="pair")
+    assert "eeds known questions that vote" in text
+    page.selectbox(key="ask_projection").set_value("").run()
+    assert not page.exception
+    assert "projection" not in page.query_params
+    assert "These answers are nearest" in text_of(page)
+
+
 @pytest.mark.parametrize("options", [{}, {"temperature": "0.5"}, {"routing": "centroid"}])
 def test_charts_are_valid(why, page, options):
     why("how to make bread", **options)

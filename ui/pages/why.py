@@ -33,11 +33,20 @@ def _story(build: BuildInfo) -> None:
 @st.fragment
 @theme.guarded
 def _answered(build: BuildInfo) -> None:
-    """What follows from the options: a change of one runs this alone."""
+    """What follows from the options: a change of one runs this alone. The controls come last: nobody waits for them."""
     usual = api_cache.ask(state.request(options=False), build.build)
-    whatif.controls(usual, build)
     state.save()
-    result = api_cache.ask(state.request(), build.build)
+    try:
+        _told(api_cache.ask(state.request(), build.build), usual)
+        st.divider()
+        st.markdown("## Your question on the map")
+        _map(build)
+    finally:  # options that contradict each other can be changed
+        whatif.controls(usual, build)
+
+
+def _told(result: AskResult, usual: AskResult) -> None:
+    """The answer, step by step. `usual`: that with the defaults of the build."""
     st.page_link(
         st.session_state["pages"]["search"],
         label="Back to the answers",
@@ -49,9 +58,6 @@ def _answered(build: BuildInfo) -> None:
     whatif.differences(usual, result)
     _in_short(result)
     _steps(result, usual.explained)
-    st.divider()
-    st.markdown("## Your question on the map")
-    _map(build)
 
 
 @st.fragment
