@@ -5,6 +5,7 @@ from qaserve.common.errors import CorpusError
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams, Trial, Tuning
 from qaserve.settings import FitSettings
+from train.calibration import calibration_error
 from train.experiments import calibration as experiment
 from train.experiments.calibration import EXPERIMENT, UNANSWERED, run, sides_of, steps
 from train.experiments.calibration_report import (
@@ -205,6 +206,14 @@ def test_the_tables_show_what_the_report_holds(report):
     assert features.rows == (("the corpus answers", "answer similarity", "+1.50"),)
 
 
+def test_the_error_over_all_seeds_is_that_of_their_questions_as_one(report, rng):
+    value, weights = rng.random(400), rng.uniform(0.5, 2, 400)
+    right = rng.random(400) < value**2
+    run = report.runs[0].model_copy(update={"bins": tuple(experiment._bins(value, right, weights))})
+    assert run.calibration_error_together == pytest.approx(calibration_error(value, right, weights))
+    assert run.calibration_error_together > 0.1
+
+
 def test_the_findings_are_made_from_the_report(report):
     said = EXPERIMENT.findings(report)
     assert all(sentence.startswith(("one: ", "two: ")) for sentence in said)
@@ -212,6 +221,7 @@ def test_the_findings_are_made_from_the_report(report):
         "off by 0.041" in one and "worst seed 0.062" in one and "would be off by 0.029, by chance" in one
         for one in said
     )
+    assert any("by chance. Over the questions of all seeds together it is off by 0.030." in one for one in said)
     assert any("the first answer is right is off by 0.110 (exact ones: 0.046)" in one for one in said)
     assert any("each ranked skill is off by 0.015 (exact ones: 0.008)" in one for one in said)
     assert any(
