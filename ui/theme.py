@@ -73,8 +73,8 @@ FOCUS = """
   let left = 20;
   const timer = setInterval(() => {
     const box = document.querySelector('input[type="search"]');
+    if (--left === 0 || box?.value) { clearInterval(timer); return; }
     if (box && document.activeElement === document.body) { box.focus(); }
-    if (--left === 0) { clearInterval(timer); }
   }, 150);
   for (const act of ["keydown", "pointerdown"]) {
     document.addEventListener(act, () => clearInterval(timer), { once: true });
@@ -83,7 +83,7 @@ FOCUS = """
 """
 """Gives the box the focus, for a while, because the page is still being put together when this runs.
 
-What the reader does ends it: the focus is theirs then.
+What the reader does ends it, also a question typed before: the focus is theirs then.
 """
 SELECT = """
 <script>

@@ -7,6 +7,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from ui.theme import FOCUS
+
 QUESTION = "How do I extract structured data from Markdown example files?"
 PLACEHOLDER = "What do you want to know?"
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -51,6 +53,16 @@ def test_keys_lead_to_the_box_through_the_answers_and_open_them(service, ask, ta
     expect(box).to_be_focused()
     box.press_sequentially("/")
     assert "/" in box.input_value(), "in the box it is a letter"
+
+
+def test_who_asks_before_the_page_is_whole_keeps_the_focus(service, ask, tab):
+    """A slow browser runs the home page's script after the question was asked."""
+    ask(QUESTION)
+    box = tab.get_by_placeholder(PLACEHOLDER)
+    box.blur()
+    tab.evaluate(FOCUS.strip().removeprefix("<script>").removesuffix("</script>"))
+    tab.wait_for_timeout(1_000)
+    expect(box).not_to_be_focused()
 
 
 def test_code_answers_and_links_are_copied(service, ask, tab, clipboard):
