@@ -117,11 +117,9 @@ def sweep(hits: Sequence[Hit], temperatures: Sequence[float], *, priors: bool) -
         priors: As of `mechanics`.
     """
     logs = np.array([_logarithms(hits, temperature, priors)[1] for temperature in temperatures])
-    shares = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
     numbers, columns = np.unique([hit.cluster for hit in hits], return_inverse=True)
-    return Sweep(
-        np.array(temperatures, dtype=np.float64), tuple(numbers.tolist()), shares @ np.eye(len(numbers))[columns]
-    )
+    weights = _normalised(logs) @ np.eye(len(numbers))[columns]
+    return Sweep(np.array(temperatures, dtype=np.float64), tuple(numbers.tolist()), weights)
 
 
 def stable_range(found: Sweep, temperature: float) -> tuple[float, float]:
@@ -162,5 +160,5 @@ def _logarithms(hits: Sequence[Hit], temperature: float, priors: bool) -> tuple[
 
 
 def _normalised(logs: Floats) -> Floats:
-    """Shares that sum to 1, from the logarithms of weights."""
-    return np.asarray(np.exp(logs - np.logaddexp.reduce(logs)))
+    """Shares that sum to 1 along the last axis, from the logarithms of weights."""
+    return np.asarray(np.exp(logs - np.logaddexp.reduce(logs, axis=-1, keepdims=True)))

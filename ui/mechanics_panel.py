@@ -11,7 +11,7 @@ from qaserve.common.text import shorten
 from qaserve.schemas.ask import Trace
 from ui import charts, theme
 from ui.markdown import literal
-from ui.mechanics import ClusterState, Mechanics, mechanics, stable_range, sweep
+from ui.mechanics import ClusterState, Mechanics, Sweep, mechanics, stable_range, sweep
 
 TITLE = "One strong match or many?"
 CLUSTERS_SHOWN = 5
@@ -160,10 +160,9 @@ def temperatures(*marked: float) -> list[float]:
     return sorted({*steps[1:-1], lowest, highest, *marked})
 
 
-def sweep_rows(trace: Trace, found: Mechanics, called: dict[int, str], default: float) -> pd.DataFrame:
+def sweep_rows(swept: Sweep, found: Mechanics, called: dict[int, str]) -> pd.DataFrame:
     """Weights of the first clusters, and of the others together, at every τ of the sweep."""
     shown = [state.cluster for state in found.clusters[:CLUSTERS_SHOWN]]
-    swept = sweep(trace.hits, temperatures(trace.params.temperature, default), priors=trace.params.priors)
     frame = pd.DataFrame(swept.weights, columns=list(swept.clusters), index=swept.temperatures)
     columns = {shorten(called[one], NAME_CHARS): frame[one] for one in shown}
     if len(swept.clusters) > len(shown):
@@ -181,7 +180,7 @@ def _sweep(trace: Trace, found: Mechanics, called: dict[int, str], default: floa
         f"τ = {low:.2g} to τ = {high:.2g}. The line marks the build's τ = {default:g}"
         f"{'' if now == default else f', the dashed line the τ = {now:g} of this answer'}."
     )
-    frame = sweep_rows(trace, found, called, default)
+    frame = sweep_rows(swept, found, called)
     colour = charts.colours(list(called))
     names = list(frame["cluster"].unique())
     shades = [colour.get(state.cluster, charts.REST) for state in found.clusters[:CLUSTERS_SHOWN]]

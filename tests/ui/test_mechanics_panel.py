@@ -3,7 +3,7 @@
 import pytest
 
 from qaserve.schemas.ask import AskRequest, Hit
-from ui.mechanics import mechanics
+from ui.mechanics import mechanics, sweep
 from ui.mechanics_panel import OTHERS, WIDTH, cluster_table, summary, sweep_rows, temperatures, weight_rows
 
 NAMES = {0: "zero", 1: "one"}
@@ -55,8 +55,9 @@ def test_the_sweep_draws_the_first_clusters_and_the_others_together(engine):
     trace = engine.ask(AskRequest(question="how to make bread and cheese and wine")).explained
     found = mechanics(trace.hits, trace.params.temperature, priors=trace.params.priors)
     called = {vote.cluster: vote.name for vote in trace.clusters}
-    frame = sweep_rows(trace, found, called, 0.2)
-    assert set(frame["temperature"]) == set(temperatures(0.2, trace.params.temperature))
+    asked = temperatures(0.2, trace.params.temperature)
+    frame = sweep_rows(sweep(trace.hits, asked, priors=trace.params.priors), found, called)
+    assert set(frame["temperature"]) == set(asked)
     assert frame.groupby("temperature")["weight"].sum().tolist() == pytest.approx([1] * frame["temperature"].nunique())
     now = frame[frame["temperature"] == trace.params.temperature].set_index("cluster")["weight"]
     for vote in trace.clusters[:5]:

@@ -21,7 +21,7 @@ from qaserve.schemas.params import SearchParams
 from qaserve.schemas.record import Record
 from qaserve.settings import FitSettings
 from train.folds import Examples, Fold
-from train.tuning import DEFAULTS, tune
+from train.tuning import DEFAULTS, hyperparameters_of, tune
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MRR, COSINE = "mrr", "cosine"
 PRODUCT_MRR = "product_mrr"
 """By all evidence: see `product_mrr`."""
+STANDARD_ERRORS = 2 * 1.96
+"""In a 95% interval, from end to end."""
 SHOWN = {MRR: "MRR", "hit1": "Hit@1", "hit3": "Hit@3", "hit5": "Hit@5", "ndcg10": "nDCG@10", COSINE: "cosine"}
 """The figures of a table and the heads of their columns."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
@@ -256,8 +258,8 @@ def row_cosines(vectors: Floats, targets: Floats) -> Floats:
 
 def tuned_search(train: Examples, seed: int, *, quick: bool) -> SearchParams:
     """What a build of these pairs is asked with: chosen on them alone, or the defaults where it is quick or too few."""
-    tuning = None if quick else tune(train, FitSettings(regularization=None, seed=seed), lambda _: None)
-    return (DEFAULTS if tuning is None else tuning.chosen).search
+    fit = FitSettings(regularization=None, seed=seed)
+    return hyperparameters_of(None if quick else tune(train, fit, lambda _: None), fit).search
 
 
 def product_mrr(fold: Fold, projected: Floats, search: SearchParams) -> Floats:

@@ -5,13 +5,21 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from qaserve.schemas.record import Record
-from train.experiments.harness import SHOWN, Difference, Run, Table, compared, is_difference, signed, table
+from train.experiments.harness import (
+    SHOWN,
+    STANDARD_ERRORS,
+    Difference,
+    Run,
+    Table,
+    compared,
+    is_difference,
+    signed,
+    table,
+)
 from train.experiments.routing_report import REFERENCE_TEMPERATURE
 
 POWER = 2.8
 """Standard errors of a difference that is found four times out of five (two-sided, 5%)."""
-INTERVAL = 3.92
-"""Standard errors in a 95% interval."""
 TO_TEACHER = "teacher_cosine"
 LARGE = 8_000_000
 """Parameters beyond which a student is trained on the first split alone."""
@@ -48,7 +56,7 @@ class Hypothesis(Record):
     @property
     def detectable(self) -> float:
         """Smallest difference that this number of questions would show four times out of five."""
-        return POWER * (self.difference.gain.high - self.difference.gain.low) / INTERVAL
+        return POWER * (self.difference.gain.high - self.difference.gain.low) / STANDARD_ERRORS
 
     @property
     def verdict(self) -> str:

@@ -4,13 +4,24 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.record import Record
-from train.experiments.harness import MRR, NONE, PRODUCT_MRR, Plot, Run, Table, draw_intervals, signed, table
+from train.experiments.harness import (
+    MRR,
+    NONE,
+    PRODUCT_MRR,
+    STANDARD_ERRORS,
+    Plot,
+    Run,
+    Table,
+    draw_intervals,
+    signed,
+    table,
+)
 from train.importance.measures import BOUNDS, COMBINED_SHARE, PRIORS
 
 if TYPE_CHECKING:
@@ -36,8 +47,6 @@ MRR_WITHOUT_WORDS = "mrr_without_words"
 TO_ANSWER, TO_TEACHER = "cosine_to_answer", "cosine_to_teacher"
 LEVEL = 0.05
 """Probability that chance alone makes one or more of all differences of a run count as such."""
-SPREAD = 2 * 1.96
-"""Standard errors in a 95% interval."""
 
 
 class Result(Record):
@@ -51,6 +60,12 @@ class Result(Record):
     )
     gains: dict[str, Interval] = Field(description="Differences to uniform, paired; empty for uniform itself.")
     over_entropy: Interval | None = Field(description="Difference in mrr to entropy; null for entropy and uniform.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if PRODUCT_MRR not in self.metrics:
+            raise ValueError(f"the metrics lack {PRODUCT_MRR}")
+        return self
 
 
 class Spread(Record):
@@ -320,7 +335,7 @@ def p_value(gain: Interval) -> float:
     """Two-sided p of no difference, for a normal error as wide as the interval says."""
     if gain.low == gain.high:
         return float(gain.mean == 0)
-    return math.erfc(abs(gain.mean) / ((gain.high - gain.low) / SPREAD) / math.sqrt(2))
+    return math.erfc(abs(gain.mean) / ((gain.high - gain.low) / STANDARD_ERRORS) / math.sqrt(2))
 
 
 def _by_chance(run: ImportanceRun) -> str:

@@ -1,15 +1,19 @@
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from qaserve.common.errors import UsageError
 from qaserve.core.routing import normalized_entropy, route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
 from train.experiments import importance as experiment
 from train.experiments import importance_report as reporting
+from train.experiments import reports
 from train.experiments.datasets import Source, Weighing
 from train.experiments.harness import MRR, PRODUCT_MRR, Report, Tally
 from train.experiments.importance import EXPERIMENT, boundary_questions, run, steps
@@ -339,6 +343,16 @@ def test_a_fitted_head_is_judged_beside_frequencies_alone():
     fitted = made({}).model_copy(update={"head_perplexity": 81.4, "unigram_perplexity": 264.2})
     said = EXPERIMENT.findings(Report[ImportanceRun](runs=(fitted,)))
     assert said[-1].endswith("a perplexity of 81, their frequencies alone with one of 264.")
+
+
+def test_a_report_without_the_mrr_of_the_product_is_refused(tmp_path):
+    document = json.loads((Path(experiment.__file__).parents[1] / "published" / "importance.json").read_text("utf-8"))
+    for one in document["report"]["runs"][0]["results"]:
+        del one["metrics"][PRODUCT_MRR]
+    (tmp_path / "importance.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(UsageError, match="the metrics lack product_mrr") as refused:
+        reports.read(tmp_path / "importance.json", EXPERIMENT)
+    assert "bench importance" in refused.value.hint
 
 
 def test_several_trainings_are_told():
