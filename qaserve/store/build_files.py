@@ -66,7 +66,7 @@ class OpenFolder:
         self.path = folder
         if DESCRIPTORS.is_dir():
             handle = os.open(folder, os.O_RDONLY)
-            weakref.finalize(self, os.close, handle)
+            weakref.finalize(self, os.close, handle).atexit = False
             self.path = DESCRIPTORS / str(handle)
 
 
@@ -90,7 +90,7 @@ def seal_file(path: Path) -> FileSeal:
             number = _next_data(file.fileno(), number, size)
             file.seek(number * BLOCK)
             block = file.read(BLOCK)
-            if block.strip(b"\0"):
+            if block != bytes(len(block)):
                 digest.update(b"%d " % number + block)
             number += 1
     return FileSeal(size=size, sha256=digest.hexdigest())

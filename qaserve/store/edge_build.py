@@ -1,6 +1,9 @@
 """An open build of Qdrant Edge."""
 
+import ctypes
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,7 +37,10 @@ class EdgeBuild(Build):
         """Wrap an open shard. It is closed when nothing refers to it any more."""
         self.metadata, self.seal, self.approximate = manifest.metadata, manifest.seal, manifest.graphs
         self.encoder = WordEncoder(manifest.metadata.bm25)
-        self._shard, self._where, self._folder = shard, where, folder
+        self._shard, self._where = shard, where
+        weakref.finalize(self, _close, shard, folder).atexit = False
+        # Nor is it let go of at exit: the engine would put its files out of the disk's cache, for the next process.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(shard))
         self._payloads: dict[tuple[str, ...], Kept[dict[str, Any]]] = {}
         self._intents = Kept(self._read_intents, INTENTS_KEPT)
         self._vectors = {name: Kept(self._reader_of(name), VECTORS_KEPT) for name in manifest.metadata.layout.vectors}
@@ -154,6 +160,12 @@ class EdgeBuild(Build):
     def content_hash(self) -> str:
         """See `Build`."""
         return content_hash(self._shard, self._where).hexdigest()
+
+
+def _close(shard: edge.EdgeShard, folder: OpenFolder) -> None:  # noqa: ARG001 - it is let go of afterwards
+    """Close a shard while its folder has a path: without, each file is an error, and its backtrace takes memory."""
+    with suppress(Exception):  # it may have been deleted
+        shard.close()
 
 
 def _request(search: Search) -> edge.QueryRequest:

@@ -48,7 +48,7 @@ class EdgeWriter(Writer):
                 for name in metadata.layout.keywords:
                     self._shard.update(_index(name, edge.PayloadSchemaType.Keyword))
                 for name in metadata.layout.integers:
-                    self._shard.update(_index(name, edge.PayloadSchemaType.Integer))
+                    self._shard.update(_index(name, edge.IntegerIndexParams(lookup=True, range=False)))
         failpoint("build created")
 
     def append(self, points: Iterable[Point]) -> Iterator[int]:
@@ -132,9 +132,10 @@ def _config(metadata: BuildMetadata) -> edge.EdgeConfig:
         optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1),
         vectors=dict.fromkeys(metadata.layout.vectors, vector),
         sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        max_search_threads=1,  # there is one segment, which one thread searches
         wal_enabled=False,
     )
 
 
-def _index(field: str, kind: edge.PayloadSchemaType) -> edge.UpdateOperation:
+def _index(field: str, kind: edge.PayloadSchemaType | edge.IntegerIndexParams) -> edge.UpdateOperation:
     return edge.UpdateOperation.create_field_index(field, kind)

@@ -30,8 +30,8 @@ PAIRS = Layout(
 INTENT = "cluster_id"
 """Field of the payload that holds the author's intent."""
 SECTION = "section"
-SECTIONS = Layout(vectors=(SECTION,), keywords=("path", "skill"), integers=("order",), text=("text",))
-"""Of the documents of a build: a point for each section."""
+SECTIONS = Layout(vectors=(SECTION,), text=("text",))
+"""Of the documents of a build: a point for each section. They are read whole, so none of their fields is indexed."""
 RELATED_SKILLS = "related_skills"
 """Field of the payload that holds the skills that a pair names."""
 HIT_FIELDS = ("pair_id", INTENT, "question", RELATED_SKILLS, "cluster", "prior")

@@ -25,6 +25,8 @@ from qaserve.store import BuildRef, open_store
 
 MARKER = "zanzibarmarker"
 SWAPS, ASKERS = 20, 3
+PAUSE = 0.01
+"""Seconds between two questions of an asker: without, who swaps hardly comes to run."""
 
 
 # One at a time
@@ -287,7 +289,7 @@ def test_readers_in_other_processes_do_not_wait_for_who_writes(edge, encoder, ma
 
 def keep_asking(engine: Engine, question: str, results: list, failures: list, done: threading.Event) -> None:
     try:
-        while not done.is_set():
+        while not done.wait(PAUSE):
             results.append(engine.ask(AskRequest(question=question)))
     except BaseException as error:  # noqa: BLE001 - whatever a reader meets is a failure of the test
         failures.append(error)

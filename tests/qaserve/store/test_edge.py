@@ -1,5 +1,6 @@
 """What only builds in folders do: damage, crashes, several processes."""
 
+import gc
 import json
 import os
 import shutil
@@ -63,9 +64,53 @@ def test_reading_changes_no_file(sealed, folder, rows):
         build.words("records", 3)
         assert len(list(build.scroll())) == len(rows)
         del build
+        gc.collect()  # closes it
     assert set(before) == {path for path in folder.rglob("*") if path.is_file()}
     for path, data in before.items():
         assert path.name in build_files.REWRITTEN or path.read_bytes() == data, path
+
+
+OPEN = """
+import gc, sys
+from pathlib import Path
+import numpy as np
+from qaserve.store import EdgeStore
+
+def anonymous():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+store = EdgeStore(Path(sys.argv[1]))
+build = store.open(store.live("things"))
+build.nearest("answer", np.ones(8), 3)
+"""
+LET_GO = "before = anonymous(); del build; gc.collect(); print(anonymous() - before)"
+RESIDENT = """
+import ctypes, mmap, sys
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
+pages = (ctypes.c_ubyte * -(-len(mapped) // mmap.PAGESIZE))()
+start = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(mapped)))
+assert ctypes.CDLL(None).mincore(start, ctypes.c_size_t(len(mapped)), pages) == 0
+print(sum(page & 1 for page in pages))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_build_that_is_let_go_of_is_closed_without_errors(sealed, tmp_path):
+    """The engine remembers for each error where it came from, and reads its own debug symbols for that: 36 MB."""
+    sealed.set_live(REF)
+    done = python(OPEN + LET_GO, tmp_path / "data")
+    assert int(done.stdout) < 8 << 10, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is in its cache")
+def test_a_process_that_ends_leaves_a_build_in_the_cache_of_the_disk(sealed, folder, tmp_path):
+    sealed.set_live(REF)
+    assert python(OPEN, tmp_path / "data").returncode == 0
+    (vectors,) = folder.glob("shard/segments/*/vector_storage-answer/vectors/chunk_0.mmap")
+    done = python(RESIDENT, vectors)
+    assert int(done.stdout) > 0, done.stderr
 
 
 def test_a_build_is_deleted_again_after_an_interrupted_deletion(sealed, folder, rows):
