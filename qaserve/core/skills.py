@@ -71,14 +71,15 @@ def skill_scores(
         stand_in: Factor of the section where no pair names a skill.
         best: How many pairs count.
     """
-    wanted = np.minimum(counts, best)
+    wanted, seen = np.minimum(counts, best), np.flatnonzero(named.any(axis=0))
     pairs = np.zeros(sections.shape)
     for row, values in enumerate(scores):
-        order = np.argsort(-values, kind="stable")
-        mine = named[order]
-        mine &= np.cumsum(mine, axis=0) <= best
-        lacking = (wanted - mine.sum(axis=0)) * (values.min() if values.size else 0.0)
-        pairs[row] = (values[order] @ mine + lacking) / np.maximum(wanted, 1)
-    known = np.nan_to_num(sections, nan=0.0)
+        order, least = np.argsort(-values, kind="stable"), values.min() if values.size else 0.0
+        mine = named[np.ix_(order, seen)]
+        mine &= np.cumsum(mine, axis=0, dtype=np.int32) <= best
+        pairs[row] = wanted * least
+        pairs[row, seen] = values[order] @ mine + (wanted[seen] - mine.sum(axis=0)) * least
+    pairs /= np.maximum(wanted, 1)
+    known = np.where(np.isnan(sections), 0.0, sections)
     pairs = np.where(counts > 0, pairs, stand_in * known)
     return SkillScores(pairs + SECTION_WEIGHT * known, pairs, SECTION_WEIGHT * known)

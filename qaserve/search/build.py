@@ -1,9 +1,13 @@
 """A build that is open for search."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qaserve.builds.bundle import Bundle
 from qaserve.common.text import fold
@@ -17,6 +21,18 @@ from qaserve.store import Build, BuildMetadata, BuildRef
 from qaserve.store.points import RELATED_SKILLS
 
 MAX_SKILLS = 10_000
+
+
+class SkillTable(NamedTuple):
+    """Some skills, and what is known of each before a question is asked."""
+
+    names: list[str]
+    column: Mapping[str, int]
+    """Where each name stands among them."""
+    counts: NDArray[np.int64]
+    """(S,) pairs that name each."""
+    documents: NDArray[np.intp]
+    """(S,) the number of each one's document in the library, -1 where it has none."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,21 @@ class OpenBuild:
     def skills(self) -> list[str]:
         """Every skill that a pair names or that has a document, by name."""
         return sorted({*self.skill_counts, *self.library.by_skill})
+
+    @cached_property
+    def skill_table(self) -> SkillTable:
+        """Of all skills."""
+        return self.skill_table_of(self.skills)
+
+    def skill_table_of(self, names: Collection[str]) -> SkillTable:
+        """Of these skills, by name."""
+        ordered, numbers = sorted(names), self.library.numbers
+        return SkillTable(
+            ordered,
+            {name: number for number, name in enumerate(ordered)},
+            np.array([self.skill_counts.get(name, 0) for name in ordered], dtype=np.int64),
+            np.array([numbers.get(name, -1) for name in ordered], dtype=np.intp),
+        )
 
     def pipeline(self, params: SearchParams) -> Pipeline:
         """How it answers with these parameters."""

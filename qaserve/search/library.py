@@ -50,7 +50,7 @@ class Library:
                 self.by_path[section.path] = Document(section.path, section.title, section.skill, own)
                 start = row + 1
         self.by_skill = {one.skill: one for one in self.by_path.values() if one.skill is not None}
-        self._numbers = {one.skill: number for number, one in enumerate(self.by_path.values())}
+        self.numbers = {one.skill: number for number, one in enumerate(self.by_path.values())}
         self.links = Links(tuple(self.by_path))
 
     def sections_of(self, document: Document) -> tuple[Section, ...]:
@@ -66,12 +66,12 @@ class Library:
         """(s,) cosine of a projected and whitened question (D,), of any length, to every section."""
         return np.asarray(self.vectors @ unit(projected)) if self.sections else np.empty(0, dtype=np.float32)
 
-    def best_of_skills(self, similarities: NDArray[np.floating], skills: Sequence[str]) -> Floats:
-        """(S,) the best of `similarities` for each skill; NaN where it has no document."""
-        if not self.sections:
-            return np.full(len(skills), np.nan)
-        best = np.append(np.maximum.reduceat(similarities, self.starts), np.nan)
-        return best[[self._numbers.get(skill, -1) for skill in skills]].astype(np.float64)
+    def best_of_documents(self, similarities: NDArray[np.floating]) -> Floats:
+        """(d + 1,) the best of `similarities` for each document, and NaN, which stands for none."""
+        best = np.full(len(self.by_path) + 1, np.nan)
+        if self.sections:
+            best[:-1] = np.maximum.reduceat(similarities, self.starts)
+        return best
 
     def best_section(self, skill: str, similarities: NDArray[np.floating]) -> BestSection | None:
         """The section of a skill's document with the highest of `similarities`; None without a document."""

@@ -150,7 +150,7 @@ class _Ranking:
         if measure:
             self._best_dense = max(0.0, float(combine(self._params, answers, topics).total.max(initial=0.0)))
         if self._best_words > 0:
-            words = np.nan_to_num(values[WORDS]) / self._best_words
+            words = np.where(np.isnan(values[WORDS]), 0.0, values[WORDS]) / self._best_words
         scores = combine(self._params, answers, topics, words, self._best_dense)
         payloads = [self._payloads[one] for one in ids]
         pair_ids, intents, questions, skills = ([one[field] for one in payloads] for field in TOLD)

@@ -73,18 +73,14 @@ def rank_skills(
     """
     pairs = found.pairs
     named = [skill_names(pair.skills) for pair in pairs]
-    names = sorted({name for skills in named for name in skills}) if filtered else build.skills
-    column = {name: number for number, name in enumerate(names)}
+    table = build.skill_table_of({name for skills in named for name in skills}) if filtered else build.skill_table
+    names, column = table.names, table.column
     is_named = np.zeros((len(pairs), len(names)), dtype=bool)
     cells = [(row, column[name]) for row, skills in enumerate(named) for name in skills if name in column]
     is_named[tuple(np.array(cells, dtype=np.intp).reshape(-1, 2).T)] = True
-    counts, similarities = build.skill_counts, build.library.similarities(projected)
-    scores = skill_scores(
-        np.array([[pair.score for pair in pairs]]),
-        is_named,
-        np.array([counts.get(name, 0) for name in names], dtype=np.int64),
-        build.library.best_of_skills(similarities, names)[None, :],
-    )
+    similarities = build.library.similarities(projected)
+    sections = build.library.best_of_documents(similarities)[table.documents]
+    scores = skill_scores(np.array([[pair.score for pair in pairs]]), is_named, table.counts, sections[None, :])
     first = np.argsort(-scores.total[0], kind="stable")[:top_k]
     first_named = skill_names(found.intents[0].best.skills) if found.intents else ()
     own = np.array([column[name] for name in first_named[:1] if name in column], dtype=np.intp)

@@ -109,7 +109,7 @@ class Hit(NamedTuple):
     id: str
     score: float
     payload: dict[str, Any]
-    vectors: dict[str, NDArray[np.float32]]
+    vectors: Mapping[str, NDArray[np.float32]]
 
 
 class Search(NamedTuple):

@@ -55,7 +55,7 @@ class EdgeBuild(Build):
             return [self._hits(search, next(found)) if search.can_find else [] for search in searches]
 
     def _hits(self, search: Search, found: Sequence[edge.ScoredPoint]) -> list[Hit]:
-        return from_hits(found, self._payloads_of(search.fields).of if search.fields else None)
+        return from_hits(search, found, self._payloads_of(search.fields).of if search.fields else None)
 
     def scores(self, searches: Sequence[Search], ids: Sequence[str]) -> list[NDArray[np.float64]]:
         """See `Build`. Computed from what is kept of the points: asking the engine takes several times as long."""

@@ -5,7 +5,9 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
 from operator import gt
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +39,7 @@ RELATED_SKILLS = "related_skills"
 HIT_FIELDS = ("pair_id", INTENT, "question", RELATED_SKILLS, "cluster", "prior")
 """Of the payload, what is read with a hit. One set for all, for a build keeps each set that is read."""
 NO_FILTER = Filters()
+NO_VECTORS: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 TIES = 8
 """Known questions read beyond the limit, to see whether it cuts through equally near ones."""
 UNIT_TOLERANCE = 1e-3
@@ -246,17 +249,20 @@ def from_record(record: EngineRecord) -> Point:
 
 
 def from_hits(
-    found: Sequence[EngineHit], payloads: Callable[[list[str]], Sequence[dict[str, Any] | None]] | None = None
+    search: Search,
+    found: Sequence[EngineHit],
+    payloads: Callable[[list[str]], Sequence[dict[str, Any] | None]] | None = None,
 ) -> list[Hit]:
     """Hits of an engine's records, best first, equal scores in the order of ids.
 
     Args:
+        search: What was searched.
         found: The records.
         payloads: Gives their payloads by their ids; None: the records have them.
     """
     ids, scores = _ids_of(found), [one.score for one in found]
     given = [one.payload for one in found] if payloads is None else payloads(ids)
-    vectors = [_dense(one.vector) for one in found]
+    vectors = [_dense(one.vector) for one in found] if search.vectors else repeat(NO_VECTORS)
     hits = list(map(Hit, ids, scores, [payload or {} for payload in given], vectors))
     if all(map(gt, scores, scores[1:])):  # most often, and in half the time
         return hits

@@ -78,7 +78,7 @@ class ServerBuild(Build):
         asked = [_request(search) for search in searches if search.can_find]
         with map_server_errors(self._where):
             found = iter(self._client.query_batch_points(self._name, asked) if asked else [])
-        return [from_hits(next(found).points) if search.can_find else [] for search in searches]
+        return [from_hits(search, next(found).points) if search.can_find else [] for search in searches]
 
     def retrieve(self, ids: Collection[str], vectors: Sequence[str] = ()) -> dict[str, Point]:
         """See `Build`."""
