@@ -56,10 +56,8 @@ def serve(
         supervise(settings, count)
         return
     check_port("QASERVE_PORT", settings.server.host, settings.server.port)
-    with opened_engine(settings) as engine:
-        engine.load()
-        with open_jobs(settings, engine) as jobs:
-            run_api(settings, engine, jobs)
+    with opened_engine(settings) as engine, open_jobs(settings, engine) as jobs:
+        run_api(settings, engine, jobs)
 
 
 @app.command()

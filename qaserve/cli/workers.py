@@ -4,6 +4,7 @@ The supervisor has the socket and the jobs, answers nothing itself, and starts a
 learns from its stdin that the supervisor is gone, and ends too.
 """
 
+import gc
 import os
 import secrets
 import signal
@@ -64,7 +65,7 @@ def open_jobs(settings: Settings, engine: "Engine") -> "Jobs":
 def run_api(
     settings: Settings, engine: "Engine", jobs: "Jobs | RemoteJobs", sockets: list[socket.socket] | None = None
 ) -> None:
-    """Serve until a signal ends it, on these sockets or on one of its own."""
+    """Load the engine, and serve until a signal ends it, on these sockets or on one of its own."""
     import uvicorn
 
     from qaserve.api import create_app
@@ -74,8 +75,12 @@ def run_api(
     hidden = tuple(str(path) for path in (settings.store.data_dir, settings.store.models_dir) if path.is_absolute())
     log = FeedbackLog(settings.store.data_dir, engine.corpus)
     kept = QuestionLog(settings.store.data_dir, engine.corpus, **settings.server.keeping)
+    app = create_app(engine, settings.server, settings.limits, hidden, log=log, kept=kept, jobs=jobs)
+    gc.collect()
+    gc.freeze()  # what was imported stays: to look through it takes 40 ms, in which nobody is answered
+    engine.load()  # not before: a build is let go of when another is live
     config = uvicorn.Config(
-        create_app(engine, settings.server, settings.limits, hidden, log=log, kept=kept, jobs=jobs),
+        app,
         host=settings.server.host,
         port=settings.server.port,
         log_config=None,
@@ -141,7 +146,6 @@ def serve_worker(handle: int, address: Path) -> None:
     secret = sys.stdin.readline().strip().encode()
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     with opened_engine(settings) as engine, socket.socket(fileno=handle) as shared:
-        engine.load()
         run_api(settings, engine, remote_jobs(address, secret), [shared])
 
 
