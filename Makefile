@@ -37,7 +37,7 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 	@exec $(BIN)/qaserve up $(if $(CORPUS),"$(CORPUS)")
 
 test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS="tests/ui -p randomly"]
-	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -o faulthandler_exit_on_timeout=true $(ARGS)
 
 fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails, and count it: make fuzz [MINUTES=30]
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); counts=$$(mktemp); trap 'rm -f "$$counts"' EXIT; \

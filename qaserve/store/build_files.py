@@ -64,10 +64,17 @@ class OpenFolder:
     def __init__(self, folder: Path) -> None:
         """Hold a folder open until this is let go of."""
         self.path = folder
+        self._let_go: weakref.finalize[..., OpenFolder] | None = None
         if DESCRIPTORS.is_dir():
             handle = os.open(folder, os.O_RDONLY)
-            weakref.finalize(self, os.close, handle).atexit = False
+            self._let_go = weakref.finalize(self, os.close, handle)
+            self._let_go.atexit = False
             self.path = DESCRIPTORS / str(handle)
+
+    def close(self) -> None:
+        """Let go of the folder; else that happens when nothing refers to this."""
+        if self._let_go is not None:
+            self._let_go()
 
 
 def seal_files(folder: Path, below: Path) -> dict[str, FileSeal]:

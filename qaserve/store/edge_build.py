@@ -162,10 +162,11 @@ class EdgeBuild(Build):
         return content_hash(self._shard, self._where).hexdigest()
 
 
-def _close(shard: edge.EdgeShard, folder: OpenFolder) -> None:  # noqa: ARG001 - it is let go of afterwards
+def _close(shard: edge.EdgeShard, folder: OpenFolder) -> None:
     """Close a shard while its folder has a path: without, each file is an error, and its backtrace takes memory."""
     with suppress(Exception):  # it may have been deleted
         shard.close()
+    folder.close()
 
 
 def _request(search: Search) -> edge.QueryRequest:

@@ -132,7 +132,7 @@ def _config(metadata: BuildMetadata) -> edge.EdgeConfig:
         optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1),
         vectors=dict.fromkeys(metadata.layout.vectors, vector),
         sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-        max_search_threads=1,  # there is one segment, which one thread searches
+        max_search_threads=1,  # more search neither one segment sooner, nor the two that graphs leave
         wal_enabled=False,
     )
 
