@@ -63,13 +63,20 @@ class OpenFolder:
 
     def __init__(self, folder: Path) -> None:
         """Hold a folder open until this is let go of."""
-        self.path = folder
+        self.path = self._place = folder
+        self._identity = folder.stat()
         self._let_go: weakref.finalize[..., OpenFolder] | None = None
         if DESCRIPTORS.is_dir():
             handle = os.open(folder, os.O_RDONLY)
             self._let_go = weakref.finalize(self, os.close, handle)
             self._let_go.atexit = False
             self.path = DESCRIPTORS / str(handle)
+
+    def is_in_place(self) -> bool:
+        """Whether the folder still has its name: a build loses that before any of its files is deleted."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(self._identity, self._place.stat())
+        return False
 
     def close(self) -> None:
         """Let go of the folder; else that happens when nothing refers to this."""

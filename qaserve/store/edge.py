@@ -181,6 +181,9 @@ class EdgeStore(Store):
             held = OpenFolder(folder)
             shard = edge.EdgeShard.load(str(held.path / SHARD))
             points = shard.count(edge.CountRequest(exact=True))
+        if not held.is_in_place():  # the engine may have met files missing, and made them anew
+            shard.close()
+            raise StoreError(f"{folder} was deleted or written again while it was opened", hint="Open it again.")
         if points != manifest.seal.points:
             shard.close()  # before its folder is let go of
             raise damaged(ref, f"{folder} holds {points:,} points; it was sealed with {manifest.seal.points:,}")

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import qdrant_edge
 from store_builds import REF, metadata, write
 
 from qaserve.common.errors import BuildNotFoundError, NotFoundError, StoreError, StoreWriteError
@@ -292,6 +293,30 @@ def test_a_folder_that_may_not_be_written_to_is_named(rows):
 
 
 # Processes
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "written again"])
+def test_a_build_that_is_deleted_while_it_is_opened_is_not_answered_from(sealed, rows, monkeypatch, again):
+    """The engine makes the files that it misses: it would hold points without vectors."""
+
+    real = qdrant_edge.EdgeShard
+
+    class Deleted:
+        @staticmethod
+        def load(path):
+            monkeypatch.setattr(qdrant_edge, "EdgeShard", real)
+            shard = real.load(path)
+            sealed.delete(REF)
+            if again:
+                write(sealed, rows[:4])
+            return shard
+
+    monkeypatch.setattr(qdrant_edge, "EdgeShard", Deleted)
+    if again:
+        assert sealed.open(REF).count() == 4
+    else:
+        with pytest.raises(BuildNotFoundError):
+            sealed.open(REF)
 
 
 def test_a_deleted_build_is_read_to_the_end(sealed, folder, rows):
