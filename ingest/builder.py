@@ -33,6 +33,8 @@ from qaserve.builds.catalog import (
     open_documents,
     unfinished,
     unmark,
+    verify,
+    verify_points,
 )
 from qaserve.builds.manifest import FORMAT, UNIFORM, Manifest, entry_for, manifest_bytes
 from qaserve.common.clock import now
@@ -137,6 +139,7 @@ class Builder:
             return None
         ref = BuildRef(self.corpus, build)
         try:
+            verify_points(self.store, ref)  # a new build takes them over
             return self.read(ref, any_encoder=any_encoder)
         except BuildNotFoundError as error:
             if needed:
@@ -363,9 +366,9 @@ class Builder:
 
     def _write(self, metadata: BuildMetadata, draft: Draft) -> None:
         """Write a build that is not live; one that is there and whole is kept."""
-        with suppress(BuildNotFoundError, DamagedBuildError):
-            if is_complete(self.store, self.models_dir, self.store.metadata(metadata.ref)):
-                return
+        with suppress(BuildNotFoundError, DamagedBuildError, BundleError):
+            verify(self.store, self.models_dir, metadata.ref)
+            return
         mark_unfinished(self.models_dir, metadata.ref)
         try:
             if metadata.sections:

@@ -65,12 +65,15 @@ def point_ids(corpus: str, rows: PairLog, live: PairTable | None = None) -> list
 def _ids_of_equals(corpus: str, key: tuple[str, str], answers: Sequence[str], left: dict[str, str]) -> list[str]:
     """Ids of rows with one key. `left`: answers of the live pairs with that key, by id; those taken leave it."""
     ids: dict[int, str] = {}
+    with_answer: dict[str, list[str]] = {}
+    for point in sorted(left, reverse=True):
+        with_answer.setdefault(left[point], []).append(point)
     for row, answer in enumerate(answers):
-        same = next((point for point in sorted(left) if left[point] == answer), None)
-        if same is not None:
-            ids[row] = same
-            del left[same]
+        if with_answer.get(answer):
+            ids[row] = with_answer[answer].pop()
+            del left[ids[row]]
     taken = set(ids.values())
+    ordinals = (str(point_id(corpus, *key, number)) for number in count())
     for row, answer in enumerate(answers):
         if row in ids:
             continue
@@ -78,7 +81,6 @@ def _ids_of_equals(corpus: str, key: tuple[str, str], answers: Sequence[str], le
             ids[row] = max(sorted(left), key=lambda point: _likeness(left[point], answer))
             del left[ids[row]]
         else:
-            ordinals = (str(point_id(corpus, *key, number)) for number in count())
             ids[row] = next(point for point in ordinals if point not in taken)
         taken.add(ids[row])
     return [ids[row] for row in range(len(answers))]

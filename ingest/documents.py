@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from ingest.pairs import PairTable
 from qaserve.common.errors import CorpusError
 from qaserve.common.files import writing
-from qaserve.common.text import control_character, shorten
+from qaserve.common.text import control_character, has_surrogate, shorten
 from qaserve.schemas.documents import BadDocument, DocumentsReport, Links, MissingLink, Section
 
 SUFFIXES = (".md", ".markdown")
@@ -28,6 +28,8 @@ MAX_BYTES = 1 << 20
 """Of a document."""
 MAX_TOTAL_BYTES = 64 << 20
 """Of all documents: a build that is open holds their text in memory."""
+NAME_BYTES = 255
+"""Of a file or folder in a zip: more no file system takes."""
 MAX_SECTIONS = 1_000
 """Of a document."""
 
@@ -71,11 +73,13 @@ def read_documents(folder: Path) -> Read:
         rejected.append(BadDocument(path=".", reason=f"the folder holds no file that ends in {' or '.join(SUFFIXES)}"))
     for path in files:
         try:
+            if has_surrogate(path):
+                raise _BadFileError("its name is not UTF-8")
             text, size = _text_of(folder, path, left)
             found = split(path, text)
             _check_name(found[0], names)
         except _BadFileError as bad:
-            rejected.append(BadDocument(path=path, reason=str(bad)))
+            rejected.append(BadDocument(path=path.encode("utf-8", "backslashreplace").decode(), reason=str(bad)))
         else:
             left -= size
             sections += found
@@ -111,7 +115,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 with writing(f"{archive} cannot be unpacked", "Free some space; nothing was changed."):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(data)
-    except (BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, OSError) as error:
+    except (BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{archive} cannot be unpacked: {error}", hint="Send a zip without a password.") from error
 
 
@@ -126,6 +130,10 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or control_character(name):
         raise CorpusError(
             f"{archive} holds a path that leads out of it: {shorten(name, 80)}", hint="Pack the folder again."
+        )
+    if any(len(part.encode("utf-8", "surrogatepass")) > NAME_BYTES for part in path.parts):
+        raise CorpusError(
+            f"{archive} holds a name of more than {NAME_BYTES} bytes: {shorten(name, 80)}", hint="Shorten it."
         )
     return path
 
@@ -153,8 +161,8 @@ def _text_of(folder: Path, path: str, left: int) -> tuple[str, int]:
     """The text of a file and its bytes. Raises _BadFileError."""
     try:
         data = _bytes_of(folder, folder / path)
-    except OSError as error:
-        raise _BadFileError(f"it cannot be read: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # before Python 3.13 links that lead in a circle are a RuntimeError
+        raise _BadFileError(f"it cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > left:
         raise _BadFileError(f"with it the folder has more than {MAX_TOTAL_BYTES:,} bytes of documents")
     try:

@@ -54,7 +54,9 @@ class Rejected:
             self.first.append(rejection)
         where = f", field {rejection.field}" if rejection.field else ""
         with _writing():
-            self._reasons.write(f"{rejection.file}:{rejection.line}{where}: {rejection.reason}\n".encode())
+            self._reasons.write(
+                f"{rejection.file}:{rejection.line}{where}: {rejection.reason}\n".encode("utf-8", "backslashreplace")
+            )
 
     def add_line(self, line: bytes) -> None:
         """Note a line of which something was rejected."""

@@ -80,7 +80,7 @@ def _rows(
                 cells = [restored(cell) for cell in cells] if EXPORTED[-1] in columns else cells
                 if any(cell.strip() for cell in cells):
                     row = _row(columns, cells)
-                    raw = json.dumps(row, ensure_ascii=False).encode()
+                    raw = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass")
                     yield Parsed(line, row, _ragged(columns, cells), raw)
     except csv.Error as error:
         raise BadFileError(f"cannot be read after line {line}: not CSV: {error}", CLOSE_QUOTE) from error

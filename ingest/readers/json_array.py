@@ -74,6 +74,9 @@ def _rows(open_file: Callable[[], IO[bytes]], limit: int) -> Iterator[Parsed]:
                 raise window.error("not JSON: a comma or the end of the array is missing", window.at)
             if window.peek() == ",":
                 window.at += 1
+        window.at += 1
+        if window.peek():
+            raise window.error("not JSON: something follows the end of the array", window.at)
 
 
 def _element(window: _Window, limit: int) -> Parsed:

@@ -18,6 +18,8 @@ from ingest.readers.shapes import BadRowError, Row
 SUFFIXES = (".md", ".markdown")
 QUESTION = re.compile(r"\W*(?:Q|Question)\b[*_ ]*[:.][*_ ]*(?P<text>.*)")
 ANSWER = re.compile(r"\W*(?:A|Answer)\b[*_ ]*[:.][*_ ]*(?P<text>.*)")
+LINE_END = re.compile(r"\r\n?|\n")
+"""As CommonMark has it: `str.splitlines` also ends lines at characters that it does not."""
 MARKS = "?？؟"
 """Question marks: Latin, of full width, Arabic."""
 DEEPEST = 7
@@ -50,7 +52,7 @@ def read(open_file: Callable[[], IO[bytes]], limit: int) -> Opened:
 
 
 def _rows(text: str) -> Iterator[Parsed]:
-    lines, marks = text.splitlines(), _marks(text)
+    lines, marks = LINE_END.split(text), _marks(text)
     if not any(mark.question for mark in marks):
         hint = "Each question is a heading that ends in `?`, or a line that begins with `Q:`, with `A:` below it."
         raise BadFileError("holds no question", hint)
@@ -76,7 +78,7 @@ def _from_answer_line(lines: list[str]) -> list[str]:
 
 def _marks(text: str) -> list[_Mark]:
     """Every heading and `Q:` line, in their order."""
-    tokens, found, lines = MarkdownIt("commonmark").parse(text), list[_Mark](), text.splitlines()
+    tokens, found, lines = MarkdownIt("commonmark").parse(text), list[_Mark](), LINE_END.split(text)
     for token, inline in pairwise(tokens):
         first, end = token.map or (0, 0)
         if token.type == "heading_open":

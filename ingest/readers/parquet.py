@@ -36,7 +36,7 @@ def _rows(file: ParquetFile) -> Iterator[Parsed]:
                 for values in batch.to_pylist():
                     number += 1
                     yield _row(number, values)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise BadFileError(f"cannot be read after row {number}: {shorten(str(error), 200)}", DAMAGED) from error
 
 

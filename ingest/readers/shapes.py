@@ -103,8 +103,9 @@ def _from_questions(row: Row, name: str) -> list[Pair]:
     questions = _texts(row, "questions")
     if not questions:
         raise BadRowError("questions", "the list is empty")
-    answer = _text(row, "answer")
-    return [_pair(row, name, question=question, answer=answer, used=("id", "questions")) for question in questions]
+    answer, used = _text(row, "answer"), ("id", "questions", "question_variants")
+    questions += _texts(row, "question_variants")
+    return [_pair(row, name, question=question, answer=answer, used=used) for question in questions]
 
 
 def _pair(row: Row, name: str, *, question: str, answer: str, used: tuple[str, ...]) -> Pair:
@@ -185,6 +186,20 @@ def check_texts(pair: Pair, settings: ReadSettings) -> None:
             raise BadRowError(field, HALF_PAIR)
     if has_surrogate(json.dumps(pair.model_dump(), ensure_ascii=False)):
         raise BadRowError(None, HALF_PAIR)
+    _check_numbers(pair.extra)
+
+
+def _check_numbers(extra: Row) -> None:
+    for field, value in extra.items():
+        if _too_long(value):
+            raise BadRowError(field, "holds a whole number of more than 64 bits; write it as a text")
+
+
+def _too_long(value: object) -> bool:
+    """Whether a value of JSON holds a whole number that Qdrant would keep as the float next to it."""
+    if isinstance(value, dict | list):
+        return any(map(_too_long, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**64
 
 
 def kind(value: object) -> str:

@@ -98,15 +98,15 @@ class ApiKeyAuth:
 class RateLimiter:
     """How often a caller may come: a dependency of routes. Callers without a key are told apart by their address."""
 
-    def __init__(self, per_minute: int) -> None:
-        """Requests allowed in any minute; 0: no limit."""
-        self._most, self._calls = per_minute, Recent(per_minute)
+    def __init__(self, per_minute: int, *, keyed: bool) -> None:
+        """Requests allowed in any minute; 0: no limit. Not `keyed`: the server has no key, so none tells who calls."""
+        self._most, self._calls, self._keyed = per_minute, Recent(per_minute), keyed
 
     async def __call__(self, request: Request, given: Given) -> None:
         """Count a request. Raises LimitError where there were too many."""
         if not self._most:
             return
-        caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given else _address(request)
+        caller = hashlib.sha256(given.credentials.encode()).hexdigest() if given and self._keyed else _address(request)
         if wait := self._calls.wait(caller):
             error = LimitError(
                 f"more than {self._most:,} requests in a minute", hint="Wait, or raise QASERVE_REQUESTS_PER_MINUTE."

@@ -28,8 +28,8 @@ OWN_FILES = (
 )
 DOCUMENTATION = ("/docs", "/redoc")
 """Pages that load scripts, all of them from this API."""
-UPLOADS = "/v1/ingest"
-"""Counts its bytes itself, against a bound of its own."""
+UPLOADS = frozenset({"/v1/ingest", "/v1/ingest/preview"})
+"""They count their bytes themselves, against a bound of their own."""
 UNKNOWN_ROUTE, OTHER_METHOD = "unknown", "OTHER"
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -74,7 +74,7 @@ class RequestMiddleware:
             elif scope["method"] not in SAFE_METHODS and not _readable(headers):
                 await _refuse_type(headers)(scope, receive, send_out)
             else:
-                await self._app(scope, receive if scope["path"] == UPLOADS else self._bounded(receive), send_out)
+                await self._app(scope, receive if scope["path"] in UPLOADS else self._bounded(receive), send_out)
         finally:
             self._tell(scope, status, time.perf_counter() - started)
 

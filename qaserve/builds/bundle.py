@@ -25,7 +25,7 @@ from safetensors.numpy import save as save_tensors
 from qaserve.builds.manifest import Manifest, entry_for, manifest_bytes
 from qaserve.common.errors import BundleError
 from qaserve.common.failpoints import failpoint
-from qaserve.common.files import writing
+from qaserve.common.files import sync_folder, writing
 from qaserve.core.projection import ProjectionBank
 from qaserve.store import BuildRef
 
@@ -100,10 +100,12 @@ def write(models_dir: Path, manifest: Manifest, files: Mapping[str, bytes]) -> N
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+            sync_folder(fresh)
             failpoint("bundle complete")
             if target.exists():
                 target.replace(Path(scratch) / "replaced")
             fresh.replace(target)
+            sync_folder(target.parent)
         failpoint("bundle in place")
 
 

@@ -161,12 +161,16 @@ def activate(store: Store, models_dir: Path, ref: BuildRef, wait: float = 0.0) -
 
 def verify(store: Store, models_dir: Path, ref: BuildRef) -> None:
     """Read all of a build: points, documents and bundle. Raises DamagedBuildError or BundleError, naming the damage."""
-    store.verify(ref)
-    metadata = store.metadata(ref)
-    if metadata.sections:
-        _whole(store, ref, lambda: store.verify(ref.documents))
+    verify_points(store, ref)
     bundles.read(models_dir, ref)
-    check_complete(store, models_dir, metadata, at_sight=True)  # the points were opened, and all of them read
+    check_complete(store, models_dir, store.metadata(ref), at_sight=True)  # the points were opened, all of them read
+
+
+def verify_points(store: Store, ref: BuildRef) -> None:
+    """Read all points of a build and of its documents. Raises DamagedBuildError, naming the damage."""
+    store.verify(ref)
+    if store.metadata(ref).sections:
+        _whole(store, ref, lambda: store.verify(ref.documents))
 
 
 def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 0.0) -> list[str]:

@@ -5,6 +5,7 @@ Human output by default, one JSON document on stdout with --json; progress and l
 """
 
 import errno
+import io
 import json
 import os
 import sys
@@ -99,6 +100,7 @@ HINTS = {
 def main() -> None:
     """Run the command line; our errors become two lines on stderr (and a document with --json), never a traceback."""
     _one_thread_for_algebra()
+    _any_text()
     _some_width()
     sys.exit(_flush(_run()))
 
@@ -177,6 +179,13 @@ def _app(arguments: list[str]) -> typer.Typer:
 def _say_system(error: OSError) -> None:
     where = f": {shorten(str(error.filename), NAME_CHARS)}" if error.filename is not None else ""
     say_error(f"{error.strerror or error}{where}", HINTS.get(error.errno or 0, "Check the path and its permissions."))
+
+
+def _any_text() -> None:
+    """Write what a stream's encoding lacks as an escape, and read on where a byte is none of its text."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _some_width() -> None:

@@ -28,7 +28,7 @@ HELP = """Answer a question, and say why.
 
     qaserve ask "parse XML" --routing centroid --temperature 0.1 --top-k 3 --json
 
-    qaserve ask "parse XML" --filter topics=xml --filter topics=csv --filter tags=parsing
+    qaserve ask "compile to C#" --filter topics=Compilation --filter topics=Quickstart --filter tags=prolog
 
     qaserve ask --interactive
 

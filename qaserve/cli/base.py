@@ -84,7 +84,7 @@ def parse_filters(given: list[str], fields: "Collection[str]") -> dict[str, tupl
         if not value or field not in fields:
             raise UsageError(
                 f"--filter {shorten(text, 80)!r} is not FIELD=VALUE with a field of {', '.join(fields)}",
-                hint="For example: --filter topics=xml",
+                hint="For example: --filter topics=Compilation",
             )
         found[field] = (*found.get(field, ()), value)
     return found
@@ -116,8 +116,9 @@ def corpus_to_ask(settings: "Settings", store: "Store") -> str:
     """The corpus of the settings, else the only one there is besides the sample."""
     if settings.store.corpus is not None:
         return settings.store.corpus
-    live = sorted(store.live_builds()) or store.corpora()  # a corpus that lost its live build is still one
-    there = [corpus for corpus in live if corpus != SAMPLE_CORPUS] or live  # the sample only fills an empty place
+    found = sorted(set(store.live_builds()) - {SAMPLE_CORPUS})  # the sample only fills an empty place
+    found = found or store.corpora()  # a corpus that lost its live build is still one
+    there = [corpus for corpus in found if corpus != SAMPLE_CORPUS] or found
     if len(there) > 1:
         raise UsageError(f"there are several corpora: {', '.join(there)}", hint=f"Say which: QASERVE_CORPUS={there[0]}")
     if not there:
@@ -127,7 +128,7 @@ def corpus_to_ask(settings: "Settings", store: "Store") -> str:
 
 def corpus_to_fill(settings: "Settings", store: "Store", paths: list[Path]) -> str:
     """The corpus of the settings, else the only one besides the sample, else one named after the first path."""
-    there = set(store.live_builds()) - {SAMPLE_CORPUS}
+    there = {*store.live_builds(), *store.corpora()} - {SAMPLE_CORPUS}
     return corpus_to_ask(settings, store) if settings.store.corpus or there else corpus_named_after(paths[0])
 
 

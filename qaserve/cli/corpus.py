@@ -71,8 +71,9 @@ A bad line is reported with file, line, field and reason, and kept in a file tha
 rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or
 with `--replace` if pairs came from there before, nothing is changed and the exit code is 1.
 
-Pairs are added to those that are there, and a pair whose texts changed is updated; `--replace` makes the corpus exactly
-the given files. The same file again changes nothing.
+Pairs are added to those that are there. A pair is known by its `pair_id` and question: with another answer it is
+updated, with another question it is another pair. `--replace` makes the corpus exactly the given files. The same file
+again changes nothing.
 
 Clusters keep their numbers and names: a new pair joins the nearest. All pairs are clustered again once they have
 drifted (QASERVE_DRIFT). Before it goes live the new build is compared with the live one, on held-out phrasings and on
@@ -123,7 +124,7 @@ would go, and says what would become of clusters and quality.
 
     qaserve remove --source old-pairs.jsonl
 
-    qaserve remove --filter topics=xml --filter topics=csv --filter tags=markdown --dry-run
+    qaserve remove --filter topics=Compilation --filter topics=Quickstart --filter tags=prolog --dry-run
 """
 
 FIT_HELP = """Tune and fit the live build again, from its own vectors; no pair is encoded.

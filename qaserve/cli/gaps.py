@@ -50,6 +50,8 @@ def gaps(
             raise UsageError("--delete and --export exclude each other", hint="Export first.")
         _delete(get_settings(), as_json=as_json)
         return
+    if export is not None and export.exists():
+        raise UsageError(f"{export} is there already", hint="It may hold answers: name another file, or delete it.")
     found = _found(get_settings())
     if export is not None:
         with written_beside(export) as fresh, fresh.open("w", encoding="utf-8") as file:
@@ -58,7 +60,7 @@ def gaps(
         print(found.model_dump_json(indent=2))
         return
     _show(found)
-    if export is not None:
+    if export is not None and found.themes:
         out.print(Text(f"written: {export}. Fill in the answers, then: qaserve ingest {export}"))
 
 

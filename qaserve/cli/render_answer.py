@@ -33,7 +33,8 @@ def show_answers(console: Console, result: "AskResult", in_full: int | None = No
     confidence = result.confidence
     if confidence.abstained:
         console.print(Text(confidence.reason, style="bold yellow"))
-        console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
+        if result.answers:
+            console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
     elif confidence.statement:
         console.print(Text(f"{confidence.statement} {confidence.reason}\n", style=DIM))
     for number, answer in enumerate(result.answers):

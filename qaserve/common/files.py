@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and what is said where the disk refuses."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,3 +39,20 @@ def written_beside(path: Path) -> Iterator[Path]:
             fresh = Path(scratch) / path.name
             yield fresh
             fresh.replace(path)
+
+
+def sync_file(path: Path) -> None:
+    """Put a file on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Put what a folder lists on the disk."""
+    if os.name == "nt":  # its folders cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -87,8 +87,8 @@ class SkillParts(Record):
     """What the score of a skill is made of: it is their sum."""
 
     pairs: float = Field(
-        description="Mean score of the best five pairs that name the skill; 0.9 · the cosine of the best section where "
-        "none does."
+        description="Mean score of the best five pairs that name the skill; 0.95 · the cosine of the best section "
+        "where none does."
     )
     section: float = Field(
         description="0.2 · cosine of the projected and whitened question to the best section of its document; 0 where "

@@ -1,7 +1,7 @@
 """A build that is open for search."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import SearchParams
 from qaserve.search.library import Library
 from qaserve.store import Build, BuildMetadata, BuildRef
+from qaserve.store.base import Where
 from qaserve.store.points import RELATED_SKILLS
 
 MAX_SKILLS = 10_000
@@ -89,11 +90,7 @@ class OpenBuild:
     @cached_property
     def skill_counts(self) -> Mapping[str, int]:
         """The pairs that name each skill."""
-        counts: Counter[str] = Counter()
-        for said, count in self.related_skills.items():
-            counts[skill_name(said)] += count
-        del counts[""]  # of an empty text
-        return counts
+        return _by_skill(self.related_skills)
 
     @cached_property
     def skills(self) -> list[str]:
@@ -103,16 +100,20 @@ class OpenBuild:
     @cached_property
     def skill_table(self) -> SkillTable:
         """Of all skills."""
-        return self.skill_table_of(self.skills)
+        return self._skill_table(self.skills, self.skill_counts)
 
-    def skill_table_of(self, names: Collection[str]) -> SkillTable:
-        """Of these skills, by name."""
-        ordered, numbers = sorted(names), self.library.numbers
+    def skill_table_where(self, where: Where) -> SkillTable:
+        """Of the skills that a pair which passes a filter names, and of these pairs alone."""
+        counts = _by_skill(dict(self.points.facet(RELATED_SKILLS, MAX_SKILLS, where)))
+        return self._skill_table(sorted(counts), counts)
+
+    def _skill_table(self, names: list[str], counts: Mapping[str, int]) -> SkillTable:
+        numbers = self.library.numbers
         return SkillTable(
-            ordered,
-            {name: number for number, name in enumerate(ordered)},
-            np.array([self.skill_counts.get(name, 0) for name in ordered], dtype=np.int64),
-            np.array([numbers.get(name, -1) for name in ordered], dtype=np.intp),
+            names,
+            {name: number for number, name in enumerate(names)},
+            np.array([counts.get(name, 0) for name in names], dtype=np.int64),
+            np.array([numbers.get(name, -1) for name in names], dtype=np.intp),
         )
 
     def pipeline(self, params: SearchParams) -> Pipeline:
@@ -120,3 +121,12 @@ class OpenBuild:
         model = self.bundle.model
         student = self.student if params.projection == "student" else None
         return Pipeline(params, model.bank, model.mean_questions, student, model.whitening)
+
+
+def _by_skill(related_skills: Mapping[str, int]) -> Mapping[str, int]:
+    """The pairs of each skill, of those that say each text in `related_skills`."""
+    counts: Counter[str] = Counter()
+    for said, count in related_skills.items():
+        counts[skill_name(said)] += count
+    del counts[""]  # of an empty text
+    return counts

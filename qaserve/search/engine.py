@@ -31,6 +31,7 @@ from qaserve.search.ranking import rank_intents
 from qaserve.search.skills import rank_skills, skills_of
 from qaserve.search.trace import PLAIN_LIMIT, PlainSearch, answers_of, ids_to_read, trace_of
 from qaserve.store import BuildRef, Store
+from qaserve.store.errors import damaged
 from qaserve.store.points import ANSWER, nearest, to_pair
 
 P = ParamSpec("P")
@@ -92,16 +93,19 @@ class Engine:
             NotFoundError: The corpus has no live build.
             BundleError: Its bundle is missing or corrupt.
             EncoderMismatchError: It was made with another encoder.
-            StoreError: Pairs are missing from it.
+            StoreError: It or pairs are missing.
         """
         ref = self.store.live(self.corpus)
         while True:
             try:
                 return self._opened(ref)
-            except (BuildNotFoundError, BundleError):
+            except (BuildNotFoundError, BundleError) as error:
                 tried, ref = ref, self.store.live(self.corpus)
-                if ref == tried:  # else it has been pruned meanwhile
-                    raise
+                if ref != tried:  # it has been pruned meanwhile
+                    continue
+                if isinstance(error, BuildNotFoundError):
+                    raise damaged(ref, f"it is live, and it is not in {self.store.where}") from error
+                raise
 
     def _opened(self, ref: BuildRef) -> OpenBuild:
         with self._lock:
@@ -176,7 +180,7 @@ class Engine:
         most = max(query.request.top_k, NEAREST)
         target = projected.searched[0]
         ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
-        best_skills = rank_skills(query.build, ranked, target, query.request.top_k, filtered=bool(filters))
+        best_skills = rank_skills(query.build, ranked, target, query.request.top_k, filters)
         found = Found(row, hits, projected, ranked.intents)
         plain = PlainSearch.of(query, found, near) if explain else PlainSearch()
         stored = points.retrieve(ids_to_read(query, found, plain), vectors=[ANSWER])

@@ -122,6 +122,7 @@ class Landscape:
         """One cluster."""
         members = np.flatnonzero(self.labels == cluster)
         unsure = members[np.argsort(-self.entropies[members], kind="stable")]
+        unsure = unsure if len(self.live.clusters) > 1 else unsure[:0]  # there is no other to be unsure of
         strayed = members[self.votes[members].argmax(axis=1) != cluster] if len(members) else members
         strayed = strayed[np.argsort(self.votes[strayed, cluster], kind="stable")]
         return ClusterView(
@@ -286,9 +287,12 @@ class Explorer:
             return self._landscape().overlaps(threshold, limit)
 
     def place(self, outcome: Outcome) -> PlacedAsk:
-        """Say where a question, its hits and its answers stand on the map."""
+        """Say where a question, its hits and its answers stand on the map of the build that answered."""
+        live = outcome.query.build
         with self._lock:
             seen = self._landscape()
+            if seen.live.ref != live.ref:  # another was made live meanwhile
+                seen = _landscape_of(live)
         found, result = outcome.found, outcome.result
         vectors = self._vectors(outcome, seen)
         spots = seen.spots([found.vector, found.projected.vectors[0]])
@@ -322,8 +326,12 @@ class Explorer:
     def _landscape(self) -> Landscape:
         live = self._engine.load()
         if self._seen is None or self._seen.live.ref != live.ref:
-            self._seen = Landscape(live, map(to_pair_vectors, live.points.scroll(vectors=(QUESTION, ANSWER))))
+            self._seen = _landscape_of(live)
         return self._seen
+
+
+def _landscape_of(build: OpenBuild) -> Landscape:
+    return Landscape(build, map(to_pair_vectors, build.points.scroll(vectors=(QUESTION, ANSWER))))
 
 
 def _why(kept: int, merged: int, by_question: bool, by_answer: bool) -> str:

@@ -17,7 +17,7 @@ from qaserve.common.errors import NotFoundError
 from qaserve.common.text import shorten
 from qaserve.core.routing import Floats
 from qaserve.core.skills import SkillScores, skill_evidence, skill_scores
-from qaserve.schemas.ask import AskResult
+from qaserve.schemas.ask import AskResult, Filters
 from qaserve.schemas.documents import (
     DocumentDetail,
     DocumentLink,
@@ -36,7 +36,7 @@ from qaserve.schemas.pairs import skill_name, skill_names
 from qaserve.search.build import OpenBuild
 from qaserve.search.library import Document
 from qaserve.search.ranking import Ranked, ScoredPair
-from qaserve.store.points import to_pair
+from qaserve.store.points import NO_FILTER, to_pair
 
 SUPPORTING = 3
 """Pairs that are shown for a skill."""
@@ -60,7 +60,7 @@ class RankedSkills(NamedTuple):
 
 
 def rank_skills(
-    build: OpenBuild, found: Ranked, projected: NDArray[np.floating], top_k: int, *, filtered: bool
+    build: OpenBuild, found: Ranked, projected: NDArray[np.floating], top_k: int, filters: Filters = NO_FILTER
 ) -> RankedSkills:
     """The first `top_k` skills, equal scores in the order of names.
 
@@ -69,11 +69,11 @@ def rank_skills(
         found: The first answers, and the candidates with their scores.
         projected: (D,) projected and whitened question, of any length.
         top_k: How many skills.
-        filtered: Only skills that a candidate names may come back.
+        filters: Only skills that a pair which passes names may come back, and only such pairs count.
     """
     pairs = found.pairs
     named = [skill_names(pair.skills) for pair in pairs]
-    table = build.skill_table_of({name for skills in named for name in skills}) if filtered else build.skill_table
+    table = build.skill_table_where(filters.given) if filters else build.skill_table
     names, column = table.names, table.column
     is_named = np.zeros((len(pairs), len(names)), dtype=bool)
     cells = [(row, column[name]) for row, skills in enumerate(named) for name in skills if name in column]

@@ -17,6 +17,7 @@ from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.record import Record
 from qaserve.settings import Settings, unknown_variables
 from qaserve.store import BuildRef, Store, open_store
+from qaserve.store.errors import damaged
 from qaserve.store.graphs import RECALL_AT, RECALL_QUESTIONS, recall
 
 PACKAGES = ("qdrant-client", "torch", "sentence-transformers", "numpy", "scikit-learn", "streamlit", "fastapi", "httpx")
@@ -124,7 +125,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _corpora(settings: Settings, store: Store) -> Iterator[Finding]:
-    corpora = store.corpora()
+    corpora = sorted({*store.corpora(), *store.live_builds()})
     if not corpora:
         yield Finding(area="corpus", state="warning", text="none yet", hint=store.how_to_start())
     for corpus in corpora:
@@ -132,10 +133,7 @@ def _corpora(settings: Settings, store: Store) -> Iterator[Finding]:
 
 
 def _corpus(settings: Settings, store: Store, corpus: str) -> Iterator[Finding]:
-    try:
-        store.live(corpus)
-    except NotFoundError as error:
-        yield _problem("corpus", error)
+    yield from _is_live(store, corpus)
     for name in store.unfinished(corpus):
         hint = "The next ingest into this corpus removes it."
         yield Finding(area="build", state="warning", text=f"{corpus}@{name} was never finished", hint=hint)
@@ -152,6 +150,17 @@ def _corpus(settings: Settings, store: Store, corpus: str) -> Iterator[Finding]:
             yield from _graphs(store, build)
         elif not build.complete:
             yield from _incomplete(store, settings, build, interrupted=build.build in marked)
+
+
+def _is_live(store: Store, corpus: str) -> Iterator[Finding]:
+    """What is wrong where a corpus has no live build, or names one that is not there."""
+    try:
+        live = store.live(corpus)
+    except NotFoundError as error:
+        yield _problem("corpus", error)
+        return
+    if live.build not in store.names(corpus):
+        yield _problem("build", damaged(live, f"it is live, and it is not in {store.where}"))
 
 
 def _incomplete(store: Store, settings: Settings, build: BuildInfo, *, interrupted: bool) -> Iterator[Finding]:

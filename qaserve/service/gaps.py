@@ -6,7 +6,7 @@ QASERVE_KEEP_DAYS, and beyond the newest `MAX_KEPT`.
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sqlite3 import Connection
@@ -56,23 +56,26 @@ class QuestionLog:
 
     def keep(self, question: str, reason: Literal["abstained", "unhelpful"], build: str) -> None:
         """Keep a question, where questions are kept. Raises nothing: an answer does not fail because of this."""
-        if not self.keeps:
+        self._keep([(build, question, reason)])
+
+    def keep_abstained(self, results: Iterable[AskResult]) -> None:
+        """Keep the questions among these that were abstained on; as `keep`."""
+        self._keep([(one.build, one.question, "abstained") for one in results if one.confidence.abstained])
+
+    def _keep(self, questions: Sequence[tuple[str, str, str]]) -> None:
+        """Keep questions, each with its build and the reason, in one transaction: nobody waits for each of them."""
+        if not self.keeps or not questions:
             return
         try:
             with self._database.write() as connection:
                 self._expire(connection)
-                row = (now(), build, question, reason)
-                connection.execute("INSERT INTO questions (created, build, question, reason) VALUES (?, ?, ?, ?)", row)
+                rows = [(now(), *one) for one in questions]
+                insert = "INSERT INTO questions (created, build, question, reason) VALUES (?, ?, ?, ?)"
+                connection.executemany(insert, rows)
                 oldest = "SELECT number FROM questions ORDER BY number DESC LIMIT -1 OFFSET ?"
                 connection.execute(f"DELETE FROM questions WHERE number IN ({oldest})", (MAX_KEPT,))  # noqa: S608
         except QaserveError as error:
             LOG.warning("a question could not be kept: %s", error.message)
-
-    def keep_abstained(self, results: Iterable[AskResult]) -> None:
-        """Keep the questions among these that were abstained on; as `keep`."""
-        for one in results:
-            if one.confidence.abstained:
-                self.keep(one.question, "abstained", one.build)
 
     def newest(self, limit: int) -> tuple[list[KeptQuestion], int]:
         """The newest questions, newest first, and how many are kept.

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -69,7 +68,7 @@ class QueryService:
         """
         results = [outcome.result for outcome in await self.search(requests)]
         if self._kept is not None and self._kept.keeps:
-            await self._in_thread(partial(self._kept.keep_abstained, results))
+            await anyio.to_thread.run_sync(self._kept.keep_abstained, results)  # no worker waits for the file
         return results
 
     async def search(self, requests: Sequence[AskRequest]) -> list[Outcome]:

@@ -169,7 +169,7 @@ class Build(Protocol):
         """How many points there are."""
         ...
 
-    def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
+    def facet(self, field: str, limit: int, where: Where = EVERYWHERE) -> list[tuple[str, int]]:
         """Values of an indexed field and the number of points that have each, most frequent first."""
         ...
 

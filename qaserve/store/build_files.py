@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from qaserve.common.files import sync_file, sync_folder
 from qaserve.schemas.record import Record
 
 from .base import BuildMetadata, Seal
@@ -146,20 +147,3 @@ def remove_tree(folder: Path) -> None:
         if not folder.exists():
             return
     shutil.rmtree(folder)
-
-
-def sync_file(path: Path) -> None:
-    """Put a file on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Put what a folder lists on the disk."""
-    if os.name == "nt":  # its folders cannot be opened
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from qaserve.common.errors import BuildNotFoundError, DamagedBuildError, StoreError, UsageError
 from qaserve.common.failpoints import failpoint
+from qaserve.common.files import sync_file, sync_folder
 
 from .base import DOCUMENTS_SUFFIX, BuildMetadata, BuildRef, Seal, Store
 from .build_files import (
@@ -34,8 +35,6 @@ from .build_files import (
     OpenFolder,
     remove_tree,
     seal_file,
-    sync_file,
-    sync_folder,
 )
 from .edge_build import EdgeBuild
 from .edge_writer import ENGINE, EdgeWriter
@@ -192,10 +191,9 @@ class EdgeStore(Store):
     def verify(self, ref: BuildRef) -> Seal:
         """See `Store`."""
         folder, manifest = self._folder(ref), self._manifest(ref)
+        self._check(ref, manifest)
         for name, sealed in manifest.files.items():
             with map_errors(str(folder / name)):
-                if not (folder / name).is_file():
-                    raise damaged(ref, f"{folder / name} is missing")
                 if seal_file(folder / name) != sealed:
                     raise damaged(ref, f"{folder / name} has changed since it was sealed")
         if self.open(ref).content_hash() != manifest.seal.content_hash:

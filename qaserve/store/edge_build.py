@@ -151,10 +151,10 @@ class EdgeBuild(Build):
         with map_errors(self._where):
             return self._shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
 
-    def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
+    def facet(self, field: str, limit: int, where: Where = EVERYWHERE) -> list[tuple[str, int]]:
         """See `Build`."""
         with map_errors(self._where):
-            found = self._shard.facet(edge.FacetRequest(field, limit=limit, exact=True)).hits
+            found = self._shard.facet(edge.FacetRequest(field, limit=limit, exact=True, filter=_filter(where))).hits
         return [(str(hit.value), hit.count) for hit in found]
 
     def content_hash(self) -> str:

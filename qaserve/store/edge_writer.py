@@ -11,9 +11,10 @@ import qdrant_edge as edge
 
 from qaserve.common.errors import StoreWriteError
 from qaserve.common.failpoints import failpoint
+from qaserve.common.files import sync_folder
 
 from .base import WORDS, BuildMetadata, OnGraphs, Point, Seal, Writer
-from .build_files import MANIFEST, SHARD, Manifest, seal_files, sync_folder, sync_tree
+from .build_files import MANIFEST, SHARD, Manifest, seal_files, sync_tree
 from .edge_build import PAGE, content_hash
 from .errors import map_errors
 from .graphs import CONFIG, make_graphs

@@ -102,10 +102,10 @@ class ServerBuild(Build):
         with map_server_errors(self._where):
             return self._client.count(self._name, count_filter=_filter(where), exact=True).count
 
-    def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
+    def facet(self, field: str, limit: int, where: Where = EVERYWHERE) -> list[tuple[str, int]]:
         """See `Build`."""
         with map_server_errors(self._where):
-            found = self._client.facet(self._name, key=field, limit=limit, exact=True).hits
+            found = self._client.facet(self._name, key=field, limit=limit, exact=True, facet_filter=_filter(where)).hits
         return [(str(hit.value), hit.count) for hit in found]
 
     def content_hash(self) -> str:
@@ -116,10 +116,10 @@ class ServerBuild(Build):
 class ServerWriter(Writer):
     """A build in a collection that has no seal yet."""
 
-    def __init__(self, metadata: BuildMetadata, client: QdrantClient, where: str, *, resume: bool) -> None:
-        """Begin in a collection that is there; with `resume`, go on in it."""
+    def __init__(self, metadata: BuildMetadata, client: QdrantClient, where: str, *, resume: bool, live: bool) -> None:
+        """Begin in a collection that is there; with `resume`, go on in it. One that is `live` is never discarded."""
         self._metadata, self._client, self._where = metadata, client, where
-        self._name, self._sealed, self._intake = str(metadata.ref), False, Intake(metadata)
+        self._name, self._keeps, self._intake = str(metadata.ref), live, Intake(metadata)
         if resume:
             self._intake.content = _content_hash(client, self._name, where)
         self.last = self._intake.content.last
@@ -159,13 +159,13 @@ class ServerWriter(Writer):
         manifest = Manifest(metadata=self._metadata, seal=seal)
         with map_server_errors(self._where):
             self._client.update_collection(self._name, metadata={METADATA_KEY: manifest.model_dump(mode="json")})
-        self._sealed = True
+        self._keeps = True
         failpoint("build written")
         return seal
 
     def discard(self) -> None:
         """See `Writer`."""
-        if not self._sealed:
+        if not self._keeps:
             with suppress(QaserveError), map_server_errors(self._where):
                 self._client.delete_collection(self._name)
 
@@ -232,16 +232,15 @@ class ServerStore(Store):
         name, found = str(metadata.ref), None
         with suppress(BuildNotFoundError):
             found = self._manifest(metadata.ref)
-        kept = found is not None and (
-            (resume and found.seal is None) or self.live_builds().get(metadata.corpus) == metadata.build
-        )
+        live = found is not None and self.live_builds().get(metadata.corpus) == metadata.build
+        kept = live or (found is not None and resume and found.seal is None)
         if not kept:
             with map_server_errors(self.where):
                 if found is not None:
                     self._client.delete_collection(name)
                 self._create(name, metadata)
         failpoint("build created")
-        return ServerWriter(metadata, self._client, self.where, resume=kept and resume)
+        return ServerWriter(metadata, self._client, self.where, resume=kept and resume, live=live)
 
     def _create(self, name: str, metadata: BuildMetadata) -> None:
         on_disk = True if self._settings.qdrant_on_disk else None

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import compare as compare_module
 from ingest.compare import Changes, compare, corpus_hash, point_ids
 from ingest.pairs import Names, PairLog, PairTable
 from ingest.readers import Located, find_files, read_files
@@ -254,3 +255,10 @@ def test_repeated_questions_are_told_with_their_places_and_the_number_of_answers
 @pytest.mark.corpus
 def test_the_real_corpus_repeats_26_questions(real_rows):
     assert repeated_questions(log_of(row.pair for row in real_rows)).repeats == 26
+
+
+def test_rows_that_are_equal_but_for_their_answers_take_one_id_each_to_find(monkeypatch):
+    asked, known = [], compare_module.point_id
+    monkeypatch.setattr(compare_module, "point_id", lambda *given: asked.append(given) or known(*given))
+    ids = ids_of("corpus", [pair(answer=f"a{number}") for number in range(200)])
+    assert len(set(ids)) == len(asked) == 200

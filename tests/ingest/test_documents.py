@@ -129,6 +129,18 @@ def test_what_cannot_be_taken_is_reported_and_the_rest_goes_in(folder, tmp_path)
     }
 
 
+def test_a_name_that_is_no_text_and_links_in_a_circle_are_reported(folder):
+    (folder / "loop.md").symlink_to("loop.md")
+    names = {"loop.md"}
+    if os.name != "nt" and os.fsencode("caf\udce9.md") == b"caf\xe9.md":
+        (folder / "caf\udce9.md").write_text("x")
+        names.add("caf\\udce9.md")
+    read = read_documents(folder)
+    assert {bad.path for bad in read.rejected} == names
+    assert len({section.path for section in read.sections}) == 3
+    assert all(bad.model_dump_json() for bad in read.rejected)
+
+
 def test_a_folder_without_documents_is_reported_and_one_that_is_not_there_is_an_error(tmp_path):
     assert read_documents(tmp_path).rejected[0].reason == "the folder holds no file that ends in .md or .markdown"
     with pytest.raises(CorpusError, match="nowhere is not a folder"):
@@ -305,6 +317,20 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path, name):
     with pytest.raises(CorpusError, match="leads out of it"):
         unpack(packed(tmp_path / "docs.zip", {"fine.md": "# A", name: "# B"}), target)
     assert list(target.iterdir()) == []
+
+
+def test_a_zip_with_a_name_that_is_too_long_or_no_text_is_refused(tmp_path):
+    path = tmp_path / "documents.zip"
+    with ZipFile(path, "w") as packed:
+        packed.writestr(f"{'n' * 300}.md", "# A")
+    with pytest.raises(CorpusError, match="a name of more than 255 bytes: nnn"):
+        unpack(path, tmp_path / "out")
+    with ZipFile(path, "w") as packed:
+        packed.writestr("ä.md", "# A")
+    path.write_bytes(path.read_bytes().replace("ä.md".encode(), b"\xff\xff.md"))
+    with pytest.raises(CorpusError, match="cannot be unpacked"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_zip_unpacks_to_is_bounded(tmp_path, monkeypatch):

@@ -150,6 +150,12 @@ def test_list_of_questions_makes_one_pair_per_question(tmp_path):
         assert pair.extra == {"source_files": ["a.md", "b.md"], "level": 1, "answer_details": {"code": "x = 1"}}
 
 
+def test_variants_beside_a_list_of_questions_are_pairs_too(tmp_path):
+    row = {"questions": ["Q1?"], "question_variants": ["Q2?"], "answer": "A", "id": "x"}
+    found = pairs_of(read(write(tmp_path / NAME, json.dumps(row).encode())))
+    assert [(pair.question, pair.extra) for pair in found] == [("Q1?", {}), ("Q2?", {})]
+
+
 def test_shapes_may_be_mixed_in_one_file(tmp_path):
     rows = [
         GOOD,
@@ -524,6 +530,14 @@ def test_half_a_surrogate_pair_is_rejected_by_the_name_of_its_field(tmp_path, fi
 def test_half_a_surrogate_pair_is_rejected_wherever_it_is(tmp_path):
     for bad in (line(topics=["\udfff"]), line(notes={"deep": ["\ud800"]}), line(**{"\ud800": 1})):
         assert reject(tmp_path, bad).reason == "holds half a surrogate pair, which is not text"
+
+
+def test_whole_numbers_that_qdrant_would_keep_as_others_are_rejected_by_the_name_of_their_field(tmp_path):
+    for bad in ({"account": 2**64}, {"account": -(2**63) - 1}, {"account": [{"deep": 10**30}]}):
+        rejection = reject(tmp_path, line(**bad))
+        assert (rejection.field, "more than 64 bits" in rejection.reason) == ("account", True)
+    (pair,) = pairs_of(read(write(tmp_path / NAME, line(account=[2**64 - 1, -(2**63), True]))))
+    assert pair.extra["account"] == [2**64 - 1, -(2**63), True]
 
 
 def test_whole_surrogate_pairs_are_text(tmp_path):

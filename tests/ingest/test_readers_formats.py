@@ -159,3 +159,29 @@ def test_parquet_of_another_schema_or_damaged_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorpusError, match=r"faq\.parquet is not Parquet that can be read"):
         read(path)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_lines_of_markdown_end_where_commonmark_ends_them(tmp_path, end):
+    path = tmp_path / "faq.md"
+    path.write_text(f"# Where is A?\nHere{5 * end}it is\n\nQ: Where is B?\nA: There\n", encoding="utf-8")
+    kept = "" if end in "\x0b\x0c\x1c" else end  # of these three no text may hold any
+    found = [(one.pair.question, one.pair.answer) for one in read(path) if isinstance(one, Located)]
+    assert found[-1] == ("Where is B?", "There")
+    assert not kept or found[0] == ("Where is A?", f"Here{5 * end}it is")
+
+
+@pytest.mark.parametrize("rest", ["[]", '{"question": "q", "answer": "a"}', "x", ","])
+def test_what_follows_an_array_is_said(tmp_path, rest):
+    path = tmp_path / "faq.json"
+    path.write_text(f'[{{"question": "Why?", "answer": "So."}}]\n{rest}\n')
+    with pytest.raises(CorpusError, match="line 2: not JSON: something follows the end of the array"):
+        read(path)
+
+
+def test_a_date_that_is_none_is_said(tmp_path):
+    path = tmp_path / "faq.parquet"
+    days = pa.array([2**31 - 1], type=pa.date32())
+    parquet.write_table(pa.table({"question": ["q"], "answer": ["a"], "day": days}), path)
+    with pytest.raises(CorpusError, match="cannot be read after row 0"):
+        read(path)

@@ -97,3 +97,18 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path):
         rejected.add_line(b"line")
         with pytest.raises(StoreWriteError, match="cannot be written"):
             rejected.keep(tmp_path / "data", "things")
+
+
+def test_a_line_whose_names_are_no_text_costs_no_other(ingest, kept, write_rows, rows):
+    path = write_rows(rows(["bread"]))
+    path.write_bytes(path.read_bytes() + b'{"\\ud800x": 1}\n')
+    report = ingest([path])
+    assert (report.pairs, report.rejections) == (4, 1)
+    assert "ud800x" in kept()[1].read_text(encoding="utf-8")
+
+
+def test_a_cell_that_is_no_text_costs_no_other(ingest, tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text('question,answer,tags\nWhy?,So.,x\nHow?,Thus.,"[""x\\ud800""]"\n')
+    report = ingest([path])
+    assert (report.pairs, [(one.line, one.field) for one in report.rejected]) == (1, [(3, "tags")])

@@ -105,6 +105,12 @@ def test_a_table_is_read_under_its_own_suffix(http):
     assert job["error"]["message"] == "faq.xlsx looks like an Excel file, which is not read"
 
 
+def test_what_can_be_uploaded_can_be_previewed(http):
+    rows = b"".join(b'{"question": "q %d", "answer": "a"}\n' % number for number in range(2_000))
+    assert 50_000 < len(rows) < 100_000
+    assert http.post("/v1/ingest/preview", files={"file": ("a.jsonl", rows)}).status_code == 200
+
+
 def test_a_file_of_other_fields_is_previewed_and_read_as_said(http, app):
     table = b"prompt,reply,kind\nWhy amber?,So.,a\nWhy brass?,Thus.,b\n"
     reply = http.post("/v1/ingest/preview", files={"file": ("faq.csv", table)})
@@ -174,7 +180,8 @@ def test_an_upload_is_counted_as_it_streams(http, jobs, tmp_path):
     reply = http.post("/v1/ingest", content=endless(), headers=LINES)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
     assert "more than 100,000 bytes" in reply.json()["error"]["message"]
-    assert http.post("/v1/ingest", files={"file": ("a.jsonl", b" " * 200_000)}).status_code == 413
+    for path in ("/v1/ingest", "/v1/ingest/preview"):
+        assert http.post(path, files={"file": ("a.jsonl", b" " * 200_000)}).status_code == 413
     assert jobs.listed().jobs == ()
     assert uploads(tmp_path) == []
 

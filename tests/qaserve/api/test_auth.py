@@ -1,12 +1,16 @@
 """Calls are counted over any minute, and callers who stay away are forgotten."""
 
+import asyncio
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from fastapi.security import HTTPAuthorizationCredentials
 
 from qaserve.api import auth
-from qaserve.api.auth import Recent
+from qaserve.api.auth import RateLimiter, Recent
+from qaserve.common.errors import LimitError
 
 
 @pytest.fixture
@@ -50,3 +54,12 @@ def test_counting_starts_no_thread():
         calls.wait("a")
         calls.count("a")
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_key_tells_callers_apart_only_where_there_are_keys(keyed):
+    allowance, request = RateLimiter(1, keyed=keyed), SimpleNamespace(client=SimpleNamespace(host="::1"))
+    first, second = (HTTPAuthorizationCredentials(scheme="Bearer", credentials=one) for one in "ab")
+    asyncio.run(allowance(request, first))
+    with nullcontext() if keyed else pytest.raises(LimitError):
+        asyncio.run(allowance(request, second))

@@ -231,3 +231,12 @@ def test_tensors_of_any_bytes_that_the_manifest_vouches_for_are_read_or_refused(
         manifest.model_copy(update={"files": {name: entry_for(changed)}}).model_dump_json()
     )
     read_or_refused(folder)
+
+
+def test_its_folder_and_its_name_are_put_on_the_disk(written, monkeypatch, tmp_path):
+    """Else `live` may outlive it where the power fails."""
+    _, manifest, _, files = written
+    seen, target = [], tmp_path / "other" / "things" / BUILD
+    monkeypatch.setattr(bundles, "sync_folder", lambda path: seen.append((path.name, target.exists())))
+    bundles.write(tmp_path / "other", manifest, files)
+    assert seen == [("bundle", False), ("things", True)]

@@ -135,6 +135,36 @@ def test_a_live_build_that_lost_a_file_is_said_by_ask_readyz_and_doctor_and_mend
     edge.verify(BuildRef("things", mended.build))
 
 
+@pytest.mark.parametrize("part", ["things", "things.documents"])
+def test_a_live_build_with_another_byte_is_in_no_new_build(
+    tmp_path, edge, encoder, make_ingest, write_rows, rows, part
+):
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "skill_bread.md").write_text("# Bread\n")
+    live = BuildRef("things", make_ingest(edge, encoder).run([write_rows(rows())], documents=documents).build)
+    path = a_vector_file(tmp_path / "data" / part / live.build)
+    flip_a_byte(path)
+    more = write_rows(rows(["silver"]), "more.jsonl")
+    for dry_run in (True, False):
+        with pytest.raises(DamagedBuildError, match=f"is damaged: .*{path.name} has changed since it was sealed"):
+            make_ingest(edge, encoder).run([more], dry_run=dry_run)
+    assert (edge.names("things"), edge.live("things")) == ([live.build], live)
+    mended = make_ingest(edge, encoder).run([write_rows(rows())], documents=documents, replace=True)
+    edge.verify(BuildRef("things", mended.build))
+
+
+@pytest.mark.parametrize("said", ["garbage\n", ""])
+def test_a_live_build_that_is_gone_is_said_by_ask_and_doctor(tmp_path, edge, two_builds, encoder, said):
+    (tmp_path / "data" / "things" / "live").write_text(said)
+    with pytest.raises(DamagedBuildError, match="it is live, and it is not in") as damaged:
+        Engine(edge, encoder, tmp_path / "models", "things").ask(ASK)
+    assert [found.text for found in problems()] == [damaged.value.message]
+    for ref in two_builds:
+        shutil.rmtree(tmp_path / "data" / "things" / ref.build)
+    assert [found.text for found in problems()] == [damaged.value.message]
+
+
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte])
 def test_a_damaged_build_is_not_activated(tmp_path, edge, two_builds, damage):
     first, live = two_builds

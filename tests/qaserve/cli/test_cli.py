@@ -656,6 +656,24 @@ def test_a_corpus_is_named_after_its_file(tmp_path, name, corpus):
     assert corpus_named_after(tmp_path / name) == corpus
 
 
+def test_pairs_of_a_corpus_that_lost_its_live_build_are_not_put_into_another(run, write_rows, rows, tmp_path):
+    assert run("ingest", write_rows(rows(), "things.jsonl"))[0] == 0
+    (tmp_path / "data" / "things" / "live").unlink()
+    code, _, err = run("ingest", write_rows(rows(["silver"]), "other.jsonl"))
+    assert (code, "corpus 'things' has no live build" in " ".join(err.split())) == (1, True)
+    assert not (tmp_path / "data" / "other").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_any_encoding_will_do(tmp_path, encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = program("ask", "--help", capture_output=True, cwd=tmp_path, env=environment, encoding=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Example" in done.stdout
+    done = program("ask", "日本 é", capture_output=True, cwd=tmp_path, env=environment, encoding=encoding)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
 def test_the_sample_only_fills_an_empty_place(run, no_network, write_rows, rows, monkeypatch):
     from qaserve.cli.service import _load
     from qaserve.settings import get_settings

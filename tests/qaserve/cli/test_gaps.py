@@ -45,6 +45,13 @@ def test_the_exported_skeleton_is_ingested_once_it_is_answered(run, kept, tmp_pa
     )
 
 
+def test_an_export_takes_the_place_of_no_file(run, kept, tmp_path):
+    path = tmp_path / "gaps.jsonl"
+    path.write_text("answers")
+    code, _, err = run("gaps", "--export", path)
+    assert (code, "is there already" in err, path.read_text()) == (2, True, "answers")
+
+
 def test_all_are_deleted(run, kept, tmp_path):
     code, _, err = run("gaps", "--delete", "--export", tmp_path / "x")
     assert (code, "exclude each other" in err) == (2, True)

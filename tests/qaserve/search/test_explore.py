@@ -220,3 +220,19 @@ def test_a_build_of_one_pair_can_be_looked_at(edge, encoder, make_ingest, write_
     assert explorer.quality().clusters[0].size == 1
     assert explorer.cluster(0).neighbours == ()
     assert explorer.place(search(engine, AskRequest(question="Why?"))).answers
+
+
+def test_a_question_is_placed_on_the_map_of_the_build_that_answered(
+    explorer, engine, edge, encoder, make_ingest, write_rows, rows
+):
+    outcome = search(engine, AskRequest(question="How do I make steel?"))
+    before = explorer.place(outcome)
+    make_ingest(edge, encoder).run([write_rows(rows(["wine"])[:1], "other.jsonl")], replace=True)
+    assert len(engine.load().clusters) == 1
+    assert explorer.place(outcome) == before
+    assert explorer.map().build == engine.load().ref.build
+
+
+def test_in_a_lone_cluster_no_pair_is_between_two(edge, encoder, make_ingest, write_rows, rows, engine, explorer):
+    make_ingest(edge, encoder).run([write_rows(rows(["wine"])[:1], "other.jsonl")], replace=True)
+    assert explorer.cluster(0).border == ()

@@ -87,6 +87,17 @@ def test_a_skill_without_pairs_is_found_by_its_document_but_not_under_a_filter(e
     assert {skill.name for skill in filtered.skills} <= {"skill_bread", "skill_wine"}
 
 
+def test_under_a_filter_only_pairs_that_pass_count_for_a_skill(edge, encoder, make_ingest, write_rows, rows, tmp_path):
+    pairs = [row | {"related_skills": ["skill_all.md"]} for row in rows()]
+    pairs[0]["topics"] = pairs[5]["topics"] = ["two"]
+    make_ingest(edge, encoder, tune_pairs=0).run([write_rows(pairs)])
+    engine = Engine(edge, encoder, tmp_path / "models", "things")
+    (skill,) = ask(engine, "How do I make bread?", filters=Filters(topics=("two",))).skills
+    best, second = (one.score for one in skill.supporting)
+    assert best > second + 0.1
+    assert skill.score == pytest.approx((best + second) / 2)
+
+
 def test_answers_say_where_their_names_lead_and_what_the_author_said(engine):
     answers = ask(engine, "How do I make bread?", top_k=6).answers
     answer = next(one for one in answers if one.cluster_id == "make_bread")

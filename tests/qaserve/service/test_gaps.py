@@ -4,6 +4,7 @@ from contextlib import closing
 import pytest
 
 from qaserve.common.errors import NotFoundError
+from qaserve.schemas.ask import AskRequest
 from qaserve.service import gaps as module
 from qaserve.service.gaps import Gaps, QuestionLog
 
@@ -99,3 +100,18 @@ def test_alike_questions_are_a_theme_with_its_nearest_cluster(engine, log):
 
 def test_without_questions_there_are_no_themes(engine, log):
     assert Gaps(engine, log).themes().themes == ()
+
+
+def test_all_questions_of_a_request_are_kept_at_once(engine, log, monkeypatch):
+    written, write = [], log._database.write
+    monkeypatch.setattr(log._database, "write", lambda: written.append(1) or write())
+    answered = engine.ask(AskRequest(question="How do I make bread?"))
+
+    def result(question, *, abstained):
+        confidence = answered.confidence.model_copy(update={"abstained": abstained})
+        return answered.model_copy(update={"question": question, "confidence": confidence})
+
+    log.keep_abstained([result("a", abstained=True), result("b", abstained=False), result("c", abstained=True)])
+    log.keep_abstained([result("d", abstained=False)])
+    assert len(written) == 1
+    assert [one.question for one in log.newest(10)[0]] == ["c", "a"]

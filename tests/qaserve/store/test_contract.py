@@ -438,3 +438,25 @@ def test_steps_are_reached_in_order(store, rows):
         write(store, rows)
         store.set_live(REF)
     assert steps == ["build created", "page written", "build written", "swap due", "swapped"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_live_build_that_is_filled_up_again_is_never_discarded(store, rows, resume):
+    write(store, rows)
+    store.set_live(REF)
+
+    def failing():
+        yield from map(to_point, rows[:2])
+        raise RuntimeError("told to")
+
+    with pytest.raises(RuntimeError, match="told to"), store.create(metadata(), resume=resume) as build:
+        list(build.append(failing()))
+    assert store.live_builds() == {REF.corpus: REF.build}
+    assert store.open(REF).count() == len(rows)
+
+
+def test_values_are_counted_among_the_points_that_pass(store, rows):
+    write(store, rows)
+    build, every = store.open(REF), {"cluster": [0, 1]}
+    assert build.facet("cluster", 5, {"cluster": [1]}) == [("1", 3)]
+    assert build.facet("topics", 2, every) == build.facet("topics", 2)
