@@ -58,10 +58,8 @@ def create_app(
     """
     limits, metrics = limits or LimitSettings(), Metrics()
     desk = QueryService(engine, limits, metrics, kept)
-    access, allowance = (
-        ApiKeyAuth(settings),
-        RateLimiter(limits.requests_per_minute, keyed=settings.api_key is not None),
-    )
+    access = ApiKeyAuth(settings)
+    allowance = RateLimiter(limits.requests_per_minute, keyed=settings.api_key is not None)
     mcp = None
     if settings.mcp_http:
         from qaserve.api import mcp_endpoint as agents  # noqa: PLC0415 - slow to import, and few serve agents over HTTP

@@ -110,7 +110,7 @@ def _run() -> int | str | None:
     try:
         _app(sys.argv[1:])()
     except SystemExit as stop:
-        return stop.code
+        return _tell(KeyboardInterrupt()) if stop.code == INTERRUPTED else stop.code  # typer says nothing of Ctrl-C
     except (QaserveError, ModuleNotFoundError, OSError, KeyboardInterrupt) as error:
         return _tell(error)
     return 0

@@ -664,6 +664,15 @@ def test_pairs_of_a_corpus_that_lost_its_live_build_are_not_put_into_another(run
     assert not (tmp_path / "data" / "other").exists()
 
 
+def test_ctrl_c_is_said(run, write_rows, rows, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qaserve.cli.corpus.corpus_to_fill", interrupt)
+    code, out, err = run("ingest", write_rows(rows()))
+    assert (code, out, err.splitlines()[-1]) == (130, "", "interrupted")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_of_any_encoding_will_do(tmp_path, encoding):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
