@@ -170,7 +170,7 @@ class Engine:
             BuildNotFoundError, BundleError: The build has been pruned meanwhile.
         """
         clock = [time.perf_counter()]
-        row, filters, points = vector.astype(np.float64), query.request.filters, query.build.points
+        row, filters, points = vector.astype(np.float64), query.filters, query.build.points
         pipeline, explain = query.build.pipeline(query.params), query.request.explain
         voters, plainly = query.params.hits if pipeline.needs_neighbors else 0, PLAIN_LIMIT if explain else 0
         hits, near = nearest(points, row, voters, plainly, filters, with_vectors=pipeline.needs_vectors)

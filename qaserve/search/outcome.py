@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.core.pipeline import Neighbors, Projected
 from qaserve.core.routing import Floats
-from qaserve.schemas.ask import AskRequest, AskResult
-from qaserve.schemas.pairs import StoredPair
+from qaserve.schemas.ask import AskRequest, AskResult, Filters
+from qaserve.schemas.pairs import StoredPair, skill_name
 from qaserve.schemas.params import SearchParams
 from qaserve.search.build import OpenBuild
 from qaserve.search.ranking import RankedIntent
@@ -27,6 +28,14 @@ class Query:
     request: AskRequest
     build: OpenBuild
     params: SearchParams
+
+    @cached_property
+    def filters(self) -> Filters:
+        """What is filtered by; a skill in every way that pairs spell it."""
+        asked = self.request.filters
+        wanted = set(map(skill_name, asked.related_skills))
+        more = [one for one in self.build.related_skills if skill_name(one) in wanted] if wanted else []
+        return asked.model_copy(update={"related_skills": tuple(dict.fromkeys((*asked.related_skills, *more)))})
 
 
 @dataclass(frozen=True)

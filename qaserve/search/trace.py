@@ -51,7 +51,7 @@ class PlainSearch:
     def of(cls, query: Query, found: Found, near: Sequence[AnswerHit]) -> "PlainSearch":
         """From the `PLAIN_LIMIT` answers nearest to the question as it is, among the filtered pairs."""
         everywhere = near[:EXPECTED]
-        if query.request.filters:
+        if query.filters:
             everywhere = nearest_answers(query.build.points, found.vector, EXPECTED)
         routing = found.projected.routing
         strongest = [] if routing is None else np.argsort(-routing.shares[0], kind="stable")[:EXPECTED].tolist()
@@ -185,7 +185,7 @@ def _excluded(
         stored, vector = pairs[point]
         similarity = cosine(found.projected.searched[0], vector)
         by: Literal["filter", "similarity", "routing", "words"] = "similarity"
-        if not matches(query.request.filters, stored):
+        if not matches(query.filters, stored):
             by = "filter"
         elif similarity >= farthest:
             by = "words"

@@ -98,6 +98,16 @@ def test_under_a_filter_only_pairs_that_pass_count_for_a_skill(edge, encoder, ma
     assert skill.score == pytest.approx((best + second) / 2)
 
 
+@pytest.mark.parametrize("said", ["skill_bread", "skill_bread.md", "skills/skill_bread.md"])
+def test_a_skill_is_a_filter_in_any_spelling(engine, said):
+    found = ask(engine, "How do I make wine?", filters=Filters(related_skills=(said,)))
+    hits = {hit.pair_id for hit in found.trace.hits}
+    assert hits == {"bread_q0", "bread_q1", "bread_q2", "bread_q3"}
+    assert found.trace.filters.related_skills == (said,)
+    assert {one.by for one in found.trace.excluded} == {"filter"}
+    assert not ask(engine, "How do I make wine?", filters=Filters(related_skills=("skill_none",))).answers
+
+
 def test_answers_say_where_their_names_lead_and_what_the_author_said(engine):
     answers = ask(engine, "How do I make bread?", top_k=6).answers
     answer = next(one for one in answers if one.cluster_id == "make_bread")
