@@ -139,7 +139,6 @@ class Builder:
             return None
         ref = BuildRef(self.corpus, build)
         try:
-            verify_points(self.store, ref)  # a new build takes them over
             return self.read(ref, any_encoder=any_encoder)
         except BuildNotFoundError as error:
             if needed:
@@ -158,11 +157,13 @@ class Builder:
 
         Raises:
             EncoderMismatchError: It was made with another encoder.
+            DamagedBuildError: It is not as it was sealed.
         """
-        build = self.store.open(ref)
-        metadata = build.metadata
+        metadata = self.store.metadata(ref)
         if not any_encoder:
             check_encoder(metadata, self.encoder)
+        verify_points(self.store, ref)  # a new build takes them over
+        build = self.store.open(ref)
         pairs, row_of, clusters, priors = self.log(), dict[str, int](), array("q"), array("d")
         questions, answers, topics = (Vectors(metadata.encoder.dimension, self.scratch) for _ in range(3))
         no_topic = np.full(metadata.encoder.dimension, np.nan, dtype=np.float32)

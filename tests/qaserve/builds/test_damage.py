@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from ingest.refit import refit
+from ingest.selection import Selection
 from qaserve.api.app import create_app
 from qaserve.builds.catalog import activate, list_builds, prune
 from qaserve.common.errors import BundleError, DamagedBuildError, NotFoundError, StoreWriteError
@@ -137,7 +139,7 @@ def test_a_live_build_that_lost_a_file_is_said_by_ask_readyz_and_doctor_and_mend
 
 @pytest.mark.parametrize("part", ["things", "things.documents"])
 def test_a_live_build_with_another_byte_is_in_no_new_build(
-    tmp_path, edge, encoder, make_ingest, write_rows, rows, part
+    tmp_path, edge, encoder, make_builder, make_ingest, write_rows, rows, part
 ):
     documents = tmp_path / "documents"
     documents.mkdir()
@@ -146,9 +148,14 @@ def test_a_live_build_with_another_byte_is_in_no_new_build(
     path = a_vector_file(tmp_path / "data" / part / live.build)
     flip_a_byte(path)
     more = write_rows(rows(["silver"]), "more.jsonl")
-    for dry_run in (True, False):
+    for change in (
+        lambda: make_ingest(edge, encoder).run([more], dry_run=True),
+        lambda: make_ingest(edge, encoder).run([more]),
+        lambda: make_ingest(edge, encoder).remove(Selection(ids=("bread_q0",))),
+        lambda: refit(make_builder(edge, encoder)),
+    ):
         with pytest.raises(DamagedBuildError, match=f"is damaged: .*{path.name} has changed since it was sealed"):
-            make_ingest(edge, encoder).run([more], dry_run=dry_run)
+            change()
     assert (edge.names("things"), edge.live("things")) == ([live.build], live)
     mended = make_ingest(edge, encoder).run([write_rows(rows())], documents=documents, replace=True)
     edge.verify(BuildRef("things", mended.build))
