@@ -4,6 +4,7 @@ Human output by default, one JSON document on stdout with --json; progress and l
 1: failed, 2: used wrongly. The module of a command is imported when that command is given, so that --help is quick.
 """
 
+import codecs
 import errno
 import io
 import json
@@ -81,6 +82,7 @@ COMMANDS = {
 """Every command with the modules that make it, and the first line of its help."""
 
 INTERRUPTED = 130
+ESCAPED = "qaserve.escaped"
 EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "pyarrow", "scipy", "sentence_transformers", "sklearn", "torch"), "train"),
     **dict.fromkeys(("mcp", "mcp_types"), "mcp"),
@@ -182,10 +184,18 @@ def _say_system(error: OSError) -> None:
 
 
 def _any_text() -> None:
-    """Write what a stream's encoding lacks as an escape, and read on where a byte is none of its text."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    """Write what a stream's encoding lacks as JSON escapes it, and read on where a byte is none of its text."""
+    codecs.register_error(ESCAPED, _escape)
+    for stream, errors in ((sys.stdin, "backslashreplace"), (sys.stdout, ESCAPED), (sys.stderr, ESCAPED)):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=errors)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """As `codecs.register_error` wants it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _some_width() -> None:

@@ -288,11 +288,8 @@ class Explorer:
 
     def place(self, outcome: Outcome) -> PlacedAsk:
         """Say where a question, its hits and its answers stand on the map of the build that answered."""
-        live = outcome.query.build
         with self._lock:
-            seen = self._landscape()
-            if seen.live.ref != live.ref:  # another was made live meanwhile
-                seen = _landscape_of(live)
+            seen = self._landscape(outcome.query.build)  # another may be live by now
         found, result = outcome.found, outcome.result
         vectors = self._vectors(outcome, seen)
         spots = seen.spots([found.vector, found.projected.vectors[0]])
@@ -323,15 +320,12 @@ class Explorer:
             vectors[one] = (point.vectors[QUESTION].astype(np.float64), point.vectors[ANSWER].astype(np.float64))
         return vectors
 
-    def _landscape(self) -> Landscape:
-        live = self._engine.load()
+    def _landscape(self, build: OpenBuild | None = None) -> Landscape:
+        """Of a build; None: of the live one. The last that was looked at is kept."""
+        live = build or self._engine.load()
         if self._seen is None or self._seen.live.ref != live.ref:
-            self._seen = _landscape_of(live)
+            self._seen = Landscape(live, map(to_pair_vectors, live.points.scroll(vectors=(QUESTION, ANSWER))))
         return self._seen
-
-
-def _landscape_of(build: OpenBuild) -> Landscape:
-    return Landscape(build, map(to_pair_vectors, build.points.scroll(vectors=(QUESTION, ANSWER))))
 
 
 def _why(kept: int, merged: int, by_question: bool, by_answer: bool) -> str:

@@ -33,8 +33,10 @@ class Query:
     def filters(self) -> Filters:
         """What is filtered by; a skill in every way that pairs spell it."""
         asked = self.request.filters
+        if not asked.related_skills:
+            return asked
         wanted = set(map(skill_name, asked.related_skills))
-        more = [one for one in self.build.related_skills if skill_name(one) in wanted] if wanted else []
+        more = [said for said in self.build.related_skills if skill_name(said) in wanted]
         return asked.model_copy(update={"related_skills": tuple(dict.fromkeys((*asked.related_skills, *more)))})
 
 

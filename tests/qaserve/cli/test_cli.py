@@ -679,8 +679,12 @@ def test_a_terminal_of_any_encoding_will_do(tmp_path, encoding):
     done = program("ask", "--help", capture_output=True, cwd=tmp_path, env=environment, encoding=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Example" in done.stdout
+    folder = tmp_path / "日本 é 🎉"
+    environment["QASERVE_DATA_DIR"] = str(folder)
     done = program("ask", "日本 é", capture_output=True, cwd=tmp_path, env=environment, encoding=encoding)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = program("doctor", "--json", capture_output=True, cwd=tmp_path, env=environment, encoding=encoding)
+    assert any(str(folder) in one["text"] for one in json.loads(done.stdout)["findings"]), "JSON stays JSON"
 
 
 def test_the_sample_only_fills_an_empty_place(run, no_network, write_rows, rows, monkeypatch):
