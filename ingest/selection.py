@@ -6,7 +6,7 @@ from pathlib import PurePath
 from pydantic import Field
 
 from qaserve.common.errors import NotFoundError, UsageError
-from qaserve.schemas.pairs import Pair
+from qaserve.schemas.pairs import Pair, skill_name
 from qaserve.schemas.record import Record
 
 FILTERS = ("topics", "tags", "related_skills", "related_docs", "cluster_id", "pair_id", "question_type", "source_file")
@@ -62,8 +62,11 @@ def _by_source(pairs: Mapping[str, Pair], wanted: str) -> set[str]:
 
 
 def _by_field(pairs: Mapping[str, Pair], name: str, wanted: str) -> set[str]:
-    return {point for point, pair in pairs.items() if _holds(getattr(pair, name), wanted)}
+    return {point for point, pair in pairs.items() if _holds(name, getattr(pair, name), wanted)}
 
 
-def _holds(found: object, wanted: str) -> bool:
-    return wanted in found if isinstance(found, tuple) else wanted == found
+def _holds(name: str, found: object, wanted: str) -> bool:
+    """A skill is meant in any spelling, as when one filters a search."""
+    if not isinstance(found, tuple):
+        return wanted == found
+    return wanted in found or (name == "related_skills" and skill_name(wanted) in map(skill_name, found))

@@ -31,7 +31,9 @@ from random_files import write_counts
 from ingest.builder import Builder
 from ingest.pipeline import Ingest
 from qaserve.common.text import fold
+from qaserve.core.pipeline import Neighbors, Pipeline
 from qaserve.schemas.builds import EncoderIdentity
+from qaserve.schemas.params import SearchParams
 from qaserve.search.engine import Engine
 from qaserve.settings import PREFIX, FitSettings, ReadSettings, StoreSettings, get_settings
 from qaserve.store import EdgeStore, Store, open_store
@@ -203,6 +205,15 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 THINGS = ["bread", "cheese", "wine", "paper", "glass", "steel"]
 ASKS = ["How do I make {}?", "what is the way to produce {}", "{} recipe please", "steps for good {}"]
+
+
+def vote(similarities, clusters, count, temperature, prior=None):
+    """(N,) shares of the hits of one question and (K,) cluster weights, as the pipeline routes it."""
+    pipeline = Pipeline(SearchParams(temperature=temperature, priors=prior is not None), range(count))
+    batch = np.array([similarities], dtype=float), np.array([clusters], dtype=np.intp)
+    rows = np.arange(len(clusters))[None, :]
+    routed = pipeline.route(np.empty((1, 0)), Neighbors(*batch, rows, None if prior is None else np.array([prior])))
+    return routed.shares[0], routed.weights[0]
 
 
 def rows_about(things: Sequence[str] = THINGS) -> list[dict]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qaserve.common.text import control_character, digest, fold, has_surrogate, shorten
-from qaserve.schemas.pairs import Pair
+from qaserve.schemas.pairs import Pair, skill_name
 from qaserve.settings import ReadSettings
 
 KNOWN = tuple(field for field in Pair.model_fields if field != "extra")
@@ -126,8 +126,17 @@ def _pair(row: Row, name: str, *, question: str, answer: str, used: tuple[str, .
         question_type=_identifier(row, "question_type"),
         source_file=source or name,
         extra={key: value for key, value in row.items() if key not in KNOWN and key not in (*used, *EXPORTED)},
-        **{field: tuple(_texts(row, field)) for field in LISTS},
+        related_skills=tuple(_each_once(_texts(row, "related_skills"))),
+        **{field: tuple(_texts(row, field)) for field in LISTS if field != "related_skills"},
     )
+
+
+def _each_once(paths: list[str]) -> list[str]:
+    """Each skill once, as it is first spelled: Qdrant counts the pairs of each spelling, and a pair is one of them."""
+    spelled: dict[str, str] = {}
+    for path in paths:
+        spelled.setdefault(skill_name(path) or path, path)
+    return list(spelled.values())
 
 
 def _text(row: Row, field: str, path: str = "") -> str:

@@ -10,13 +10,14 @@ import io
 import json
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple
 
 import typer
 
 from qaserve.cli.base import app, err, out, root_app, say_error
-from qaserve.common.errors import QaserveError
+from qaserve.common.errors import TABLE, QaserveError, UsageError
 from qaserve.common.text import shorten
 
 __all__ = ["COMMANDS", "app", "load_all", "main"]
@@ -110,21 +111,21 @@ def main() -> None:
 def _run() -> int | str | None:
     """Run the command; gives the exit code."""
     try:
-        _app(sys.argv[1:])()
+        code = _app(sys.argv[1:])(standalone_mode=False)
     except SystemExit as stop:
-        return _tell(KeyboardInterrupt()) if stop.code == INTERRUPTED else stop.code  # typer says nothing of Ctrl-C
+        return stop.code
+    except typer.TyperException as error:
+        return _tell_usage(error)
     except (QaserveError, ModuleNotFoundError, OSError, KeyboardInterrupt) as error:
         return _tell(error)
-    return 0
+    return _tell(KeyboardInterrupt()) if code == INTERRUPTED else code  # typer says nothing of Ctrl-C
 
 
 def _tell(error: BaseException) -> int:
     """Say what went wrong and what to do; gives the exit code. An error that is a bug of ours is raised again."""
     if isinstance(error, QaserveError):
         kind = error.kind
-        if "--json" in sys.argv:
-            print(json.dumps({"error": {"code": kind.code, "message": error.message, "hint": error.hint}}))
-        say_error(error.message, error.hint)
+        _say(kind.code, error.message, error.hint)
         return kind.exit_code
     if isinstance(error, KeyboardInterrupt):
         err.print("interrupted")
@@ -134,10 +135,19 @@ def _tell(error: BaseException) -> int:
         extra = EXTRAS.get(package)
         if extra is None:
             raise error
-        say_error(f"{package} is not installed", f"pip install 'qaserve[{extra}]'")
+        _say("not_installed", f"{package} is not installed", f"pip install 'qaserve[{extra}]'")
     elif isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # a pipe's reader, such as head, left
         _say_system(error)
     return 1
+
+
+def _tell_usage(error: typer.TyperException) -> int:
+    """Say which option or argument is wrong, as typer says it; gives the exit code."""
+    from typer.rich_utils import rich_format_error
+
+    _print_document(TABLE[UsageError].code, error.format_message(), "The command's --help lists what it takes.")
+    rich_format_error(error)  # type: ignore[arg-type]  # every one that typer raises is of its own subclass
+    return error.exit_code
 
 
 def _flush(code: int | str | None) -> int | str | None:
@@ -180,7 +190,21 @@ def _app(arguments: list[str]) -> typer.Typer:
 
 def _say_system(error: OSError) -> None:
     where = f": {shorten(str(error.filename), NAME_CHARS)}" if error.filename is not None else ""
-    say_error(f"{error.strerror or error}{where}", HINTS.get(error.errno or 0, "Check the path and its permissions."))
+    hint = HINTS.get(error.errno or 0, "Check the path and its permissions.")
+    _say("system_error", f"{error.strerror or error}{where}", hint)
+
+
+def _say(code: str, message: str, hint: str) -> None:
+    """Say what went wrong: on stderr, and with --json in the one document on stdout."""
+    say_error(message, hint)
+    _print_document(code, message, hint)
+
+
+def _print_document(code: str, message: str, hint: str) -> None:
+    if "--json" not in sys.argv:
+        return
+    with suppress(OSError):  # of stdout itself
+        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
 
 
 def _any_text() -> None:

@@ -1,5 +1,6 @@
 """`qaserve ask`."""
 
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,6 @@ answered has `error` there, and the exit code is then 1. The same command contin
 """
 NAMED = ("routing", "projection", "temperature", "hits", "lexical_weight", "priors")
 """Parameters that have an option of their own; `--set` takes all."""
-OPTIONS = frozenset({"top_k", *NAMED, "filter"})
 SETTABLE = (*SearchParams.model_fields, *SHORT_NAMES)
 
 
@@ -92,13 +92,15 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """See HELP."""
-    _check_way(question, source, output, interactive=interactive)
+    _check_way(question, source, output, interactive=interactive, as_json=as_json)
     named = dict(zip(NAMED, (routing, projection, temperature, hits, lexical_weight, priors), strict=True))
+    given = _named(more or [])
     request = _request(
+        {name: said for name, (said, _) in given.items()},
         question=PLACEHOLDER if question is None else question,
         top_k=top_k,
         filters=parse_filters(only or [], Filters.model_fields) or None,
-        **named | _named(more or []),
+        **named | {name: value for name, (_, value) in given.items()},
     )
     settings = get_settings()
     options = request.model_dump(exclude_unset=True, exclude={"question"}) | {"explain": explain}
@@ -110,7 +112,9 @@ def ask(
         _ask_once(request, settings, explain=explain, as_json=as_json)
 
 
-def _check_way(question: str | None, source: Path | None, output: Path | None, *, interactive: bool) -> None:
+def _check_way(
+    question: str | None, source: Path | None, output: Path | None, *, interactive: bool, as_json: bool
+) -> None:
     """Raise UsageError unless there is one way of asking: a question, a file of questions, or a prompt."""
     if (source is None) != (output is None):
         raise UsageError("--input and --output go together", hint="For example: --input q.txt --output answers.jsonl")
@@ -118,6 +122,8 @@ def _check_way(question: str | None, source: Path | None, output: Path | None, *
         raise UsageError(
             "--input takes its questions from the file", hint="Leave out QUESTION and --interactive, or --input."
         )
+    if interactive and as_json:
+        raise UsageError("--interactive shows text, --json a document", hint="`--input FILE` asks many for documents.")
     if question is None and source is None and not interactive:
         raise UsageError(
             "Missing argument 'QUESTION'", hint='qaserve ask "How do I add a pair?", or qaserve ask --interactive'
@@ -166,25 +172,26 @@ def _ask_at_prompt(question: str | None, options: dict[str, Any], settings: Sett
         Prompt(answering, options, out).run(chain(first, typed_lines(settings.store.data_dir)))
 
 
-def _named(given: list[str]) -> dict[str, str]:
-    """Parameters of `--set`. Raises UsageError where one is unknown."""
-    found = {parameter_named(name): value for name, _, value in (one.partition("=") for one in given)}
-    for name in found:
-        if name not in SearchParams.model_fields:
+def _named(given: list[str]) -> dict[str, tuple[str, str]]:
+    """Parameters of `--set`, each as it was typed and its value. Raises UsageError where one is unknown."""
+    parts = [(said, value) for said, _, value in (one.partition("=") for one in given)]
+    for said, _ in parts:
+        if parameter_named(said) not in SearchParams.model_fields:
             raise UsageError(
-                f"--set {shorten(name, 40)}: there is no such parameter",
+                f"--set {shorten(said, 40)}: there is no such parameter",
                 hint=f"There are: {', '.join(SETTABLE)}.",
             )
-    return found
+    return {parameter_named(said): (said, value) for said, value in parts}
 
 
-def _request(**fields: Any) -> AskRequest:
+def _request(typed: Mapping[str, str], **fields: Any) -> AskRequest:
+    """The request; raises UsageError. `typed`: what was typed for the parameters of `--set`."""
     try:
         return AskRequest.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         named = "filter" if first["loc"][0] == "filters" else str(first["loc"][0])
-        option = f"--{named.replace('_', '-')}" if named in OPTIONS else f"--set {named}"
+        option = f"--set {typed[named]}" if named in typed else f"--{named.replace('_', '-')}"
         raise UsageError(
             f"{option} {shorten(repr(first['input']), 80)}: {first['msg']}",
             hint="`qaserve ask --help` lists the options.",

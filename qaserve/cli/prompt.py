@@ -146,7 +146,9 @@ class Prompt:
             read = AskRequest.model_validate({"question": "x", name: words[1]})
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"]
-            raise UsageError(f":set {words[0]} {shorten(words[1], 40)}: {said}", hint=":set tau 0.1") from error
+            raise UsageError(
+                f":set {words[0]} {shorten(words[1], 40)}: {said}", hint="For example: :set tau 0.1"
+            ) from error
         self._options[name] = getattr(read, name)
 
     def _help(self, _: list[str]) -> None:

@@ -49,6 +49,8 @@ def skill(
     from qaserve.cli.render_skill import show_skill
     from qaserve.common.errors import NotFoundError
 
+    if raw and as_json:
+        raise UsageError("--raw prints the document as it is, --json as a field", hint="Give one of the two.")
     with answerer(get_settings()) as answering:
         found = answering.skill(name)
     if as_json:

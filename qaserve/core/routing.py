@@ -8,21 +8,10 @@ the probability-weighted softmax of the proposal; prior_i = 1 is the standard on
 questions weighs more than one with few: its degeneracy g(E) in P(E) ∝ g(E) · exp(-E / kT).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-
-
-class Vote(NamedTuple):
-    """Outcome of question routing."""
-
-    probabilities: Floats
-    """(N,) share of each hit; sums to 1, empty when there is no hit."""
-    weights: Floats
-    """(K,) sum of the shares of each cluster's hits; sums to 1, all zero when there is no hit."""
 
 
 def softmax(logits: ArrayLike, temperature: float, prior: ArrayLike | None = None) -> Floats:
@@ -56,31 +45,11 @@ def softmax(logits: ArrayLike, temperature: float, prior: ArrayLike | None = Non
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def route_by_questions(
-    similarities: ArrayLike, clusters: ArrayLike, count: int, temperature: float, prior: ArrayLike | None = None
-) -> Vote:
-    """Let known questions vote for their clusters.
-
-    Args:
-        similarities: (N,) cosine of the asked question to each hit.
-        clusters: (N,) cluster of each hit, integers in 0 … count-1.
-        count: K, number of clusters.
-        temperature: τ.
-        prior: (N,) importance of each hit, positive; None means 1 for all.
-
-    Returns:
-        The hits' probabilities and their sums per cluster, added in the order of the hits.
-    """
-    labels = np.asarray(clusters, dtype=np.intp)
-    probabilities = softmax(similarities, temperature, prior)
-    return Vote(probabilities, np.bincount(labels, weights=probabilities, minlength=count).astype(np.float64))
-
-
 def final_softmax(weights: ArrayLike, temperature: float) -> Floats:
     """The proposal's two-level form: softmax over all K cluster weights, divided by τ'.
 
     Args:
-        weights: (..., K) cluster weights of `route_by_questions`.
+        weights: (..., K) sums of the hits' shares by cluster.
         temperature: τ'.
 
     Returns:

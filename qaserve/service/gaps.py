@@ -75,7 +75,7 @@ class QuestionLog:
                 oldest = "SELECT number FROM questions ORDER BY number DESC LIMIT -1 OFFSET ?"
                 connection.execute(f"DELETE FROM questions WHERE number IN ({oldest})", (MAX_KEPT,))  # noqa: S608
         except QaserveError as error:
-            LOG.warning("a question could not be kept: %s", error.message)
+            LOG.warning("questions could not be kept (%d): %s", len(questions), error.message)
 
     def newest(self, limit: int) -> tuple[list[KeptQuestion], int]:
         """The newest questions, newest first, and how many are kept.

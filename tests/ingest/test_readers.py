@@ -99,6 +99,12 @@ def test_pair_keeps_every_field(tmp_path):
     )
 
 
+def test_a_skill_that_is_spelled_twice_is_named_once(tmp_path):
+    said = ["skill_a.md", "docs/skill_a", "skill_a/SKILL.md", "skill_b", "skill_a.md"]
+    (pair,) = pairs_of(read(write(tmp_path / NAME, json.dumps(PAIR | {"related_skills": said}).encode())))
+    assert pair.related_skills == ("skill_a.md", "skill_b")
+
+
 def test_single_without_pair_id_takes_its_cluster_id(tmp_path):
     (pair,) = pairs_of(read(write(tmp_path / NAME, without("pair_id"))))
     assert (pair.pair_id, pair.cluster_id) == ("c1", "c1")

@@ -42,6 +42,7 @@ def test_pairs_go_by_source(store, ingested):
         ({"topics": ("wine", "bread"), "cluster_id": ("make_bread",)}, 4),
         ({"topics": ("making",), "cluster_id": ("make_bread",)}, 4),
         ({"related_skills": ("skill_steel.md",)}, 4),
+        ({"related_skills": ("skills/skill_steel",)}, 4),
         ({"source_file": ("metal.jsonl",)}, 4),
     ],
 )

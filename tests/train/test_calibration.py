@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import vote
 from store_builds import stored
 
 from ingest.readers import Located, find_files, read_files
@@ -15,7 +16,6 @@ from qaserve.core.calibration import (
     Top,
     evidence,
 )
-from qaserve.core.routing import route_by_questions
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.params import Hyperparameters, SearchParams
 from qaserve.search.ranking import rank_intents
@@ -167,19 +167,19 @@ def test_asking_gives_the_evidence_that_the_engine_would_collect(engine, edge, s
     for row, pair in enumerate(asked.pairs):
         query = asked.questions[row]
         hits = nearest_questions(build, query, start.search.hits)
-        vote = route_by_questions(
+        shares, weights = vote(
             [hit.similarity for hit in hits], [hit.cluster for hit in hits], len(model.bank), start.search.temperature
         )
         share = start.search.projection_share
-        projected = (1 - share) * query + share * model.bank.project(query, vote.weights)
+        projected = (1 - share) * query + share * model.bank.project(query, weights)
         ranked = rank_intents(build, pair.question, query, projected, start.search, 5).intents
         best = ranked[0].best
         (point,) = build.retrieve([best.id], [ANSWER]).values()
         expected = evidence(
             similarities=[hit.similarity for hit in hits],
-            probabilities=vote.probabilities,
+            probabilities=shares,
             clusters=[hit.cluster for hit in hits],
-            weights=vote.weights,
+            weights=weights,
             scores=[one.score for one in ranked],
             top=Top(best.similarity, float(query @ point.vectors[ANSWER]), best.words, point.payload["cluster"]),
         )

@@ -4,8 +4,8 @@ from math import exp, log
 
 import numpy as np
 import pytest
+from conftest import vote
 
-from qaserve.core.routing import route_by_questions
 from qaserve.schemas.ask import Hit
 from ui.mechanics import entropy, mechanics, stable_range, sweep
 
@@ -69,7 +69,7 @@ def test_weights_are_those_of_the_router():
     similarities, priors, clusters = (list(column) for column in zip(*ROWS, strict=True))
     for temperature in (0.01, TAU, 0.5):
         for used in (True, False):
-            routed = route_by_questions(similarities, clusters, 8, temperature, priors if used else None).weights
+            _, routed = vote(similarities, clusters, 8, temperature, priors if used else None)
             found = by_cluster(mechanics(HITS, temperature, priors=used))
             assert {one: state.weight for one, state in found.items()} == pytest.approx({k: routed[k] for k in found})
 

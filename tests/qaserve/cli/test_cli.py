@@ -285,6 +285,7 @@ def test_text_from_a_corpus_is_not_markup(run, write_rows, rows):
         (["ask", "x", "--top-k", "0"], 2, "--top-k 0: Input should be greater than or equal to 1"),
         (["ask", "x", "--top-k", "1000000000"], 2, "--top-k 1000000000: Input should be less than or equal to 100"),
         (["ask", "x", "--temperature", "-1"], 2, "--temperature -1.0"),
+        (["ask", "x", "--set", "tau=abc"], 2, "--set tau 'abc'"),
         (["ask", "x", "--routing", "magic"], 2, "magic"),
         (["ask"], 2, "Missing argument"),
         (["ask", "x"], 1, "there is no corpus in"),
@@ -302,11 +303,32 @@ def test_what_cannot_be_done_says_so_with_the_right_exit_code(run, arguments, co
     assert "Traceback" not in err
 
 
-def test_an_error_is_a_document_too(run):
-    code, out, err = run("ask", "x", "--json")
-    assert code == 1
-    assert json.loads(out)["error"]["code"] == "not_found"
-    assert "error:" in err
+@pytest.mark.parametrize(
+    ("arguments", "code", "name", "message"),
+    [
+        (["ask", "x"], 1, "not_found", "there is no corpus"),
+        (["ask", "x", "--top-k", "abc"], 2, "invalid_request", "Invalid value for '--top-k'"),
+        (["ask", "x", "--no-such-option"], 2, "invalid_request", "No such option: --no-such-option"),
+        (["ask", "--interactive"], 2, "invalid_request", "--interactive shows text"),
+        (["skill", "x", "--raw"], 2, "invalid_request", "--raw prints the document as it is"),
+        (["frobnicate"], 2, "invalid_request", "No such command 'frobnicate'"),
+    ],
+)
+def test_an_error_is_a_document_too(run, arguments, code, name, message):
+    found, out, err = run(*arguments, "--json")
+    error = json.loads(out)["error"]
+    assert (found, error["code"]) == (code, name)
+    assert message in error["message"]
+    assert error["hint"]
+    assert "error" in err.lower()
+
+
+def test_a_failing_system_and_a_missing_package_are_documents_too(run, loaded, monkeypatch):
+    code, out, _ = run("ingest", "a" * 5_000, "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (1, "system_error")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, out, _ = run("export", "--out", "pairs.parquet", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (1, "not_installed")
 
 
 def test_a_bad_setting_is_named_with_its_value(run, monkeypatch):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from conftest import vote
 
 from qaserve.core.routing import (
     final_softmax,
@@ -7,7 +8,6 @@ from qaserve.core.routing import (
     normalized_entropy,
     redistribute,
     route_by_centroids,
-    route_by_questions,
     softmax,
     voting_shares,
 )
@@ -24,9 +24,9 @@ def test_question_routing_is_the_weighted_softmax_summed_by_cluster(rng):
     powers = prior * np.exp(similarities / temperature)
     expected = powers / powers.sum()
     weights = np.array([expected[labels == cluster].sum() for cluster in range(count)])
-    vote = route_by_questions(similarities, labels, count, temperature, prior)
-    np.testing.assert_allclose(vote.probabilities, expected, rtol=1e-12)
-    np.testing.assert_allclose(vote.weights, weights, rtol=1e-12)
+    shares, votes = vote(similarities, labels, count, temperature, prior)
+    np.testing.assert_allclose(shares, expected, rtol=1e-12)
+    np.testing.assert_allclose(votes, weights, rtol=1e-12)
 
 
 def test_prior_of_one_is_the_standard_softmax_and_its_scale_does_not_matter(rng):
@@ -68,19 +68,19 @@ def test_a_cluster_without_a_vote_keeps_its_share_in_a_final_softmax():
 
 def test_redistributed_probabilities_sum_to_the_new_cluster_weights(rng):
     labels = np.append(np.arange(4), rng.integers(0, 4, 26))  # a cluster without a hit would drop out
-    vote = route_by_questions(rng.uniform(0, 1, 30), labels, 4, 0.05)
-    weights = final_softmax(vote.weights, 0.2)
-    shares = redistribute(vote.probabilities, labels, vote.weights, weights)
+    before, votes = vote(rng.uniform(0, 1, 30), labels, 4, 0.05)
+    weights = final_softmax(votes, 0.2)
+    shares = redistribute(before, labels, votes, weights)
     np.testing.assert_allclose(np.bincount(labels, weights=shares, minlength=4), weights, rtol=1e-9)
 
 
 def test_redistributed_probabilities_are_each_clusters_shared_as_before(rng):
     """Also where the final softmax gives weight to a cluster without a hit, which then drops out."""
     labels, similarities = np.array([0, 2, 2, 0, 2]), rng.uniform(0, 1, 5)
-    vote = route_by_questions(similarities, labels, 4, 0.2)
-    weights = final_softmax(vote.weights, 0.5)
-    by_hand = [p / vote.weights[k] * weights[k] for p, k in zip(vote.probabilities, labels, strict=True)]
-    found = redistribute(vote.probabilities, labels, vote.weights, weights)
+    shares, votes = vote(similarities, labels, 4, 0.2)
+    weights = final_softmax(votes, 0.5)
+    by_hand = [p / votes[k] * weights[k] for p, k in zip(shares, labels, strict=True)]
+    found = redistribute(shares, labels, votes, weights)
     np.testing.assert_allclose(found, np.array(by_hand) / (weights[0] + weights[2]), rtol=1e-12)
 
 
@@ -101,17 +101,16 @@ def test_entropy_is_its_definition(rng):
 
 
 def test_no_hit_gives_no_vote_and_finite_weights():
-    vote = route_by_questions([], [], 5, 0.05)
-    assert vote.probabilities.shape == (0,)
-    np.testing.assert_array_equal(vote.weights, np.zeros(5))
-    np.testing.assert_array_equal(final_softmax(vote.weights, 0.1), np.zeros(5))
-    assert redistribute([], [], vote.weights, vote.weights).shape == (0,)
-    assert normalized_entropy(vote.weights) == 0.0
+    shares, votes = vote([], [], 5, 0.05)
+    assert shares.shape == (0,)
+    np.testing.assert_array_equal(votes, np.zeros(5))
+    np.testing.assert_array_equal(final_softmax(votes, 0.1), np.zeros(5))
+    assert redistribute([], [], votes, votes).shape == (0,)
+    assert normalized_entropy(votes) == 0.0
 
 
 def test_one_hit_takes_all():
-    vote = route_by_questions([-0.3], [2], 4, 1e-4)
-    np.testing.assert_array_equal(vote.weights, [0, 0, 1, 0])
+    np.testing.assert_array_equal(vote([-0.3], [2], 4, 1e-4)[1], [0, 0, 1, 0])
 
 
 @pytest.mark.parametrize("temperature", [1e-4, 0.05, 1e3])

@@ -68,7 +68,7 @@ def test_a_deleted_question_is_not_in_the_file(log):
 def test_a_question_that_cannot_be_kept_is_told_without_its_text(log, caplog):
     log.path.mkdir(parents=True)
     log.keep("a most peculiar secret", "abstained", BUILD)
-    assert "a question could not be kept" in caplog.text
+    assert "questions could not be kept (1): " in caplog.text
     assert "peculiar" not in caplog.text
 
 

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import vote
 from scipy.stats import norm
 
 from qaserve.common.errors import UsageError
-from qaserve.core.routing import normalized_entropy, route_by_questions
+from qaserve.core.routing import normalized_entropy
 from qaserve.core.splits import phrasing_split
 from qaserve.schemas.ingest import Interval
 from qaserve.schemas.params import SearchParams
@@ -91,8 +92,8 @@ def test_boundary_questions_are_those_torn_between_clusters(examples):
     entropies = []
     for similar in fold.similarities:
         top = np.argsort(-similar)[: SearchParams().hits]
-        vote = route_by_questions(similar[top], fold.labels[top], fold.count, SearchParams().temperature)
-        entropies.append(normalized_entropy(vote.weights))
+        _, weights = vote(similar[top], fold.labels[top], fold.count, SearchParams().temperature)
+        entropies.append(normalized_entropy(weights))
     found = boundary_questions(fold)
     assert np.count_nonzero(found) == 8  # of 30
     assert np.min(np.array(entropies)[found]) > np.max(np.array(entropies)[~found]) - 1e-12
