@@ -317,6 +317,13 @@ def unused_port() -> int:
         return probe.getsockname()[1]
 
 
+def ready(http):
+    """What /readyz says when the encoder has been read."""
+    while "still being read" in (reply := http.get("/readyz")).text:
+        time.sleep(0.01)
+    return reply
+
+
 @pytest.fixture
 def serve_app(unused_port: int) -> Iterator[Callable[[FastAPI], str]]:
     """Serve an application on loopback, for real, until the test ends."""

@@ -51,7 +51,7 @@ def skill(name: str, answers: Sequence[Answer], result: AskResult, filters: dict
         filters: What is filtered by already.
     """
     if name:
-        _skill_head(name, result)
+        skill_head(name, result)
     card(answers[0], result, filters)
     for answer in answers[1:]:
         label = f"{answer.rank}. {literal(shorten(answer.question, LINE_CHARS))}"
@@ -59,19 +59,24 @@ def skill(name: str, answers: Sequence[Answer], result: AskResult, filters: dict
             _body(answer, result, filters)
 
 
-def _skill_head(name: str, result: AskResult) -> None:
-    """Name, how sure it is, when to use it, and a way to its document."""
+def skill_head(name: str, result: AskResult, part: str = "") -> None:
+    """Name, how sure it is, when to use it, and a way to its document. `part`: of the page, where two show a skill."""
     summary = api_cache.skills(result.build).get(name)
-    sure = next((hit.confidence for hit in result.skills if hit.name == name), None)
-    with st.container(gap="xsmall", key=f"skill_head {name}"):
+    hit = next((hit for hit in result.skills if hit.name == name), None)
+    sure = None if hit is None else hit.confidence
+    with st.container(gap="xsmall", key=f"skill_head {part}{name}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"### :material/construction: {literal(plain_name(name))}", width="content")
-            if sure is not None:
+            if hit is not None and hit.named:
+                st.markdown(":green-badge[:material/check: Named in your question]", width="content")
+            elif sure is not None:
                 st.markdown(f":{theme.sureness(sure)}-badge[{sure:.0%}]", width="content", help=SURE)
             if (
                 summary is not None
                 and summary.path is not None
-                and st.button("Read the document", key=f"document {name}", type="tertiary", icon=":material/menu_book:")
+                and st.button(
+                    "Read the document", key=f"document {part}{name}", type="tertiary", icon=":material/menu_book:"
+                )
             ):
                 document(name, result.build)
         if summary is not None and summary.when_to_use:

@@ -1,6 +1,5 @@
 """`qaserve ask`."""
 
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,13 +93,12 @@ def ask(
     """See HELP."""
     _check_way(question, source, output, interactive=interactive, as_json=as_json)
     named = dict(zip(NAMED, (routing, projection, temperature, hits, lexical_weight, priors), strict=True))
-    given = _named(more or [])
     request = _request(
-        {name: said for name, (said, _) in given.items()},
+        more or [],
         question=PLACEHOLDER if question is None else question,
         top_k=top_k,
         filters=parse_filters(only or [], Filters.model_fields) or None,
-        **named | {name: value for name, (_, value) in given.items()},
+        **named | _named(more or []),
     )
     settings = get_settings()
     options = request.model_dump(exclude_unset=True, exclude={"question"}) | {"explain": explain}
@@ -172,26 +170,28 @@ def _ask_at_prompt(question: str | None, options: dict[str, Any], settings: Sett
         Prompt(answering, options, out).run(chain(first, typed_lines(settings.store.data_dir)))
 
 
-def _named(given: list[str]) -> dict[str, tuple[str, str]]:
-    """Parameters of `--set`, each as it was typed and its value. Raises UsageError where one is unknown."""
-    parts = [(said, value) for said, _, value in (one.partition("=") for one in given)]
-    for said, _ in parts:
+def _named(given: list[str]) -> dict[str, str]:
+    """Parameters of `--set`. Raises UsageError where one is unknown."""
+    found = {}
+    for said, _, value in (one.partition("=") for one in given):
         if parameter_named(said) not in SearchParams.model_fields:
             raise UsageError(
                 f"--set {shorten(said, 40)}: there is no such parameter",
                 hint=f"There are: {', '.join(SETTABLE)}.",
             )
-    return {parameter_named(said): (said, value) for said, value in parts}
+        found[parameter_named(said)] = value
+    return found
 
 
-def _request(typed: Mapping[str, str], **fields: Any) -> AskRequest:
-    """The request; raises UsageError. `typed`: what was typed for the parameters of `--set`."""
+def _request(given: list[str], **fields: Any) -> AskRequest:
+    """The request; raises UsageError, which names a parameter of `--set` (`given`) as it was typed."""
     try:
         return AskRequest.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         named = "filter" if first["loc"][0] == "filters" else str(first["loc"][0])
-        option = f"--set {typed[named]}" if named in typed else f"--{named.replace('_', '-')}"
+        typed = [said for said, _, _ in (one.partition("=") for one in given) if parameter_named(said) == named]
+        option = f"--set {typed[-1]}" if typed else f"--{named.replace('_', '-')}"
         raise UsageError(
             f"{option} {shorten(repr(first['input']), 80)}: {first['msg']}",
             hint="`qaserve ask --help` lists the options.",

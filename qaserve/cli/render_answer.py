@@ -54,7 +54,13 @@ def _skills(result: "AskResult") -> Group:
     for skill in result.skills[:SKILLS_SHOWN]:
         when = Text(one_line(skill.when_to_use or skill.title, 200))
         sure = "" if skill.confidence is None else f"{skill.confidence:.0%}"
-        table.add_row(f"{skill.score:.3f}", sure, Text(skill.name, style="cyan"), f"{skill.pairs:,}", when)
+        table.add_row(
+            f"{skill.score:.3f}",
+            "named" if skill.named else sure,
+            Text(skill.name, style="cyan"),
+            f"{skill.pairs:,}",
+            when,
+        )
     return Group(Text("Skills", style="bold"), table, Text("`qaserve skill NAME` shows one.", style=DIM))
 
 
@@ -203,7 +209,8 @@ def _movement(trace: "Trace", result: "AskResult") -> Group:
             )
         if trace.params.lexical_weight and first.words:
             shared = ", ".join(first.words[:WORDS_SHOWN])
-            lines.append(Text(f"   words in common with it (weight {trace.params.lexical_weight:g}): {shared}"))
+            weight = f"weight {trace.params.lexical_weight:g}{', for few pairs hold this name' if trace.names else ''}"
+            lines.append(Text(f"   words in common with it ({weight}): {shared}"))
     return Group(*lines, Text())
 
 

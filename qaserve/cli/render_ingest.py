@@ -105,6 +105,8 @@ def show_diff(console: Console, diff: "BuildDiff") -> None:
             name, *(f"{side[name]:,g}" if name in side else "–" for side in (diff.before.metrics, diff.after.metrics))
         )
     console.print(table)
+    if any(name.startswith("held_out_") for name in names):
+        console.print(Text("held_out: phrasings of each build, asked of it alone; the gate asks those of both", DIM))
 
 
 def _counts(report: "IngestReport") -> Table:
@@ -243,7 +245,7 @@ def _show_regrouping(console: Console, changes: "Regrouping") -> None:
 
 
 def _show_gate(console: Console, gate: "GateReport", *, would: bool) -> None:
-    for name, one in (("held-out phrasings", gate.held_out), ("golden questions", gate.golden)):
+    for name, one in (("held-out phrasings that both builds know", gate.held_out), ("golden questions", gate.golden)):
         if one is not None:
             style = None if one.passed else WARNING
             hits = f"Hit@3 {one.live.hit3:.3f} → {one.new.hit3:.3f}"

@@ -53,6 +53,7 @@ class FoundSkill(Record):
     name: str = Field(description="For get_skill.")
     title: str
     when_to_use: str
+    named: bool = Field(description="Whether the question names it; such skills come first.")
     score: float = Field(description="What it is ranked by: its best pairs, and the best section of its document.")
     confidence: float | None = Field(
         description="Probability that it is a right skill, 0 to 1; several can be. Null: not known for this build."
@@ -67,7 +68,7 @@ class FoundSkill(Record):
         return cls(
             has_document=hit.path is not None,
             section=hit.section.headings[-1] if hit.section and hit.section.headings else "",
-            **hit.model_dump(include={"rank", "name", "title", "when_to_use", "score", "confidence", "pairs"}),
+            **hit.model_dump(include={"rank", "name", "title", "when_to_use", "named", "score", "confidence", "pairs"}),
         )
 
 

@@ -194,6 +194,9 @@ class Trace(Record):
     """Why the answers are what they are: enough to compute them again from the build."""
 
     params: SearchParams = Field(description="What the question was answered with, resolved.")
+    names: tuple[str, ...] = Field(
+        (), description="Names that few pairs hold and that the question is mainly made of; words then weigh more."
+    )
     entropy: float = Field(
         description="Entropy of the cluster weights in nats, over log K: 0 one cluster, 1 all alike."
     )

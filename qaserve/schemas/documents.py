@@ -123,10 +123,15 @@ class SkillSummary(Record):
     pairs: int = Field(description="Pairs that name it; 0: it is known by its document alone.")
 
 
+FITTING = 0.5
+"""Confidence from which a skill is offered for itself."""
+
+
 class SkillHit(SkillSummary):
     """A skill that came back for a question."""
 
     rank: int
+    named: bool = Field(False, description="Whether the question names it; such skills come first.")
     score: float
     confidence: float | None = Field(
         None,
@@ -136,6 +141,11 @@ class SkillHit(SkillSummary):
     parts: SkillParts
     supporting: tuple[SupportingPair, ...] = Field(description="The best of the pairs that name it, at most three.")
     section: SectionHit | None = Field(description="Null: it has no document.")
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is to be offered where no answer leads to it."""
+        return self.named or (self.confidence is not None and self.confidence >= FITTING)
 
 
 class SkillsFound(Record):

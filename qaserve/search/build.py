@@ -1,7 +1,7 @@
 """A build that is open for search."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from qaserve.schemas.builds import ClusterInfo
 from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import SearchParams
 from qaserve.search.library import Library
+from qaserve.search.names import by_plain_name
 from qaserve.store import Build, BuildMetadata, BuildRef
 from qaserve.store.base import Where
 from qaserve.store.points import RELATED_SKILLS
@@ -96,6 +97,11 @@ class OpenBuild:
     def skills(self) -> list[str]:
         """Every skill that a pair names or that has a document, by name."""
         return sorted({*self.skill_counts, *self.library.by_skill})
+
+    @cached_property
+    def skills_by_plain_name(self) -> Mapping[str, Sequence[str]]:
+        """See `qaserve.search.names.by_plain_name`."""
+        return by_plain_name(self.skills)
 
     @cached_property
     def skill_table(self) -> SkillTable:

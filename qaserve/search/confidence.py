@@ -12,6 +12,7 @@ from qaserve.builds.manifest import UNIFORM, Manifest
 from qaserve.common.text import fold
 from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import Answer, Confidence
+from qaserve.schemas.documents import FITTING
 from qaserve.schemas.params import SearchParams
 from qaserve.search.outcome import Found, Query
 from qaserve.search.skills import RankedSkills
@@ -41,11 +42,22 @@ def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked
     if not answers:
         return Sureness(NO_MATCH, [None] * len(ranked.names))
     sure = _calibrated(query, found, answers[0], ranked)
+    if sure.first.abstained:
+        sure = sure._replace(first=_or_skill(query, sure, ranked))
     if not found.hits or fold(found.hits[0].question) != fold(query.question):
         return sure
     reason = _of_known(found.hits[0].cluster_id, answers)
     known = {"known": True, "abstained": False, "reason": reason}
     return sure._replace(first=sure.first.model_copy(update=known))
+
+
+def _or_skill(query: Query, sure: Sureness, ranked: RankedSkills) -> Confidence:
+    """Where no pair seems to answer: that a skill does, where its document says so."""
+    for name, probability in zip(ranked.names, sure.skills, strict=True):
+        if name in query.skills or (probability is not None and probability >= FITTING):
+            fits = "It names" if name in query.skills else "It is likely about"
+            return sure.first.model_copy(update={"reason": f"{sure.first.reason} {fits} the skill {name}."})
+    return sure.first
 
 
 def _of_known(intent: str, answers: Sequence[Answer]) -> str:
@@ -59,6 +71,8 @@ def _of_known(intent: str, answers: Sequence[Answer]) -> str:
 def _calibrated(query: Query, found: Found, first: Answer, ranked: RankedSkills) -> Sureness:
     manifest, routing = query.build.bundle.manifest, found.projected.routing
     nothing = [None] * len(ranked.names)
+    if query.names:
+        return Sureness(_of_names(query.names, first), nothing)
     if manifest.calibration is None:
         return Sureness(NOT_CALIBRATED, nothing)
     if routing is None or not _as_calibrated(query.params, manifest):
@@ -80,6 +94,14 @@ def _calibrated(query: Query, found: Found, first: Answer, ranked: RankedSkills)
     of_first = calibration.skill_probabilities(seen, ranked.of_first)
     sure = calibration.confidence(seen, of_first[0] if of_first else None)
     return Sureness(sure, calibration.skill_probabilities(seen, ranked.evidence) or nothing)
+
+
+def _of_names(names: Sequence[str], first: Answer) -> Confidence:
+    """Words decide on names, and the calibration is of questions that they do not decide on."""
+    held = [name for name in names if name in first.words]
+    said = ", ".join(held or names)
+    reason = f"The first answer {'holds' if held else 'does not hold'} {said}."
+    return Confidence(value=None, abstained=False, reason=reason)
 
 
 def _as_calibrated(params: SearchParams, manifest: Manifest) -> bool:

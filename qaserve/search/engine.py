@@ -26,6 +26,7 @@ from qaserve.schemas.params import MAX_ASKED_CHARS, SearchParams
 from qaserve.search import skills
 from qaserve.search.build import OpenBuild
 from qaserve.search.confidence import confidences_of
+from qaserve.search.names import WEIGHT, named_skills, rare_names
 from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
 from qaserve.search.ranking import rank_intents
 from qaserve.search.skills import rank_skills, skills_of
@@ -150,10 +151,15 @@ class Engine:
     def prepare_all(self, requests: Sequence[AskRequest]) -> list[Query]:
         """`prepare` for several questions, which are then answered from one build."""
         live = self.load()
-        return [
-            Query(checked_question(request.question), request, live, self._params(request, live))
-            for request in requests
-        ]
+        return [self._query(request, live) for request in requests]
+
+    def _query(self, request: AskRequest, live: OpenBuild) -> Query:
+        question, params = checked_question(request.question), self._params(request, live)
+        chosen = "lexical_weight" in request.given.keys() | self._overrides.given.keys()
+        names = () if chosen else rare_names(live.points, question)
+        if names:
+            params = params.model_copy(update={"lexical_weight": WEIGHT})
+        return Query(question, request, live, params, names, named_skills(live.skills_by_plain_name, question))
 
     def search(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> Outcome:
         """Answer a question that is encoded already, wholly from its build.
@@ -180,7 +186,7 @@ class Engine:
         most = max(query.request.top_k, NEAREST)
         target = projected.searched[0]
         ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
-        best_skills = rank_skills(query.build, ranked, target, query.request.top_k, filters)
+        best_skills = rank_skills(query, ranked, target)
         found = Found(row, hits, projected, ranked.intents)
         plain = PlainSearch.of(query, found, near) if explain else PlainSearch()
         stored = points.retrieve(ids_to_read(query, found, plain), vectors=[ANSWER])
@@ -191,7 +197,7 @@ class Engine:
             question=query.question,
             build=query.build.ref.build,
             answers=answers,
-            skills=skills_of(query.build, best_skills, sure.skills),
+            skills=skills_of(query, best_skills, sure.skills),
             confidence=sure.first,
             trace=trace_of(query, found, plain, pairs, answers) if explain else None,
             timings_ms=_timings(encode_ms, [*clock, time.perf_counter()]),

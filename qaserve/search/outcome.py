@@ -28,6 +28,10 @@ class Query:
     request: AskRequest
     build: OpenBuild
     params: SearchParams
+    names: tuple[str, ...] = ()
+    """Rare names that the question is mainly made of; words then weigh `qaserve.search.names.WEIGHT`."""
+    skills: frozenset[str] = frozenset()
+    """Skills that the question names."""
 
     @cached_property
     def filters(self) -> Filters:

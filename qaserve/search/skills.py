@@ -4,6 +4,7 @@
 (`search/ranking.py`); skills are ranked over these pairs. A pair beyond them scores at most what the last of them does
 in every part, and counts as the lowest of them, so a skill is ranked as over all pairs but where the last of its five
 are beyond. The sections of all documents are compared. With filters only skills count that a pair that passes names.
+A skill that the question names comes before the others.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from qaserve.common.errors import NotFoundError
 from qaserve.common.text import shorten
 from qaserve.core.routing import Floats
 from qaserve.core.skills import SkillScores, skill_evidence, skill_scores
-from qaserve.schemas.ask import AskResult, Filters
+from qaserve.schemas.ask import AskResult
 from qaserve.schemas.documents import (
     DocumentDetail,
     DocumentLink,
@@ -35,8 +36,9 @@ from qaserve.schemas.documents import (
 from qaserve.schemas.pairs import skill_name, skill_names
 from qaserve.search.build import OpenBuild
 from qaserve.search.library import Document
+from qaserve.search.outcome import Query
 from qaserve.search.ranking import Ranked, ScoredPair
-from qaserve.store.points import NO_FILTER, to_pair
+from qaserve.store.points import to_pair
 
 SUPPORTING = 3
 """Pairs that are shown for a skill."""
@@ -59,18 +61,16 @@ class RankedSkills(NamedTuple):
     """The best pairs of each."""
 
 
-def rank_skills(
-    build: OpenBuild, found: Ranked, projected: NDArray[np.floating], top_k: int, filters: Filters = NO_FILTER
-) -> RankedSkills:
-    """The first `top_k` skills, equal scores in the order of names.
+def rank_skills(query: Query, found: Ranked, projected: NDArray[np.floating]) -> RankedSkills:
+    """The first skills, those that the question names before others, equal scores in the order of names.
 
     Args:
-        build: What is searched.
+        query: What is asked. With filters only skills that a pair which passes names may come back, and only such pairs
+            count.
         found: The first answers, and the candidates with their scores.
         projected: (D,) projected and whitened question, of any length.
-        top_k: How many skills.
-        filters: Only skills that a pair which passes names may come back, and only such pairs count.
     """
+    build, filters = query.build, query.filters
     pairs = found.pairs
     named = [skill_names(pair.skills) for pair in pairs]
     table = build.skill_table_where(filters.given) if filters else build.skill_table
@@ -81,7 +81,8 @@ def rank_skills(
     similarities = build.library.similarities(projected)
     sections = build.library.best_of_documents(similarities)[table.documents]
     scores = skill_scores(np.array([[pair.score for pair in pairs]]), is_named, table.counts, sections[None, :])
-    first = np.argsort(-scores.total[0], kind="stable")[:top_k]
+    others = np.array([name not in query.skills for name in names], dtype=bool)
+    first = np.lexsort((-scores.total[0], others))[: query.request.top_k]
     first_named = skill_names(found.intents[0].best.skills) if found.intents else ()
     own = np.array([column[name] for name in first_named[:1] if name in column], dtype=np.intp)
     return RankedSkills(
@@ -94,12 +95,14 @@ def rank_skills(
     )
 
 
-def skills_of(build: OpenBuild, ranked: RankedSkills, confidences: Sequence[float | None]) -> tuple[SkillHit, ...]:
+def skills_of(query: Query, ranked: RankedSkills, confidences: Sequence[float | None]) -> tuple[SkillHit, ...]:
     """The skills as they are told, each with its confidence."""
+    build = query.build
     return tuple(
         SkillHit(
             **dict(summary(build, name)),
             rank=number + 1,
+            named=name in query.skills,
             score=float(ranked.scores.total[0, number]),
             confidence=confidence,
             parts=SkillParts(

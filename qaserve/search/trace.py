@@ -118,6 +118,7 @@ def trace_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs, answe
     routing = found.projected.routing
     return Trace(
         params=query.params,
+        names=query.names,
         entropy=0.0 if routing is None else normalized_entropy(routing.weights[0]),
         hits=() if routing is None else _hits(found.hits, routing),
         clusters=() if routing is None else _cluster_votes(query, found, routing),

@@ -7,6 +7,7 @@ Words are lower-cased, stemmed, and stop words dropped. The same class runs for 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from qaserve.schemas.record import Record
 
 _COMPOUND = re.compile(r"[\w+#]+(?:[-.][\w+#]+)*")
 _BETWEEN = re.compile(r"[-._]+")
+_OPTION = re.compile(r"(?<![^\s`'\"(\[])--?$")
+"""What stands before the word of an option."""
+_CAPITAL_INSIDE = re.compile(r"[a-z0-9][A-Z]")
 
 
 class Bm25Params(Record):
@@ -127,6 +131,30 @@ def terms(text: str) -> Iterator[str]:
         yield from parts
         if len(parts) > 1:
             yield compound
+
+
+class Kind(Enum):
+    """What a word of a text is by its spelling."""
+
+    NAME = "name"
+    """As code spells names: `generate_json_reader`, `extract_records.pl`, `--file-filter`."""
+    COMPOUND = "compound"
+    """As code and prose spell: `type-safe`, `WebAssembly`."""
+    WORD = "word"
+
+
+def words_of(text: str) -> Iterator[tuple[str, Kind]]:
+    """The words of a text, in order and in lower case, compound names whole; each with its kind."""
+    for match in _COMPOUND.finditer(text):
+        word = match[0]
+        parts = [part for part in _BETWEEN.split(word) if part]
+        named = any(len(part) > 1 and not part.isdecimal() for part in parts)  # neither `e.g` nor `3.11`
+        kind = Kind.WORD
+        if named and ("_" in word.strip("_") or "." in word or _OPTION.search(text, 0, match.start())):
+            kind = Kind.NAME
+        elif named and (len(parts) > 1 or _CAPITAL_INSIDE.search(word)):
+            kind = Kind.COMPOUND
+        yield word.lower(), kind
 
 
 def _tokenized(text: str) -> str:

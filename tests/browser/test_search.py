@@ -1,10 +1,17 @@
 """Search, as its user meets it."""
 
+import json
+
 import httpx
 import pytest
 from playwright.sync_api import expect
 
+from qaserve.search.names import RARE
+from qaserve.store.words import Kind, terms, words_of
+
 PAIRS = 240
+BATCH = 32
+SKILL = "skill_extract_records"
 QUESTION = "How do I extract structured data from Markdown example files?"
 PLACEHOLDER = "What do you want to know?"
 
@@ -96,6 +103,44 @@ def test_a_question_about_something_else_is_told_so(service, ask, tab):
     tab.get_by_role("button", name="Rephrase").click()
     expect(tab.get_by_placeholder(PLACEHOLDER)).to_be_focused()
     expect(tab.get_by_role("link", name="Browse")).to_be_visible()
+
+
+def test_a_name_that_few_pairs_hold_finds_them(service, ask, tab):
+    ask("--file-filter")
+    expect(tab.get_by_text("The first answer holds file-filter.")).to_be_visible()
+    expect(tab.get_by_role("heading", name="No answer here")).to_have_count(0)
+    expect(tab.locator(".st-key-card1").get_by_text("--file-filter").first).to_be_visible()
+
+
+def test_most_names_that_few_pairs_hold_find_one_of_these_first(service, corpus_file, capsys):
+    pairs = [json.loads(line) for line in corpus_file.read_text(encoding="utf-8").splitlines()]
+    holders = {}
+    for pair in pairs:
+        text = f"{pair['question']}\n{pair['answer']}"
+        held = {term.lower() for term in terms(text)}
+        for name in (word for word, kind in words_of(text) if kind is Kind.NAME and word in held):
+            holders.setdefault(name, set()).add(pair["pair_id"])
+    names = sorted(name for name, ids in holders.items() if len(ids) <= RARE and not name.isalpha())
+    first = {"default": 0, "as any question": 0}
+    for way, more in zip(first, ({}, {"lexical_weight": 0.25}), strict=True):
+        for part in (names[start : start + BATCH] for start in range(0, len(names), BATCH)):
+            asked = [{"question": name, "top_k": 1, "explain": False} | more for name in part]
+            found = httpx.post(f"{service.api}/v1/ask", json=asked, timeout=60).raise_for_status().json()
+            for name, result in zip(part, found, strict=True):
+                first[way] += result["answers"][0]["pair_id"] in holders[name]
+    with capsys.disabled():
+        print(f"\nof {len(names)} rare names a pair that holds it comes first: {first}")  # noqa: T201
+    assert len(names) > 80
+    assert first["default"] >= 0.95 * len(names)
+    assert first["default"] > first["as any question"] + 0.1 * len(names)
+
+
+def test_a_skill_that_is_named_is_there_with_its_document(service, ask, tab):
+    ask(SKILL)
+    head = tab.locator(f"[class*='st-key-skill_head'][class*='{SKILL}']").first
+    expect(head.get_by_text("Named in your question")).to_be_visible()
+    head.get_by_role("button", name="Read the document").click()
+    expect(tab.get_by_role("dialog")).to_be_visible()
 
 
 def test_a_question_without_an_answer_is_noted_and_leads_to_the_list_of_them(service, ask, tab):

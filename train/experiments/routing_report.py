@@ -232,10 +232,6 @@ def tables(run: RoutingRun) -> Iterator[Table]:
         )
 
 
-def _final_temperature(trial: Trial) -> str:
-    return f"{trial.search.final_temperature:g}" if trial.search.routing == "question2" else NONE
-
-
 HEADLINE = {
     TUNED: "qaserve",
     UNPROJECTED: "qaserve without projection",

@@ -1,11 +1,13 @@
 """The search page: a question, and its answers."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from qaserve.common.text import one_line
 from qaserve.schemas.ask import AskResult, Confidence
 from qaserve.schemas.builds import BuildInfo
-from qaserve.schemas.documents import SkillSummary
+from qaserve.schemas.documents import SkillHit, SkillSummary
 from qaserve.schemas.explore import FacetValue
 from qaserve.settings import get_settings
 from ui import api_cache, cards, state, theme
@@ -285,14 +287,27 @@ def _found(result: AskResult) -> None:
         else:
             _verdict(result)
             _short_reasons(result)
-            for name, answers in cards.by_skill(result.answers).items():
+            groups = cards.by_skill(result.answers)
+            _skills([hit for hit in result.skills if hit.named and hit.name != next(iter(groups))], result)
+            for name, answers in groups.items():
                 cards.skill(name, answers, result, filters)
+            others = [hit for hit in result.skills if hit.fits and not hit.named and hit.name not in groups]
+            _skills(others, result, "Other skills that fit")
     with reasons:
         _reasons(result)
 
 
+def _skills(hits: Sequence[SkillHit], result: AskResult, title: str = "") -> None:
+    """Skills without their answers, each with the way to its document."""
+    if hits and title:
+        st.markdown(f"## {title}")
+    for hit in hits:
+        cards.skill_head(hit.name, result, part="alone ")
+
+
 def _no_answer(result: AskResult, filters: dict[str, list[str]]) -> None:
-    """One sentence, the nearest answers as lines, and what to do next."""
+    """Skills that fit all the same, one sentence, the nearest answers as lines, and what to do next."""
+    _skills([hit for hit in result.skills if hit.fits], result, "Skills that fit")
     st.markdown("## No answer here")
     st.warning(literal(result.confidence.reason), icon=":material/search_off:")
     for answer in result.answers[:NEAR_MISSES]:

@@ -1,4 +1,5 @@
 import pytest
+from conftest import ready
 from fastapi.testclient import TestClient
 
 from qaserve.api import create_app
@@ -138,7 +139,7 @@ def test_readiness_follows_the_store(http, engine, monkeypatch):
     build = engine.load().ref.build
     alive = http.get("/healthz").json()
     assert (alive["status"], alive["corpus"], alive["build"]) == ("ok", "things", build)
-    assert http.get("/readyz").json()["build"] == build
+    assert ready(http).json()["build"] == build
 
     def gone(*_):
         raise StoreUnreachableError("Qdrant at http://q does not answer")
@@ -166,7 +167,7 @@ def test_a_key_is_asked_for_where_one_is_set(engine, serve_app):
     app = create_app(engine, ServerSettings(api_key="the key"))
     with TestClient(app) as http:
         assert http.get("/healthz").status_code == 200
-        assert http.get("/readyz").status_code == 200
+        assert ready(http).status_code == 200
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic the key"}):
             reply = http.get("/v1/builds", headers=headers)
             assert reply.status_code == 401

@@ -3,10 +3,10 @@
 import errno
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
+from conftest import ready
 from fastapi.testclient import TestClient
 
 from ingest.refit import refit
@@ -124,8 +124,7 @@ def test_a_live_build_that_lost_a_file_is_said_by_ask_readyz_and_doctor_and_mend
         engine.ask(ASK)
     assert "`qaserve ingest --replace`" in damaged.value.hint
     with TestClient(create_app(engine, ServerSettings())) as http:
-        while "still being read" in (reply := http.get("/readyz")).text:
-            time.sleep(0.01)
+        reply = ready(http)
     assert reply.status_code == 503
     assert f"{lost.name} is missing" in reply.json()["error"]["message"]
     assert [found.text for found in problems()] == [damaged.value.message]

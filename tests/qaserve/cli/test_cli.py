@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from qaserve import __version__
-from qaserve.cli import COMMANDS, load_all
+from qaserve.cli import COMMANDS, EXTRAS, load_all
 from qaserve.cli.base import corpus_named_after
 from qaserve.common.errors import ServiceError, UsageError
 from qaserve.common.locks import corpus_lock
@@ -326,8 +326,9 @@ def test_an_error_is_a_document_too(run, arguments, code, name, message):
 def test_a_failing_system_and_a_missing_package_are_documents_too(run, loaded, monkeypatch):
     code, out, _ = run("ingest", "a" * 5_000, "--json")
     assert (code, json.loads(out)["error"]["code"]) == (1, "system_error")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    code, out, _ = run("export", "--out", "pairs.parquet", "--json")
+    monkeypatch.setitem(sys.modules, "qaserve.cli.answering", None)  # as a package that is not installed
+    monkeypatch.setitem(EXTRAS, "qaserve", "train")
+    code, out, _ = run("ask", "x", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (1, "not_installed")
 
 

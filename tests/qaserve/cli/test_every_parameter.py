@@ -21,7 +21,7 @@ def other(name):
 def test_it_can_be_set(name):
     field = parameter_named(name)
     assert getattr(SearchParams(), field) != other(field)
-    assert _request(question="x", **_named([f"{name}={other(field)}"])).given == {field: other(field)}
+    assert _request([], question="x", **_named([f"{name}={other(field)}"])).given == {field: other(field)}
 
 
 @pytest.mark.parametrize("name", [*SearchParams.model_fields, *SHORT_NAMES])

@@ -1,5 +1,7 @@
 """The confidence that comes with an answer, from ingest to engine."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from ingest.refit import refit
 from qaserve.builds import bundle as bundles
 from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import AskRequest, Filters
-from qaserve.search.confidence import _of_known
+from qaserve.search.confidence import Sureness, _of_known, _or_skill
 from qaserve.search.engine import Engine
 from qaserve.store import BuildRef
 
@@ -31,6 +33,19 @@ def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
     assert known.value > foreign.confidence.value
     assert foreign.confidence.reason.startswith("Nothing here seems to answer this")
     assert foreign.answers, "what is nearest is shown all the same"
+
+
+def test_a_skill_that_fits_is_said_where_no_pair_answers(calibrated):
+    named = calibrated.ask(AskRequest(question=f"{FOREIGN} skill_thing7_part0"))
+    assert named.confidence.abstained
+    assert named.confidence.reason.endswith(" It names the skill skill_thing7 part0.")
+    assert (named.skills[0].name, named.skills[0].named) == ("skill_thing7 part0", True)
+    assert not named.skills[1].named
+    assert "skill" not in calibrated.ask(AskRequest(question=FOREIGN)).confidence.reason
+    sure = Sureness(named.confidence, [0.2, 0.7])
+    ranked = SimpleNamespace(names=["one", "other"])
+    said = _or_skill(SimpleNamespace(skills=frozenset()), sure, ranked).reason
+    assert said == f"{named.confidence.reason} It is likely about the skill other."
 
 
 def test_a_known_question_is_never_abstained_on(calibrated, monkeypatch):

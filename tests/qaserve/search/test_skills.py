@@ -98,6 +98,18 @@ def test_under_a_filter_only_pairs_that_pass_count_for_a_skill(edge, encoder, ma
     assert skill.score == pytest.approx((best + second) / 2)
 
 
+def test_a_skill_that_the_question_names_comes_first(engine):
+    unnamed = ask(engine, "How do I make bread?", top_k=4).skills
+    assert unnamed[0].name == "skill_bread"
+    assert not any(one.named for one in unnamed)
+    named = ask(engine, "skill_salt.md: how do I make bread with deep/skill_wine?", top_k=4).skills
+    assert {one.name for one in named[:2]} == {"skill_salt", "skill_wine"}
+    assert [one.named for one in named] == [True, True, False, False]
+    assert [one.score for one in named[:2]] == sorted((one.score for one in named[:2]), reverse=True)
+    assert [one.rank for one in named] == [1, 2, 3, 4]
+    assert named[2].score > named[0].score
+
+
 @pytest.mark.parametrize("said", ["skill_bread", "skill_bread.md", "skills/skill_bread.md"])
 def test_a_skill_is_a_filter_in_any_spelling(engine, said):
     found = ask(engine, "How do I make wine?", filters=Filters(related_skills=(said,)))
