@@ -4,8 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Without hashes: see the head of constraints.txt.
 TORCH := torch==2.13.0
-# Processes that run tests side by side.
-WORKERS ?= 2
+# Processes that run tests side by side; one more than cores, for tests wait for browsers and disks.
+WORKERS ?= 3
 MINUTES ?= 30
 # Tests of random input: the API, tools, bundles, readers, documents, texts, ids, names, and histories of changes and crashes.
 FUZZED := tests/contract/test_api_schema.py \
@@ -36,7 +36,7 @@ $(VENV)/ready $(VENV)/ready-dev: constraints.txt pyproject.toml
 run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=path.jsonl]
 	@exec $(BIN)/qaserve up $(if $(CORPUS),"$(CORPUS)")
 
-test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=2] [ARGS="tests/ui -p randomly"]
+test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=3] [ARGS="tests/ui -p randomly"]
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -o faulthandler_exit_on_timeout=true $(ARGS)
 
 fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails, and count it: make fuzz [MINUTES=30]

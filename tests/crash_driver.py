@@ -243,12 +243,11 @@ class Judge:
 
     def judge(self, name: str, place: Path, *, kept: bool = True) -> None:
         """The live build answers as before; the next ingest cleans up, says so, and ends as an undisturbed run."""
-        _, before = forked(place, look)
-        code, cleaned = forked(place, ingest)
+        code, found = forked(place, lambda place: (look(place), ingest(place), look(place)))
         if code != 0:
-            self.wrong.append(f"{name}: the next ingest ended with {code}")
+            self.wrong.append(f"{name}: looking and the next ingest ended with {code}")
             return
-        _, after = forked(place, look)
+        before, cleaned, after = found
         lived = self.first if before["live"] == self.first["live"] else self.second
         checks = {
             "live answers": same(before["answers"], lived["answers"]),

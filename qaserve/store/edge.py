@@ -165,9 +165,10 @@ class EdgeStore(Store):
                 hint=f"Install {written.replace(' ', '==')}, or ingest all files of the build again with "
                 "`qaserve ingest --replace`.",
             )
+        folder = self._folder(ref)
         with map_errors(f"build {ref} in {self.where}"):
             for name, sealed in manifest.files.items():
-                path = self._folder(ref) / name
+                path = folder / name
                 if not path.is_file():
                     raise damaged(ref, f"{path} is missing")
                 if path.name not in REWRITTEN and path.stat().st_size != sealed.size:
