@@ -31,6 +31,14 @@ def test_the_summary_says_whether_the_first_answer_is_in_the_strongest_cluster(r
     assert "in one without votes" in in_short(with_first(result, cluster=999))
 
 
+def test_the_summary_says_that_words_decide_on_names(result):
+    named = result.model_copy(update={"trace": result.trace.model_copy(update={"names": ("dry-run", "a_b")})})
+    text = in_short(named)
+    assert "Few pairs hold **dry\\-run, a\\_b**, so words decide: first comes the answer to **“" in text
+    assert "nearest" not in text
+    assert "nearest answer" in in_short(result)
+
+
 def test_the_summary_of_other_routings_is_true_too(engine, result):
     routed = engine.ask(AskRequest(question="how to make bread", routing="centroid"))
     text = in_short(with_first(routed, cluster=999))

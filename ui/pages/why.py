@@ -90,7 +90,12 @@ def in_short(result: AskResult) -> str:
             else f"The cluster nearest to your question is **{name}**, with **{share}** of the weight."
         )
     said.append(_moved(result))
-    said.append(f"The nearest answer is the one to **“{literal(first.question)}”**.")
+    if trace.names:
+        names = literal(", ".join(trace.names))
+        said.append(f"Few pairs hold **{names}**, so words decide: first comes the answer to")
+        said.append(f"**“{literal(first.question)}”**.")
+    else:
+        said.append(f"The nearest answer is the one to **“{literal(first.question)}”**.")
     if trace.clusters:
         said.append(_where(result))
     return " ".join(said)
