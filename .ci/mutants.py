@@ -32,6 +32,7 @@ TESTS = {
         for name, tests in (("data", "training"), ("teachers", "teachers"), ("training", "training"))
     },
     "ingest/gate": "tests/ingest/test_gate_comparison.py",
+    "qaserve/search/names": "tests/qaserve/search/test_names.py",
 }
 """The files, and the tests of each."""
 FORMULAS = {
