@@ -25,7 +25,15 @@ from pydantic import ValidationError
 from ingest.documents import unpack
 from qaserve.common.clock import now
 from qaserve.common.database import Database
-from qaserve.common.errors import BusyError, ConflictError, CorpusError, NotFoundError, QaserveError, StoreLockedError
+from qaserve.common.errors import (
+    BusyError,
+    ConflictError,
+    CorpusError,
+    NotFoundError,
+    QaserveError,
+    StoreLockedError,
+    UsageError,
+)
 from qaserve.common.progress import Advance, Reporter, Silent
 from qaserve.schemas.ingest import IngestReport, PairChanges, Preview
 from qaserve.schemas.jobs import IngestOptions, Job, JobList, JobStage, JobState
@@ -64,7 +72,14 @@ class _Work:
         self.file = file
         self.future: Future[None] | None = None
         self.cancelled = threading.Event()
+        """It is to end; `unwanted` says whether a caller said so, or the process ends."""
+        self.unwanted = False
         self._on_stage = on_stage
+
+    @property
+    def end(self) -> JobState:
+        """What it is when it is ended before it is done."""
+        return "cancelled" if self.unwanted else "interrupted"
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
@@ -183,7 +198,7 @@ class Jobs:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for work in unfinished:
             if not work.job.ended:
-                self._end(work, state="interrupted")
+                self._end(work, state=work.end)
         self._owner.release()
 
     # What there is
@@ -247,6 +262,8 @@ class Jobs:
         Raises:
             UsageError, CorpusError, StoreError: As of `Ingest.run`.
         """
+        if file.suffix == ZIP:
+            raise UsageError(f"{file.name} holds documents, which have no preview", hint="A dry run says what changes.")
         try:
             return self._make(Silent()).preview(file, options.fields, options.separator)
         except CorpusError as error:  # the path on this machine is not told
@@ -305,6 +322,7 @@ class Jobs:
                 raise ConflictError(
                     f"job {job} is {work.job.state} already", hint="An earlier build can be made live again instead."
                 )
+            work.unwanted = True
             work.cancelled.set()
             if work.future is not None and work.future.cancel():
                 self._end(work, state="cancelled")
@@ -340,7 +358,7 @@ class Jobs:
             with _given(work.file) as given:
                 report = self._make(work).run(**given, **options.model_dump(), on_plan=work.plan)
         except _CancelledError:
-            self._end(work, state="interrupted" if self._closing else "cancelled")
+            self._end(work, state=work.end)
         except QaserveError as error:
             # A caller knows its file by name; the path on this machine is not told.
             message, hint = (text.replace(str(work.file), work.file.name) for text in (error.message, error.hint))

@@ -1,6 +1,7 @@
 """What the page knows of the API. A rerun of the page repeats no request that was answered a moment ago."""
 
 import json
+from typing import Protocol, TypeVar
 
 import streamlit as st
 
@@ -20,6 +21,17 @@ from qaserve.schemas.explore import (
 )
 from qaserve.schemas.gaps import GapList
 from qaserve.settings import get_settings
+
+T = TypeVar("T", bound="OfBuild")
+
+
+class OfBuild(Protocol):
+    """A reply that says which build it is about."""
+
+    @property
+    def build(self) -> str:
+        """Its id."""
+
 
 EXAMPLES = 5
 TRIES = 3
@@ -41,6 +53,14 @@ def builds() -> BuildList:
     return client().builds()
 
 
+def _of(build: str, reply: T) -> T:
+    """A reply about this build. Where another is live by now, it is not kept: the page is drawn again, with that."""
+    if reply.build != build:
+        builds.clear()
+        st.rerun()
+    return reply
+
+
 def may_change() -> bool:
     """Whether the key of this page lets it change something; else it only asks."""
     return builds().may_change
@@ -53,9 +73,9 @@ def kept_days() -> int:
 
 
 @st.cache_data(ttl=10, max_entries=2, show_spinner="Grouping the questions …")
-def gaps(build: str) -> GapList:  # noqa: ARG001 - the build is part of the cache's key
+def gaps(build: str) -> GapList:
     """Questions that found no answer."""
-    return client().gaps()
+    return _of(build, client().gaps())
 
 
 def live_build() -> BuildInfo | None:
@@ -64,19 +84,16 @@ def live_build() -> BuildInfo | None:
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=512, show_spinner="Searching …")
-def _ask(request: str, build: str) -> AskResult:  # noqa: ARG001 - the build is part of the cache's key
-    result = client().ask(AskRequest.model_validate_json(request))
+def _ask(request: str, build: str) -> AskResult:
+    result = _of(build, client().ask(AskRequest.model_validate_json(request)))
     if result.confidence.abstained:
         gaps.clear()  # the question may be one of them now
     return result
 
 
 def ask(request: AskRequest, build: str) -> AskResult:
-    """The answer to a request. One of another build says that the list of builds is old."""
-    result = _ask(json.dumps(request.to_json()), build)
-    if result.build != build:
-        builds.clear()
-    return result
+    """The answer to a request."""
+    return _ask(json.dumps(request.to_json()), build)
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Drawing the map …")
@@ -90,59 +107,59 @@ def place(request: AskRequest, build: str) -> PlacedAsk:
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Drawing the map. The first time takes some seconds …")
-def corpus_map(build: str) -> CorpusMap:  # noqa: ARG001 - the build is the cache's key
+def corpus_map(build: str) -> CorpusMap:
     """Clusters and answers of the live build in two dimensions."""
-    return client().corpus_map()
+    return _of(build, client().corpus_map())
 
 
 @st.cache_data(
     ttl=KEPT_SECONDS, max_entries=4, show_spinner="Measuring the clusters. The first time takes some seconds …"
 )
-def quality(build: str) -> QualityList:  # noqa: ARG001 - the build is the cache's key
+def quality(build: str) -> QualityList:
     """How good the live build's clusters are."""
-    return client().quality()
+    return _of(build, client().quality())
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner="Comparing the intents …")
-def overlaps(build: str) -> OverlapList:  # noqa: ARG001 - the build is the cache's key
+def overlaps(build: str) -> OverlapList:
     """Intents of the live build that nearly coincide."""
-    return client().overlaps()
+    return _of(build, client().overlaps())
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner="Opening the cluster …")
-def cluster_view(number: int, build: str) -> ClusterView:  # noqa: ARG001 - the build is part of the cache's key
+def cluster_view(number: int, build: str) -> ClusterView:
     """One cluster from above."""
-    return client().cluster_quality(number)
+    return _of(build, client().cluster_quality(number))
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=64, show_spinner=False)
-def cluster_pairs(number: int, build: str) -> ClusterDetail:  # noqa: ARG001 - the build is part of the cache's key
+def cluster_pairs(number: int, build: str) -> ClusterDetail:
     """One cluster with its pairs."""
-    return client().cluster(number)
+    return _of(build, client().cluster(number))
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner=False)
-def facets(build: str) -> Facets:  # noqa: ARG001 - the build is the cache's key
+def facets(build: str) -> Facets:
     """What answers can be filtered by."""
-    return client().facets()
+    return _of(build, client().facets())
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
-def clusters(build: str) -> tuple[ClusterInfo, ...]:  # noqa: ARG001 - the build is the cache's key
+def clusters(build: str) -> tuple[ClusterInfo, ...]:
     """Every cluster of the live build."""
-    return client().clusters().clusters
+    return _of(build, client().clusters()).clusters
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=4, show_spinner=False)
-def skills(build: str) -> dict[str, SkillSummary]:  # noqa: ARG001 - the build is the cache's key
+def skills(build: str) -> dict[str, SkillSummary]:
     """Every skill by name."""
-    return {one.name: one for one in client().skill_index().skills}
+    return {one.name: one for one in _of(build, client().skill_index()).skills}
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=16, show_spinner="Opening the document …")
-def skill(name: str, build: str) -> SkillDetail:  # noqa: ARG001 - the build is part of the cache's key
+def skill(name: str, build: str) -> SkillDetail:
     """A skill with its document."""
-    return client().skill(name)
+    return _of(build, client().skill(name))
 
 
 @st.cache_data(ttl=KEPT_SECONDS, max_entries=8, show_spinner=False)
@@ -150,7 +167,7 @@ def example_questions(build: str) -> list[str]:
     """Real questions that find their own answers, from clusters far apart in size."""
     count = len(clusters(build))
     chosen = sorted({round(step * (count - 1) / EXAMPLES) for step in range(EXAMPLES)})
-    details = [client().cluster(number) for number in chosen]
+    details = [cluster_pairs(number, build) for number in chosen]
     plainest = [sorted((pair.pair.question for pair in found.pairs), key=_plainness)[:TRIES] for found in details]
     found = [next((one for one in questions if _answered_well(one, build)), questions[0]) for questions in plainest]
     return list(dict.fromkeys(found))

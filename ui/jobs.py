@@ -43,6 +43,7 @@ def draw(number: str, offer: Callable[[bool], None]) -> None:
 
 
 @st.fragment(run_every=SECONDS)
+@theme.guarded
 def _at_work(number: str) -> None:
     job = api_cache.client().job(number)
     if job.ended:
@@ -85,7 +86,10 @@ def _leave() -> None:
 
 
 def _cancel(number: str) -> None:
-    api_cache.client().cancel(number)
+    try:
+        api_cache.client().cancel(number)
+    except QaserveError as error:  # it may have ended meanwhile
+        st.session_state["ingest_failed"] = error
 
 
 def listed() -> None:

@@ -213,6 +213,7 @@ def _said(usual: Trace, now: Trace) -> str:
         f"{label} {before:g} → {after:g}"
         for label, before, after in (
             ("temperature τ", usual.params.temperature, now.params.temperature),
+            ("temperature τ' of the second softmax", usual.params.final_temperature, now.params.final_temperature),
             ("known questions that vote", len(usual.hits), len(now.hits)),
             ("share of the projection", usual.params.projection_share, now.params.projection_share),
             ("whitening", usual.params.whitening, now.params.whitening),

@@ -130,7 +130,7 @@ class _File:
     ) -> None:
         self._path, self._name, self._settings, self._mapper = path, name, settings, mapper
         self._on_lines, self._on_bad_line = on_lines, on_bad_line
-        self.format = ""
+        self.format, self._cells = "", False
         self.problem: BadFile | None = None
 
     def read(self) -> Iterator[Located | Rejection]:
@@ -158,6 +158,9 @@ class _File:
             before = path.stat()
             self.format, rows, columns = opened(path, self._name, self._settings)
             self._check_columns(columns)
+            self._cells = columns is not None
+            if self._cells and self._mapper.separator:
+                self.format += f", cells split at {self._mapper.separator!r}"
             for number, parsed in enumerate(rows, start=1):
                 self._on_lines(1)
                 found = list(self._checked(parsed))
@@ -184,7 +187,7 @@ class _File:
         try:
             if parsed.bad is not None:
                 raise parsed.bad
-            for pair in pairs_of(self._mapper.apply(parsed.row or {}), file):
+            for pair in pairs_of(self._mapper.apply(parsed.row or {}, cells=self._cells), file):
                 try:
                     check_texts(pair, self._settings)
                 except BadRowError as bad:

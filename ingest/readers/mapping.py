@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ingest.readers.shapes import LISTS, Row
+from ingest.readers.shapes import EXPORTED, LISTS, Row
 from qaserve.common.errors import CorpusError, StoreError, UsageError
 from qaserve.common.files import written_beside
 from qaserve.common.text import fold, shorten
@@ -43,13 +43,15 @@ class FieldMap(Record):
 
     fields: tuple[FieldSource, ...] = ()
     separator: str | None = None
-    """Between the questions of one cell, and between the values of a list."""
+    """Of tables: between the questions of one cell, and between the values of a list; empty: they hold one."""
 
     def over(self, other: "FieldMap") -> "FieldMap":
         """This, and what `other` says of fields that this does not speak of."""
         own = {one.target for one in self.fields}
         rest = tuple(one for one in other.fields if one.target not in own)
-        return FieldMap(fields=(*self.fields, *rest), separator=self.separator or other.separator)
+        return FieldMap(
+            fields=(*self.fields, *rest), separator=other.separator if self.separator is None else self.separator
+        )
 
 
 def parse_map(given: Sequence[str], separator: str | None = None) -> FieldMap:
@@ -67,7 +69,7 @@ def parse_map(given: Sequence[str], separator: str | None = None) -> FieldMap:
                 hint="For example: --map question=prompt --map answer=response.text",
             )
         found.append(FieldSource(target=target, path=path))
-    return FieldMap(fields=tuple(found), separator=separator or None)
+    return FieldMap(fields=tuple(found), separator=separator)
 
 
 def guess(fields: Sequence[str], known: FieldMap) -> tuple[FieldSource, ...]:
@@ -98,6 +100,11 @@ class Mapper:
         self._seen: dict[str, None] = {}
 
     @property
+    def separator(self) -> str:
+        """What cells of tables are split at; empty: nothing."""
+        return self._map.separator or ""
+
+    @property
     def seen(self) -> tuple[str, ...]:
         """The first fields that rows had."""
         return tuple(self._seen)[:FIELDS_SHOWN]
@@ -109,8 +116,13 @@ class Mapper:
             (name for name, ways in INSTEAD.items() if not any(way in {*columns, *mapped} for way in ways)), None
         )
 
-    def apply(self, row: Row) -> Row:
-        """The row with the fields of a pair under their names. A field that another displaces is kept."""
+    def apply(self, row: Row, *, cells: bool) -> Row:
+        """The row with the fields of a pair under their names. A field that another displaces is kept.
+
+        Args:
+            row: Of a file.
+            cells: Its values are the cells of a table, which the separator splits; not those of an export's own.
+        """
         if len(self._seen) < FIELDS_SHOWN:
             self._seen |= dict.fromkeys(paths_of(row))
         rest, found = dict(row), Row()
@@ -124,12 +136,12 @@ class Mapper:
                 rest = _without(rest, keys)
                 found[one.target] = [value] if one.target in LISTS and isinstance(value, str) else value
         displaced = {f"{name}_unmapped": rest.pop(name) for name in found if name in rest}
-        return self._split(rest | displaced | found)
+        full = rest | displaced | found
+        splits = cells and self.separator and not any(name in row for name in EXPORTED)
+        return self._split(full) if splits else full
 
     def _split(self, row: Row) -> Row:
-        separator = self._map.separator
-        if separator is None:
-            return row
+        separator = self.separator
         for name in LISTS:
             if isinstance(row.get(name), list):
                 row[name] = [part for item in row[name] for part in _parts(item, separator)]

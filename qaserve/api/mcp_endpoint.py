@@ -19,7 +19,9 @@ from ingest.jobs import Jobs
 from ingest.jobs_server import RemoteJobs
 from qaserve.api.auth import ApiKeyAuth, RateLimiter
 from qaserve.api.errors import without
+from qaserve.api.jobs import NO_SPACE
 from qaserve.common.errors import AccessError, LimitError
+from qaserve.common.files import writing
 from qaserve.mcp import create_server
 from qaserve.mcp.adding import done_by, lines
 from qaserve.mcp.results import Added, NewPair
@@ -104,7 +106,7 @@ def endpoint(
 
 def _add(jobs: Jobs | RemoteJobs, pairs: Sequence[NewPair]) -> Added:
     """Import pairs by a job, queued behind those that wait."""
-    with jobs.receiving() as folder:
+    with writing("the pairs cannot be written", NO_SPACE), jobs.receiving() as folder:
         path = folder / "agent.jsonl"
         path.write_text(lines(pairs), encoding="utf-8")
         job = jobs.submit(path, IngestOptions())

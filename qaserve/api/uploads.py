@@ -32,7 +32,7 @@ SMALLER = "Send it in parts, or have QASERVE_MAX_UPLOAD_BYTES raised."
 MAX_FIELDS = 8
 FIELD_BYTES = 1_024
 NOT_IN_A_NAME = re.compile(r"[^\w.-]+")
-NAME_CHARS = 100
+NAME_BYTES = 100
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -114,7 +114,8 @@ def safe_name(name: str) -> str:
     """A file name of harmless characters that ends as a corpus file does."""
     stem = NOT_IN_A_NAME.sub("-", name.replace("\\", "/").rpartition("/")[2]).lstrip(".-")
     suffix = next((one for one in (*SUFFIXES, *EXCEL, ZIP) if stem.lower().endswith(one)), "")
-    return (stem[: len(stem) - len(suffix)][:NAME_CHARS] or UNNAMED) + (suffix.lower() or SUFFIX)
+    short = stem[: len(stem) - len(suffix)].encode()[:NAME_BYTES].decode(errors="ignore")
+    return (short or UNNAMED) + (suffix.lower() or SUFFIX)
 
 
 def _check(path: Path) -> None:

@@ -82,15 +82,15 @@ def _copy(source: Store, target: Store, metadata: BuildMetadata, reporter: Repor
         with reporter.stage(f"Copying {metadata.build} (pairs)", metadata.pairs) as advance:
             copied = sum(writer.append(_rest(original, writer.last, advance)))
         writer.make_graphs(lambda vectors: reporter.stage("Making HNSW graphs (vectors)", vectors))
-        seal = writer.seal()
-        if seal.content_hash != original.seal.content_hash:
-            if target.live_builds().get(ref.corpus) != ref.build:
-                target.delete(ref)
+        if writer.content_hash != original.seal.content_hash:
+            found = writer.content_hash
+            writer.discard()
             raise StoreError(
-                f"the copy of build {ref} in {target.where} has content hash {seal.content_hash[:12]}…; its "
+                f"the copy of build {ref} in {target.where} has content hash {found[:12]}…; its "
                 f"original in {source.where} was sealed with {original.seal.content_hash[:12]}…",
                 hint="`qaserve verify` says what is damaged. The copy is deleted, unless it is live.",
             )
+        writer.seal()
     with reporter.stage(f"Comparing {metadata.build} (pairs)", None):
         seal = target.verify(ref)
     return CopiedBuild(build=metadata.build, pairs=metadata.pairs, copied=copied, content_hash=seal.content_hash)

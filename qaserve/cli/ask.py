@@ -30,9 +30,13 @@ HELP = """Answer a question, and say why.
 
     qaserve ask "compile to C#" --filter topics=Compilation --filter topics=Quickstart --filter tags=prolog
 
+    qaserve ask --top-k 1 -- --file-filter
+
     qaserve ask --interactive
 
     qaserve ask --input questions.txt --output answers.jsonl
+
+What follows `--` is the question, also where it begins with a dash.
 
 With --input, every line of the file is a question; in a .jsonl file it is a JSON text or an object with `question`,
 `id` and parameters such as `top_k`. The output has one JSON line a question, in order; a question that cannot be

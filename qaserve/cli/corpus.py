@@ -65,7 +65,8 @@ Markdown FAQs (`.md`), files or folders. In JSON, in any mix of four shapes:
 A question or an answer may be an object with `text` in any of them. A table has columns of the same names; other fields
 stay with the pair. Where fields have other names, `--map question=prompt --map answer=response.text` says so, and is
 kept with the corpus. Without it usual names (prompt, query, title; response, reply, completion, body) are guessed and
-shown, and read after a yes or with `--yes`. `--separator "|"` splits a cell of several questions.
+shown, and read after a yes or with `--yes`. `--separator "|"` splits a cell of several questions,
+and is kept too; `--separator ""` takes it back.
 
 A bad line is reported with file, line, field and reason, and kept in a file that can be corrected and ingested; the
 rest goes on. So it does past a file that holds nothing good: the report lists such files first. With `--strict`, or

@@ -68,7 +68,7 @@ class DataFolder:
     def __init__(self, settings: Settings) -> None:
         """Remember what to open."""
         self._settings = settings
-        self._lock = threading.Lock()
+        self._lock, self._adding = threading.Lock(), threading.Lock()
         self._opened = ExitStack()
         self._store: Store | None = None
         self._engine: Engine | None = None
@@ -105,8 +105,10 @@ class DataFolder:
         from qaserve.mcp.adding import lines
         from qaserve.mcp.results import Added
 
-        with self._lock, tempfile.TemporaryDirectory() as folder:
-            store, path = self._open(), Path(folder) / "agent.jsonl"
+        with self._lock:
+            store = self._open()
+        with self._adding, tempfile.TemporaryDirectory() as folder:  # questions are answered meanwhile
+            path = Path(folder) / "agent.jsonl"
             path.write_text(lines(pairs), encoding="utf-8")
             report = run_ingest(self._settings, store, corpus_to_fill(self._settings, store, [path]), [path])
         return Added.of(report)

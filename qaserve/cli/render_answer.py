@@ -35,8 +35,8 @@ def show_answers(console: Console, result: "AskResult", in_full: int | None = No
         console.print(Text(confidence.reason, style="bold yellow"))
         if result.answers:
             console.print(Text("These pairs are only what comes nearest.\n", style=DIM))
-    elif confidence.statement:
-        console.print(Text(f"{confidence.statement} {confidence.reason}\n", style=DIM))
+    elif result.answers:
+        console.print(Text(f"{confidence.statement} {confidence.reason}\n".lstrip(), style=DIM))
     for number, answer in enumerate(result.answers):
         console.print(_head(answer))
         console.print(Text(f"   {_about(answer)}", style=DIM))
@@ -113,7 +113,7 @@ def _about(answer: "Answer") -> str:
     )
     said = {"topic": answer.parts.topic, "words": answer.parts.lexical}
     shown = [f"{name} {value:.3f}" for name, value in said.items() if value]
-    parts = [f"score {answer.score:.3f}", *shown, moved, answer.cluster_id, *map(skill_name, answer.related_skills[:3])]
+    parts = [f"score {answer.score:.3f}", *shown, moved, answer.pair_id, *map(skill_name, answer.related_skills[:3])]
     return " · ".join(shorten(part, 60) for part in parts)
 
 

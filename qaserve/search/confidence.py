@@ -3,7 +3,7 @@
 A question that is a known one but for case, spacing and punctuation has an answer, so nothing abstains on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,9 +44,11 @@ def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked
     sure = _calibrated(query, found, answers[0], ranked)
     if sure.first.abstained:
         sure = sure._replace(first=_or_skill(query, sure, ranked))
-    if not found.hits or fold(found.hits[0].question) != fold(query.question):
+    asked = fold(query.question)
+    own = {hit.cluster_id for hit in found.hits if fold(hit.question) == asked}
+    if not own:
         return sure
-    reason = _of_known(found.hits[0].cluster_id, answers)
+    reason = _of_known(own, answers)
     known = {"known": True, "abstained": False, "reason": reason}
     return sure._replace(first=sure.first.model_copy(update=known))
 
@@ -60,9 +62,9 @@ def _or_skill(query: Query, sure: Sureness, ranked: RankedSkills) -> Confidence:
     return sure.first
 
 
-def _of_known(intent: str, answers: Sequence[Answer]) -> str:
-    """Where the known question's own answer is."""
-    rank = next((answer.rank for answer in answers if answer.cluster_id == intent), None)
+def _of_known(own: Collection[str], answers: Sequence[Answer]) -> str:
+    """Where the known question's own answer is, the first of them where pairs of several intents ask it."""
+    rank = next((answer.rank for answer in answers if answer.cluster_id in own), None)
     if rank is None:
         return f"Its own answer is not among the first {len(answers)}."
     return "The first answer is its own." if rank == 1 else f"Its own answer is number {rank}."
@@ -101,7 +103,7 @@ def _of_names(names: Sequence[str], first: Answer) -> Confidence:
     held = [name for name in names if name in first.words]
     said = ", ".join(held or names)
     reason = f"The first answer {'holds' if held else 'does not hold'} {said}."
-    return Confidence(value=None, abstained=False, reason=reason)
+    return Confidence(value=None, abstained=not held, reason=reason)
 
 
 def _as_calibrated(params: SearchParams, manifest: Manifest) -> bool:

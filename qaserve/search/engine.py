@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -155,11 +156,12 @@ class Engine:
 
     def _query(self, request: AskRequest, live: OpenBuild) -> Query:
         question, params = checked_question(request.question), self._params(request, live)
-        chosen = "lexical_weight" in request.given.keys() | self._overrides.given.keys()
-        names = () if chosen else rare_names(live.points, question)
-        if names:
-            params = params.model_copy(update={"lexical_weight": WEIGHT})
-        return Query(question, request, live, params, names, named_skills(live.skills_by_plain_name, question))
+        query = Query(question, request, live, params, skills=named_skills(live.skills_by_plain_name, question))
+        if "lexical_weight" in request.given.keys() | self._overrides.given.keys():
+            return query
+        names = rare_names(live.points, question, query.filters.given)
+        weighed = params.model_copy(update={"lexical_weight": WEIGHT})
+        return replace(query, params=weighed, names=names) if names else query
 
     def search(self, query: Query, vector: NDArray[np.floating], encode_ms: float) -> Outcome:
         """Answer a question that is encoded already, wholly from its build.

@@ -10,20 +10,21 @@ A skill whose name is in the question comes first among the skills.
 from collections.abc import Iterable, Mapping, Sequence
 
 from qaserve.store import Build, Search
-from qaserve.store.base import WORDS
+from qaserve.store.base import EVERYWHERE, WORDS, Where
 from qaserve.store.words import Kind, words_of
 
 WEIGHT = 0.9
 """β for such a question; the rest, the meaning, decides between pairs that hold the name."""
-RARE = 20
+RARE = 50
 """At most so many pairs hold a rare name."""
 
 
-def rare_names(build: Build, question: str) -> tuple[str, ...]:
+def rare_names(build: Build, question: str, where: Where = EVERYWHERE) -> tuple[str, ...]:
     """The rare names that a question is mainly made of, in order; none where it is not.
 
-    Half of its words, stop words aside, must be rare names as code spells them (`a_b`, `a.b`, `--a`): "How do I use
-    generate_json_reader?". Compounds that prose has too (`type-safe`, `WebAssembly`) count where nothing else is asked.
+    Half of its words, stop words aside, must be rare names as code spells them (`a_b`, `a.b`, `--a`), and the others
+    known: "How do I use generate_json_reader?". Compounds that prose has too (`type-safe`, `WebAssembly`) count where
+    nothing else is asked. With a filter, some pair that passes must hold each name.
     """
     kinds = dict(words_of(question))
     if set(kinds.values()) <= {Kind.WORD}:
@@ -32,8 +33,12 @@ def rare_names(build: Build, question: str) -> tuple[str, ...]:
     names = {word: kind for word, kind in words.items() if kind is not Kind.WORD}
     if 2 * len(names) < max(len(words), 1):
         return ()
-    found = build.search([Search(WORDS, build.encoder.query_term(name), RARE + 1) for name in names])
-    rare = {name: names[name] for name, hits in zip(names, found, strict=True) if 0 < len(hits) <= RARE}
+    asked = [Search(WORDS, build.encoder.query_term(word), RARE + 1) for word in words]
+    held = dict(zip(words, map(len, build.search(asked)), strict=True))
+    rare = {name: kind for name, kind in names.items() if held[name] <= RARE}
+    passing = build.search([Search(WORDS, build.encoder.query_term(name), 1, where) for name in rare if where])
+    if not (all(held.values()) and all(passing)):
+        return ()
     as_code = sum(kind is Kind.NAME for kind in rare.values())
     return tuple(rare) if len(rare) == len(words) or 2 * as_code >= len(words) else ()
 
@@ -53,7 +58,9 @@ def named_skills(skills: Mapping[str, Sequence[str]], question: str) -> frozense
         skills: See `by_plain_name`.
         question: What is asked.
     """
-    said = {_plain(question), *(_plain(word) for word, _ in words_of(question) if not word.isalnum())}
+    alone = question.strip(" ?!.,:;`'\"()")
+    words = [word for word, _ in words_of(question) if not word.isalnum()]
+    said = {_plain(word) for word in (*words, alone) if "/" not in word or " " not in word}
     return frozenset(name for plain in said for name in skills.get(plain, ()))
 
 

@@ -222,6 +222,11 @@ class Writer(Protocol):
     last: str | None
     """Highest id there already, where an interrupted build is continued; appending goes on after it."""
 
+    @property
+    def content_hash(self) -> str:
+        """As `Seal.content_hash`, of what was written until now."""
+        ...
+
     def append(self, points: Iterable[Point]) -> Iterator[int]:
         """Write points in batches; yields the size of each, for a progress bar."""
         ...

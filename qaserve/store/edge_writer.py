@@ -88,6 +88,11 @@ class EdgeWriter(Writer):
             make_graphs(self._folder / SHARD, names, points, advance)
             self._shard = edge.EdgeShard.load(str(self._folder / SHARD))
 
+    @property
+    def content_hash(self) -> str:
+        """See `Writer`."""
+        return self._intake.content.hexdigest()
+
     def seal(self) -> Seal:
         """See `Writer`."""
         with map_errors(str(self._folder)):

@@ -151,6 +151,11 @@ class ServerWriter(Writer):
     def make_graphs(self, on_graphs: OnGraphs) -> None:
         """See `Writer`. The server makes them when it likes."""
 
+    @property
+    def content_hash(self) -> str:
+        """See `Writer`."""
+        return self._intake.content.hexdigest()
+
     def seal(self) -> Seal:
         """See `Writer`."""
         with map_server_errors(self._where):
@@ -228,7 +233,7 @@ class ServerStore(Store):
         return self._sealed(ref)[0]
 
     def create(self, metadata: BuildMetadata, *, resume: bool = False) -> ServerWriter:
-        """See `Store`. A live build that lost points is filled up where it is."""
+        """See `Store`. A live build that is damaged is written again where it is, whole."""
         name, found = str(metadata.ref), None
         with suppress(BuildNotFoundError):
             found = self._manifest(metadata.ref)
@@ -240,7 +245,8 @@ class ServerStore(Store):
                     self._client.delete_collection(name)
                 self._create(name, metadata)
         failpoint("build created")
-        return ServerWriter(metadata, self._client, self.where, resume=kept and resume, live=live)
+        unsealed = found is not None and found.seal is None
+        return ServerWriter(metadata, self._client, self.where, resume=unsealed and kept and resume, live=live)
 
     def _create(self, name: str, metadata: BuildMetadata) -> None:
         on_disk = True if self._settings.qdrant_on_disk else None

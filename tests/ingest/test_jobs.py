@@ -303,6 +303,18 @@ def test_a_running_job_is_cancelled_between_batches(start, gate, edge, rows, tmp
     assert ended(jobs, submit(jobs, rows(["amber"]))).report.added == 4
 
 
+def test_a_job_that_was_cancelled_is_not_interrupted_by_the_end_of_the_process(start, gate, rows):
+    jobs = start()
+    cancelled, waiting = submit(jobs, rows()), submit(jobs, rows(["amber"]))
+    assert gate.reached.wait(SECONDS)
+    jobs.cancel(cancelled.id)
+    closing = threading.Thread(target=jobs.close)
+    closing.start()
+    gate.open.set()
+    closing.join()
+    assert [jobs.get(one.id).state for one in (cancelled, waiting)] == ["cancelled", "interrupted"]
+
+
 @pytest.mark.parametrize("stage", ["Reading (lines)", "Encoding (texts)", "Clustering (answers)", "Writing (pairs)"])
 def test_cancelled_at_any_stage_leaves_the_live_build(start, gate, edge, rows, monkeypatch, stage):
     gate.open.set()
@@ -313,6 +325,7 @@ def test_cancelled_at_any_stage_leaves_the_live_build(start, gate, edge, rows, m
     def cancel_there(work):
         save(work)
         if work.job.stages and work.job.stages[-1].name == stage:
+            work.unwanted = True
             work.cancelled.set()
 
     monkeypatch.setattr(jobs, "_save", cancel_there)

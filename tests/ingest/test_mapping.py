@@ -65,6 +65,24 @@ def test_a_separator_splits_questions_and_lists(tmp_path):
     assert len({item.pair.cluster_id for item in items}) == 1
 
 
+def test_a_separator_that_was_kept_splits_cells_alone_is_told_and_is_taken_back(ingest, tmp_path):
+    table, lines = tmp_path / "faq.csv", tmp_path / "more.jsonl"
+    table.write_text("question,answer\nWhy | How,So.\n")
+    lines.write_text(json.dumps({"question": "What is a|b?", "answer": "A pipe."}))
+    assert ingest([table], separator="|").added == 2
+    report = ingest([table, lines], replace=True)
+    assert (report.added, report.unchanged) == (1, 2)
+    assert [one.format for one in report.files] == [
+        "table, comma between cells, UTF-8, cells split at '|'",
+        "JSON Lines",
+    ]
+    table.write_text("question,answer,qaserve_build\nWhy | How,So.,0\n")
+    assert ingest([table], replace=True).pairs == 1, "what an export wrote is read as it is"
+    table.write_text("question,answer\nWhy | How,So.\n")
+    assert ingest([table], replace=True, separator="").pairs == 1
+    assert ingest([table], replace=True).unchanged == 1
+
+
 @pytest.mark.parametrize("given", ["question", "question=", "colour=red", "=x"])
 def test_a_map_of_no_field_of_a_pair_is_refused(given):
     with pytest.raises(UsageError, match=r"is not FIELD=PATH with a field of question, answer"):
@@ -116,8 +134,9 @@ def test_a_guess_needs_a_yes_and_is_kept_with_the_corpus(ingest, write):
 
 
 def test_a_map_is_needed_once(ingest, write, tmp_path):
-    path = write({"ask": "Why | How", "say": "So."}, {"ask": "Who", "say": "Me."})
-    with pytest.raises(CorpusError, match="unknown shape"):
+    path = tmp_path / "faq.csv"
+    path.write_text("ask,say\nWhy | How,So.\nWho,Me.\n")
+    with pytest.raises(CorpusError, match="a column `question` is needed"):
         ingest([path])
     assert ingest([path], fields=["question=ask", "answer=say"], separator="|").added == 3
     assert ingest([path]).unchanged == 3

@@ -19,13 +19,16 @@ from ingest.pipeline import Ingest
 from ingest.refit import add_student, refit
 from qaserve.api import create_app
 from qaserve.builds.titles import keep_title
+from qaserve.client.http import Client
 from qaserve.common.errors import ServiceError
 from qaserve.schemas.ask import AskRequest, Filters
+from qaserve.schemas.feedback import FeedbackRequest
 from qaserve.schemas.jobs import IngestOptions
 from qaserve.service.feedback import FeedbackLog
 from qaserve.service.gaps import QuestionLog
 from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
 from ui import api_cache
+from ui.pages import results
 
 PAGE = Path(__file__).parents[2] / "ui" / "app" / "script.py"
 SECONDS = 60
@@ -872,7 +875,8 @@ def test_a_job_that_the_gate_stopped_can_be_done_anyway(served, engine, make_ing
     answers = [row["answer"] for row in many]
     mixed = [row | {"answer": answer} for row, answer in zip(many, answers[40:] + answers[:40], strict=True)]
     content = "".join(json.dumps(row) + "\n" for row in mixed).encode()
-    served.session_state["ingest_given"] = (content, "pairs.jsonl", IngestOptions())  # the file is another by now
+    job = served.session_state["ingest_given"][0]
+    served.session_state["ingest_given"] = (job, content, "pairs.jsonl", IngestOptions())  # the file is another by now
     served.run()
     button(served, "Import pairs").click().run()
     said = settled(served)
@@ -882,6 +886,73 @@ def test_a_job_that_the_gate_stopped_can_be_done_anyway(served, engine, make_ing
     button(served, "Import pairs").click().run()
     assert "The import was forced" in settled(served)
     assert engine.load().ref.build != build
+
+
+def test_the_preview_of_another_file_is_no_offer_to_import_the_last_one(served, rows, engine):
+    look(served, rows(["gold"]))
+    first = served.query_params["job"]
+    button(served, "New import").click().run()
+    look(served, rows(["amber"]))
+    served.query_params["job"] = first  # the browser's back
+    served.run()
+    assert "upload the file again" in text_of(served)
+    assert not [one for one in served.button if one.label.startswith("Import")]
+
+
+def test_a_job_that_ended_before_it_is_cancelled_is_said(served, rows, monkeypatch):
+    look(served, rows(["gold"]))
+    number = served.session_state["ingest_given"][0]
+    running = api_cache.client().job(number).model_copy(update={"state": "running", "finished": None, "report": None})
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "job", lambda *_: running)
+        served.run()
+        button(served, "Cancel").click().run()
+        assert not served.exception
+        assert f"Job {number} is done already" in " ".join(one.value for one in served.error)
+
+        def gone(*_):
+            raise ServiceError("the API does not answer")
+
+        patch.setattr(Client, "job", gone)
+        served.run()
+        assert not served.exception
+
+
+def test_what_is_told_of_another_build_is_not_kept_for_the_one_before(
+    page, engine, make_ingest, encoder, write_rows, rows
+):
+    page.run()
+    before = engine.load().ref.build
+    assert api_cache.live_build().build == before
+    make_ingest(engine.store, encoder).run([write_rows(rows(["amber", "cedar"]))])
+    assert "2 clusters" not in opened(page, "clusters")
+    now = engine.load().ref.build
+    assert api_cache.live_build().build == now
+    engine.activate(before)
+    st.cache_data.clear()
+    assert {one(before).build for one in (api_cache.corpus_map, api_cache.quality, api_cache.facets)} == {before}
+
+
+def test_all_feedback_is_counted_and_the_newest_listed(engine, serve_app, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "JUDGEMENTS", 3)
+    (pair,) = engine.pairs("bread_q0").pairs
+    build = engine.load().ref.build
+    app = create_app(engine, ServerSettings(), log=FeedbackLog(tmp_path / "data", "things"))
+    monkeypatch.setenv("QASERVE_API_URL", serve_app(app))
+    get_settings.cache_clear()
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    for number in range(5):
+        said = FeedbackRequest(question=f"question {number}", pair=pair.id, helpful=number < 4, build=build)
+        api_cache.client().say(said)
+    page = AppTest.from_file(str(PAGE), default_timeout=SECONDS)
+    page.session_state["results_tab"] = "Feedback"
+    opened(page, "results")
+    assert shown_metrics(page) == {"Judgements": "5", "Helpful": "4", "Not helpful": "1"}
+    assert list(tables_of(page)[0]["question"]) == ["question 4", "question 3", "question 2"]
+    api_cache.client().close()
+    st.cache_data.clear()
+    st.cache_resource.clear()
 
 
 def test_a_look_at_what_is_there_already_says_that_nothing_changes(served, rows):

@@ -11,7 +11,9 @@ from ui.neighbors import changes
 from ui.pages.search import badges
 from ui.pages.why import in_short
 from ui.projection import WIDTH, part_rows, w_rows
+from ui.state import OPTIONS
 from ui.theme import sureness
+from ui.whatif import _said
 
 
 @pytest.fixture
@@ -49,6 +51,18 @@ def test_the_summary_of_other_routings_is_true_too(engine, result):
     assert f"**{twice.trace.clusters[0].vote:.0%}** of the vote" in in_short(twice)
     plain = engine.ask(AskRequest(question="how to make bread", projection="none"))
     assert "the vote does not change the search" in in_short(plain)
+
+
+NUMBERS = [name for name in OPTIONS if isinstance(getattr(SearchParams(), name), float)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_that_was_changed_is_told(result, name):
+    trace = result.trace
+    usual = trace.model_copy(update={"params": trace.params.model_copy(update={name: 0.2})})
+    now = trace.model_copy(update={"params": trace.params.model_copy(update={name: 0.7})})
+    assert _said(usual, now).endswith(" 0.2 → 0.7")
+    assert _said(usual, usual) == ""
 
 
 @pytest.mark.parametrize("share", [0.08, 0.42, 1.0])

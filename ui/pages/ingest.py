@@ -137,15 +137,14 @@ def _listed(text: str) -> list[str]:
 
 
 def _dry_run(lines: bytes, name: str, options: IngestOptions) -> None:
-    st.session_state["ingest_given"] = (lines, name, options)
-    _submit(lines, name, options.model_copy(update={"dry_run": True}))
+    _submit(lines, name, options, dry_run=True)
     st.rerun()
 
 
 def _again(force: bool) -> None:
     """Offer the import after a preview or a failed quality check. A reload of the page forgets the file."""
-    given = st.session_state.get("ingest_given")
-    if given is None:
+    job, *given = st.session_state.get("ingest_given", ("",))
+    if job != st.query_params.get("job"):
         st.info("To import these pairs, upload the file again. This page does not keep it.", icon=":material/info:")
         return
     lines, name, said = given
@@ -157,11 +156,12 @@ def _again(force: bool) -> None:
 
 def _run(lines: bytes, name: str, options: IngestOptions) -> None:
     try:
-        _submit(lines, name, options)
+        _submit(lines, name, options, dry_run=False)
     except QaserveError as error:
         st.session_state["ingest_failed"] = error
 
 
-def _submit(lines: bytes, name: str, options: IngestOptions) -> None:
-    job = api_cache.client().upload(name, lines, options)
+def _submit(lines: bytes, name: str, options: IngestOptions, *, dry_run: bool) -> None:
+    job = api_cache.client().upload(name, lines, options.model_copy(update={"dry_run": dry_run}))
     st.query_params["job"] = job.id
+    st.session_state["ingest_given"] = (job.id, lines, name, options)

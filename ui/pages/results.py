@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from qaserve.schemas.explore import Headline, ReportPicture, ReportTable, ReportView
+from qaserve.schemas.feedback import Feedback
 from ui import api_cache, charts, theme
 from ui.markdown import literal, safe
 
@@ -25,6 +26,7 @@ WORDS = """
 """
 PICTURE = 900
 JUDGEMENTS = 1_000
+"""Of the newest, that are listed; all are counted."""
 ABOUT = {
     "hypotheses": (
         "The proposal's claims",
@@ -109,7 +111,11 @@ def _feedback() -> None:
     if not api_cache.may_change():
         theme.asks_only("Feedback shows the questions that people asked.")
         return
-    found = api_cache.client().feedback(JUDGEMENTS).feedback
+    found: list[Feedback] = []
+    page: int | None = 0
+    while page is not None:
+        said = api_cache.client().feedback(JUDGEMENTS, page)
+        found, page = [*found, *said.feedback], said.next
     if not found:
         st.info("No feedback yet. Every answer has buttons for it.", icon=":material/thumb_up:")
         return
@@ -118,6 +124,7 @@ def _feedback() -> None:
         st.metric("Judgements", f"{len(found):,}", border=True)
         st.metric("Helpful", f"{helpful:,}", border=True)
         st.metric("Not helpful", f"{len(found) - helpful:,}", border=True)
+    found = found[-JUDGEMENTS:]
     frame = pd.DataFrame(
         {
             "helped": ["yes" if one.helpful else "no" for one in found],

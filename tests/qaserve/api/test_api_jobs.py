@@ -333,6 +333,7 @@ def test_pairs_that_no_file_could_hold_are_rejected_as_rows(http):
         ("a\x00b/", "upload.jsonl"),
         ("x" * 300, "x" * 100 + ".jsonl"),
         ("été.jsonl", "été.jsonl"),
+        ("問" * 100 + ".jsonl", "問" * 33 + ".jsonl"),
         ("faq.CSV", "faq.csv"),
         (".tsv", "tsv.jsonl"),
         ("faq.xlsx", "faq.xlsx"),

@@ -147,6 +147,37 @@ def test_a_copy_that_was_damaged_is_noticed(two_builds, memory_server):
         copy(source, memory_server, "things", Silent())
 
 
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_live_copy_that_is_damaged_is_written_again_and_not_sealed_as_it_is(two_builds, memory_server, altered):
+    source, _, live = two_builds
+    copy(source, memory_server, "things", Silent())
+    client, ids = memory_server._client, [point.id for point in source.open(live).scroll()]
+    client.delete(str(live), points_selector=[ids[-1] if altered else ids[5]])
+    if altered:
+        client.set_payload(str(live), {"answer": "altered"}, points=[ids[2]])
+    with pytest.raises(StoreError, match="is damaged"):
+        memory_server.open(live)
+    assert copy(source, memory_server, "things", Silent()).builds[0].copied == len(ids)
+    assert memory_server.verify(live).content_hash == source.open(live).seal.content_hash
+    assert content(memory_server, live) == content(source, live)
+
+
+def test_a_live_copy_is_not_sealed_where_what_was_written_differs(two_builds, memory_server, monkeypatch):
+    source, _, live = two_builds
+    copy(source, memory_server, "things", Silent())
+    lost = next(iter(source.open(live).scroll()))
+    memory_server._client.delete(str(live), points_selector=[lost.id])
+    altered = lost._replace(payload=lost.payload | {"answer": "altered"})
+    rest = copying._rest
+    monkeypatch.setattr(
+        copying, "_rest", lambda *given: (altered if one.id == lost.id else one for one in rest(*given))
+    )
+    with pytest.raises(StoreError, match="has content hash"):
+        copy(source, memory_server, "things", Silent())
+    with pytest.raises(StoreError, match=r"does not hold what was written|is damaged"):
+        memory_server.verify(live)
+
+
 def test_a_corpus_without_a_build_is_named(edge, target):
     with pytest.raises(NotFoundError, match="corpus 'things' has no live build in "):
         copy(edge, target, "things", Silent())

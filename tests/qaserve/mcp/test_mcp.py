@@ -2,6 +2,8 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -18,17 +20,18 @@ from random_files import FED
 
 from ingest.jobs import Jobs
 from qaserve.api import create_app
+from qaserve.cli.mcp import DataFolder
 from qaserve.client.http import Client as ApiClient
-from qaserve.common.errors import BundleError, ConflictError, QualityError
+from qaserve.common.errors import BundleError, ConflictError, QualityError, UsageError
 from qaserve.common.locks import corpus_lock
 from qaserve.mcp import create_server
 from qaserve.mcp.adding import done_by, over_api
-from qaserve.mcp.results import LONG_CHARS, SHORT_CHARS, UNTRUSTED, Added
+from qaserve.mcp.results import LONG_CHARS, SHORT_CHARS, UNTRUSTED, Added, NewPair
 from qaserve.mcp.source import EngineSource
 from qaserve.schemas.jobs import Job
 from qaserve.schemas.service import ErrorDetail
 from qaserve.service.gaps import QuestionLog
-from qaserve.settings import LimitSettings, ServerSettings
+from qaserve.settings import LimitSettings, ServerSettings, get_settings
 
 QUESTION = "Which recipe gives the best bread?"
 READING = ["search_skills", "get_skill", "explain_routing", "get_pair", "list_clusters", "corpus_status"]
@@ -540,3 +543,23 @@ def test_a_question_of_an_agent_that_is_abstained_on_is_kept_where_the_operator_
     server = create_server(EngineSource(lambda: engine, lambda: log))
     assert once(server, "search_skills", question=QUESTION, filters={"topics": ["none such"]})["answered"] is False
     assert [one.question for one in log.newest(9)[0]] == [QUESTION]
+
+
+def test_questions_are_answered_while_pairs_are_added(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("QASERVE_DATA_DIR", str(tmp_path / "data"))
+    get_settings.cache_clear()
+    begun, asked = threading.Event(), threading.Event()
+
+    def slowly(*_):
+        begun.set()
+        assert asked.wait(60), "no question was answered meanwhile"
+        raise UsageError("told to")
+
+    monkeypatch.setattr("qaserve.cli.mcp.run_ingest", slowly)
+    with DataFolder(get_settings()) as folder, ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(folder.add, [NewPair(question="q", answer="a")])
+        assert begun.wait(60)
+        assert folder.engine().corpus == "things"
+        asked.set()
+        with pytest.raises(UsageError, match="told to"):
+            adding.result()

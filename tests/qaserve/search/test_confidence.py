@@ -79,9 +79,10 @@ def test_the_skill_has_a_confidence_of_its_own(calibrated):
 def test_where_the_answer_of_a_known_question_is_is_said(calibrated):
     asked = AskRequest(question=KNOWN, filters=Filters(topics=("thing7 part0",)))
     (answer,) = calibrated.ask(asked).answers
-    assert _of_known(answer.cluster_id, [answer]) == "The first answer is its own."
-    assert _of_known(answer.cluster_id, [answer.model_copy(update={"rank": 4})]) == "Its own answer is number 4."
-    assert _of_known("another", [answer]) == "Its own answer is not among the first 1."
+    assert _of_known({answer.cluster_id}, [answer]) == "The first answer is its own."
+    assert _of_known({answer.cluster_id}, [answer.model_copy(update={"rank": 4})]) == "Its own answer is number 4."
+    assert _of_known({"another", answer.cluster_id}, [answer.model_copy(update={"rank": 2})]).endswith("is number 2.")
+    assert _of_known({"another"}, [answer]) == "Its own answer is not among the first 1."
 
 
 def test_the_confidence_can_be_computed_again_from_the_result(calibrated):

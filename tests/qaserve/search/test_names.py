@@ -4,13 +4,14 @@ import pytest
 
 from qaserve.schemas.ask import AskRequest
 from qaserve.schemas.params import SearchParams
+from qaserve.search.confidence import _of_names
 from qaserve.search.engine import Engine
 from qaserve.search.names import RARE, WEIGHT, by_plain_name, named_skills, rare_names
 from qaserve.store.words import Kind, words_of
 
 NAMES = ("--dry-run", "load_grapes", "press.sh", "BreadMaker", "well-known")
 """Each is spelled by one pair."""
-THINGS = [f"wine{number}" for number in range(10)]
+THINGS = [f"wine{number}" for number in range(14)]
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def named(edge, encoder, make_ingest, write_rows, rows, tmp_path):
     """An engine over pairs of which few hold a name, and all hold `common_name`."""
     pairs = rows(THINGS)
     for row in pairs:
-        row["answer"] += " See common_name."
+        row["answer"] += " Use common_name."
     for row, name in zip(pairs[::4], NAMES, strict=False):
         row["answer"] += f" Run {name} first."
     make_ingest(edge, encoder, tune_pairs=0).run([write_rows(pairs)])
@@ -65,6 +66,7 @@ def test_names_are_told_from_words_by_their_spelling(text, word, kind):
         ("common_name", ()),  # not rare
         ("What of load_grapes and common_name?", ("load_grapes",)),
         ("no_such_name", ()),
+        ("load_grapes horoscope", ()),  # nothing here is about horoscopes
         ("How do I make bread?", ()),
         ("...", ()),
     ],
@@ -95,10 +97,17 @@ def test_a_name_finds_the_pair_that_holds_it_and_is_not_abstained_on(named, name
     assert result.confidence.reason == f"The first answer holds {name.strip('-').lower()}."
 
 
-def test_a_filter_that_no_holder_passes_is_said(named):
-    result = ask(named, "load_grapes", filters={"topics": ["wine9"]})
-    assert result.answers
-    assert result.confidence.reason == "The first answer does not hold load_grapes."
+def test_a_name_that_no_pair_holds_that_passes_the_filter_is_none(named):
+    found = ask(named, "load_grapes", filters={"topics": ["wine9"]})
+    assert found.answers
+    assert found.trace.names == ()
+    assert ask(named, "load_grapes", filters={"topics": ["wine1"]}).trace.names == ("load_grapes",)
+
+
+def test_without_a_holder_among_the_answers_nothing_is_promised(named):
+    first = ask(named, "load_grapes").answers[0].model_copy(update={"words": ("grapes",)})
+    said = _of_names(("load_grapes",), first)
+    assert (said.abstained, said.reason) == (True, "The first answer does not hold load_grapes.")
 
 
 def test_a_weight_of_words_that_is_given_is_taken(named):
@@ -121,6 +130,9 @@ SKILLS = ["skill_theming", "skill_data_sources", "context-recovery", "sysd", "sk
         ("How do I use skill_theming?", {"skill_theming"}),
         ("data sources", {"skill_data_sources"}),
         ("docs/skills/skill_theming.md", {"skill_theming"}),
+        ("theming?", {"skill_theming"}),
+        ("`data sources`", {"skill_data_sources"}),
+        ("How do I do dark mode/ipc", set()),
         ("see docs/skills/skill_data_sources.md", {"skill_data_sources"}),
         ("are data-sources and context_recovery related?", {"skill_data_sources", "context-recovery"}),
         ("ipc", {"skill_ipc", "Skill-IPC"}),
