@@ -57,7 +57,7 @@ def _or_skill(query: Query, sure: Sureness, ranked: RankedSkills) -> Confidence:
     """Where no pair seems to answer: that a skill does, where its document says so."""
     for name, probability in zip(ranked.names, sure.skills, strict=True):
         if name in query.skills or (probability is not None and probability >= FITTING):
-            fits = "It names" if name in query.skills else "It is likely about"
+            fits = "The question names" if name in query.skills else "It is likely about"
             return sure.first.model_copy(update={"reason": f"{sure.first.reason} {fits} the skill {name}."})
     return sure.first
 

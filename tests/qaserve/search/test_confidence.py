@@ -38,7 +38,7 @@ def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
 def test_a_skill_that_fits_is_said_where_no_pair_answers(calibrated):
     named = calibrated.ask(AskRequest(question=f"{FOREIGN} skill_thing7_part0"))
     assert named.confidence.abstained
-    assert named.confidence.reason.endswith(" It names the skill skill_thing7 part0.")
+    assert named.confidence.reason.endswith(" The question names the skill skill_thing7 part0.")
     assert (named.skills[0].name, named.skills[0].named) == ("skill_thing7 part0", True)
     assert not named.skills[1].named
     assert "skill" not in calibrated.ask(AskRequest(question=FOREIGN)).confidence.reason
