@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qaserve.store import Build, Search
 from qaserve.store.base import EVERYWHERE, WORDS, Where
-from qaserve.store.words import Kind, words_of
+from qaserve.store.words import Kind, words_by_kind
 
 WEIGHT = 0.9
 """β for such a question; the rest, the meaning, decides between pairs that hold the name."""
@@ -26,17 +26,18 @@ def rare_names(build: Build, question: str, where: Where = EVERYWHERE) -> tuple[
     known: "How do I use generate_json_reader?". Compounds that prose has too (`type-safe`, `WebAssembly`) count where
     nothing else is asked. With a filter, some pair that passes must hold each name.
     """
-    kinds = dict(words_of(question))
+    kinds = dict(words_by_kind(question))
     if set(kinds.values()) <= {Kind.WORD}:
         return ()
-    words = {word: kind for word, kind in kinds.items() if build.encoder.query_term(word).indices}
+    vectors = {word: build.encoder.query_term(word) for word in kinds}
+    words = {word: kind for word, kind in kinds.items() if vectors[word].indices}
     names = {word: kind for word, kind in words.items() if kind is not Kind.WORD}
     if 2 * len(names) < max(len(words), 1):
         return ()
-    asked = [Search(WORDS, build.encoder.query_term(word), RARE + 1) for word in words]
-    held = dict(zip(words, map(len, build.search(asked)), strict=True))
+    found = build.search([Search(WORDS, vectors[word], RARE + 1) for word in words])
+    held = dict(zip(words, map(len, found), strict=True))
     rare = {name: kind for name, kind in names.items() if held[name] <= RARE}
-    passing = build.search([Search(WORDS, build.encoder.query_term(name), 1, where) for name in rare if where])
+    passing = build.search([Search(WORDS, vectors[name], 1, where) for name in rare if where])
     if not (all(held.values()) and all(passing)):
         return ()
     as_code = sum(kind is Kind.NAME for kind in rare.values())
@@ -59,7 +60,7 @@ def named_skills(skills: Mapping[str, Sequence[str]], question: str) -> frozense
         question: What is asked.
     """
     alone = question.strip(" ?!.,:;`'\"()")
-    words = [word for word, _ in words_of(question) if not word.isalnum()]
+    words = [word for word, _ in words_by_kind(question) if not word.isalnum()]
     said = {_plain(word) for word in (*words, alone) if "/" not in word or " " not in word}
     return frozenset(name for plain in said for name in skills.get(plain, ()))
 

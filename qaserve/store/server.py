@@ -238,15 +238,14 @@ class ServerStore(Store):
         with suppress(BuildNotFoundError):
             found = self._manifest(metadata.ref)
         live = found is not None and self.live_builds().get(metadata.corpus) == metadata.build
-        kept = live or (found is not None and resume and found.seal is None)
-        if not kept:
+        resumed = resume and found is not None and found.seal is None
+        if not (live or resumed):
             with map_server_errors(self.where):
                 if found is not None:
                     self._client.delete_collection(name)
                 self._create(name, metadata)
         failpoint("build created")
-        unsealed = found is not None and found.seal is None
-        return ServerWriter(metadata, self._client, self.where, resume=unsealed and kept and resume, live=live)
+        return ServerWriter(metadata, self._client, self.where, resume=resumed, live=live)
 
     def _create(self, name: str, metadata: BuildMetadata) -> None:
         on_disk = True if self._settings.qdrant_on_disk else None

@@ -127,7 +127,7 @@ def terms(text: str) -> Iterator[str]:
     `extract_records.pl` gives extract, records, pl and itself.
     """
     for compound in _COMPOUND.findall(text):
-        parts = [part for part in _BETWEEN.split(compound) if part]
+        parts = _parts(compound)
         yield from parts
         if len(parts) > 1:
             yield compound
@@ -143,11 +143,11 @@ class Kind(Enum):
     WORD = "word"
 
 
-def words_of(text: str) -> Iterator[tuple[str, Kind]]:
+def words_by_kind(text: str) -> Iterator[tuple[str, Kind]]:
     """The words of a text, in order and in lower case, compound names whole; each with its kind."""
     for match in _COMPOUND.finditer(text):
         word = match[0]
-        parts = [part for part in _BETWEEN.split(word) if part]
+        parts = _parts(word)
         named = any(len(part) > 1 and not part.isdecimal() for part in parts)  # neither `e.g` nor `3.11`
         kind = Kind.WORD
         if named and ("_" in word.strip("_") or "." in word or _OPTION.search(text, 0, match.start())):
@@ -155,6 +155,10 @@ def words_of(text: str) -> Iterator[tuple[str, Kind]]:
         elif named and (len(parts) > 1 or _CAPITAL_INSIDE.search(word)):
             kind = Kind.COMPOUND
         yield word.lower(), kind
+
+
+def _parts(compound: str) -> list[str]:
+    return [part for part in _BETWEEN.split(compound) if part]
 
 
 def _tokenized(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from qaserve.search.names import RARE
-from qaserve.store.words import Kind, terms, words_of
+from qaserve.store.words import Kind, terms, words_by_kind
 
 PAIRS = 240
 BATCH = 32
@@ -118,7 +118,7 @@ def test_most_names_that_few_pairs_hold_find_one_of_these_first(service, corpus_
     for pair in pairs:
         text = f"{pair['question']}\n{pair['answer']}"
         held = {term.lower() for term in terms(text)}
-        for name in (word for word, kind in words_of(text) if kind is Kind.NAME and word in held):
+        for name in (word for word, kind in words_by_kind(text) if kind is Kind.NAME and word in held):
             holders.setdefault(name, set()).add(pair["pair_id"])
     names = sorted(name for name, ids in holders.items() if len(ids) <= RARE and not name.isalpha())
     first = {"default": 0, "as any question": 0}

@@ -7,7 +7,7 @@ from qaserve.schemas.params import SearchParams
 from qaserve.search.confidence import _of_names
 from qaserve.search.engine import Engine
 from qaserve.search.names import RARE, WEIGHT, by_plain_name, named_skills, rare_names
-from qaserve.store.words import Kind, words_of
+from qaserve.store.words import Kind, words_by_kind
 
 NAMES = ("--dry-run", "load_grapes", "press.sh", "BreadMaker", "well-known")
 """Each is spelled by one pair."""
@@ -49,7 +49,7 @@ def ask(engine, question, **options):
     ],
 )
 def test_names_are_told_from_words_by_their_spelling(text, word, kind):
-    assert dict(words_of(text))[word] is kind
+    assert dict(words_by_kind(text))[word] is kind
 
 
 @pytest.mark.parametrize(
