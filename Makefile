@@ -6,11 +6,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 # Processes that run tests side by side; one more than cores, for tests wait for browsers and disks.
 WORKERS ?= 3
+# How long `make fuzz` goes on, and what each test is fed in a round of it.
 MINUTES ?= 30
-# Tests of random input: the API, tools, bundles, readers, documents, texts, ids, names, and histories of changes and crashes.
-FUZZED := tests/contract/test_api_schema.py \
-          $(addprefix tests/qaserve/,common/test_text.py mcp/test_mcp.py builds/test_bundle.py) \
-          $(addprefix tests/ingest/test_,readers.py documents.py compare.py names.py history.py crashes.py)
+EXAMPLES ?= 2000
+HISTORIES ?= 30
+KILLS ?= 50
 
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz mutants check lint types screenshots mpnet pins clean
@@ -39,11 +39,11 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=3] [ARGS="tests/ui -p randomly"]
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -o faulthandler_exit_on_timeout=true $(ARGS)
 
-fuzz: $(VENV)/ready-dev  ## Feed random input and histories until time is up or one fails, and count it: make fuzz [MINUTES=30]
+fuzz: $(VENV)/ready-dev  ## Feed random input until time is up or a test fails, and count it: make fuzz [MINUTES=30] [EXAMPLES=2000]
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); counts=$$(mktemp); trap 'rm -f "$$counts"' EXIT; \
 	while [ $$(date +%s) -lt $$end ]; do \
-	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TEST_EXAMPLES=2000 TEST_HISTORIES=30 TEST_KILLS=50 TEST_COUNTS=$$counts \
-	    $(BIN)/python -m pytest -q -x -n $(WORKERS) --no-loadscope-reorder $(FUZZED) || exit 1; \
+	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 TEST_EXAMPLES=$(EXAMPLES) TEST_HISTORIES=$(HISTORIES) TEST_KILLS=$(KILLS) TEST_COUNTS=$$counts \
+	    $(BIN)/python -m pytest -q -x -n $(WORKERS) --no-loadscope-reorder -m "hypothesis or fuzz" $(ARGS) || exit 1; \
 	    awk '{fed[$$1] += $$2} END {for (kind in fed) print fed[kind], kind, "so far"}' "$$counts"; \
 	done
 

@@ -47,7 +47,9 @@ BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 LONGEST = ("tests/browser/", *(f"tests/{name}.py" for name in ("ingest/test_crashes", "ingest/test_history")))
 
 if "TEST_EXAMPLES" in os.environ:
-    settings.register_profile("fuzz", max_examples=int(os.environ["TEST_EXAMPLES"]), deadline=None, derandomize=False)
+    settings.register_profile(
+        "fuzz", max_examples=int(os.environ["TEST_EXAMPLES"]), deadline=None, derandomize=False, print_blob=True
+    )
     settings.load_profile("fuzz")
 
 for size in ("COLUMNS", "LINES"):  # of the terminal; readline gives it to child processes, and so to xdist's

@@ -132,7 +132,8 @@ def near_miss(answer: Answer, result: AskResult, filters: dict[str, list[str]]) 
 
 def _body(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f"Match {answer.score:.2f} · {moved(answer)}", width="content")
+        asked = "asks your question · " if answer.known else ""
+        st.caption(f"Match {answer.score:.2f} · {asked}{moved(answer)}", width="content")
         _cluster(answer, result)
     text(answer.answer, answer.id, answer.words)
     _chips(answer, filters)

@@ -113,6 +113,8 @@ def _about(answer: "Answer") -> str:
     )
     said = {"topic": answer.parts.topic, "words": answer.parts.lexical}
     shown = [f"{name} {value:.3f}" for name, value in said.items() if value]
+    if answer.known:
+        shown.append("asks your question")
     parts = [f"score {answer.score:.3f}", *shown, moved, answer.pair_id, *map(skill_name, answer.related_skills[:3])]
     return " · ".join(shorten(part, 60) for part in parts)
 

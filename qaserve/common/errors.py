@@ -175,7 +175,7 @@ TABLE: dict[type[QaserveError], ErrorKind] = {
     BundleError: ErrorKind("bundle_unusable", 503, 1),
     StoreError: ErrorKind("store_failed", 503, 1),
     DamagedBuildError: ErrorKind("build_damaged", 503, 1),
-    StoreLockedError: ErrorKind("store_locked", 503, 1),
+    StoreLockedError: ErrorKind("store_locked", 409, 1),
     StoreUnreachableError: ErrorKind("store_unreachable", 503, 1),
     StoreRefusedError: ErrorKind("store_refused", 503, 1),
     StoreWriteError: ErrorKind("store_write_failed", 507, 1),

@@ -151,7 +151,14 @@ class Answer(Record):
     )
     parts: ScoreParts
     second: float | None = Field(
-        None, description="Score of the intent's second-best pair; null: it has one pair, or σ is 0."
+        None,
+        description="Score of the intent's second-best pair; null: it has one pair, σ is 0, or it is not by its best "
+        "pair that the intent is here, but by the one that asks the question.",
+    )
+    known: bool = Field(
+        False,
+        description="Whether its pair asks this very question, but for case, spacing and punctuation. Such answers "
+        "come first, whatever their score.",
     )
     words: tuple[str, ...] = Field(
         description="Words of the question that the pair holds, those that count most first."
@@ -216,7 +223,7 @@ class Confidence(Record):
 
     value: float | None = Field(
         description="Probability that the first answer is right; null where the build has no calibration for the "
-        "options asked with."
+        "options asked with, and where the question is known: it is calibrated on questions that are not."
     )
     skill: float | None = Field(
         None,
@@ -257,6 +264,11 @@ class AskResult(Record):
     confidence: Confidence
     trace: Trace | None = Field(None, description="Null unless `explain` was asked for.")
     timings_ms: Timings
+
+    @property
+    def ahead_of_known(self) -> int:
+        """How many answers score more than the first, which comes first because its pair asks the very question."""
+        return sum(one.score > self.answers[0].score for one in self.answers if not one.known)
 
     @property
     def explained(self) -> Trace:

@@ -3,13 +3,12 @@
 A question that is a known one but for case, spacing and punctuation has an answer, so nothing abstains on it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from qaserve.builds.manifest import UNIFORM, Manifest
-from qaserve.common.text import fold
 from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import Answer, Confidence
 from qaserve.schemas.documents import FITTING
@@ -44,12 +43,9 @@ def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked
     sure = _calibrated(query, found, answers[0], ranked)
     if sure.first.abstained:
         sure = sure._replace(first=_or_skill(query, sure, ranked))
-    asked = fold(query.question)
-    own = {hit.cluster_id for hit in found.hits if fold(hit.question) == asked}
-    if not own:
+    if not found.known:
         return sure
-    reason = _of_known(own, answers)
-    known = {"known": True, "abstained": False, "reason": reason}
+    known = {"known": True, "value": None, "skill": None, "abstained": False, "reason": "The first answer is its own."}
     return sure._replace(first=sure.first.model_copy(update=known))
 
 
@@ -60,14 +56,6 @@ def _or_skill(query: Query, sure: Sureness, ranked: RankedSkills) -> Confidence:
             fits = "The question names" if name in query.skills else "It is likely about"
             return sure.first.model_copy(update={"reason": f"{sure.first.reason} {fits} the skill {name}."})
     return sure.first
-
-
-def _of_known(own: Collection[str], answers: Sequence[Answer]) -> str:
-    """Where the known question's own answer is, the first of them where pairs of several intents ask it."""
-    rank = next((answer.rank for answer in answers if answer.cluster_id in own), None)
-    if rank is None:
-        return f"Its own answer is not among the first {len(answers)}."
-    return "The first answer is its own." if rank == 1 else f"Its own answer is number {rank}."
 
 
 def _calibrated(query: Query, found: Found, first: Answer, ranked: RankedSkills) -> Sureness:

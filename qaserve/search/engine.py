@@ -16,7 +16,7 @@ from qaserve.builds import bundle as bundles
 from qaserve.builds.catalog import activate, check_encoder, list_builds, open_documents
 from qaserve.builds.titles import read_title
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
-from qaserve.common.text import control_character, has_surrogate, shorten
+from qaserve.common.text import control_character, fold, has_surrogate, shorten
 from qaserve.core.calibration import NEAREST
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.ask import AskRequest, AskResult, Timings
@@ -187,9 +187,11 @@ class Engine:
         clock.append(time.perf_counter())
         most = max(query.request.top_k, NEAREST)
         target = projected.searched[0]
-        ranked = rank_intents(points, query.question, row, target, query.params, most, filters)
+        asked = fold(query.question)
+        known = [hit for hit in hits if fold(hit.question) == asked]
+        ranked = rank_intents(points, query.question, row, target, query.params, most, filters, known)
         best_skills = rank_skills(query, ranked, target)
-        found = Found(row, hits, projected, ranked.intents)
+        found = Found(row, hits, projected, ranked.intents, frozenset(hit.id for hit in known))
         plain = PlainSearch.of(query, found, near) if explain else PlainSearch()
         stored = points.retrieve(ids_to_read(query, found, plain), vectors=[ANSWER])
         pairs = {one: (to_pair(point), point.vectors[ANSWER]) for one, point in stored.items()}

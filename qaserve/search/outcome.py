@@ -56,6 +56,8 @@ class Found:
     """Of one question, m = 1."""
     best: Sequence[RankedIntent]
     """The first intents."""
+    known: frozenset[str]
+    """Ids of the pairs that ask this very question, but for case, spacing and punctuation."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The final ranking: the parts of the score together, each intent once. Formulas: `qaserve.core.scoring`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from qaserve.schemas.ask import Filters
 from qaserve.schemas.params import SearchParams
 from qaserve.store import Build, Hit, Search
 from qaserve.store.base import WORDS, unit
-from qaserve.store.points import ANSWER, HIT_FIELDS, INTENT, NO_FILTER, RELATED_SKILLS, TOPIC
+from qaserve.store.points import ANSWER, HIT_FIELDS, INTENT, NO_FILTER, RELATED_SKILLS, TOPIC, QuestionHit
 
 FIRST_LOOK = 64
 """Pairs read by each part of the score before they are grouped by intent; more until the ranking is certain."""
@@ -43,7 +43,8 @@ class RankedIntent(NamedTuple):
     score: float
     best: ScoredPair
     second: float | None
-    """Score of the second-best pair; None where there is one pair, or the second has no weight."""
+    """Score of the second-best pair; None where there is one pair, the second has no weight, or a better pair did not
+    ask the very question."""
 
 
 class Ranked(NamedTuple):
@@ -70,8 +71,9 @@ def rank_intents(
     params: SearchParams,
     top_k: int,
     filters: Filters = NO_FILTER,
+    known: Collection[QuestionHit] = (),
 ) -> Ranked:
-    """The first `top_k` intents: exactly what scoring every pair would give.
+    """The first `top_k` intents: exactly what scoring every pair would give, after those that ask this very question.
 
     The best pairs by each part of the score are read, and the other parts of these pairs. A pair that was not read has
     at most the last one's value in every part, and an intent at most its best pair's score: more is read until no such
@@ -85,6 +87,7 @@ def rank_intents(
         params: Weights of the parts.
         top_k: How many intents.
         filters: Only these pairs are ranked, and the best of BM25 is theirs.
+        known: Pairs that ask this very question. Their intents come first, each by the best of them.
 
     Returns:
         The intents, best first, equal scores in the order of ids; fewer than `top_k` where there are fewer. And the
@@ -94,7 +97,9 @@ def rank_intents(
     limit = max(FIRST_LOOK, 6 * top_k)
     while (ranked := ranking.ranked(limit, top_k)) is None:
         limit *= GROWTH
-    return Ranked(ranked, ranking.pairs)
+    first = ranking.own(known, ranked)
+    taken = {one.best.intent for one in first}
+    return Ranked([*first, *(one for one in ranked if one.best.intent not in taken)][:top_k], ranking.pairs)
 
 
 class _Ranking:
@@ -135,6 +140,17 @@ class _Ranking:
         ranked = self._by_intent(pairs if self._params.second_share == 0 else self._all_that_matter(pairs, top_k))
         certain = len(ranked) >= top_k and ranked[top_k - 1].score > bound.total and self._best_dense >= bound.dense
         return ranked[:top_k] if certain else None
+
+    def own(self, known: Collection[QuestionHit], ranked: Iterable[RankedIntent]) -> list[RankedIntent]:
+        """The intents of known pairs, best first, as they are ranked where such a pair is their best."""
+        if not known:
+            return []
+        ids, best = {hit.id for hit in known}, {one.best.id: one for one in ranked}
+        own: dict[str, ScoredPair] = {}
+        for pair in self._pairs_of(list(dict.fromkeys(hit.cluster_id for hit in known))):
+            if pair.id in ids:
+                own.setdefault(pair.intent, pair)
+        return [best.get(pair.id) or RankedIntent(pair.score, pair, None) for pair in own.values()]
 
     def _read(self, limit: int) -> dict[str, list[Hit]]:
         asked = [search._replace(limit=limit) for search in self._searches.values()]

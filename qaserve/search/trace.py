@@ -97,6 +97,7 @@ def answers_of(query: Query, found: Found, plain: PlainSearch, pairs: Pairs) -> 
                 raw_similarity=cosine(found.vector, vector),
                 raw_rank=ranks.get(stored.pair.intent),
                 id=stored.id,
+                known=stored.id in found.known,
                 cluster=stored.cluster,
                 author=stored.pair.author,
                 links=_links(query, stored.pair),

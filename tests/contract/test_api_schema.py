@@ -76,6 +76,7 @@ def http(app):
         yield client
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize(
     ("mode", "must"),
     [
@@ -102,6 +103,7 @@ def test_every_operation_keeps_its_promises(document, mode, must):
     assert done >= must
 
 
+@pytest.mark.fuzz
 def test_operations_one_after_another_keep_their_promises(document):
     """What a reply names, a job, a build or a skill, is asked for, changed or deleted by the requests that follow."""
     done, broken = [], []

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 KILLS = int(os.environ.get("TEST_KILLS", "50"))
 DRIVER = ROOT / "tests" / "crash_driver.py"
 
 
+@pytest.mark.fuzz
 def test_a_crash_anywhere_leaves_the_live_build_and_the_next_ingest_ends_as_if_undisturbed(tmp_path, rng, capsys):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}{os.pathsep}{DRIVER.parent}"}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -255,6 +255,7 @@ class History(RuleBasedStateMachine):
         assert len({found.created for found in listed}) == len(listed)
 
 
+@pytest.mark.fuzz
 def test_any_history_ends_as_a_dictionary_would(capsys):
     History.deaths.clear()
     run_state_machine_as_test(

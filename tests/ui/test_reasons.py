@@ -41,6 +41,20 @@ def test_the_summary_says_that_words_decide_on_names(result):
     assert "nearest answer" in in_short(result)
 
 
+def test_the_summary_says_that_the_very_question_comes_before_a_better_score(result):
+    ahead = result.answers[1].score + 0.1
+    known = with_first(result, known=True, score=ahead)
+    assert "nearest answer" in in_short(known)
+    known = with_first(result, known=True, score=result.answers[2].score - 1e-6)
+    assert (
+        f"**“{result.answers[0].question}”** is what you ask, so its answer comes first; by its score it would be"
+        in (text := in_short(known))
+    )
+    better = sum(one.score > known.answers[0].score for one in known.answers)
+    assert f"it would be number {better + 1}." in text
+    assert "nearest" not in text
+
+
 def test_the_summary_of_other_routings_is_true_too(engine, result):
     routed = engine.ask(AskRequest(question="how to make bread", routing="centroid"))
     text = in_short(with_first(routed, cluster=999))

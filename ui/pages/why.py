@@ -94,6 +94,9 @@ def in_short(result: AskResult) -> str:
         names = literal(", ".join(trace.names))
         said.append(f"Few pairs hold **{names}**, so words decide: first comes the answer to")
         said.append(f"**“{literal(first.question)}”**.")
+    elif better := result.ahead_of_known:
+        said.append(f"**“{literal(first.question)}”** is what you ask, so its answer comes first;")
+        said.append(f"by its score it would be number {better + 1}.")
     else:
         said.append(f"The nearest answer is the one to **“{literal(first.question)}”**.")
     if trace.clusters:

@@ -476,7 +476,7 @@ def test_no_build_is_made_live_while_another_process_changes_them(http, engine, 
     second = ended(http, http.post("/v1/ingest", json={"pairs": rows(["amber"])}))["report"]["build"]
     with corpus_lock(tmp_path / "models", "things", "ingest of corpus things", 0):
         reply = http.post(f"/v1/builds/{first}/activate")
-        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_locked")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "store_locked")
         assert "(ingest of corpus things)" in reply.json()["error"]["message"]
         assert engine.load().ref.build == second
     assert http.post(f"/v1/builds/{first}/activate").status_code == 200

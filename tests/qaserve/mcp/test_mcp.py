@@ -102,6 +102,7 @@ ARGUMENTS = st.dictionaries(st.sampled_from(NAMES), VALUES) | st.fixed_dictionar
 )
 
 
+@pytest.mark.fuzz
 def test_any_arguments_are_answered_or_refused(engine):
     """An error is of our own or says which argument is wrong; a crash is neither."""
     server = create_server(EngineSource(lambda: engine), tell=lambda error: f"told: {error.message}")

@@ -8,8 +8,8 @@ import pytest
 from ingest.refit import refit
 from qaserve.builds import bundle as bundles
 from qaserve.core.calibration import Top, evidence
-from qaserve.schemas.ask import AskRequest, Filters
-from qaserve.search.confidence import Sureness, _of_known, _or_skill
+from qaserve.schemas.ask import AskRequest
+from qaserve.search.confidence import Sureness, _or_skill
 from qaserve.search.engine import Engine
 from qaserve.store import BuildRef
 
@@ -30,7 +30,8 @@ def test_a_known_question_is_answered_and_a_foreign_one_is_not(calibrated):
     foreign = calibrated.ask(AskRequest(question=FOREIGN))
     assert not known.abstained
     assert foreign.confidence.abstained
-    assert known.value > foreign.confidence.value
+    assert (known.value, known.skill) == (None, None), "calibrated on questions that are not known"
+    assert foreign.confidence.value < 0.5
     assert foreign.confidence.reason.startswith("Nothing here seems to answer this")
     assert foreign.answers, "what is nearest is shown all the same"
 
@@ -76,15 +77,6 @@ def test_the_skill_has_a_confidence_of_its_own(calibrated):
     assert result.confidence.statement.startswith(f"The right skill: {result.confidence.skill:.0%}. This very answer: ")
 
 
-def test_where_the_answer_of_a_known_question_is_is_said(calibrated):
-    asked = AskRequest(question=KNOWN, filters=Filters(topics=("thing7 part0",)))
-    (answer,) = calibrated.ask(asked).answers
-    assert _of_known({answer.cluster_id}, [answer]) == "The first answer is its own."
-    assert _of_known({answer.cluster_id}, [answer.model_copy(update={"rank": 4})]) == "Its own answer is number 4."
-    assert _of_known({"another", answer.cluster_id}, [answer.model_copy(update={"rank": 2})]).endswith("is number 2.")
-    assert _of_known({"another"}, [answer]) == "Its own answer is not among the first 1."
-
-
 def test_the_confidence_can_be_computed_again_from_the_result(calibrated):
     result = calibrated.ask(AskRequest(question=f"{KNOWN} please", top_k=5))
     trace, first = result.explained, result.answers[0]
@@ -126,7 +118,7 @@ def test_asked_in_another_way_than_calibrated_it_says_so(calibrated, other):
 
 def test_the_builds_own_options_said_aloud_are_calibrated(calibrated):
     own = calibrated.load().bundle.manifest.hyperparameters.search
-    asked = AskRequest(question=KNOWN, temperature=own.temperature, hits=own.hits, routing=own.routing)
+    asked = AskRequest(question=f"{KNOWN} please", temperature=own.temperature, hits=own.hits, routing=own.routing)
     assert calibrated.ask(asked).confidence.value is not None
 
 

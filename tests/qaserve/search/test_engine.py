@@ -7,7 +7,7 @@ from qaserve.builds import bundle as bundles
 from qaserve.common.errors import BundleError, EncoderMismatchError, NotFoundError, UsageError
 from qaserve.core.projection import project_by_pairs
 from qaserve.core.routing import final_softmax, redistribute, softmax
-from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.ask import AskRequest, Filters
 from qaserve.schemas.params import MAX_ASKED_CHARS, PLAIN_SEARCH
 from qaserve.search.engine import Engine
 from qaserve.settings import SearchSettings
@@ -201,6 +201,29 @@ def test_an_intent_with_many_pairs_does_not_crowd_out_the_others(
     make_ingest(edge, encoder, "crowd").run([write_rows(crowd + rows())])
     result = Engine(edge, encoder, tmp_path / "models", "crowd").ask(AskRequest(question="bread", top_k=5))
     assert len({answer.cluster_id for answer in result.answers}) == 5
+
+
+def test_the_answer_to_the_very_question_comes_first_whatever_its_score(
+    edge, encoder, make_ingest, write_rows, rows, tmp_path
+):
+    near = [
+        rows()[0] | {"pair_id": "near", "cluster_id": "near", "question": "about stripes", "answer": "zebra colour"}
+    ]
+    own = [
+        rows()[0] | {"pair_id": "own", "cluster_id": "own", "question": "Zebra colour?", "answer": "black and white"}
+    ]
+    make_ingest(edge, encoder, "zoo").run([write_rows([*near, *own, *rows()])])
+    zoo = Engine(edge, encoder, tmp_path / "models", "zoo")
+    unlike = zoo.ask(AskRequest(question="zebra colour stripes", projection="none"))
+    assert (unlike.answers[0].pair_id, unlike.ahead_of_known, unlike.confidence.known) == ("near", 0, False)
+    result = zoo.ask(AskRequest(question="zebra  COLOUR", projection="none"))
+    first, second = result.answers[:2]
+    assert [(one.pair_id, one.rank, one.known) for one in (first, second)] == [("own", 1, True), ("near", 2, False)]
+    assert first.score < second.score
+    assert result.ahead_of_known == sum(one.score > first.score for one in result.answers) >= 1
+    assert (result.confidence.known, result.confidence.reason) == (True, "The first answer is its own.")
+    filtered = zoo.ask(AskRequest(question="Zebra colour?", filters=Filters(source_file=("elsewhere",))))
+    assert (filtered.answers, filtered.confidence.known) == ((), False)
 
 
 def test_raw_ranks_are_those_of_a_search_without_projection(engine):

@@ -9,7 +9,7 @@ from qaserve.schemas.ask import Filters
 from qaserve.schemas.pairs import Pair, StoredPair
 from qaserve.schemas.params import SearchParams
 from qaserve.search.ranking import FIRST_LOOK, rank_intents
-from qaserve.store.points import PairVectors, nearest_answers, pair_text
+from qaserve.store.points import PairVectors, QuestionHit, nearest_answers, pair_text
 from qaserve.store.words import BM25Index, bm25_params
 
 COUNT = 6 * FIRST_LOOK
@@ -89,6 +89,43 @@ def test_it_is_what_scoring_every_pair_gives(build, pairs, index, rng, beta, the
             assert one.score == pytest.approx(
                 best.score if one.second is None else (1 - sigma) * best.score + sigma * one.second, abs=1e-9
             )
+
+
+def asking(row):
+    pair = row.stored.pair
+    return QuestionHit(row.stored.id, pair.pair_id, pair.cluster_id, pair.question, 0, 1.0, 1.0, None)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.4])
+@pytest.mark.parametrize("filters", [Filters(), Filters(source_file=("file 1",))], ids=["all", "filtered"])
+def test_intents_that_ask_the_very_question_come_first_and_the_others_as_they_were(build, pairs, rng, sigma, filters):
+    params = SearchParams(lexical_weight=0.1, topic_weight=0.3, second_share=sigma)
+    vector, projected = rng.normal(size=(2, D))
+    asked = "b c d", vector / np.linalg.norm(vector), projected, params
+    everything = rank_intents(build, *asked, 10_000, filters).intents
+    rows = {row.stored.id: row for row in pairs}
+    last, middle = rows[everything[-1].best.id], rows[everything[len(everything) // 2].best.id]
+    found = rank_intents(build, *asked, 6, filters, [asking(last), asking(middle)]).intents
+    named = {last.stored.pair.cluster_id, middle.stored.pair.cluster_id}
+    assert [one.best.id for one in found[:2]] == [middle.stored.id, last.stored.id]
+    assert found[2:] == [one for one in everything if one.best.intent not in named][:4]
+    for one in found[:2]:
+        assert one.best.score == pytest.approx(one.best.answer + one.best.topic + one.best.words, abs=1e-9)
+        assert (one.score, one.second) == (one.best.score, None)
+    first = rows[everything[0].best.id]
+    assert rank_intents(build, *asked, 6, filters, [asking(first)]).intents == everything[:6]
+
+
+def test_the_best_of_several_pairs_that_ask_the_very_question_stands_for_their_intent(build, pairs, rng):
+    vector, params = rng.normal(size=D), SearchParams(lexical_weight=0, second_share=0)
+    of = {}
+    for row in pairs:
+        of.setdefault(row.stored.pair.cluster_id, []).append(row)
+    rows = sorted(max(of.values(), key=len), key=lambda row: -float(row.answer @ vector))
+    assert len(rows) > 2
+    first, second = rank_intents(build, "b", vector, vector, params, 2, known=[asking(row) for row in rows[1:]]).intents
+    assert first.best.id == rows[1].stored.id
+    assert second.best.intent != first.best.intent
 
 
 def test_more_intents_than_there_are(build, pairs, rng):

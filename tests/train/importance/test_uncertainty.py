@@ -92,19 +92,25 @@ def test_norms_are_those_of_the_vectors_before_they_are_made_unit(make_tiny):
     assert embedding_norms(encoder, []).shape == (0,)
 
 
-def test_norms_are_of_questions_with_their_prompt_at_the_encoders_dimension(monkeypatch):
-    asked = []
+@pytest.mark.parametrize("measure", [embedding_norms, dropout_spread])
+def test_vectors_are_of_questions_with_their_prompt_at_the_encoders_dimension(make_tiny, measure, monkeypatch):
+    asked, told = [], []
 
     def raw(model, batch, prompt, dimension):
-        asked.append((batch, prompt, dimension))
+        asked.append((model, batch, prompt, dimension))
         return np.array([[3.0, 4.0]] * len(batch))
 
     monkeypatch.setattr("train.importance.uncertainty._raw", raw)
-    loaded = SimpleNamespace(model=None)
-    identity = SimpleNamespace(question_prompt="query: ", dimension=2)
-    encoder = SimpleNamespace(identity=identity, borrowed=lambda: nullcontext(loaded))
-    np.testing.assert_array_equal(embedding_norms(encoder, ["a", "b"]), [5.0, 5.0])
-    assert asked == [(["a", "b"], "query: ", 2)]
+    encoder, _ = make_tiny()
+    with encoder.borrowed() as loaded:
+        model = loaded.model
+    identity = SimpleNamespace(id="tiny", question_prompt="query: ", dimension=2)
+    fake = SimpleNamespace(identity=identity, borrowed=lambda: nullcontext(loaded))
+    passes = 8 if measure is dropout_spread else 1
+    expected = 0 if measure is dropout_spread else 5
+    np.testing.assert_allclose(measure(fake, ["a", "b"], advance=told.append), [expected, expected], atol=1e-12)
+    assert asked == [(model, ["a", "b"], "query: ", 2)] * passes
+    assert told == [2]
 
 
 def test_the_spread_is_one_minus_the_squared_length_of_the_mean(make_tiny, monkeypatch):
@@ -124,6 +130,7 @@ def test_dropout_is_on_only_while_it_is_measured(make_tiny, kind):
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     first = dropout_spread(encoder, TEXTS, seed=3)
+    np.testing.assert_array_equal(dropout_spread(encoder, TEXTS), dropout_spread(encoder, TEXTS, seed=0))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert modes(encoder) == {False}
     assert (first > 0).all()
@@ -162,7 +169,9 @@ def test_a_failing_pass_leaves_the_encoder_as_it_was(make_tiny, monkeypatch):
 
 def test_a_model_without_dropout_is_refused(make_tiny):
     encoder, _ = make_tiny("nomic", dropout=0.0)
-    with pytest.raises(EncoderError, match="has no dropout: all its dropout probabilities are 0"):
+    with pytest.raises(
+        EncoderError, match=f"encoder {encoder.identity.id} has no dropout: all its dropout probabilities are 0"
+    ):
         dropout_spread(encoder, TEXTS)
     with pytest.raises(ValueError, match="passes is 1; a spread needs at least 2"):
         dropout_spread(encoder, TEXTS, passes=1)
@@ -197,6 +206,7 @@ def test_a_text_without_tokens_counts_as_the_mean(make_tiny):
     values = token_entropy(encoder, ["w1 w2", "\u200b", "w3"]).values
     assert values[1] == pytest.approx((values[0] + values[2]) / 2)
     np.testing.assert_array_equal(token_entropy(encoder, ["\u200b"]).values, [0])
+    np.testing.assert_allclose(token_entropy(encoder, ["w1 w2", "\u200b"]).values, values[:1].repeat(2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bert", "nomic"])
