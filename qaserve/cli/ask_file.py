@@ -57,7 +57,7 @@ def ask_file(source: Path, output: Path, options: Mapping[str, Any], settings: S
         settings: Where the answers come from.
 
     Raises:
-        UsageError: There is no question, or the output is of other questions.
+        UsageError: There is no question, or the output is of other questions or options.
         ConflictError: Another process writes the output.
         QaserveError: Something is wrong that concerns every question. What is written stays.
     """
@@ -67,7 +67,7 @@ def ask_file(source: Path, output: Path, options: Mapping[str, Any], settings: S
         raise UsageError(f"{source} holds no question", hint="Write one question a line.")
     with _opened(output) as file:
         questions = read_questions(source, limit)
-        kept = _resume(file, output, questions)
+        kept = _resume(file, output, questions, options)
         if kept.lines == total:
             return _report(output, total, kept, kept)
         with answerer(settings) as answering:
@@ -76,7 +76,7 @@ def ask_file(source: Path, output: Path, options: Mapping[str, Any], settings: S
                 with Bars(err).stage("Answering (questions)", total) as advance:
                     advance(kept.lines)
                     while chunk := list(islice(questions, CHUNK)):
-                        done = _write(file, output, done, _answer(answering, chunk, options))
+                        done = _write(file, output, done, _answer(answering, chunk, options), options)
                         advance(len(chunk))
             except (QaserveError, KeyboardInterrupt):
                 err.print(f"{done.lines:,} of {total:,} questions are answered. The same command continues.")
@@ -102,7 +102,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _resume(file: IO[bytes], path: Path, questions: Iterator[Question]) -> _Kept:
+def _resume(file: IO[bytes], path: Path, questions: Iterator[Question], options: Mapping[str, Any]) -> _Kept:
     """Pass over the questions whose lines are there, and cut off a torn last line."""
     kept, end = _Kept(), 0
     file.seek(0)
@@ -118,11 +118,28 @@ def _resume(file: IO[bytes], path: Path, questions: Iterator[Question]) -> _Kept
                 f"{path}:{number} is of line {row['line']} {shorten(row['question'], 60)!r}; the input has {now}",
                 hint=OTHER_OUTPUT,
             )
+        before, wanted = row.get("options"), question.options(options)
+        if before is not None and before != wanted:
+            raise UsageError(
+                f"{path}:{number} was asked with other options: {_difference(before, wanted)}", hint=OTHER_OUTPUT
+            )
         kept = _Kept(number, kept.failed + ("error" in row), row.get("build", kept.build))
         end += len(raw)
     with writing(f"{path} cannot be written", "Free some space."):
         file.truncate(end)
     return kept
+
+
+def _difference(before: Any, now: Mapping[str, Any]) -> str:
+    """The options that differ."""
+    old = before if isinstance(before, dict) else {}
+    changed = [name for name in sorted(old.keys() | now.keys()) if old.get(name) != now.get(name)]
+    values = [f"{name} {_shown(old, name)}, now {_shown(now, name)}" for name in changed]
+    return shorten("; ".join(values), 200)
+
+
+def _shown(options: Mapping[str, Any], name: str) -> str:
+    return json.dumps(options[name], ensure_ascii=False) if name in options else "not given"
 
 
 def _row(raw: bytes) -> dict[str, Any] | None:
@@ -150,7 +167,11 @@ def _answer(
 
 
 def _write(
-    file: IO[bytes], path: Path, done: _Kept, answers: Sequence[tuple[Question, AskResult | QaserveError]]
+    file: IO[bytes],
+    path: Path,
+    done: _Kept,
+    answers: Sequence[tuple[Question, AskResult | QaserveError]],
+    options: Mapping[str, Any],
 ) -> _Kept:
     """Append the lines of some questions."""
     lines, failed, build = [], done.failed, done.build
@@ -168,6 +189,7 @@ def _write(
             build = answer.build
             row |= answer.model_dump(mode="json", exclude={"trace"} if answer.trace is None else None)
             row["question"] = question.shown
+        row["options"] = question.options(options)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     with writing(f"{path} cannot be written", "Free some space; the same command continues."):
         file.write("".join(lines).encode("utf-8"))

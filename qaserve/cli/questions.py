@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_jsonable_python
 
 from qaserve.common.errors import UsageError
 from qaserve.common.text import shorten
@@ -30,6 +30,13 @@ class Question(NamedTuple):
     """What the caller calls it."""
     error: UsageError | None = None
     """Why the line is no question."""
+
+    def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What it is asked with, as JSON has it: what the line gives overrides the options of the command."""
+        given = {**options, **self.fields}
+        given.pop("question", None)
+        found: dict[str, Any] = to_jsonable_python(given)
+        return found
 
     def request(self, options: Mapping[str, Any]) -> AskRequest:
         """The request: what the line gives overrides the options of the command.

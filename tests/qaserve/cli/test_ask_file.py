@@ -99,6 +99,26 @@ def test_a_file_of_something_else_is_left_alone(run, loaded, tmp_path, left):
     assert (tmp_path / "a.jsonl").read_text() == left
 
 
+def test_an_output_that_was_asked_with_other_options_is_not_continued(ask, loaded, tmp_path):
+    text = "how to make bread\nhow to make wine\n"
+    code, found, _ = ask(text, "q.txt", "--top-k", "2", "--filter", "topics=bread", "--filter", "topics=wine")
+    assert code == 0
+    assert found[0]["options"] == {"top_k": 2, "filters": found[0]["options"]["filters"], "explain": False}
+    output = tmp_path / "a.jsonl"
+    whole = output.read_bytes()
+    output.write_bytes(whole.splitlines(keepends=True)[0])
+    code, _, err = ask(text, "q.txt", "--top-k", "3")
+    assert code == 2
+    assert "a.jsonl:1 was asked with other options: filters {" in err
+    assert ", now not given; top_k 2, now 3" in err.replace(" \n", " ")
+    code, found, _ = ask(text, "q.txt", "--top-k", "2", "--filter", "topics=bread", "--filter", "topics=wine")
+    assert (code, len(found)) == (0, 2)
+    lines = '{"question": "how to make bread", "top_k": 1}\n'
+    output.unlink()
+    assert ask(lines, "q.jsonl")[1][0]["options"]["top_k"] == 1
+    assert "top_k 1, now 4" in ask(lines.replace("1", "4"), "q.jsonl")[2]
+
+
 def test_an_output_that_another_process_writes_is_refused(ask, loaded, tmp_path):
     with (tmp_path / "a.jsonl").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
