@@ -72,7 +72,7 @@ def say_error(message: str, hint: str) -> None:
         err.print(Text.assemble(("try:   ", "bold"), hint))
 
 
-def parse_filters(given: list[str], fields: "Collection[str]") -> dict[str, tuple[str, ...]]:
+def parse_filters(given: list[str], fields: "Collection[str]", command: str = "--filter") -> dict[str, tuple[str, ...]]:
     """`FIELD=VALUE` texts as values by field: a pair passes that has one of the values, in every field that is given.
 
     Raises:
@@ -83,8 +83,8 @@ def parse_filters(given: list[str], fields: "Collection[str]") -> dict[str, tupl
         field, _, value = text.partition("=")
         if not value or field not in fields:
             raise UsageError(
-                f"--filter {shorten(text, 80)!r} is not FIELD=VALUE with a field of {', '.join(fields)}",
-                hint="For example: --filter topics=Compilation",
+                f"{command} {shorten(text, 80)!r} is not FIELD=VALUE with a field of {', '.join(fields)}",
+                hint=f"For example: {command} topics=Compilation",
             )
         found[field] = (*found.get(field, ()), value)
     return found

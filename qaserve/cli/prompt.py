@@ -11,27 +11,30 @@ from rich.console import Console
 from rich.text import Text
 
 from qaserve.cli.answering import Answerer
-from qaserve.cli.base import err
+from qaserve.cli.base import err, parse_filters
 from qaserve.cli.render_answer import show_answers, show_one, show_trace
 from qaserve.cli.render_skill import show_skill
 from qaserve.common.errors import QaserveError, UsageError
 from qaserve.common.text import shorten
-from qaserve.schemas.ask import Answer, AskRequest, AskResult
+from qaserve.schemas.ask import Answer, AskRequest, AskResult, Filters
 from qaserve.schemas.params import SHORT_NAMES, SearchParams, parameter_named
 
 HELP = """Ask a question, or give a command:
 
-  :why             why the last answers came: votes, projection, plain search
-  :open N          answer N in full, with its skills and source
-  :skill NAME      a skill with its document; :skill N, that of answer N
-  :set             the parameters that are set
-  :set NAME VALUE  set a parameter, for example :set tau 0.1
-  :set NAME        back to the build's value
-  :help            this list
-  :quit            leave; so does Ctrl-D
+  :why                 why the last answers came: votes, projection, plain search
+  :open N              answer N in full, with its skills and source
+  :skill NAME          a skill with its document; :skill N, that of answer N
+  :set                 the parameters that are set
+  :set NAME VALUE      set a parameter, for example :set tau 0.1
+  :set NAME            back to the build's value
+  :filter              what is filtered by
+  :filter FIELD=VALUE  only pairs with this value; a second one of a field: or with that
+  :filter FIELD        any value of this field again
+  :help                this list
+  :quit                leave; so does Ctrl-D
 
 Up and down recall earlier questions; Tab completes them."""
-COMMANDS = (":help", ":open ", ":quit", ":set ", ":skill ", ":why")
+COMMANDS = (":filter ", ":help", ":open ", ":quit", ":set ", ":skill ", ":why")
 NAMES = (*SHORT_NAMES, *SearchParams.model_fields, "top_k")
 HISTORY = "ask_history"
 HISTORY_LINES = 1_000
@@ -56,6 +59,7 @@ class Prompt:
             ":why": self._why,
             ":open": self._open,
             ":set": self._set,
+            ":filter": self._filter,
             ":skill": self._skill,
             ":help": self._help,
         }
@@ -151,6 +155,25 @@ class Prompt:
             ) from error
         self._options[name] = getattr(read, name)
 
+    def _filter(self, words: list[str]) -> None:
+        said = " ".join(words)
+        filters = dict(self._options.get("filters") or {})
+        if said in Filters.model_fields:
+            filters.pop(said, None)
+        elif said:
+            for field, values in parse_filters([said], Filters.model_fields, ":filter").items():
+                filters[field] = (*filters.get(field, ()), *values)
+        try:
+            chosen = Filters.model_validate(filters)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]["msg"]
+            raise UsageError(
+                f":filter {shorten(said, 60)}: {problem}", hint="For example: :filter cluster=3"
+            ) from error
+        self._options["filters"] = chosen.given
+        shown = (f"{field}={value}" for field, values in chosen.given.items() for value in values)
+        self._console.print(Text(", ".join(shown) or "Nothing is filtered."))
+
     def _help(self, _: list[str]) -> None:
         self._console.print(Text(HELP))
 
@@ -210,6 +233,8 @@ def completions(text: str, history: Sequence[str]) -> list[str]:
     """How a line may go on: commands and parameters after a colon, else earlier questions, the last one first."""
     if text.startswith(":set "):
         return [f":set {name} " for name in NAMES if name.startswith(text.removeprefix(":set "))]
+    if text.startswith(":filter "):
+        return [f":filter {name}=" for name in Filters.model_fields if name.startswith(text.removeprefix(":filter "))]
     if text.startswith(":"):
         return [command for command in COMMANDS if command.startswith(text)]
     start = text.casefold()

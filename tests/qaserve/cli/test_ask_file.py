@@ -202,6 +202,32 @@ def test_a_parameter_that_is_set_counts_in_the_next_question(run, loaded, monkey
     assert out.count("hits 3") == 1
 
 
+def test_a_filter_of_the_prompt_counts_until_it_is_taken_back(run, loaded, monkeypatch):
+    lines = [
+        "how to make bread",
+        ":filter topics=wine",
+        ":filter topics=glass",
+        "how to make bread",
+        ":filter topics",
+        ":filter cluster=x",
+        ":filter colour=red",
+        "how to make bread",
+    ]
+    monkeypatch.setattr("sys.stdin", iter_stdin(lines))
+    code, out, _ = run("ask", "-i", "--filter", "topics=rope")
+    assert code == 0
+    for text in (
+        "topics=rope, topics=wine\n",
+        "topics=rope, topics=wine, topics=glass\n",
+        "Nothing is filtered.",
+        ":filter cluster=x: Input should be a valid integer",
+        ":filter 'colour=red' is not FIELD=VALUE",
+    ):
+        assert text in out
+    first = [line for line in out.splitlines() if line.startswith("1. ")]
+    assert ["bread" in line for line in first] == [False, True], "without an answer for rope"
+
+
 def iter_stdin(lines):
     import io
 
@@ -213,3 +239,4 @@ def test_lines_are_completed_from_questions_and_commands():
     assert completions("how", history) == ["How do I a?", "how do I b?"]
     assert completions(":o", history) == [":open "]
     assert completions(":set ta", history) == [":set tau "]
+    assert completions(":filter to", history) == [":filter topics="]
