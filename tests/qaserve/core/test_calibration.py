@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from qaserve.core.calibration import DIRECTIONS, FEATURES, NEAREST, Calibration, Logistic, Top, evidence
+from qaserve.core.calibration import (
+    DIRECTIONS,
+    FEATURES,
+    NEAREST,
+    Calibration,
+    Logistic,
+    Top,
+    evidence,
+    is_named,
+    named_rows,
+    skill_rows,
+)
 
 TOP = Top(similarity=0.8, raw_similarity=0.6, lexical=0.05, cluster=1)
 
@@ -242,3 +253,12 @@ def test_every_feature_has_words_for_both(calibration):
 
 def test_it_survives_json(calibration):
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
+
+
+def test_rows_of_skills_hold_the_log_odds_beside_the_evidence():
+    skills = np.array([[0.1, 0.2, 1.0], [0.3, 0.4, 0.0]])
+    np.testing.assert_array_equal(skill_rows(-1.5, skills), [[-1.5, 0.1, 0.2, 1.0], [-1.5, 0.3, 0.4, 0.0]])
+    np.testing.assert_array_equal(named_rows(-1.5, 2.5, skills), [[-1.5, 2.5, 0.1, 0.2], [-1.5, 2.5, 0.3, 0.4]])
+    each = named_rows(np.array([1.0, 2.0]), np.array([3.0, 4.0]), skills)
+    np.testing.assert_array_equal(each, [[1.0, 3.0, 0.1, 0.2], [2.0, 4.0, 0.3, 0.4]])
+    np.testing.assert_array_equal(is_named(skills), [True, False])

@@ -60,6 +60,15 @@ def test_nearly_parallel_pairs_stay_accurate(rng, gap, sign):
     np.testing.assert_allclose(project_by_pairs(q[0], q, a, [1.0]), a[0], atol=1e-9)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_several_nearly_parallel_pairs_are_each_taken_exactly_to_their_answers(rng, sign):
+    q = unit(rng, 5, 40)
+    a = sign * q + 1e-6 * unit(rng, 5, 40)
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    for row, alone in enumerate(np.eye(5)):
+        np.testing.assert_allclose(project_by_pairs(q[row], q, a, alone), a[row], atol=1e-13)
+
+
 def test_lengths_of_stored_vectors_do_not_matter(rng):
     q, a, x = unit(rng, 4, 10), unit(rng, 4, 10), unit(rng, 10)
     np.testing.assert_allclose(
@@ -72,6 +81,24 @@ def test_nobody_to_vote_leaves_the_question_alone(rng):
     np.testing.assert_array_equal(project_by_pairs(x, np.empty((0, 7)), np.empty((0, 7)), []), x)
     bank = ProjectionBank.pack([LowRankProjection(np.eye(7)[:, :2], np.zeros((2, 2)))], 7)
     np.testing.assert_array_equal(bank.project(x, [0.0]), x)
+
+
+def test_a_low_rank_projection_is_the_identity_and_a_term_of_low_rank(rng):
+    part = LowRankProjection(np.linalg.qr(rng.normal(size=(9, 3)))[0], rng.normal(size=(3, 3)))
+    expected = np.eye(9) + part.basis @ part.core @ part.basis.T
+    rows = rng.normal(size=(4, 9))
+    np.testing.assert_allclose(part.dense(), expected, atol=1e-12)
+    np.testing.assert_allclose(part.apply(rows), rows @ expected, atol=1e-12)
+
+
+def test_a_lone_question_is_projected_as_one_of_many(rng):
+    bank = ProjectionBank.pack([anchored(unit(rng, n, 24), unit(rng, n, 24), 1.0) for n in (3, 5)], 24)
+    rows, weights = unit(rng, 2, 24), rng.dirichlet(np.ones(2), 2)
+    both = bank.project_rows(rows, weights)
+    for row in range(2):
+        alone = bank.project_rows(rows[[row]], weights[[row]])
+        assert alone.shape == (1, 24)
+        np.testing.assert_allclose(alone[0], both[row], atol=1e-6)
 
 
 def test_packing_keeps_every_rotation(rng):
