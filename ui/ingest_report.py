@@ -332,7 +332,8 @@ def _rejected(report: IngestReport) -> None:
     if not report.rejected:
         return
     with st.expander(theme.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
-        rows = [one.model_dump() for one in report.rejected]
+        numbered = any(one.element is not None for one in report.rejected)
+        rows = [one.model_dump(exclude=None if numbered else {"element"}) for one in report.rejected]
         st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
         st.download_button(
             "Download with reasons",

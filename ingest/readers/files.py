@@ -149,7 +149,7 @@ class _File:
             self.problem = BadFile(file=self._name, reason=error.reason, hint=error.hint)
         else:
             if not good:
-                said = "; ".join(map(_said, bad)) or "it is empty"
+                said = "; ".join(f"line {one.said}" for one in bad) or "it is empty"
                 self.problem = BadFile(file=self._name, reason=f"holds no pair; {said}", hint=SHAPES)
 
     def _items(self) -> Iterator[Located | Rejection]:
@@ -191,18 +191,20 @@ class _File:
                 try:
                     check_texts(pair, self._settings)
                 except BadRowError as bad:
-                    yield self._rejection(line, bad)
+                    yield self._rejection(parsed, bad)
                 else:
                     yield Located(file=file, line=line, pair=pair)
         except BadRowError as bad:
-            yield self._rejection(line, bad)
+            yield self._rejection(parsed, bad)
 
-    def _rejection(self, line: int, bad: BadRowError) -> Rejection:
-        return Rejection(file=self._name, line=line, field=self._mapper.source(bad.field), reason=bad.reason)
-
-
-def _said(bad: Rejection) -> str:
-    return f"line {bad.line}{f', field {bad.field}' if bad.field else ''}: {bad.reason}"
+    def _rejection(self, parsed: Parsed, bad: BadRowError) -> Rejection:
+        return Rejection(
+            file=self._name,
+            line=parsed.line,
+            element=parsed.element,
+            field=self._mapper.source(bad.field),
+            reason=bad.reason,
+        )
 
 
 def _check_unchanged(path: Path, before: os.stat_result) -> None:

@@ -16,6 +16,8 @@ class Parsed(NamedTuple):
     """What is wrong; the row may be given all the same, to be kept and corrected."""
     raw: bytes | None = None
     """The row as a line of JSON Lines that can be corrected and read; None: it was too long to be held."""
+    element: int | None = None
+    """Its number in a JSON array, of which many elements may stand in one line; 1 is the first."""
 
 
 class Opened(NamedTuple):

@@ -62,7 +62,7 @@ def show_preview(console: Console, preview: "Preview") -> None:
         console.print(Text(f"  {pair.line}: {shorten(pair.question, 70)}", style="bold"))
         console.print(Text(f"     {shorten(pair.answer, 100)}", style=DIM))
     for bad in preview.rejected:
-        console.print(Text(f"  {bad.line}: {f'{bad.field}: ' if bad.field else ''}{bad.reason}", style=WARNING))
+        console.print(Text(f"  {bad.said}", style=WARNING))
 
 
 def show_outcome(console: Console, report: "IngestReport") -> None:
@@ -172,8 +172,7 @@ def _show_more(console: Console, more: int, style: str) -> None:
 
 def _show_rejections(console: Console, report: "IngestReport", data_dir: Path) -> None:
     for rejection in report.rejected[:REJECTIONS_SHOWN]:
-        where = f", field {rejection.field}" if rejection.field else ""
-        console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style=WARNING))
+        console.print(Text(f"  rejected {rejection.file}:{rejection.said}", style=WARNING))
     more = report.rejections - REJECTIONS_SHOWN
     if more > 0:
         console.print(Text(f"  and {more:,} more", style=WARNING))

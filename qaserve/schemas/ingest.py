@@ -14,8 +14,16 @@ class Rejection(Record):
 
     file: str
     line: int = Field(description="1 is the first line.")
+    element: int | None = Field(None, description="Of a JSON array: its number, 1 is the first; null: of another file.")
     field: str | None
     reason: str
+
+    @property
+    def said(self) -> str:
+        """Line, element, field and reason in one line."""
+        element = "" if self.element is None else f", element {self.element}"
+        field = f", field {self.field}" if self.field else ""
+        return f"{self.line}{element}{field}: {self.reason}"
 
 
 class BadFile(Record):

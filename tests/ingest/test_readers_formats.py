@@ -56,24 +56,30 @@ def test_a_bad_element_is_rejected_with_its_line_and_can_be_corrected(tmp_path):
     kept = []
     items = read(path, on_bad_line=kept.append)
     assert [type(item) for item in items] == [Located, Rejection, Rejection, Rejection]
-    assert [(item.line, item.field, item.reason) for item in items[1:]] == [
-        (2, None, "a JSON object is needed, this is a number"),
-        (3, "answer", "missing"),
-        (4, None, "NaN is not a JSON number"),
+    assert [(item.line, item.element, item.field, item.reason) for item in items[1:]] == [
+        (2, 2, None, "a JSON object is needed, this is a number"),
+        (3, 3, "answer", "missing"),
+        (4, 4, None, "NaN is not a JSON number"),
     ]
+    assert items[2].said == "3, element 3, field answer: missing"
     assert kept[:2] == [b"7", b'{"question": "How?"}']
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ('[\n{"question": "q" "answer"}]', "line 2: not JSON: Expecting ',' delimiter"),
-        ('[\n{"question": "q"}\n{"a": 1}]', "line 3: not JSON: a comma or the end of the array is missing"),
-        ('[{"question": "q"},', "line 1: not JSON: Expecting value"),
-        ('[{"question": "q"', "line 1: not JSON"),
+        ('[\n{"question": "q" "answer"}]', "line 2, element 1: not JSON: Expecting ',' delimiter"),
+        (
+            '[\n{"question": "q"}\n{"a": 1}]',
+            "line 3, after element 1: not JSON: a comma or the end of the array is missing",
+        ),
+        ('[{"question": "q"},', "line 1, element 2: not JSON: Expecting value"),
+        ('[{"question": "q"', "line 1, element 1: not JSON"),
+        ('[{"question": "q"}, 3]', "line 1, element 1, field answer: missing; line 1, element 2: a JSON object is"),
         ("[]", "holds no pair; it is empty"),
         (b'[{"question": "\xff"}]', "line 1: not UTF-8"),
-        ("[" * 100_000, "line 1: not JSON"),
+        (b'[\n{"question": "q",\n"answer": "\xff"}]', "line 3: not UTF-8"),
+        ("[" * 100_000, "line 1, element 1: not JSON"),
     ],
 )
 def test_what_is_no_array_is_refused_with_its_line(tmp_path, data, reason):
