@@ -122,6 +122,12 @@ def test_pairs_are_exported_to_stdout_and_files(run, loaded, tmp_path):
     assert vectors.exists()
     assert "24  unchanged" in run("ingest", to)[1]
     assert run("export", "--json")[0] == 2
+    fresh = tmp_path / "fresh.npz"
+    code, _, err = run("export", "--out", tmp_path / "pairs.txt", "--vectors", fresh)
+    assert code == 2
+    assert "pairs.txt ends in .txt, which is no format of an export" in " ".join(err.split())
+    assert ".jsonl, .csv or .parquet" in err
+    assert not fresh.exists(), "nothing is written before both names are known to be good"
 
 
 def test_ingest_needs_files_unless_it_encodes_again(run, loaded):
