@@ -41,7 +41,7 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
         console.print(Text(f"passed over: {bad.file} {bad.reason}", style=WARNING))
         console.print(Text(f"  {bad.hint}", style=WARNING))
     _show_more(console, len(report.bad_files) - FILES_SHOWN, WARNING)
-    console.print(_counts(report))
+    _show_counts(console, report)
     _show_files(console, report)
     for title, pairs in (("+", report.changes.added), ("~", report.changes.updated)):
         _show_pairs(console, title, pairs)
@@ -109,12 +109,13 @@ def show_diff(console: Console, diff: "BuildDiff") -> None:
         console.print(Text("held_out: phrasings of each build, asked of it alone; the gate asks those of both", DIM))
 
 
-def _counts(report: "IngestReport") -> Table:
+def _show_counts(console: Console, report: "IngestReport") -> None:
+    """What there is of each kind; a kind that there is nothing of is left out."""
     verb = "would be " if report.dry_run else ""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
-    for count, text in (
+    counts = (
         (report.read, "pairs read"),
         (report.added, f"{verb}added"),
         (report.updated, f"{verb}updated"),
@@ -125,17 +126,23 @@ def _counts(report: "IngestReport") -> Table:
         (report.conflicts, "questions lead to different answers (kept)"),
         (report.late_fences, "have a code fence in the middle of a line (kept)"),
         (report.encoded, f"texts {verb}encoded"),
-    ):
-        table.add_row(f"{count:,}", text, style=None if count else DIM)
-    return table
+    )
+    for count, text in counts:
+        if count:
+            table.add_row(f"{count:,}", text)
+    if table.row_count:
+        console.print(table)
+    if not (report.added or report.updated or report.removed):
+        console.print("No changes to the pairs.")
 
 
 def _show_documents(console: Console, said: "DocumentsReport") -> None:
     """What became of the documents, and which names lead to none."""
     kept = "" if said.read else ", all kept from the live build"
+    kinds = ((said.added, "added"), (said.changed, "changed"), (said.removed, "removed"))
+    changes = ", ".join(f"{len(paths):,} {kind}" for paths, kind in kinds if paths) or "no changes"
     console.print(
-        f"{said.documents:,} documents of {said.skills:,} skills, in {said.sections:,} sections{kept}: "
-        f"{len(said.added):,} added, {len(said.changed):,} changed, {len(said.removed):,} removed"
+        f"{said.documents:,} documents of {said.skills:,} skills, in {said.sections:,} sections{kept}: {changes}"
     )
     for bad in said.rejected[:REJECTIONS_SHOWN]:
         console.print(Text(f"  not taken: {bad.path}: {bad.reason}", style=WARNING))

@@ -43,10 +43,39 @@ def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
     code, out, _ = run("ingest", tmp_path / "more.jsonl")
     assert code == 0
     assert "24  updated" in out  # another file is another source
-    assert "0  texts encoded" in out
+    assert "texts encoded" not in out
+    assert "No changes to the pairs" not in out
     assert "rejected more.jsonl:25: not JSON" in out
     code, out, _ = run("ingest", tmp_path / "more.jsonl", "--replace", "--dry-run")
     assert "Dry run: nothing was changed" in out
+
+
+def test_a_person_is_told_no_count_of_zero(run, loaded):
+    def counts(out):
+        return re.findall(r"^ *(\d+)  (\w+)", out, re.MULTILINE)
+
+    code, out, _ = run("ingest", loaded)
+    assert code == 0
+    assert counts(out) == [("24", "pairs"), ("24", "unchanged")]
+    assert "No changes to the pairs." in out
+    report = json.loads(run("ingest", loaded, "--json")[1])
+    assert {report[name] for name in ("added", "updated", "removed", "rejections", "encoded")} == {0}
+    code, out, _ = run("remove", "--id", "wine_q0", "--dry-run")
+    assert code == 0
+    assert counts(out) == [("23", "unchanged"), ("1", "would")]
+    assert "No changes to the pairs." not in out
+
+
+def test_documents_that_stay_are_said_without_counts_of_zero(run, loaded, tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "wine.md").write_text("# Wine\n\nIt is red.\n")
+    assert "in 1 sections: 1 added" in " ".join(run("ingest", "--documents", folder)[1].split())
+    for again, kept in ((("--documents", folder), ""), ((loaded,), ", all kept from the live build")):
+        code, out, _ = run("ingest", *again)
+        assert code == 0
+        assert f"1 documents of 1 skills, in 1 sections{kept}: no changes" in " ".join(out.split())
+        assert "No changes to the pairs." in out
 
 
 def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, rows, tmp_path):
