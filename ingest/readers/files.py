@@ -9,7 +9,7 @@ from ingest.readers.mapping import FieldMap, FieldSource, Mapper
 from ingest.readers.parsed import BadFileError, Parsed
 from ingest.readers.shapes import BadRowError, check_texts, pairs_of
 from qaserve.common.errors import CorpusError
-from qaserve.schemas.ingest import BadFile, Rejection
+from qaserve.schemas.ingest import BadFile, ListedHeading, Rejection
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.record import Record
 from qaserve.settings import ReadSettings
@@ -37,6 +37,8 @@ class FileRead(Record):
     """In words; empty where that is not known."""
     problem: BadFile | None
     """Why it holds nothing good."""
+    passed_over: tuple[ListedHeading, ...]
+    """Headings of Markdown whose text is in no pair."""
 
 
 def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -109,7 +111,7 @@ def read_files(
             problems.append(f"{path} {file.problem.reason}")
             hint = hint or file.problem.hint
         if on_file is not None:
-            on_file(FileRead(file=name, format=file.format, problem=file.problem))
+            on_file(FileRead(file=name, format=file.format, problem=file.problem, passed_over=file.passed_over))
     mapper.check_used(needed)
     if len(problems) == len(files):
         more = f"; and {len(problems) - FILES_SHOWN} more files" if len(problems) > FILES_SHOWN else ""
@@ -132,6 +134,7 @@ class _File:
         self._on_lines, self._on_bad_line = on_lines, on_bad_line
         self.format, self._cells = "", False
         self.problem: BadFile | None = None
+        self.passed_over: tuple[ListedHeading, ...] = ()
 
     def read(self) -> Iterator[Located | Rejection]:
         """Its pairs and rejections; afterwards `problem` says why there is no pair."""
@@ -156,7 +159,10 @@ class _File:
         path = self._path
         with mapped_errors():
             before = path.stat()
-            self.format, rows, columns = opened(path, self._name, self._settings)
+            self.format, rows, columns, headings = opened(path, self._name, self._settings)
+            self.passed_over = tuple(
+                ListedHeading(file=self._name, line=heading.line, heading=heading.title) for heading in headings
+            )
             self._check_columns(columns)
             self._cells = columns is not None
             if self._cells and self._mapper.separator:

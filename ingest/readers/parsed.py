@@ -20,6 +20,14 @@ class Parsed(NamedTuple):
     """Its number in a JSON array, of which many elements may stand in one line; 1 is the first."""
 
 
+class Heading(NamedTuple):
+    """A heading of a document that asks nothing, with text that is in no pair."""
+
+    line: int
+    """1 is the first."""
+    title: str
+
+
 class Opened(NamedTuple):
     """A file whose format is known."""
 
@@ -28,6 +36,8 @@ class Opened(NamedTuple):
     rows: Iterator[Parsed]
     columns: tuple[str, ...] | None = None
     """Of a table: the only fields that its rows have."""
+    passed_over: tuple[Heading, ...] = ()
+    """Of a Markdown document."""
 
 
 class BadFileError(Exception):

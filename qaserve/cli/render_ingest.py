@@ -31,6 +31,7 @@ PAIRS_SHOWN = 5
 FILES_SHOWN = 10
 LINKS_SHOWN = 5
 NAMES_SHOWN = 5
+HEADINGS_SHOWN = 5
 DIM = "dim"
 WARNING = "yellow"
 
@@ -50,6 +51,9 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
     _show_pairs(console, "code fence in a line:", report.late_fence_pairs)
+    for one in report.passed_over_headings[:HEADINGS_SHOWN]:
+        console.print(Text(f"  no pair of {shorten(one.heading, 70)!r} ({one.file}:{one.line})", style=DIM))
+    _show_more(console, report.passed_over - HEADINGS_SHOWN, DIM)
     if report.documents is not None:
         _show_documents(console, report.documents)
 
@@ -125,6 +129,7 @@ def _show_counts(console: Console, report: "IngestReport") -> None:
         (report.repeats, "repeat an earlier row's question (kept)"),
         (report.conflicts, "questions lead to different answers (kept)"),
         (report.late_fences, "have a code fence in the middle of a line (kept)"),
+        (report.passed_over, "headings without a question mark have text that is in no pair"),
         (report.encoded, f"texts {verb}encoded"),
     )
     for count, text in counts:

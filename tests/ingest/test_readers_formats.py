@@ -124,10 +124,44 @@ def test_a_question_without_text_is_rejected_and_a_document_without_questions_is
     path.write_text("# Why?\n\n# How?\n\nThus.\n\nQ: Who?\nNobody.\n")
     first, good, last = read(path)
     assert (first.line, first.field, good.pair.question, last.line, last.field) == (1, "answer", "How?", 7, "answer")
-    path.write_text("# Notes\n\nText.\n")
-    with pytest.raises(CorpusError, match=r"faq\.md holds no question") as caught:
+    path.write_text("# Notes\n\nText.\n\n## Setup\n### A\n### B\n")
+    why = r"no question: none of its headings ends in `\?` \(line 1: 'Notes'; line 5: 'Setup'; line 6: 'A'; 4 in all\)"
+    with pytest.raises(CorpusError, match=why) as caught:
         read(path)
     assert "Q:" in caught.value.hint
+    path.write_text("Text.\n")
+    with pytest.raises(CorpusError, match=r"faq\.md holds no question: it has no heading and no `Q:` line"):
+        read(path)
+
+
+def _passed_over(path):
+    found = []
+    read(path, on_file=found.append)
+    return [(one.file, one.line, one.heading) for file in found for one in file.passed_over]
+
+
+def test_headings_whose_text_is_in_no_pair_are_told_with_their_lines(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text(
+        "# FAQ\n\nWelcome.\n\n## Billing\n\n---\n\n### How do I pay?\n\nBy card.\n\n#### Note\n\nIn the answer.\n\n"
+        "### Log *in*\n\nAt the top.\n\nSet up\n------\n\nDo that.\n\n#### Sizes\n\nMany.\n\n"
+        "Q: Why?\nA: So.\n\n# Legal\nNo.\n"
+    )
+    titles = [("FAQ", 1), ("Log in", 17), ("Set up", 21), ("Sizes", 26), ("Legal", 33)]
+    assert _passed_over(path) == [("faq.md", line, title) for title, line in titles]
+
+
+def test_a_document_of_questions_below_titles_passes_nothing_over(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text("# FAQ\n## Billing\n### How?\nSo.\n## Other\n### Why?\nThus.\n#### Also\nThis.\n")
+    assert _passed_over(path) == []
+
+
+def test_the_title_of_a_heading_that_is_passed_over_is_cut(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text(f"# Why?\nSo.\n# {'long ' * 100}\nText.\n")
+    ((_, line, title),) = _passed_over(path)
+    assert (line, len(title) <= 80, title[-1]) == (3, True, "…")
     path.write_bytes("# Wie?\n\nSchön.\n".encode("latin-1"))
     with pytest.raises(CorpusError, match=r"line 3: not UTF-8"):
         read(path)

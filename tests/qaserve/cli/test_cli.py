@@ -66,6 +66,24 @@ def test_a_person_is_told_no_count_of_zero(run, loaded):
     assert "No changes to the pairs." not in out
 
 
+def test_a_person_is_told_of_headings_that_give_no_pair(run, tmp_path):
+    headings = "".join(f"# Section {number}\nText.\n" for number in range(7))
+    folder = tmp_path / "faq"
+    folder.mkdir()
+    (folder / "faq.md").write_text(f"# Why?\nSo.\n{headings}")
+    (folder / "notes.md").write_text("# Notes\nText.\n")
+    code, out, _ = run("ingest", folder)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "7 headings without a question mark have text that is in no pair" in told
+    assert "no pair of 'Section 0' (faq.md:3)" in told
+    assert "no pair of 'Section 4' (faq.md:11) and 2 more; --json lists all" in told
+    assert "passed over: notes.md holds no question: none of its headings ends in `?` (line 1: 'Notes')" in told
+    report = json.loads(run("ingest", folder, "--json")[1])
+    assert (report["passed_over"], report["rejections"]) == (7, 0)
+    assert report["passed_over_headings"][0] == {"file": "faq.md", "line": 3, "heading": "Section 0"}
+
+
 def test_documents_that_stay_are_said_without_counts_of_zero(run, loaded, tmp_path):
     folder = tmp_path / "documents"
     folder.mkdir()
