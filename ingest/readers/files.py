@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ingest.readers.formats import EXCEL, SUFFIXES, mapped_errors, opened
+from ingest.readers.formats import SUFFIXES, TAKEN, is_known, mapped_errors, opened
 from ingest.readers.mapping import FieldMap, FieldSource, Mapper
 from ingest.readers.parsed import BadFileError, Parsed
 from ingest.readers.shapes import BadRowError, check_texts, pairs_of
@@ -50,7 +50,7 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     found: dict[Path, tuple[Path, str]] = {}
     for path in paths:
         if path.is_dir():
-            files = [file for file in _walk(path) if file.name.lower().endswith((*SUFFIXES, *EXCEL))]
+            files = [file for file in _walk(path) if is_known(file.name)]
             if not files:
                 raise CorpusError(
                     f"folder {path} holds no file to read", hint=f"Files must end in {', '.join(SUFFIXES)}."
@@ -153,7 +153,11 @@ class _File:
         else:
             if not good:
                 said = "; ".join(f"line {one.said}" for one in bad) or "it is empty"
-                self.problem = BadFile(file=self._name, reason=f"holds no pair; {said}", hint=SHAPES)
+                known = is_known(self._name)
+                why = (
+                    "holds no pair" if known else "holds no pair; its name says no format, so it is read as JSON Lines"
+                )
+                self.problem = BadFile(file=self._name, reason=f"{why}; {said}", hint=SHAPES if known else TAKEN)
 
     def _items(self) -> Iterator[Located | Rejection]:
         path = self._path

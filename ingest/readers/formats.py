@@ -17,6 +17,7 @@ from qaserve.settings import ReadSettings
 EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (*json_lines.SUFFIXES, *json_array.SUFFIXES, *delimited.SUFFIXES, *markdown.SUFFIXES, *PARQUET)
+TAKEN = f"Files that are read end in {', '.join(SUFFIXES)}."
 GZIP_MAGIC = b"\x1f\x8b"
 EXCEL_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 PARQUET_MAGIC = b"PAR1"
@@ -31,6 +32,8 @@ def opened(path: Path, name: str, settings: ReadSettings) -> Opened:
         _check_gzip(path)
     with open_file() as file:
         start = file.read(4)
+    if start in EXCEL_MAGIC and not is_known(name):
+        raise BadFileError("looks like an Office document or a zip archive, which is not read", TAKEN)
     if start in EXCEL_MAGIC or lower.endswith(EXCEL):
         raise BadFileError(
             "looks like an Excel file, which is not read",
@@ -45,6 +48,11 @@ def opened(path: Path, name: str, settings: ReadSettings) -> Opened:
     if lower.endswith(markdown.SUFFIXES):
         return markdown.read(open_file, settings.max_line_bytes)
     return json_lines.read(open_file, settings.max_line_bytes)
+
+
+def is_known(name: str) -> bool:
+    """Whether a name says its format. A file of another name is read as JSON Lines."""
+    return name.lower().endswith((*SUFFIXES, *EXCEL))
 
 
 @contextmanager
