@@ -45,11 +45,22 @@ def export_pairs(build: Build, path: Path) -> None:
         UsageError: It is not one of those there are.
         StoreWriteError: The disk is full or read-only.
     """
-    write = WRITERS.get(path.suffix.lower())
-    if write is None:
-        raise UsageError(f"{path} has no suffix that says its format", hint=f"One of {', '.join(WRITERS)}.")
+    check_suffixes(path, None)
     with written_beside(path) as fresh:
-        write(_rows(build), fresh)
+        WRITERS[path.suffix.lower()](_rows(build), fresh)
+
+
+def check_suffixes(pairs: Path | None, vectors: Path | None) -> None:
+    """Refuse files for pairs and for vectors whose suffix says no format, before one of them is written.
+
+    Raises:
+        UsageError: One has none, or one that is not taken.
+    """
+    for option, path, suffixes in (("--out", pairs, tuple(WRITERS)), ("--vectors", vectors, (NPZ, SAFETENSORS))):
+        if path is not None and path.suffix.lower() not in suffixes:
+            ending = f"ends in {path.suffix}, which is no format of an export" if path.suffix else "has no suffix"
+            *most, last = suffixes
+            raise UsageError(f"{option} {path} {ending}", hint=f"It must end in {', '.join(most)} or {last}.")
 
 
 def json_lines(build: Build) -> Iterator[str]:
@@ -72,8 +83,7 @@ def export_vectors(build: Build, path: Path, folder: Path | None) -> None:
         UsageError: The file ends in something else.
         StoreWriteError: The disk is full or read-only.
     """
-    if path.suffix.lower() not in {NPZ, SAFETENSORS}:
-        raise UsageError(f"--vectors {path} says no format", hint=f"It must end in {NPZ} or {SAFETENSORS}.")
+    check_suffixes(None, path)
     arrays = _arrays(build, folder)
     with written_beside(path) as fresh:
         if path.suffix.lower() == NPZ:

@@ -34,7 +34,7 @@ class Judgement(BaseModel):
 
 
 class BadLine(Record):
-    """A line that is no judgement."""
+    """A line that is left out: it is no judgement, or of a pair that is not there."""
 
     file: str
     line: int = Field(description="1 is the first line.")
@@ -48,6 +48,9 @@ class Judged(NamedTuple):
 
     judgements: tuple[Judgement, ...]
     bad: tuple[BadLine, ...]
+    """The lines that are no judgements."""
+    lines: tuple[int, ...]
+    """Where each judgement was read; 1 is the first line."""
 
 
 class KnownPairs:
@@ -74,14 +77,14 @@ def read_judgements(path: Path, read: ReadSettings) -> Judged:
     Raises:
         CorpusError: It cannot be read, or no line of it is a judgement.
     """
-    found: dict[tuple[str, str], Judgement] = {}
+    found: dict[tuple[str, str], tuple[Judgement, int]] = {}
     bad: list[BadLine] = []
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(read.max_line_bytes + 1), b""), start=1):
                 one = _read_line(raw, path.name, number, read) if raw.strip() else None
                 if isinstance(one, Judgement):
-                    found[fold(one.question), one.point or one.pair_id] = one
+                    found[fold(one.question), one.point or one.pair_id] = one, number
                 elif one is not None:
                     bad.append(one)
                     if len(raw) > read.max_line_bytes:
@@ -93,7 +96,7 @@ def read_judgements(path: Path, read: ReadSettings) -> Judged:
         raise CorpusError(
             f"{path} holds no judgement{why}", hint='A line is {"question": "…", "pair_id": "…"}, or exported feedback.'
         )
-    return Judged(tuple(found.values()), tuple(bad))
+    return Judged(tuple(one for one, _ in found.values()), tuple(bad), tuple(line for _, line in found.values()))
 
 
 def said(bad: BadLine) -> str:
@@ -102,6 +105,12 @@ def said(bad: BadLine) -> str:
     field = f": {bad.field}" if bad.field else ""
     value = f" (got {bad.value})" if bad.value is not None else ""
     return f"{where}{field}: {bad.reason}{value}"
+
+
+def unknown_line(judgement: Judgement, file: str, line: int) -> BadLine:
+    """A judgement of a pair that the build does not have, as a line that is left out."""
+    value = shorten(repr(judgement.pair_id), VALUE_CHARS)
+    return BadLine(file=file, line=line, field="pair_id", value=value, reason="the build has no such pair")
 
 
 def _read_line(raw: bytes, name: str, number: int, read: ReadSettings) -> Judgement | BadLine:

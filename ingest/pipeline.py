@@ -28,7 +28,7 @@ from qaserve.common.errors import CorpusError, NotFoundError, UsageError
 from qaserve.common.failpoints import failpoint
 from qaserve.encoders.base import Encoder
 from qaserve.schemas.documents import DocumentsReport, Section
-from qaserve.schemas.ingest import IngestReport, Preview
+from qaserve.schemas.ingest import REPORTED, IngestReport, Preview
 from qaserve.schemas.pairs import Pair
 from qaserve.settings import ReadSettings
 
@@ -307,6 +307,7 @@ class Ingest:
         repeated = repeated_questions(plan.rows)
         files = dict(zip(plan.wanted, plan.wanted.named("file"), strict=True))
         fences = [point for point, late in plan.wanted.column("late_fence").items() if late]
+        headings = [heading for file in plan.files_read if file.problem is None for heading in file.passed_over]
         return IngestReport(
             build=live.metadata.build if live is not None and stays else None,
             corpus=builder.corpus,
@@ -324,6 +325,8 @@ class Ingest:
             conflicts=repeated.conflicts,
             late_fences=len(fences),
             late_fence_pairs=list_pairs(fences, plan.wanted),
+            passed_over=len(headings),
+            passed_over_headings=tuple(headings[:REPORTED]),
             repeated_questions=repeated.listed,
             changes=list_changes(plan.changes, plan.wanted, before),
             edits=list_edits(plan.changes.updated, before, plan.pairs),

@@ -52,11 +52,8 @@ class Rejected:
         self.by_file[rejection.file] += 1
         if len(self.first) < REPORTED:
             self.first.append(rejection)
-        where = f", field {rejection.field}" if rejection.field else ""
         with _writing():
-            self._reasons.write(
-                f"{rejection.file}:{rejection.line}{where}: {rejection.reason}\n".encode("utf-8", "backslashreplace")
-            )
+            self._reasons.write(f"{rejection.file}:{rejection.said}\n".encode("utf-8", "backslashreplace"))
 
     def add_line(self, line: bytes) -> None:
         """Note a line of which something was rejected."""

@@ -67,4 +67,4 @@ def _show(preview: Preview) -> None:
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
     for bad in preview.rejected:
-        st.warning(safe(f"Line {bad.line}: {bad.field + ': ' if bad.field else ''}{bad.reason}"))
+        st.warning(safe(f"Line {bad.said}"))

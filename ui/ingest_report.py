@@ -31,6 +31,7 @@ def draw(report: IngestReport) -> None:
     _edits(report)
     _listed(report)
     _rejected(report)
+    _passed_over(report)
     _conflicts(report)
 
 
@@ -332,7 +333,8 @@ def _rejected(report: IngestReport) -> None:
     if not report.rejected:
         return
     with st.expander(theme.counted(report.rejections, "rejected line"), icon=":material/block:", expanded=True):
-        rows = [one.model_dump() for one in report.rejected]
+        numbered = any(one.element is not None for one in report.rejected)
+        rows = [one.model_dump(exclude=None if numbered else {"element"}) for one in report.rejected]
         st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
         st.download_button(
             "Download with reasons",
@@ -341,6 +343,16 @@ def _rejected(report: IngestReport) -> None:
             mime="application/x-ndjson",
             icon=":material/download:",
         )
+
+
+def _passed_over(report: IngestReport) -> None:
+    if not report.passed_over:
+        return
+    count = theme.counted(report.passed_over, "heading")
+    with st.expander(f"No pair: {count} without a question mark", icon=":material/title:"):
+        st.caption("Their text is in no pair. A heading that ends in a question mark makes one.")
+        rows = [one.model_dump() for one in report.passed_over_headings[:LISTED]]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 8 else 320)
 
 
 def _conflicts(report: IngestReport) -> None:

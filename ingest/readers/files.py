@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ingest.readers.formats import EXCEL, SUFFIXES, mapped_errors, opened
+from ingest.readers.formats import SUFFIXES, TAKEN, is_known, mapped_errors, opened
 from ingest.readers.mapping import FieldMap, FieldSource, Mapper
 from ingest.readers.parsed import BadFileError, Parsed
 from ingest.readers.shapes import BadRowError, check_texts, pairs_of
 from qaserve.common.errors import CorpusError
-from qaserve.schemas.ingest import BadFile, Rejection
+from qaserve.schemas.ingest import BadFile, ListedHeading, Rejection
 from qaserve.schemas.pairs import Pair
 from qaserve.schemas.record import Record
 from qaserve.settings import ReadSettings
@@ -37,6 +37,8 @@ class FileRead(Record):
     """In words; empty where that is not known."""
     problem: BadFile | None
     """Why it holds nothing good."""
+    passed_over: tuple[ListedHeading, ...]
+    """Headings of Markdown whose text is in no pair."""
 
 
 def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -48,7 +50,7 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, str]]:
     found: dict[Path, tuple[Path, str]] = {}
     for path in paths:
         if path.is_dir():
-            files = [file for file in _walk(path) if file.name.lower().endswith((*SUFFIXES, *EXCEL))]
+            files = [file for file in _walk(path) if is_known(file.name)]
             if not files:
                 raise CorpusError(
                     f"folder {path} holds no file to read", hint=f"Files must end in {', '.join(SUFFIXES)}."
@@ -109,7 +111,7 @@ def read_files(
             problems.append(f"{path} {file.problem.reason}")
             hint = hint or file.problem.hint
         if on_file is not None:
-            on_file(FileRead(file=name, format=file.format, problem=file.problem))
+            on_file(FileRead(file=name, format=file.format, problem=file.problem, passed_over=file.passed_over))
     mapper.check_used(needed)
     if len(problems) == len(files):
         more = f"; and {len(problems) - FILES_SHOWN} more files" if len(problems) > FILES_SHOWN else ""
@@ -132,6 +134,7 @@ class _File:
         self._on_lines, self._on_bad_line = on_lines, on_bad_line
         self.format, self._cells = "", False
         self.problem: BadFile | None = None
+        self.passed_over: tuple[ListedHeading, ...] = ()
 
     def read(self) -> Iterator[Located | Rejection]:
         """Its pairs and rejections; afterwards `problem` says why there is no pair."""
@@ -149,14 +152,21 @@ class _File:
             self.problem = BadFile(file=self._name, reason=error.reason, hint=error.hint)
         else:
             if not good:
-                said = "; ".join(map(_said, bad)) or "it is empty"
-                self.problem = BadFile(file=self._name, reason=f"holds no pair; {said}", hint=SHAPES)
+                said = "; ".join(f"line {one.said}" for one in bad) or "it is empty"
+                known = is_known(self._name)
+                why = (
+                    "holds no pair" if known else "holds no pair; its name says no format, so it is read as JSON Lines"
+                )
+                self.problem = BadFile(file=self._name, reason=f"{why}; {said}", hint=SHAPES if known else TAKEN)
 
     def _items(self) -> Iterator[Located | Rejection]:
         path = self._path
         with mapped_errors():
             before = path.stat()
-            self.format, rows, columns = opened(path, self._name, self._settings)
+            self.format, rows, columns, headings = opened(path, self._name, self._settings)
+            self.passed_over = tuple(
+                ListedHeading(file=self._name, line=heading.line, heading=heading.title) for heading in headings
+            )
             self._check_columns(columns)
             self._cells = columns is not None
             if self._cells and self._mapper.separator:
@@ -191,18 +201,20 @@ class _File:
                 try:
                     check_texts(pair, self._settings)
                 except BadRowError as bad:
-                    yield self._rejection(line, bad)
+                    yield self._rejection(parsed, bad)
                 else:
                     yield Located(file=file, line=line, pair=pair)
         except BadRowError as bad:
-            yield self._rejection(line, bad)
+            yield self._rejection(parsed, bad)
 
-    def _rejection(self, line: int, bad: BadRowError) -> Rejection:
-        return Rejection(file=self._name, line=line, field=self._mapper.source(bad.field), reason=bad.reason)
-
-
-def _said(bad: Rejection) -> str:
-    return f"line {bad.line}{f', field {bad.field}' if bad.field else ''}: {bad.reason}"
+    def _rejection(self, parsed: Parsed, bad: BadRowError) -> Rejection:
+        return Rejection(
+            file=self._name,
+            line=parsed.line,
+            element=parsed.element,
+            field=self._mapper.source(bad.field),
+            reason=bad.reason,
+        )
 
 
 def _check_unchanged(path: Path, before: os.stat_result) -> None:

@@ -31,6 +31,8 @@ class _Window:
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._decoder = file, codecs.getincrementaldecoder("utf-8-sig")()
         self.text, self.at, self.line, self.ended = "", 0, 1, False
+        self.element = 0
+        """The number of the element that is parsed or was parsed last; 1 is the first."""
 
     def grow(self) -> None:
         """Read as much again as is held."""
@@ -41,7 +43,8 @@ class _Window:
         try:
             self.text += self._decoder.decode(data, final=self.ended)
         except UnicodeDecodeError as error:
-            raise self.error("not UTF-8") from error
+            line = self.place(len(self.text)) + error.object.count(b"\n", 0, error.start)
+            raise BadFileError(f"cannot be read: line {line}: not UTF-8", CORRECT) from error
 
     def peek(self) -> str:
         """The next character that is not blank; empty at the end."""
@@ -58,9 +61,10 @@ class _Window:
         """The line of a character."""
         return self.line + self.text.count("\n", 0, at)
 
-    def error(self, reason: str, at: int = 0) -> BadFileError:
-        """What is wrong at a character."""
-        return BadFileError(f"cannot be read: line {self.place(at)}: {reason}", CORRECT)
+    def error(self, reason: str, at: int, where: str | None = None) -> BadFileError:
+        """What is wrong at a character, and at which element: a line may hold them all."""
+        place = f"line {self.place(at)}" if where is None else f"line {self.place(at)}, {where}"
+        return BadFileError(f"cannot be read: {place}: {reason}", CORRECT)
 
 
 def _rows(open_file: Callable[[], IO[bytes]], limit: int) -> Iterator[Parsed]:
@@ -71,7 +75,8 @@ def _rows(open_file: Callable[[], IO[bytes]], limit: int) -> Iterator[Parsed]:
         while window.peek() != "]":
             yield _element(window, limit)
             if window.peek() not in {",", "]"}:
-                raise window.error("not JSON: a comma or the end of the array is missing", window.at)
+                where = f"after element {window.element}"
+                raise window.error("not JSON: a comma or the end of the array is missing", window.at, where)
             if window.peek() == ",":
                 window.at += 1
         window.at += 1
@@ -80,23 +85,25 @@ def _rows(open_file: Callable[[], IO[bytes]], limit: int) -> Iterator[Parsed]:
 
 
 def _element(window: _Window, limit: int) -> Parsed:
+    window.element += 1
+    number, where = window.element, f"element {window.element}"
     while True:
         try:
             value, end = DECODER.raw_decode(window.text, window.at)
         except json.JSONDecodeError as error:
             if window.ended:
-                raise window.error(f"not JSON: {error.msg}", error.pos) from error
+                raise window.error(f"not JSON: {error.msg}", error.pos, where) from error
             if len(window.text) - window.at > limit:
-                raise window.error(f"an element is longer than {limit:,} bytes", window.at) from error
+                raise window.error(f"longer than {limit:,} bytes", window.at, where) from error
             window.grow()
         except (RecursionError, ValueError) as error:
-            raise window.error(f"not JSON that can be read: {str(error)[:80]}", window.at) from error
+            raise window.error(f"not JSON that can be read: {str(error)[:80]}", window.at, where) from error
         else:
             break
     line, text = window.place(window.at), window.text[window.at : end].encode()
     window.at = end
     raw = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     try:
-        return Parsed(line, json_lines.parse(text), raw=raw)
+        return Parsed(line, json_lines.parse(text), raw=raw, element=number)
     except BadRowError as bad:
-        return Parsed(line, None, bad, raw)
+        return Parsed(line, None, bad, raw, number)

@@ -16,6 +16,16 @@ class Parsed(NamedTuple):
     """What is wrong; the row may be given all the same, to be kept and corrected."""
     raw: bytes | None = None
     """The row as a line of JSON Lines that can be corrected and read; None: it was too long to be held."""
+    element: int | None = None
+    """Its number in a JSON array, of which many elements may stand in one line; 1 is the first."""
+
+
+class Heading(NamedTuple):
+    """A heading of a document that asks nothing, with text that is in no pair."""
+
+    line: int
+    """1 is the first."""
+    title: str
 
 
 class Opened(NamedTuple):
@@ -26,6 +36,8 @@ class Opened(NamedTuple):
     rows: Iterator[Parsed]
     columns: tuple[str, ...] | None = None
     """Of a table: the only fields that its rows have."""
+    passed_over: tuple[Heading, ...] = ()
+    """Of a Markdown document."""
 
 
 class BadFileError(Exception):

@@ -16,7 +16,7 @@ from ingest.readers import EXCEL, SUFFIXES
 from qaserve.common.errors import BusyError, TooLargeError, UsageError
 
 SUFFIX = ".jsonl"
-"""Of a file whose own says nothing."""
+"""Of a file without one."""
 UNNAMED = "upload"
 FORM = "multipart/form-data"
 LINES = (
@@ -33,6 +33,7 @@ MAX_FIELDS = 8
 FIELD_BYTES = 1_024
 NOT_IN_A_NAME = re.compile(r"[^\w.-]+")
 NAME_BYTES = 100
+SUFFIX_CHARS = 10
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -111,11 +112,12 @@ def _copy(upload: UploadFile, path: Path) -> None:
 
 
 def safe_name(name: str) -> str:
-    """A file name of harmless characters that ends as a corpus file does."""
+    """A file name of harmless characters. It keeps its suffix, also one that is not read: errors name the file so."""
     stem = NOT_IN_A_NAME.sub("-", name.replace("\\", "/").rpartition("/")[2]).lstrip(".-")
-    suffix = next((one for one in (*SUFFIXES, *EXCEL, ZIP) if stem.lower().endswith(one)), "")
+    known = next((one for one in (*SUFFIXES, *EXCEL, ZIP) if stem.lower().endswith(one)), None)
+    suffix = known or Path(stem).suffix
     short = stem[: len(stem) - len(suffix)].encode()[:NAME_BYTES].decode(errors="ignore")
-    return (short or UNNAMED) + (suffix.lower() or SUFFIX)
+    return (short or UNNAMED) + (known or suffix[:SUFFIX_CHARS] or SUFFIX)
 
 
 def _check(path: Path) -> None:

@@ -340,7 +340,7 @@ def fit(
     from qaserve.store import open_store
 
     settings = get_settings()
-    judged = Judged((), ()) if feedback is None else read_judgements(feedback, settings.read)
+    judged = Judged((), (), ()) if feedback is None else read_judgements(feedback, settings.read)
     show_bad_lines(err, judged.bad)
     say_data_folder(settings)
     with open_store(settings.store) as store:

@@ -38,13 +38,14 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="With --out: say what was written as JSON.")] = False,
 ) -> None:
     """See EXPORT_HELP."""
-    from ingest.export import export_pairs, export_vectors, json_lines
+    from ingest.export import check_suffixes, export_pairs, export_vectors, json_lines
     from ingest.spool import scratch_folder
     from qaserve.common.errors import UsageError
     from qaserve.store import open_store
 
     if as_json and to is None:
         raise UsageError("--json needs --out: without it stdout is the export", hint="Add --out FILE.")
+    check_suffixes(to, vectors)
     settings = get_settings()
     say_data_folder(settings)
     with open_store(settings.store, read_only=True) as store:

@@ -32,7 +32,7 @@ def golden(
 ) -> None:
     """See GOLDEN_HELP."""
     from ingest.judgements import read_judgements
-    from qaserve.cli.render_answer import show_bad_lines
+    from qaserve.cli.render_answer import show_bad_lines, show_unknown_lines
     from qaserve.search.engine import Engine
     from qaserve.store import open_store
     from train.experiments import golden as golden_experiment
@@ -57,5 +57,5 @@ def golden(
         still = report.unhelpful
         out.print(f"{still.questions} pairs that did not help: {still.first} still come first ({still.share:.1%})")
     if report.unknown:
-        out.print(f"{report.unknown} judgements are of pairs that this build does not have, and were left out")
+        show_unknown_lines(out, report.unknown, report.unknown_lines)
     show_bad_lines(err, report.bad)

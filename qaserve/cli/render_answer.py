@@ -335,6 +335,18 @@ def show_bad_lines(console: Console, bad: Sequence["BadLine"]) -> None:
         console.print(f"… and {len(bad) - REJECTIONS_SHOWN} more lines that are no judgements")
 
 
+def show_unknown_lines(console: Console, count: int, listed: Sequence["BadLine"]) -> None:
+    """Judgements of pairs that a build does not have: how many, and the first of them."""
+    from ingest.judgements import said
+
+    are = "judgement is of a pair" if count == 1 else "judgements are of pairs"
+    console.print(f"{count:,} {are} that this build does not have, left out:")
+    for one in listed[:REJECTIONS_SHOWN]:
+        console.print(Text(f"  {said(one)}"))
+    if count > REJECTIONS_SHOWN:
+        console.print(f"  and {count - REJECTIONS_SHOWN:,} more")
+
+
 def show_distilled(console: Console, report: "DistillReport") -> None:
     """The students that were trained, and the one that was kept."""
     table = Table(box=None, pad_edge=False, header_style=DIM)

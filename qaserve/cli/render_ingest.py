@@ -31,6 +31,7 @@ PAIRS_SHOWN = 5
 FILES_SHOWN = 10
 LINKS_SHOWN = 5
 NAMES_SHOWN = 5
+HEADINGS_SHOWN = 5
 DIM = "dim"
 WARNING = "yellow"
 
@@ -41,7 +42,7 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
         console.print(Text(f"passed over: {bad.file} {bad.reason}", style=WARNING))
         console.print(Text(f"  {bad.hint}", style=WARNING))
     _show_more(console, len(report.bad_files) - FILES_SHOWN, WARNING)
-    console.print(_counts(report))
+    _show_counts(console, report)
     _show_files(console, report)
     for title, pairs in (("+", report.changes.added), ("~", report.changes.updated)):
         _show_pairs(console, title, pairs)
@@ -50,6 +51,9 @@ def show_changes(console: Console, report: "IngestReport", data_dir: Path) -> No
     _show_rejections(console, report, data_dir)
     _show_conflicts(console, report)
     _show_pairs(console, "code fence in a line:", report.late_fence_pairs)
+    for one in report.passed_over_headings[:HEADINGS_SHOWN]:
+        console.print(Text(f"  no pair of {shorten(one.heading, 70)!r} ({one.file}:{one.line})", style=DIM))
+    _show_more(console, report.passed_over - HEADINGS_SHOWN, DIM)
     if report.documents is not None:
         _show_documents(console, report.documents)
 
@@ -62,7 +66,7 @@ def show_preview(console: Console, preview: "Preview") -> None:
         console.print(Text(f"  {pair.line}: {shorten(pair.question, 70)}", style="bold"))
         console.print(Text(f"     {shorten(pair.answer, 100)}", style=DIM))
     for bad in preview.rejected:
-        console.print(Text(f"  {bad.line}: {f'{bad.field}: ' if bad.field else ''}{bad.reason}", style=WARNING))
+        console.print(Text(f"  {bad.said}", style=WARNING))
 
 
 def show_outcome(console: Console, report: "IngestReport") -> None:
@@ -109,12 +113,13 @@ def show_diff(console: Console, diff: "BuildDiff") -> None:
         console.print(Text("held_out: phrasings of each build, asked of it alone; the gate asks those of both", DIM))
 
 
-def _counts(report: "IngestReport") -> Table:
+def _show_counts(console: Console, report: "IngestReport") -> None:
+    """What there is of each kind; a kind that there is nothing of is left out."""
     verb = "would be " if report.dry_run else ""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
-    for count, text in (
+    counts = (
         (report.read, "pairs read"),
         (report.added, f"{verb}added"),
         (report.updated, f"{verb}updated"),
@@ -124,18 +129,25 @@ def _counts(report: "IngestReport") -> Table:
         (report.repeats, "repeat an earlier row's question (kept)"),
         (report.conflicts, "questions lead to different answers (kept)"),
         (report.late_fences, "have a code fence in the middle of a line (kept)"),
+        (report.passed_over, "headings without a question mark have text that is in no pair"),
         (report.encoded, f"texts {verb}encoded"),
-    ):
-        table.add_row(f"{count:,}", text, style=None if count else DIM)
-    return table
+    )
+    for count, text in counts:
+        if count:
+            table.add_row(f"{count:,}", text)
+    if table.row_count:
+        console.print(table)
+    if not (report.added or report.updated or report.removed):
+        console.print("No changes to the pairs.")
 
 
 def _show_documents(console: Console, said: "DocumentsReport") -> None:
     """What became of the documents, and which names lead to none."""
     kept = "" if said.read else ", all kept from the live build"
+    kinds = ((said.added, "added"), (said.changed, "changed"), (said.removed, "removed"))
+    changes = ", ".join(f"{len(paths):,} {kind}" for paths, kind in kinds if paths) or "no changes"
     console.print(
-        f"{said.documents:,} documents of {said.skills:,} skills, in {said.sections:,} sections{kept}: "
-        f"{len(said.added):,} added, {len(said.changed):,} changed, {len(said.removed):,} removed"
+        f"{said.documents:,} documents of {said.skills:,} skills, in {said.sections:,} sections{kept}: {changes}"
     )
     for bad in said.rejected[:REJECTIONS_SHOWN]:
         console.print(Text(f"  not taken: {bad.path}: {bad.reason}", style=WARNING))
@@ -172,8 +184,7 @@ def _show_more(console: Console, more: int, style: str) -> None:
 
 def _show_rejections(console: Console, report: "IngestReport", data_dir: Path) -> None:
     for rejection in report.rejected[:REJECTIONS_SHOWN]:
-        where = f", field {rejection.field}" if rejection.field else ""
-        console.print(Text(f"  rejected {rejection.file}:{rejection.line}{where}: {rejection.reason}", style=WARNING))
+        console.print(Text(f"  rejected {rejection.file}:{rejection.said}", style=WARNING))
     more = report.rejections - REJECTIONS_SHOWN
     if more > 0:
         console.print(Text(f"  and {more:,} more", style=WARNING))

@@ -14,8 +14,16 @@ class Rejection(Record):
 
     file: str
     line: int = Field(description="1 is the first line.")
+    element: int | None = Field(None, description="Of a JSON array: its number, 1 is the first; null: of another file.")
     field: str | None
     reason: str
+
+    @property
+    def said(self) -> str:
+        """Line, element, field and reason in one line."""
+        element = "" if self.element is None else f", element {self.element}"
+        field = f", field {self.field}" if self.field else ""
+        return f"{self.line}{element}{field}: {self.reason}"
 
 
 class BadFile(Record):
@@ -209,6 +217,14 @@ class Edit(Record):
     after: str | None
 
 
+class ListedHeading(Record):
+    """A heading of a Markdown file that asks nothing, with text that is in no pair."""
+
+    file: str
+    line: int
+    heading: str
+
+
 class PairChanges(Record):
     """The pairs that change, in the order of ids: the first 10,000 of each kind; the report counts all."""
 
@@ -252,6 +268,10 @@ class IngestReport(Record):
         0, description="Pairs whose answer has a code fence in the middle of a line. They are kept, and shown as code."
     )
     late_fence_pairs: tuple[ListedPair, ...] = Field((), description=f"The first {LISTED:,}.")
+    passed_over: int = Field(
+        0, description="Headings of Markdown files that ask nothing, with text. No pair is made of them."
+    )
+    passed_over_headings: tuple[ListedHeading, ...] = Field((), description=f"The first {REPORTED:,}.")
     repeated_questions: tuple[RepeatedQuestion, ...] = Field(description=f"The first {LISTED:,}.")
     changes: PairChanges
     edits: tuple[Edit, ...] = Field(description=f"The first {EDITS_KEPT} of the updated pairs: what differs.")

@@ -113,8 +113,12 @@ def test_vectors_are_in_the_order_of_the_pairs(build, tmp_path, name):
 
 
 def test_an_unknown_format_is_refused_and_nothing_is_written(build, tmp_path):
-    with pytest.raises(UsageError, match=r"out\.xlsx has no suffix that says its format"):
+    with pytest.raises(UsageError, match=r"--out .*out\.xlsx ends in \.xlsx, which is no format") as bad:
         export_pairs(build, tmp_path / "out.xlsx")
-    with pytest.raises(UsageError, match=r"out\.pt says no format"):
+    assert bad.value.hint == "It must end in .jsonl, .csv or .parquet."
+    with pytest.raises(UsageError, match=r"--out .*out has no suffix"):
+        export_pairs(build, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"--vectors .*out\.pt ends in \.pt, which is no format") as bad:
         export_vectors(build, tmp_path / "out.pt", None)
+    assert bad.value.hint == "It must end in .npz or .safetensors."
     assert not list(tmp_path.glob("out*"))

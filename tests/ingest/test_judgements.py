@@ -35,6 +35,7 @@ def test_the_last_word_on_a_question_and_a_pair_counts(read):
         GOOD, GOOD.replace("How?", "HOW"), '{"question": "how", "pair_id": "a", "helpful": false}', GOOD[:-2] + 'b"}'
     )
     assert [(one.pair_id, one.helpful) for one in found.judgements] == [("a", False), ("ab", True)]
+    assert found.lines == (3, 4)
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,28 @@ def test_gzip_is_known_by_its_bytes_not_its_name(tmp_path):
     assert len(pairs_of(read(tmp_path))) == 2
 
 
+@pytest.mark.parametrize("name", ["f.jsonl.gz", "f.json.gz", "f.csv.gz", "F.JSONL.GZ"])
+@pytest.mark.parametrize("content", [b"BZh91AY&SY\xff\xfe\n", b"PK\x03\x04\x14\x00", b"caf\xe9,answer\n"])
+def test_a_name_of_gzip_over_other_data_is_said(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    reason = rf"is not gzip data, though its name ends in \.gz: it begins with the bytes {content[:4].hex(' ')}"
+    with pytest.raises(CorpusError, match=reason) as bad:
+        read(tmp_path / name)
+    assert bad.value.hint == "Pack it again with gzip. If it is not packed, take .gz off its name."
+
+
+@pytest.mark.parametrize("blanks", [0, 1])
+def test_text_whose_first_bytes_cut_a_character_is_read_under_a_name_of_gzip(tmp_path, blanks):
+    row = " " * blanks + json.dumps(PAIR | {"answer": "é" * 1_000}, ensure_ascii=False)
+    (tmp_path / "f.jsonl.gz").write_text(row, encoding="utf-8")
+    assert len(pairs_of(read(tmp_path))) == 1
+
+
+def test_utf16_is_read_under_a_name_of_gzip(tmp_path):
+    (tmp_path / "f.csv.gz").write_bytes("question,answer\nq?,a\n".encode("utf-16"))
+    assert len(pairs_of(read(tmp_path))) == 1
+
+
 def test_gzip_of_several_members_is_read_to_its_end(tmp_path):
     path = tmp_path / NAME
     path.write_bytes(gzip.compress(GOOD + b"\n") + gzip.compress(GOOD + b"\n"))

@@ -56,24 +56,30 @@ def test_a_bad_element_is_rejected_with_its_line_and_can_be_corrected(tmp_path):
     kept = []
     items = read(path, on_bad_line=kept.append)
     assert [type(item) for item in items] == [Located, Rejection, Rejection, Rejection]
-    assert [(item.line, item.field, item.reason) for item in items[1:]] == [
-        (2, None, "a JSON object is needed, this is a number"),
-        (3, "answer", "missing"),
-        (4, None, "NaN is not a JSON number"),
+    assert [(item.line, item.element, item.field, item.reason) for item in items[1:]] == [
+        (2, 2, None, "a JSON object is needed, this is a number"),
+        (3, 3, "answer", "missing"),
+        (4, 4, None, "NaN is not a JSON number"),
     ]
+    assert items[2].said == "3, element 3, field answer: missing"
     assert kept[:2] == [b"7", b'{"question": "How?"}']
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ('[\n{"question": "q" "answer"}]', "line 2: not JSON: Expecting ',' delimiter"),
-        ('[\n{"question": "q"}\n{"a": 1}]', "line 3: not JSON: a comma or the end of the array is missing"),
-        ('[{"question": "q"},', "line 1: not JSON: Expecting value"),
-        ('[{"question": "q"', "line 1: not JSON"),
+        ('[\n{"question": "q" "answer"}]', "line 2, element 1: not JSON: Expecting ',' delimiter"),
+        (
+            '[\n{"question": "q"}\n{"a": 1}]',
+            "line 3, after element 1: not JSON: a comma or the end of the array is missing",
+        ),
+        ('[{"question": "q"},', "line 1, element 2: not JSON: Expecting value"),
+        ('[{"question": "q"', "line 1, element 1: not JSON"),
+        ('[{"question": "q"}, 3]', "line 1, element 1, field answer: missing; line 1, element 2: a JSON object is"),
         ("[]", "holds no pair; it is empty"),
         (b'[{"question": "\xff"}]', "line 1: not UTF-8"),
-        ("[" * 100_000, "line 1: not JSON"),
+        (b'[\n{"question": "q",\n"answer": "\xff"}]', "line 3: not UTF-8"),
+        ("[" * 100_000, "line 1, element 1: not JSON"),
     ],
 )
 def test_what_is_no_array_is_refused_with_its_line(tmp_path, data, reason):
@@ -118,10 +124,44 @@ def test_a_question_without_text_is_rejected_and_a_document_without_questions_is
     path.write_text("# Why?\n\n# How?\n\nThus.\n\nQ: Who?\nNobody.\n")
     first, good, last = read(path)
     assert (first.line, first.field, good.pair.question, last.line, last.field) == (1, "answer", "How?", 7, "answer")
-    path.write_text("# Notes\n\nText.\n")
-    with pytest.raises(CorpusError, match=r"faq\.md holds no question") as caught:
+    path.write_text("# Notes\n\nText.\n\n## Setup\n### A\n### B\n")
+    why = r"no question: none of its headings ends in `\?` \(line 1: 'Notes'; line 5: 'Setup'; line 6: 'A'; 4 in all\)"
+    with pytest.raises(CorpusError, match=why) as caught:
         read(path)
     assert "Q:" in caught.value.hint
+    path.write_text("Text.\n")
+    with pytest.raises(CorpusError, match=r"faq\.md holds no question: it has no heading and no `Q:` line"):
+        read(path)
+
+
+def _passed_over(path):
+    found = []
+    read(path, on_file=found.append)
+    return [(one.file, one.line, one.heading) for file in found for one in file.passed_over]
+
+
+def test_headings_whose_text_is_in_no_pair_are_told_with_their_lines(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text(
+        "# FAQ\n\nWelcome.\n\n## Billing\n\n---\n\n### How do I pay?\n\nBy card.\n\n#### Note\n\nIn the answer.\n\n"
+        "### Log *in*\n\nAt the top.\n\nSet up\n------\n\nDo that.\n\n#### Sizes\n\nMany.\n\n"
+        "Q: Why?\nA: So.\n\n# Legal\nNo.\n"
+    )
+    titles = [("FAQ", 1), ("Log in", 17), ("Set up", 21), ("Sizes", 26), ("Legal", 33)]
+    assert _passed_over(path) == [("faq.md", line, title) for title, line in titles]
+
+
+def test_a_document_of_questions_below_titles_passes_nothing_over(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text("# FAQ\n## Billing\n### How?\nSo.\n## Other\n### Why?\nThus.\n#### Also\nThis.\n")
+    assert _passed_over(path) == []
+
+
+def test_the_title_of_a_heading_that_is_passed_over_is_cut(tmp_path):
+    path = tmp_path / "faq.md"
+    path.write_text(f"# Why?\nSo.\n# {'long ' * 100}\nText.\n")
+    ((_, line, title),) = _passed_over(path)
+    assert (line, len(title) <= 80, title[-1]) == (3, True, "…")
     path.write_bytes("# Wie?\n\nSchön.\n".encode("latin-1"))
     with pytest.raises(CorpusError, match=r"line 3: not UTF-8"):
         read(path)

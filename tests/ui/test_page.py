@@ -988,6 +988,15 @@ def test_a_file_without_a_good_line_says_what_is_wrong_with_its_lines_and_what_a
     assert "/uploads/" not in said
 
 
+def test_headings_that_give_no_pair_are_shown_with_their_lines(served):
+    opened(served, "ingest")
+    served.file_uploader[0].set_value(("faq.md", b"# Why amber?\nResin.\n# Sizes\nMany.\n", "text/markdown")).run()
+    button(served, "See what would change").click().run()
+    assert "Their text is in no pair." in settled(served)
+    assert "No pair: 1 heading without a question mark" in [one.label for one in served.expander]
+    assert {"file": "faq.md", "line": 3, "heading": "Sizes"} in served.dataframe[-1].value.to_dict("records")
+
+
 def test_a_zip_of_documents_is_shown_before_it_is_imported(served, engine):
     opened(served, "ingest")
     served.segmented_control[0].set_value("Upload documents").run()

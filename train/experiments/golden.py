@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from ingest.judgements import BadLine, Judged, KnownPairs
+from ingest.judgements import BadLine, Judged, KnownPairs, said, unknown_line
 from qaserve.common.errors import CorpusError
 from qaserve.common.progress import Advance
 from qaserve.core.metrics import summarize
 from qaserve.schemas.ask import AskRequest
+from qaserve.schemas.ingest import REPORTED
 from qaserve.schemas.pairs import StoredPair
 from qaserve.schemas.params import MAX_TOP_K
 from qaserve.schemas.record import Record
@@ -49,6 +50,7 @@ class GoldenReport(Record):
     helpful: Found | None = ANSWERS
     unhelpful: StillFirst | None = ANSWERS
     unknown: int = Field(description="Judgements of pairs that the live build does not have; they are left out.")
+    unknown_lines: tuple[BadLine, ...] = Field((), description=f"The first {REPORTED:,} of them.")
     bad: tuple[BadLine, ...] = Field(description="Lines that are no judgements.")
 
 
@@ -69,11 +71,11 @@ def run(engine: Engine, judged: Judged, file: str, advance: Advance) -> GoldenRe
     ranks: list[float] = []
     abstained: list[bool] = []
     first: list[bool] = []
-    unknown = 0
-    for judgement in judged.judgements:
+    unknown = list[BadLine]()
+    for judgement, line in zip(judged.judgements, judged.lines, strict=True):
         pairs = known.of(judgement)
         if not pairs:
-            unknown += 1
+            unknown.append(unknown_line(judgement, file, line))
         elif judgement.helpful:
             rank, silent = _asked(engine, judgement.question, pairs)
             ranks.append(rank)
@@ -84,7 +86,8 @@ def run(engine: Engine, judged: Judged, file: str, advance: Advance) -> GoldenRe
         advance(1)
     if not ranks and not first:
         raise CorpusError(
-            f"build {build} of corpus {engine.corpus!r} has none of the {unknown} pairs that {file} names",
+            f"build {build} of corpus {engine.corpus!r} has none of the {len(unknown)} pairs that {file} names; "
+            f"{said(unknown[0])}",
             hint="Is QASERVE_CORPUS the corpus that these judgements are on?",
         )
     return GoldenReport(
@@ -93,7 +96,8 @@ def run(engine: Engine, judged: Judged, file: str, advance: Advance) -> GoldenRe
         file=file,
         helpful=_found(ranks, abstained) if ranks else None,
         unhelpful=StillFirst(questions=len(first), first=sum(first), share=sum(first) / len(first)) if first else None,
-        unknown=unknown,
+        unknown=len(unknown),
+        unknown_lines=tuple(unknown[:REPORTED]),
         bad=judged.bad,
     )
 

@@ -105,6 +105,36 @@ def test_a_table_is_read_under_its_own_suffix(http):
     assert job["error"]["message"] == "faq.xlsx looks like an Excel file, which is not read"
 
 
+OFFICE = "looks like an Office document or a zip archive, which is not read"
+AS_LINES = "holds no pair; its name says no format, so it is read as JSON Lines; line 1: not JSON"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("notes.docx", b"PK\x03\x04rest", OFFICE),
+        ("notes.doc", b"\xd0\xcf\x11\xe0", OFFICE),
+        ("a.pdf", b"%PDF-1", AS_LINES),
+    ],
+)
+def test_a_file_of_another_type_keeps_its_name_and_the_types_are_told(http, name, content, reason):
+    files = {"file": (name, content)}
+    job = ended(http, http.post("/v1/ingest", files=files))
+    assert job["source"] == name
+    assert job["error"]["message"].startswith(f"{name} {reason}")
+    assert job["error"]["hint"].startswith("Files that are read end in .jsonl, .ndjson, ")
+    seen = http.post("/v1/ingest/preview", files=files).json()
+    assert f"{name} {reason}" in (seen.get("problem") or seen["error"]["message"])
+
+
+def test_lines_under_another_suffix_are_read_and_come_from_a_file_of_that_name(http):
+    job = ended(
+        http, http.post("/v1/ingest", files={"file": ("faq.txt", b'{"question": "Why amber?", "answer": "So."}')})
+    )
+    assert (job["state"], job["source"], job["report"]["added"]) == ("done", "faq.txt", 1)
+    assert http.post("/v1/ask", json={"question": "Why amber?"}).json()["answers"][0]["source_file"] == "faq.txt"
+
+
 def test_what_can_be_uploaded_can_be_previewed(http):
     rows = b"".join(b'{"question": "q %d", "answer": "a"}\n' % number for number in range(2_000))
     assert 50_000 < len(rows) < 100_000
@@ -337,6 +367,10 @@ def test_pairs_that_no_file_could_hold_are_rejected_as_rows(http):
         ("faq.CSV", "faq.csv"),
         (".tsv", "tsv.jsonl"),
         ("faq.xlsx", "faq.xlsx"),
+        ("notes.docx", "notes.docx"),
+        ("pairs.TXT", "pairs.TXT"),
+        ("v1.2 of it", "v1.2-of-it"),
+        ("a." + "x" * 300, "a." + "x" * 9),
         ("../my docs.ZIP", "my-docs.zip"),
     ],
 )

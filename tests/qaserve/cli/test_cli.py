@@ -43,10 +43,57 @@ def test_ingest_tells_a_person_what_it_did(run, loaded, tmp_path):
     code, out, _ = run("ingest", tmp_path / "more.jsonl")
     assert code == 0
     assert "24  updated" in out  # another file is another source
-    assert "0  texts encoded" in out
+    assert "texts encoded" not in out
+    assert "No changes to the pairs" not in out
     assert "rejected more.jsonl:25: not JSON" in out
     code, out, _ = run("ingest", tmp_path / "more.jsonl", "--replace", "--dry-run")
     assert "Dry run: nothing was changed" in out
+
+
+def test_a_person_is_told_no_count_of_zero(run, loaded):
+    def counts(out):
+        return re.findall(r"^ *(\d+)  (\w+)", out, re.MULTILINE)
+
+    code, out, _ = run("ingest", loaded)
+    assert code == 0
+    assert counts(out) == [("24", "pairs"), ("24", "unchanged")]
+    assert "No changes to the pairs." in out
+    report = json.loads(run("ingest", loaded, "--json")[1])
+    assert {report[name] for name in ("added", "updated", "removed", "rejections", "encoded")} == {0}
+    code, out, _ = run("remove", "--id", "wine_q0", "--dry-run")
+    assert code == 0
+    assert counts(out) == [("23", "unchanged"), ("1", "would")]
+    assert "No changes to the pairs." not in out
+
+
+def test_a_person_is_told_of_headings_that_give_no_pair(run, tmp_path):
+    headings = "".join(f"# Section {number}\nText.\n" for number in range(7))
+    folder = tmp_path / "faq"
+    folder.mkdir()
+    (folder / "faq.md").write_text(f"# Why?\nSo.\n{headings}")
+    (folder / "notes.md").write_text("# Notes\nText.\n")
+    code, out, _ = run("ingest", folder)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "7 headings without a question mark have text that is in no pair" in told
+    assert "no pair of 'Section 0' (faq.md:3)" in told
+    assert "no pair of 'Section 4' (faq.md:11) and 2 more; --json lists all" in told
+    assert "passed over: notes.md holds no question: none of its headings ends in `?` (line 1: 'Notes')" in told
+    report = json.loads(run("ingest", folder, "--json")[1])
+    assert (report["passed_over"], report["rejections"]) == (7, 0)
+    assert report["passed_over_headings"][0] == {"file": "faq.md", "line": 3, "heading": "Section 0"}
+
+
+def test_documents_that_stay_are_said_without_counts_of_zero(run, loaded, tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "wine.md").write_text("# Wine\n\nIt is red.\n")
+    assert "in 1 sections: 1 added" in " ".join(run("ingest", "--documents", folder)[1].split())
+    for again, kept in ((("--documents", folder), ""), ((loaded,), ", all kept from the live build")):
+        code, out, _ = run("ingest", *again)
+        assert code == 0
+        assert f"1 documents of 1 skills, in 1 sections{kept}: no changes" in " ".join(out.split())
+        assert "No changes to the pairs." in out
 
 
 def test_ingest_tells_a_person_where_changes_come_from(run, loaded, write_rows, rows, tmp_path):
@@ -122,6 +169,12 @@ def test_pairs_are_exported_to_stdout_and_files(run, loaded, tmp_path):
     assert vectors.exists()
     assert "24  unchanged" in run("ingest", to)[1]
     assert run("export", "--json")[0] == 2
+    fresh = tmp_path / "fresh.npz"
+    code, _, err = run("export", "--out", tmp_path / "pairs.txt", "--vectors", fresh)
+    assert code == 2
+    assert "pairs.txt ends in .txt, which is no format of an export" in " ".join(err.split())
+    assert ".jsonl, .csv or .parquet" in err
+    assert not fresh.exists(), "nothing is written before both names are known to be good"
 
 
 def test_ingest_needs_files_unless_it_encodes_again(run, loaded):

@@ -96,6 +96,19 @@ def test_bad_lines_are_told_with_their_place(run, said, tmp_path):
         assert "holds no judgement; golden.jsonl:1: question: Field required" in " ".join(err.split())
 
 
+def test_judgements_of_unknown_pairs_are_told_with_their_place(run, said, tmp_path):
+    golden = tmp_path / "golden.jsonl"
+    unknown = [f'{{"question": "loaf", "pair_id": "gone{number}"}}\n' for number in range(12)]
+    golden.write_text('{"question": "loaf", "pair_id": "bread_q0"}\n' + "".join(unknown))
+    code, out, err = run("bench", "golden", golden)
+    assert code == 0, err
+    told = " ".join(out.split())
+    assert "12 judgements are of pairs that this build does not have, left out: golden.jsonl:2: pair_id:" in told
+    assert "golden.jsonl:11: pair_id: the build has no such pair (got 'gone9') and 2 more" in told
+    report = json.loads(run("bench", "golden", golden, "--json")[1])
+    assert (report["unknown"], [one["line"] for one in report["unknown_lines"]]) == (12, list(range(2, 14)))
+
+
 def test_an_export_to_stdout_is_nothing_but_the_export(run, said):
     code, _, err = run("feedback", "export", "--json")
     assert code == 2
