@@ -87,6 +87,22 @@ def test_too_few_intents_are_not_judged(live, intents, judged):
     assert (compare(live, asked([1.0] * intents), asked([2.0] * intents)) is not None) == judged
 
 
+def test_what_got_better_is_listed_most_first_with_its_ranks(live):
+    before, after = np.full(24, 2.0), np.full(24, 2.0)
+    before[[5, 9, 7]], after[[5, 9, 7]] = [np.inf, 3.0, 8.0], [4.0, 2.0, 1.0]
+    after[11] = 3.0
+    found = compare(live, asked(before), asked(after)).better
+    assert [(one.pair_id, one.before, one.after) for one in found] == [
+        ("p7", 8.0, 1.0),
+        ("p5", None, 4.0),
+        ("p9", 3.0, 2.0),
+    ]
+    assert (found[0].id, found[0].question[:3]) == ("idp7", "q7 ")
+    monotone = 1.0 + np.arange(24)
+    most = compare(live, asked(monotone), asked(np.ones(24))).better
+    assert [one.pair_id for one in most] == [f"p{23 - number}" for number in range(gate.WORSE_KEPT)]
+
+
 def test_what_got_worse_is_listed_most_first_with_its_ranks(live):
     before, after = np.full(24, 1.0), np.full(24, 1.0)
     before[3], after[3] = 2.0, np.inf  # loses 1/2

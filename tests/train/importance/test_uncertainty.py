@@ -173,6 +173,7 @@ def test_a_model_without_dropout_is_refused(make_tiny):
         EncoderError, match=f"encoder {encoder.identity.id} has no dropout: all its dropout probabilities are 0"
     ):
         dropout_spread(encoder, TEXTS)
+    assert (dropout_spread(make_tiny()[0], TEXTS, passes=2) > 0).all()
     with pytest.raises(ValueError, match="passes is 1; a spread needs at least 2"):
         dropout_spread(encoder, TEXTS, passes=1)
 
