@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import activate, check_encoder, list_builds, open_documents
+from qaserve.builds.catalog import activate, check_encoder, list_builds, naming_close, open_documents
 from qaserve.builds.titles import read_title
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, fold, has_surrogate, shorten
@@ -32,7 +32,7 @@ from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
 from qaserve.search.ranking import rank_intents
 from qaserve.search.skills import rank_skills, skills_of
 from qaserve.search.trace import PLAIN_LIMIT, PlainSearch, answers_of, ids_to_read, trace_of
-from qaserve.store import BuildRef, Store
+from qaserve.store import Build, BuildRef, Store
 from qaserve.store.errors import damaged
 from qaserve.store.points import ANSWER, nearest, to_pair
 
@@ -235,7 +235,7 @@ class Engine:
         Raises:
             NotFoundError: There is no such pair or build.
         """
-        points = self.load().points if build is None else self.store.open(BuildRef(self.corpus, build))
+        points = self.load().points if build is None else self._open(BuildRef(self.corpus, build))
         name = points.metadata.build
         found: list[StoredPair] = []
         if not has_surrogate(identifier):
@@ -248,6 +248,10 @@ class Engine:
                 hint="Give the pair_id or the id of an answer that `ask` returned.",
             )
         return PairsFound(build=name, pairs=tuple(found))
+
+    def _open(self, ref: BuildRef) -> Build:
+        with naming_close(self.store, ref):
+            return self.store.open(ref)
 
     @_again_if_pruned
     def cluster(self, number: int) -> ClusterDetail:
@@ -292,7 +296,8 @@ class Engine:
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
         ref = BuildRef(self.corpus, build)
-        check_encoder(self.store.metadata(ref), self.encoder.identity)
+        with naming_close(self.store, ref):
+            check_encoder(self.store.metadata(ref), self.encoder.identity)
         activate(self.writer, self._models_dir, ref, self._lock_wait)
         live = self.load().ref.build
         return next(info for info in self.builds() if info.build == live)

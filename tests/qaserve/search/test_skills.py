@@ -156,6 +156,14 @@ def test_a_skill_is_handed_over(engine):
             engine.skill(name)
         with pytest.raises(NotFoundError, match=r"^no document"):
             engine.document(name)
+    for name, hint in (
+        ("skill_bred", "Did you mean 'skill_bread'?"),
+        ("deep/SKILL_WNE.md", "Did you mean 'skill_wine'?"),
+        ("nothing", "The list of skills has every name."),
+    ):
+        with pytest.raises(NotFoundError, match="no skill") as missing:
+            engine.skill(name)
+        assert missing.value.hint == hint
 
 
 def test_the_index_lists_every_skill(engine):
