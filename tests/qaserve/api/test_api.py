@@ -75,7 +75,9 @@ def test_overlaps_have_bounds(http, query):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({}, "question: Field required"),
+        ({}, r"^question: Field required$"),
+        ([{"question": "x"}, {}], r"^1\.question: Field required$"),
+        (5, r"^body: Input should be an object \(got 5\)$"),
         ({"question": ""}, "the question is empty"),
         ({"question": "x" * 100_000}, "characters: 100,000; this service takes at most 4,000"),
         ({"question": "a\u0000b"}, r"U\+0000"),
@@ -91,7 +93,13 @@ def test_overlaps_have_bounds(http, query):
         ({"question": "x", "temperature": 0}, r"temperature: .*0.0001"),
         ({"question": "x", "hits": 0}, r"hits: "),
         ({"question": "x", "routing": "centroid", "projection": "pair"}, "needs known questions that vote"),
-        ({"question": "x", "colour": "red"}, "colour: Extra inputs"),
+        ({"question": "x", "colour": "red"}, r"^colour: There is no such field \(got 'red'\)$"),
+        ({"question": "x", "filters": ["a"]}, r"^filters: Input should be an object \(got \['a'\]\)$"),
+        ({"question": "x", "filters": {"topics": "a"}}, r"^filters\.topics: Input should be a list \(got 'a'\)$"),
+        (
+            {"question": "x", "filters": {"topics": ["a"] * 65}},
+            r"filters\.topics: List .* at most 64 items, not 65 \(got",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body, message):
@@ -102,6 +110,12 @@ def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body
     assert error["hint"]
     with pytest.raises(ValueError, match=message):
         raise ValueError(error["message"])
+
+
+def test_where_a_body_is_no_json_is_said(http):
+    reply = http.post("/v1/ask", content=b'{"question": "x",}', headers={"Content-Type": "application/json"})
+    assert reply.status_code == 422
+    assert reply.json()["error"]["message"].startswith("body: JSON decode error at character 17: ")
 
 
 def test_the_description_of_the_api_says_the_bounds_of_numbers(http):
