@@ -213,7 +213,7 @@ class Engine:
         if params.projection == "student" and live.bundle.manifest.student is None:
             raise UsageError(
                 f"build {live.ref.build} has no student",
-                hint="`qaserve distill` trains one; or use projection 'cluster'.",
+                hint="Use projection 'cluster'. `qaserve distill` trains a student for the build.",
             )
         if params.routing == "centroid" and params.projection == "pair":
             raise UsageError(
@@ -245,7 +245,7 @@ class Engine:
         if not found:
             raise NotFoundError(
                 f"no pair {shorten(identifier, 80)!r} in build {name}",
-                hint="Give the pair_id or the id of an answer that `ask` returned.",
+                hint="Give the pair_id or the id of an answer.",
             )
         return PairsFound(build=name, pairs=tuple(found))
 
@@ -307,7 +307,7 @@ def checked_question(text: str) -> str:
     """The question without outer spaces. Raises UsageError when it is empty, too long or not text."""
     question = text.strip()
     if not question:
-        raise UsageError("the question is empty", hint="Ask something, for example: qaserve ask 'How do I add a pair?'")
+        raise UsageError("the question is empty", hint="Ask something, for example: How do I add a pair?")
     if len(question) > MAX_ASKED_CHARS:
         raise UsageError(
             f"the question has {len(question):,} characters; at most {MAX_ASKED_CHARS:,} are taken",

@@ -112,6 +112,24 @@ def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body
         raise ValueError(error["message"])
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "hint"),
+    [
+        ("GET", "/v1/skills/nothing", None, "The list of skills has every name."),
+        ("GET", "/v1/pairs/nobody", None, "Give the pair_id or the id of an answer."),
+        ("GET", "/v1/clusters/99", None, "This build's clusters are 0 to "),
+        ("GET", "/v1/reports/nothing", None, "There are: "),
+        ("POST", "/v1/builds/000000000000/activate", None, "The list of builds shows which there are."),
+        ("POST", "/v1/ask", {"question": " "}, "Ask something, for example: How do I add a pair?"),
+        ("POST", "/v1/ask", {"question": "x", "projection": "student"}, "Use projection 'cluster'."),
+    ],
+)
+def test_a_hint_is_something_that_a_caller_of_the_api_can_do(http, method, path, body, hint):
+    error = http.request(method, path, json=body).json()["error"]
+    assert error["hint"].startswith(hint)
+    assert "`qaserve" not in error["hint"].removesuffix(" `qaserve distill` trains a student for the build.")
+
+
 def test_where_a_body_is_no_json_is_said(http):
     reply = http.post("/v1/ask", content=b'{"question": "x",}', headers={"Content-Type": "application/json"})
     assert reply.status_code == 422
