@@ -195,7 +195,7 @@ def document(build: OpenBuild, path: str) -> DocumentDetail:
     if found is None:
         raise NotFoundError(
             f"no document {shorten(path, 80)!r} in build {build.ref.build}",
-            hint="The path is that of a skill in GET /v1/skills.",
+            hint=did_you_mean(path, build.library.by_path) or "GET /v1/skill-index lists the documents of skills.",
         )
     return _detail(build, found)
 

@@ -197,6 +197,14 @@ def test_the_client_gets_what_the_engine_gives(engine, serve_app):
                 client.document(path)
         with pytest.raises(NotFoundError, match="no skill 'x'"):
             client.skill("x")
+        for path, hint in (
+            ("deep/skill_win.md", "Did you mean 'deep/skill_wine.md'?"),
+            ("nothing", "GET /v1/skill-index lists the documents of skills."),
+        ):
+            with pytest.raises(NotFoundError, match="no document") as missing:
+                client.document(path)
+            assert missing.value.hint == hint
+        assert "deep/skill_wine.md" in {one.path for one in client.skill_index().skills}
 
 
 def test_agents_find_and_read_skills(engine):
