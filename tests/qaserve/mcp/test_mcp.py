@@ -153,7 +153,7 @@ def test_nothing_found_is_said_plainly(server):
     found = once(server, "search_skills", question=QUESTION, filters={"topics": ["no such topic"]})
     assert found["answered"] is False
     assert found["answers"] == []
-    assert found["verdict"] == "No pair matches the filters."
+    assert found["verdict"] == "No pair matches the filters. No pair has 'no such topic' in topics."
 
 
 def test_abstaining_is_said_plainly(engine, monkeypatch):
