@@ -22,7 +22,7 @@ from qaserve.encoders.base import Encoder
 from qaserve.schemas.ask import AskRequest, AskResult, Timings
 from qaserve.schemas.builds import BuildInfo, ClusterDetail
 from qaserve.schemas.documents import DocumentDetail, SkillDetail, SkillIndex
-from qaserve.schemas.pairs import PairsFound, StoredPair
+from qaserve.schemas.pairs import PairsFound, StoredPair, pairs_of_intent
 from qaserve.schemas.params import MAX_ASKED_CHARS, SearchParams
 from qaserve.search import skills
 from qaserve.search.build import OpenBuild
@@ -34,7 +34,7 @@ from qaserve.search.skills import rank_skills, skills_of
 from qaserve.search.trace import PLAIN_LIMIT, PlainSearch, answers_of, ids_to_read, trace_of
 from qaserve.store import Build, BuildRef, Store
 from qaserve.store.errors import damaged
-from qaserve.store.points import ANSWER, nearest, to_pair
+from qaserve.store.points import ANSWER, INTENT, nearest, to_pair
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -243,10 +243,8 @@ class Engine:
         if not found and _is_uuid(identifier):
             found = [to_pair(point) for point in points.retrieve([identifier]).values()]
         if not found:
-            raise NotFoundError(
-                f"no pair {shorten(identifier, 80)!r} in build {name}",
-                hint="Give the pair_id or the id of an answer.",
-            )
+            hint = pairs_of_intent(_pair_ids_of(points, identifier)) or "Give the pair_id or the id of an answer."
+            raise NotFoundError(f"no pair {shorten(identifier, 80)!r} in build {name}", hint=hint)
         return PairsFound(build=name, pairs=tuple(found))
 
     def _open(self, ref: BuildRef) -> Build:
@@ -332,6 +330,11 @@ def _timings(encode_ms: float, clock: list[float]) -> Timings:
         search=round(search, 3),
         total=round(encode_ms + route + project + search, 3),
     )
+
+
+def _pair_ids_of(points: Build, intent: str) -> list[str]:
+    found = {} if has_surrogate(intent) else points.payloads({INTENT: [intent]}, ["pair_id"])
+    return sorted(payload["pair_id"] for payload in found.values())
 
 
 def _is_uuid(text: str) -> bool:

@@ -348,6 +348,13 @@ def test_pairs_by_pair_id_and_by_point_id(engine):
             engine.pairs(missing)
 
 
+def test_the_id_of_an_intent_is_no_pair_and_its_pairs_are_named(engine):
+    with pytest.raises(NotFoundError, match="no pair 'make_bread' in build") as missing:
+        engine.pairs("make_bread")
+    pairs = "bread_q0, bread_q1, bread_q2 and 1 more"
+    assert missing.value.hint == f"That is the id of an intent (`cluster_id`), with the pairs {pairs}."
+
+
 def test_clusters_and_their_pairs(engine):
     live = engine.load()
     detail = engine.cluster(0)
