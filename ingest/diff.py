@@ -10,6 +10,7 @@ from ingest.report import list_edits, listed
 from qaserve.builds.bundle import read_manifest
 from qaserve.builds.catalog import list_builds
 from qaserve.common.errors import NotFoundError
+from qaserve.common.text import did_you_mean
 from qaserve.schemas.builds import BuildInfo
 from qaserve.schemas.ingest import Edit, ListedPair, Regrouping
 from qaserve.schemas.pairs import Pair
@@ -41,7 +42,8 @@ def diff(store: Store, models_dir: Path, corpus: str, before: str, after: str) -
     infos = {info.build: info for info in list_builds(store, models_dir, corpus)}
     for build in (before, after):
         if build not in infos:
-            raise NotFoundError(f"no build {build!r} of corpus {corpus!r}", hint="`qaserve builds list` shows them.")
+            hint = did_you_mean(build, infos) or "`qaserve builds list` shows them."
+            raise NotFoundError(f"no build {build!r} of corpus {corpus!r}", hint=hint)
     (old, old_labels), (new, new_labels) = (_read(store, BuildRef(corpus, build)) for build in (before, after))
     changes = compare(new, old, replace=True)
     return BuildDiff(

@@ -248,7 +248,7 @@ def stopped(gate: GateReport) -> QualityError:
     )
     return QualityError(
         f"the new build finds less than the live one, which stays: {'; '.join(said)}. Worse: {examples}",
-        hint=f"Look at what changed (`--dry-run --json`). `--force` makes it live all the same; "
+        hint="A dry run lists what changes. `force` (`--force`) makes it live all the same; "
         f"QASERVE_GATE_TOLERANCE ({gate.tolerance:g}) is the loss that is accepted.",
     )
 

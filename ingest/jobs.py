@@ -337,7 +337,7 @@ class Jobs:
         if waiting >= self._waiting:
             error = BusyError(
                 f"{waiting} jobs wait already; at most {self._waiting} may",
-                hint="Send it again when one has ended; GET /v1/jobs shows them.",
+                hint="Send it again when one has ended.",
             )
             error.retry_after = RETRY_SECONDS
             raise error

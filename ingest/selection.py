@@ -1,12 +1,14 @@
 """Which pairs a removal takes out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import PurePath
 
 from pydantic import Field
 
 from qaserve.common.errors import NotFoundError, UsageError
-from qaserve.schemas.pairs import Pair, skill_name
+from qaserve.common.text import did_you_mean
+from qaserve.schemas.pairs import Pair, pairs_of_intent, skill_name
 from qaserve.schemas.record import Record
 
 FILTERS = ("topics", "tags", "related_skills", "related_docs", "cluster_id", "pair_id", "question_type", "source_file")
@@ -31,11 +33,13 @@ def select(pairs: Mapping[str, Pair], selection: Selection) -> set[str]:
         raise UsageError("nothing says what to remove", hint="Give --id, --source or --filter.")
     chosen = set(pairs)
     if selection.ids:
-        chosen &= _any_of("id", {one: _by_id(pairs, one) for one in selection.ids})
+        chosen &= _any_of("id", {one: _by_id(pairs, one) for one in selection.ids}, partial(_hint_for_id, pairs))
     if selection.sources:
-        chosen &= _any_of("source_file", {one: _by_source(pairs, one) for one in selection.sources})
+        found = {one: _by_source(pairs, one) for one in selection.sources}
+        chosen &= _any_of("source_file", found, partial(_hint_for_value, pairs, "source_file"))
     for name, values in selection.filters.items():
-        chosen &= _any_of(name, {value: _by_field(pairs, name, value) for value in values})
+        found = {value: _by_field(pairs, name, value) for value in values}
+        chosen &= _any_of(name, found, partial(_hint_for_value, pairs, name))
     if not chosen:
         raise NotFoundError("no pair meets all of these conditions", hint="Give fewer; --dry-run shows what they meet.")
     if len(chosen) == len(pairs):
@@ -46,11 +50,23 @@ def select(pairs: Mapping[str, Pair], selection: Selection) -> set[str]:
     return chosen
 
 
-def _any_of(name: str, found: Mapping[str, set[str]]) -> set[str]:
+def _any_of(name: str, found: Mapping[str, set[str]], hint: Callable[[str], str]) -> set[str]:
     for value, points in found.items():
         if not points:
-            raise NotFoundError(f"no pair has the {name} {value!r}", hint="Nothing was removed; check the spelling.")
+            said = hint(value) or "Check the spelling."
+            raise NotFoundError(f"no pair has the {name} {value!r}", hint=f"{said} Nothing was removed.")
     return set().union(*found.values())
+
+
+def _hint_for_id(pairs: Mapping[str, Pair], wanted: str) -> str:
+    said = pairs_of_intent(pair.pair_id for pair in pairs.values() if pair.intent == wanted)
+    return f"{said} --filter cluster_id={wanted} means all." if said else _hint_for_value(pairs, "pair_id", wanted)
+
+
+def _hint_for_value(pairs: Mapping[str, Pair], name: str, wanted: str) -> str:
+    held = (getattr(pair, name) for pair in pairs.values())
+    values = (value for one in held for value in (one if isinstance(one, tuple) else (one,)) if value)
+    return did_you_mean(wanted, dict.fromkeys(values))
 
 
 def _by_id(pairs: Mapping[str, Pair], wanted: str) -> set[str]:

@@ -18,7 +18,7 @@ STAT_EVERY = 1_000
 """Rows between two looks at whether the file is being written."""
 BAD_SHOWN = 5
 FILES_SHOWN = 5
-SHAPES = "`qaserve ingest --help` shows the shapes."
+SHAPES = "A row needs `question` and `answer`, or another shape that docs/import.md shows."
 
 
 class Located(Record):
@@ -188,7 +188,7 @@ class _File:
             said = self._mapper.source(lacking)
             raise BadFileError(
                 f"cannot be read: a column `{said}` is needed; the columns are {', '.join(columns) or 'none'}",
-                f"Name the column `{lacking}`, or say which it is: --map {lacking}=COLUMN",
+                f"Name the column `{lacking}`, or say which it is: --map {lacking}=COLUMN, of the API `fields`.",
             )
 
     def _checked(self, parsed: Parsed) -> Iterator[Located | Rejection]:

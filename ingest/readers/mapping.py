@@ -65,8 +65,8 @@ def parse_map(given: Sequence[str], separator: str | None = None) -> FieldMap:
         target, _, path = (part.strip() for part in text.partition("="))
         if not path or target not in TARGETS:
             raise UsageError(
-                f"--map {shorten(text, 80)!r} is not FIELD=PATH with a field of {', '.join(TARGETS)}",
-                hint="For example: --map question=prompt --map answer=response.text",
+                f"{shorten(text, 80)!r} is not FIELD=PATH with a field of {', '.join(TARGETS)}",
+                hint="For example: question=prompt and answer=response.text.",
             )
         found.append(FieldSource(target=target, path=path))
     return FieldMap(fields=tuple(found), separator=separator)
@@ -167,7 +167,7 @@ class Mapper:
         if unused and self._seen:
             there = ", ".join(self.seen)
             raise CorpusError(
-                f"--map {unused[0]} names no field; the fields are {there}",
+                f"{unused[0]} names no field; the fields are {there}",
                 hint="Write the name as it is there; a field of an object with a dot, as in answer=response.text.",
             )
 

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from qaserve.common.errors import QaserveError
-from qaserve.common.text import shorten
+from qaserve.common.validation import fault
 from qaserve.schemas.service import ErrorDetail, ErrorReply
 
 REPLIES: dict[int | str, dict[str, Any]] = {
@@ -46,9 +46,11 @@ def handle_errors(app: FastAPI, hidden: tuple[str, ...]) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in UNSAID) or "body"
-        value = f" (got {shorten(repr(first['input']), 80)})" if "input" in first and where != "body" else ""
-        return reply(422, "invalid_request", f"{where}: {first['msg']}{value}", "/docs describes the request.")
+        if first["type"] == "json_invalid":
+            message = f"body: {first['msg']} at character {first['loc'][-1]}: {first['ctx']['error']}"
+        else:
+            message = fault(first, UNSAID)
+        return reply(422, "invalid_request", message, "/docs describes the request.")
 
     @app.exception_handler(HTTPException)
     def http(_: Request, error: HTTPException) -> JSONResponse:

@@ -17,7 +17,7 @@ from qaserve.api.errors import without
 from qaserve.api.uploads import FORM, LINES, UNNAMED, bounded, media_type, receive_form, receive_lines
 from qaserve.common.errors import NotFoundError, UsageError
 from qaserve.common.files import writing
-from qaserve.common.text import shorten
+from qaserve.common.validation import fault
 from qaserve.schemas.ingest import Preview
 from qaserve.schemas.jobs import IngestOptions, IngestRequest, Job, JobId, JobList
 from qaserve.settings import LimitSettings
@@ -153,9 +153,7 @@ def _validated(kind: type[T], fields: dict[str, Any]) -> T:
         return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        value = "" if first["type"] == "missing" else f" (got {shorten(repr(first['input']), 80)})"
-        raise UsageError(f"{where}: {first['msg']}{value}", hint="/docs describes the request.") from error
+        raise UsageError(fault(first, names=kind.model_fields), hint="/docs describes the request.") from error
 
 
 def _shown(job: Job, hidden: tuple[str, ...]) -> Job:

@@ -41,7 +41,7 @@ def routes(own: Path) -> APIRouter:
         found, _ = _read_all(folder)
         if name not in found:
             there = ", ".join(found) or "none"
-            raise NotFoundError(f"no report {name!r}", hint=f"There are: {there}. `qaserve bench NAME` measures.")
+            raise NotFoundError(f"no report {name!r}", hint=f"There are: {there}.")
         return _view(folder, found[name])
 
     return router

@@ -1,8 +1,8 @@
 """Builds as wholes: points in a store and a bundle that share one id."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from qaserve.common.errors import (
 )
 from qaserve.common.files import writing
 from qaserve.common.locks import LOCKED, corpus_lock
+from qaserve.common.text import did_you_mean
 from qaserve.schemas.builds import LEAST_AGREEMENT, BuildInfo, EncoderIdentity
 from qaserve.store import Build, BuildMetadata, BuildRef, Store
 from qaserve.store.errors import damaged
@@ -138,6 +139,16 @@ def _said_by_manifest(models_dir: Path, ref: BuildRef) -> dict[str, Any]:
     return {"prior": manifest.prior, "metrics": manifest.metrics, "student": manifest.student is not None}
 
 
+@contextmanager
+def naming_close(store: Store, ref: BuildRef) -> Iterator[None]:
+    """Have the error for a build that is not there name those of the corpus whose id is nearly the same."""
+    try:
+        yield
+    except BuildNotFoundError as error:
+        error.hint = did_you_mean(ref.build, store.names(ref.corpus)) or error.hint
+        raise
+
+
 def activate(store: Store, models_dir: Path, ref: BuildRef, wait: float = 0.0) -> None:
     """Make a build live after reading all of it. The build that was live stays, and can be made live again.
 
@@ -153,7 +164,8 @@ def activate(store: Store, models_dir: Path, ref: BuildRef, wait: float = 0.0) -
         BundleError: Its bundle is missing or corrupt.
         DamagedBuildError: Its points are damaged.
     """
-    store.metadata(ref)  # no lock, and no folder for it, where there is no such build
+    with naming_close(store, ref):
+        store.metadata(ref)  # no lock, and no folder for it, where there is no such build
     with corpus_lock(models_dir, ref.corpus, f"activation in corpus {ref.corpus}", wait):
         verify(store, models_dir, ref)
         store.set_live(ref)
@@ -161,7 +173,8 @@ def activate(store: Store, models_dir: Path, ref: BuildRef, wait: float = 0.0) -
 
 def verify(store: Store, models_dir: Path, ref: BuildRef) -> None:
     """Read all of a build: points, documents and bundle. Raises DamagedBuildError or BundleError, naming the damage."""
-    verify_points(store, ref)
+    with naming_close(store, ref):
+        verify_points(store, ref)
     bundles.read(models_dir, ref)
     check_complete(store, models_dir, store.metadata(ref), at_sight=True)  # the points were opened, all of them read
 
@@ -183,7 +196,8 @@ def prune(store: Store, models_dir: Path, corpus: str, keep: int, wait: float = 
         StoreLockedError: Another process still changes its builds when the waiting time is over.
     """
     if not store.names(corpus) and not store.unfinished(corpus):
-        raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint="`qaserve builds list` shows what there is.")
+        hint = did_you_mean(corpus, store.corpora()) or "`qaserve builds list` shows what there is."
+        raise NotFoundError(f"no corpus {corpus!r} in {store.where}", hint=hint)
     with corpus_lock(models_dir, corpus, f"prune of corpus {corpus}", wait):
         orphaned = remove_orphans(store, models_dir, corpus)  # first: none of them is one of the `keep`
         live = store.live_builds().get(corpus)

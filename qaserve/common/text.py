@@ -4,12 +4,20 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
 
 _NOT_WORD = re.compile(r"[^\w+#]+")  # C, C++ and C# are three languages
 _VOWEL_SIGNS = {"Mn", "Mc"}  # parts of words that \w does not know
 _VARIATIONS = re.compile(r"[\ufe00-\ufe0f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BULLET = re.compile(r"^\s*[-*+]\s+")
+CLOSE = 0.75
+"""Share of letters that two spellings have in common, above which one may be meant for the other."""
+CLOSE_NAMES = 3
+COMPARED = 10_000
+"""Names that are compared, at most: that takes a quarter of a second."""
+NAME_CHARS = 80
 
 
 def fold(text: str) -> str:
@@ -67,3 +75,11 @@ def shorten(text: str, limit: int) -> str:
     """Text on one line of at most `limit` characters, with an ellipsis where it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def did_you_mean(said: str, known: Iterable[str]) -> str:
+    """A question that names the known names nearest to what was said, capitals aside; "" where none is close."""
+    names = {name.casefold(): name for name in islice(known, COMPARED)}
+    close = get_close_matches(said.casefold(), names, CLOSE_NAMES, CLOSE)
+    listed = " or ".join(repr(shorten(names[name], NAME_CHARS)) for name in close)
+    return f"Did you mean {listed}?" if listed else ""

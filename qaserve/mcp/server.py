@@ -10,6 +10,7 @@ import anyio.to_thread
 from mcp import MCPError
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
@@ -17,7 +18,9 @@ from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     PARSE_ERROR,
+    CallToolResult,
     ErrorData,
+    InputRequiredResult,
     JSONRPCError,
     Resource,
     ToolAnnotations,
@@ -26,7 +29,8 @@ from pydantic import AnyUrl, ConfigDict, ValidationError
 
 from qaserve import __version__
 from qaserve.common.errors import QaserveError
-from qaserve.common.text import has_surrogate
+from qaserve.common.text import did_you_mean, has_surrogate, shorten
+from qaserve.common.validation import fault
 from qaserve.mcp.resources import MARKDOWN, PROMPT, listed_skills, skill_text
 from qaserve.mcp.source import Add, Source
 from qaserve.mcp.tools import Tell, Tools, adding, guarded, told
@@ -41,6 +45,8 @@ WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent
 
 
 UNREADABLE = "The message is no JSON-RPC that can be read: {reason}. Send it again as JSON of whole Unicode characters."
+FAULTS = 5
+"""Wrong arguments that are named, at most."""
 
 
 class Server(MCPServer[Any]):
@@ -65,6 +71,23 @@ class Server(MCPServer[Any]):
         with self._errors(INVALID_PARAMS):
             text = await anyio.to_thread.run_sync(skill_text, self._source, str(uri))
         return [ReadResourceContents(content=text, mime_type=MARKDOWN)]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Any = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool. The error for wrong arguments, or for a tool that there is not, says what is taken."""
+        tools = {tool.name: tool for tool in self._tool_manager.list_tools()}
+        if name not in tools:
+            meant = did_you_mean(name, tools) or f"There are: {', '.join(tools)}."
+            raise ToolError(f"Unknown tool: {shorten(name, 80)}. {meant}")
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            wrong = error.__cause__
+            # An unexpected error is a bug: its insides, checked by pydantic or not, are not for the caller.
+            if not isinstance(wrong, ValidationError) or isinstance(error, UnexpectedToolError):
+                raise
+            raise ToolError(wrong_arguments(tools[name], wrong)) from wrong
 
     @contextmanager
     def _errors(self, code: int) -> Iterator[None]:
@@ -104,6 +127,16 @@ def unreadable(error: ValidationError) -> JSONRPCError:
     known = type(given) is int or (isinstance(given, str) and not has_surrogate(given))
     reason = UNREADABLE.format(reason=first["msg"])
     return JSONRPCError(jsonrpc="2.0", id=given if known else None, error=ErrorData(code=PARSE_ERROR, message=reason))
+
+
+def wrong_arguments(tool: Tool, error: ValidationError) -> str:
+    """A line for each wrong argument of a call."""
+    schema = tool.parameters
+    objects = (schema, *schema.get("$defs", {}).values())
+    names = [name for one in objects for name in one.get("properties", {})]
+    faults = [fault(one, names=names) for one in error.errors(include_url=False)]
+    more = [f"and {len(faults) - FAULTS} more"] if len(faults) > FAULTS else []
+    return "\n- ".join([f"Wrong arguments for {tool.name}:", *faults[:FAULTS], *more])
 
 
 def create_server(source: Source, add: Add | None = None, tell: Tell = told) -> MCPServer[Any]:

@@ -1,13 +1,17 @@
 """Question/answer pairs."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field
 
-from qaserve.common.text import digest
+from qaserve.common.text import digest, shorten
 from qaserve.schemas.record import Record
+
+PAIRS_NAMED = 3
+ID_CHARS = 80
 
 
 class AuthorNote(Record):
@@ -86,6 +90,14 @@ class TopicText(Record):
                 spaced = " ".join(name.replace("_", " ").replace("-", " ").split())
                 found.setdefault(spaced.casefold(), spaced)
         return self.separator.join(text for text in found.values() if text)
+
+
+def pairs_of_intent(pair_ids: Iterable[str]) -> str:
+    """What to say to someone who gave the id of an intent for that of a pair; "" where no pair is of such an intent."""
+    ids = sorted(set(pair_ids))
+    named = ", ".join(shorten(one, ID_CHARS) for one in ids[:PAIRS_NAMED])
+    more = f" and {len(ids) - PAIRS_NAMED:,} more" if len(ids) > PAIRS_NAMED else ""
+    return f"That is the id of an intent (`cluster_id`), with the pairs {named}{more}." if ids else ""
 
 
 class StoredPair(Record):

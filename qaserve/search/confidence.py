@@ -3,18 +3,22 @@
 A question that is a known one but for case, spacing and punctuation has an answer, so nothing abstains on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from qaserve.builds.manifest import UNIFORM, Manifest
+from qaserve.common.text import did_you_mean, shorten
 from qaserve.core.calibration import Top, evidence
 from qaserve.schemas.ask import Answer, Confidence
 from qaserve.schemas.documents import FITTING
+from qaserve.schemas.pairs import skill_name
 from qaserve.schemas.params import SearchParams
 from qaserve.search.outcome import Found, Query
 from qaserve.search.skills import RankedSkills
+from qaserve.store.points import RELATED_SKILLS
 
 NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the filters.")
 NOT_CALIBRATED = Confidence(
@@ -25,6 +29,11 @@ OTHER_PARAMS = Confidence(
     abstained=False,
     reason="The calibration holds for the parameters of the build, and these are others: judge by similarity.",
 )
+
+KNOWN_VALUES = 10_000
+"""Values of a field that a value of a filter is compared with, the most frequent ones."""
+VALUE_CHARS = 80
+VALUES_TOLD = 3
 
 
 class Sureness(NamedTuple):
@@ -39,7 +48,7 @@ class Sureness(NamedTuple):
 def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked: RankedSkills) -> Sureness:
     """How sure the first of the answers and each of the skills is."""
     if not answers:
-        return Sureness(NO_MATCH, [None] * len(ranked.names))
+        return Sureness(_no_match(query), [None] * len(ranked.names))
     sure = _calibrated(query, found, answers[0], ranked)
     if sure.first.abstained:
         sure = sure._replace(first=_or_skill(query, sure, ranked))
@@ -47,6 +56,27 @@ def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked
         return sure
     known = {"known": True, "value": None, "skill": None, "abstained": False, "reason": "The first answer is its own."}
     return sure._replace(first=sure.first.model_copy(update=known))
+
+
+def _no_match(query: Query) -> Confidence:
+    """That no pair matches; a filter may be misspelt, so the first values that no pair has at all are named."""
+    reasons = [NO_MATCH.reason, *islice(_values_of_no_pair(query), VALUES_TOLD)]
+    return NO_MATCH.model_copy(update={"reason": " ".join(reasons)})
+
+
+def _values_of_no_pair(query: Query) -> Iterator[str]:
+    build = query.build
+    for field, values in query.request.filters.given.items():
+        if field == "cluster":
+            yield from (f"There is no cluster {value}." for value in values if value not in range(len(build.clusters)))
+            continue
+        skills = field == RELATED_SKILLS
+        known = build.skill_counts if skills else dict(build.points.facet(field, KNOWN_VALUES))
+        for value in map(str, values):
+            name = skill_name(value) if skills else value
+            if name not in known and not build.points.count({field: (value,)}):
+                said = f"No pair has {shorten(repr(value), VALUE_CHARS)} in {field}."
+                yield f"{said} {did_you_mean(name, known)}".rstrip()
 
 
 def _or_skill(query: Query, sure: Sureness, ranked: RankedSkills) -> Confidence:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.builds import bundle as bundles
-from qaserve.builds.catalog import activate, check_encoder, list_builds, open_documents
+from qaserve.builds.catalog import activate, check_encoder, list_builds, naming_close, open_documents
 from qaserve.builds.titles import read_title
 from qaserve.common.errors import BuildNotFoundError, BundleError, NotFoundError, UsageError
 from qaserve.common.text import control_character, fold, has_surrogate, shorten
@@ -22,7 +22,7 @@ from qaserve.encoders.base import Encoder
 from qaserve.schemas.ask import AskRequest, AskResult, Timings
 from qaserve.schemas.builds import BuildInfo, ClusterDetail
 from qaserve.schemas.documents import DocumentDetail, SkillDetail, SkillIndex
-from qaserve.schemas.pairs import PairsFound, StoredPair
+from qaserve.schemas.pairs import PairsFound, StoredPair, pairs_of_intent
 from qaserve.schemas.params import MAX_ASKED_CHARS, SearchParams
 from qaserve.search import skills
 from qaserve.search.build import OpenBuild
@@ -32,9 +32,9 @@ from qaserve.search.outcome import Found, Outcome, Query, neighbors_of
 from qaserve.search.ranking import rank_intents
 from qaserve.search.skills import rank_skills, skills_of
 from qaserve.search.trace import PLAIN_LIMIT, PlainSearch, answers_of, ids_to_read, trace_of
-from qaserve.store import BuildRef, Store
+from qaserve.store import Build, BuildRef, Store
 from qaserve.store.errors import damaged
-from qaserve.store.points import ANSWER, nearest, to_pair
+from qaserve.store.points import ANSWER, INTENT, nearest, to_pair
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -213,7 +213,7 @@ class Engine:
         if params.projection == "student" and live.bundle.manifest.student is None:
             raise UsageError(
                 f"build {live.ref.build} has no student",
-                hint="`qaserve distill` trains one; or use projection 'cluster'.",
+                hint="Use projection 'cluster'. `qaserve distill` trains a student for the build.",
             )
         if params.routing == "centroid" and params.projection == "pair":
             raise UsageError(
@@ -235,7 +235,7 @@ class Engine:
         Raises:
             NotFoundError: There is no such pair or build.
         """
-        points = self.load().points if build is None else self.store.open(BuildRef(self.corpus, build))
+        points = self.load().points if build is None else self._open(BuildRef(self.corpus, build))
         name = points.metadata.build
         found: list[StoredPair] = []
         if not has_surrogate(identifier):
@@ -243,11 +243,13 @@ class Engine:
         if not found and _is_uuid(identifier):
             found = [to_pair(point) for point in points.retrieve([identifier]).values()]
         if not found:
-            raise NotFoundError(
-                f"no pair {shorten(identifier, 80)!r} in build {name}",
-                hint="Give the pair_id or the id of an answer that `ask` returned.",
-            )
+            hint = pairs_of_intent(_pair_ids_of(points, identifier)) or "Give the pair_id or the id of an answer."
+            raise NotFoundError(f"no pair {shorten(identifier, 80)!r} in build {name}", hint=hint)
         return PairsFound(build=name, pairs=tuple(found))
+
+    def _open(self, ref: BuildRef) -> Build:
+        with naming_close(self.store, ref):
+            return self.store.open(ref)
 
     @_again_if_pruned
     def cluster(self, number: int) -> ClusterDetail:
@@ -292,7 +294,8 @@ class Engine:
             EncoderMismatchError: It was made with another encoder; the live build is untouched.
         """
         ref = BuildRef(self.corpus, build)
-        check_encoder(self.store.metadata(ref), self.encoder.identity)
+        with naming_close(self.store, ref):
+            check_encoder(self.store.metadata(ref), self.encoder.identity)
         activate(self.writer, self._models_dir, ref, self._lock_wait)
         live = self.load().ref.build
         return next(info for info in self.builds() if info.build == live)
@@ -302,7 +305,7 @@ def checked_question(text: str) -> str:
     """The question without outer spaces. Raises UsageError when it is empty, too long or not text."""
     question = text.strip()
     if not question:
-        raise UsageError("the question is empty", hint="Ask something, for example: qaserve ask 'How do I add a pair?'")
+        raise UsageError("the question is empty", hint="Ask something, for example: How do I add a pair?")
     if len(question) > MAX_ASKED_CHARS:
         raise UsageError(
             f"the question has {len(question):,} characters; at most {MAX_ASKED_CHARS:,} are taken",
@@ -327,6 +330,11 @@ def _timings(encode_ms: float, clock: list[float]) -> Timings:
         search=round(search, 3),
         total=round(encode_ms + route + project + search, 3),
     )
+
+
+def _pair_ids_of(points: Build, intent: str) -> list[str]:
+    found = {} if has_surrogate(intent) else points.payloads({INTENT: [intent]}, ["pair_id"])
+    return sorted(payload["pair_id"] for payload in found.values())
 
 
 def _is_uuid(text: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
-from qaserve.common.text import shorten
+from qaserve.common.text import did_you_mean, shorten
 from qaserve.core.routing import Floats
 from qaserve.core.skills import SkillScores, skill_evidence, skill_scores
 from qaserve.schemas.ask import AskResult
@@ -165,7 +165,8 @@ def skill(build: OpenBuild, name: str) -> SkillDetail:
     own = known.get(skill_name(name).casefold())
     if own is None:
         raise NotFoundError(
-            f"no skill {shorten(name, 80)!r} in build {build.ref.build}", hint="`qaserve skills list` lists them all."
+            f"no skill {shorten(name, 80)!r} in build {build.ref.build}",
+            hint=did_you_mean(skill_name(name), build.skills) or "The list of skills has every name.",
         )
     said = [raw for raw in build.related_skills if skill_name(raw) == own]
     pairs = [to_pair(point) for point in build.points.scroll({"related_skills": said}, vectors=())] if said else []
@@ -194,7 +195,7 @@ def document(build: OpenBuild, path: str) -> DocumentDetail:
     if found is None:
         raise NotFoundError(
             f"no document {shorten(path, 80)!r} in build {build.ref.build}",
-            hint="The path is that of a skill in GET /v1/skills.",
+            hint=did_you_mean(path, build.library.by_path) or "GET /v1/skill-index lists the documents of skills.",
         )
     return _detail(build, found)
 

@@ -110,7 +110,7 @@ class QuestionLog:
                 given = () if number is None else (number,)
                 deleted = connection.execute(f"DELETE FROM questions{chosen}", given).rowcount  # noqa: S608
         if number is not None and not deleted:
-            raise NotFoundError(f"no question {number} is kept", hint="`qaserve gaps --json` lists them with their id.")
+            raise NotFoundError(f"no question {number} is kept", hint="GET /v1/gaps lists them with their id.")
         return deleted
 
     def _expire(self, connection: Connection) -> None:

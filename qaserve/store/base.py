@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qaserve.common.errors import NotFoundError
 from qaserve.common.progress import Advance
+from qaserve.common.text import did_you_mean
 from qaserve.schemas.builds import EncoderIdentity
 from qaserve.schemas.pairs import TopicText
 from qaserve.schemas.record import Record
@@ -273,7 +274,8 @@ class Store(Protocol):
         if corpus not in builds:
             self._check_no_builds(corpus)
             there = f"There are: {', '.join(sorted(builds))}." if builds else "There is none yet."
-            raise NotFoundError(f"no corpus {corpus!r} in {self.where}", hint=f"{there} {self.how_to_start()}")
+            hint = f"{did_you_mean(corpus, builds)} {there} {self.how_to_start()}".lstrip()
+            raise NotFoundError(f"no corpus {corpus!r} in {self.where}", hint=hint)
         return BuildRef(corpus, builds[corpus])
 
     def _check_no_builds(self, corpus: str) -> None:

@@ -243,7 +243,9 @@ class EdgeStore(Store):
 
     def _corpus(self, corpus: str) -> Path:
         if not NAME.fullmatch(corpus):
-            raise BuildNotFoundError(f"no corpus {corpus!r} in {self.where}", hint="`qaserve builds list` shows them.")
+            raise BuildNotFoundError(
+                f"no corpus {corpus!r} in {self.where}", hint="The list of builds shows which there are."
+            )
         return self._data / corpus
 
     def _folder(self, ref: BuildRef) -> Path:

@@ -82,6 +82,25 @@ def test_what_cannot_be_removed_is_said_and_nothing_changes(store, ingested, sel
     assert (store.live("things"), texts(store)) == before
 
 
+INTENT = "That is the id of an intent (`cluster_id`), with the pairs bread_q0, bread_q1, bread_q2 and 1 more."
+
+
+@pytest.mark.parametrize(
+    ("selection", "hint"),
+    [
+        (Selection(ids=("make_bread",)), f"{INTENT} --filter cluster_id=make_bread means all."),
+        (Selection(ids=("stel_q0",)), "Did you mean 'steel_q0' or 'steel_q3' or 'steel_q2'?"),
+        (Selection(sources=("metals.jsonl",)), "Did you mean 'metal.jsonl'?"),
+        (Selection(filters={"topics": ("wines",)}), "Did you mean 'wine'?"),
+        (Selection(filters={"question_type": ("x",)}), "Check the spelling."),
+    ],
+)
+def test_what_is_meant_is_named_where_nothing_is_found(ingested, selection, hint):
+    with pytest.raises(NotFoundError, match="no pair has the ") as missing:
+        ingested.remove(selection)
+    assert missing.value.hint == f"{hint} Nothing was removed."
+
+
 def test_removed_text_is_gone_from_disk_when_its_builds_are_pruned(
     store, encoder, make_ingest, write_rows, rows, tmp_path
 ):

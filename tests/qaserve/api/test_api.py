@@ -75,7 +75,9 @@ def test_overlaps_have_bounds(http, query):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({}, "question: Field required"),
+        ({}, r"^question: Field required$"),
+        ([{"question": "x"}, {}], r"^1\.question: Field required$"),
+        (5, r"^body: Input should be an object \(got 5\)$"),
         ({"question": ""}, "the question is empty"),
         ({"question": "x" * 100_000}, "characters: 100,000; this service takes at most 4,000"),
         ({"question": "a\u0000b"}, r"U\+0000"),
@@ -91,7 +93,13 @@ def test_overlaps_have_bounds(http, query):
         ({"question": "x", "temperature": 0}, r"temperature: .*0.0001"),
         ({"question": "x", "hits": 0}, r"hits: "),
         ({"question": "x", "routing": "centroid", "projection": "pair"}, "needs known questions that vote"),
-        ({"question": "x", "colour": "red"}, "colour: Extra inputs"),
+        ({"question": "x", "colour": "red"}, r"^colour: There is no such field \(got 'red'\)$"),
+        ({"question": "x", "filters": ["a"]}, r"^filters: Input should be an object \(got \['a'\]\)$"),
+        ({"question": "x", "filters": {"topics": "a"}}, r"^filters\.topics: Input should be a list \(got 'a'\)$"),
+        (
+            {"question": "x", "filters": {"topics": ["a"] * 65}},
+            r"filters\.topics: List .* at most 64 items, not 65 \(got",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body, message):
@@ -102,6 +110,30 @@ def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body
     assert error["hint"]
     with pytest.raises(ValueError, match=message):
         raise ValueError(error["message"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "hint"),
+    [
+        ("GET", "/v1/skills/nothing", None, "The list of skills has every name."),
+        ("GET", "/v1/pairs/nobody", None, "Give the pair_id or the id of an answer."),
+        ("GET", "/v1/clusters/99", None, "This build's clusters are 0 to "),
+        ("GET", "/v1/reports/nothing", None, "There are: "),
+        ("POST", "/v1/builds/000000000000/activate", None, "The list of builds shows which there are."),
+        ("POST", "/v1/ask", {"question": " "}, "Ask something, for example: How do I add a pair?"),
+        ("POST", "/v1/ask", {"question": "x", "projection": "student"}, "Use projection 'cluster'."),
+    ],
+)
+def test_a_hint_is_something_that_a_caller_of_the_api_can_do(http, method, path, body, hint):
+    error = http.request(method, path, json=body).json()["error"]
+    assert error["hint"].startswith(hint)
+    assert "`qaserve" not in error["hint"].removesuffix(" `qaserve distill` trains a student for the build.")
+
+
+def test_where_a_body_is_no_json_is_said(http):
+    reply = http.post("/v1/ask", content=b'{"question": "x",}', headers={"Content-Type": "application/json"})
+    assert reply.status_code == 422
+    assert reply.json()["error"]["message"].startswith("body: JSON decode error at character 17: ")
 
 
 def test_the_description_of_the_api_says_the_bounds_of_numbers(http):

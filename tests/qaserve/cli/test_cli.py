@@ -415,6 +415,10 @@ def test_builds_can_be_listed_activated_and_pruned(run, loaded, write_rows, rows
     code, _, err = run("builds", "activate", "0123456789ab")
     assert code == 1
     assert "no build '0123456789ab'" in err
+    for command in (["builds", "activate"], ["builds", "diff"], ["verify"]):
+        code, _, err = run(*command, f"{first['build'][1:]}")
+        assert code == 1
+        assert f"Did you mean '{first['build']}'?" in err
 
 
 @pytest.mark.parametrize("command", [("activate",), ("prune", "--keep", "0")])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qaserve.common.text import control_character, digest, fold, has_surrogate, one_line, shorten
+from qaserve.common.text import control_character, did_you_mean, digest, fold, has_surrogate, one_line, shorten
 
 ASCII = st.text(st.characters(max_codepoint=127))
 ANY = st.text(st.characters())  # half surrogate pairs too
@@ -162,3 +162,23 @@ def test_nothing_is_dropped_without_an_ellipsis(text, limit):
 def test_the_items_of_a_list_are_on_one_line():
     assert one_line("- User asks a\n\n- User needs b\nor c - d", 100) == "User asks a; User needs b; or c - d"
     assert one_line("* a\n+ bcdefgh", 6).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "asked"),
+    [
+        ("playbok", ["bread", "playbook", "wine"], "Did you mean 'playbook'?"),
+        ("PLAYBOOK", ["Playbook"], "Did you mean 'Playbook'?"),
+        ("bread-1", ["bread_1", "wine_1"], "Did you mean 'bread_1'?"),
+        ("abc", ["abcd", "abce", "abcf", "abcg"], "Did you mean 'abcg' or 'abcf' or 'abce'?"),
+        ("nothing", ["bread", "wine"], ""),
+        ("", ["bread"], ""),
+        ("bread", [], ""),
+    ],
+)
+def test_what_is_spelled_nearly_so_is_asked_for(said, known, asked):
+    assert did_you_mean(said, known) == asked
+
+
+def test_a_long_name_is_shortened_in_the_question():
+    assert did_you_mean("x" * 500, ["x" * 501]) == f"Did you mean {'x' * 79 + '…'!r}?"

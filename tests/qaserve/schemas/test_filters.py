@@ -49,8 +49,38 @@ def test_filters_that_match_nothing_answer_nothing_and_say_so(engine, routing):
     result = engine.ask(AskRequest(question=QUESTION, routing=routing, filters=Filters(topics=("no such",))))
     assert result.answers == result.trace.hits == result.trace.raw_answers == ()
     assert result.confidence.abstained
-    assert result.confidence.reason == "No pair matches the filters."
+    assert result.confidence.reason == "No pair matches the filters. No pair has 'no such' in topics."
     assert {one.by for one in result.trace.excluded} == {"filter"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        (Filters(topics=("wine", "bread"), tags=("none",)), " No pair has 'none' in tags."),
+        (Filters(topics=("WINES",)), " No pair has 'WINES' in topics. Did you mean 'wine'?"),
+        (
+            Filters(related_skills=("deep/skill_win.md",)),
+            " No pair has 'deep/skill_win.md' in related_skills. Did you mean 'skill_wine'?",
+        ),
+        (Filters(source_file=("pair.jsonl",)), " No pair has 'pair.jsonl' in source_file. Did you mean 'pairs.jsonl'?"),
+        (Filters(cluster=(99,)), " There is no cluster 99."),
+        (Filters(topics=("wine",), related_skills=("skill_bread.md",)), ""),
+        (
+            Filters(tags=tuple("abcdefgh")),
+            " No pair has 'a' in tags. No pair has 'b' in tags. No pair has 'c' in tags.",
+        ),
+    ],
+)
+def test_a_value_of_a_filter_that_no_pair_has_is_named(engine, filters, said):
+    result = engine.ask(AskRequest(question=QUESTION, filters=filters))
+    assert result.answers == ()
+    assert result.confidence.reason == f"No pair matches the filters.{said}"
+
+
+def test_a_value_beyond_those_that_are_compared_is_not_said_to_be_missing(engine, monkeypatch):
+    monkeypatch.setattr("qaserve.search.confidence.KNOWN_VALUES", 1)
+    result = engine.ask(AskRequest(question=QUESTION, filters=Filters(topics=("wine", "bread"), tags=("none",))))
+    assert result.confidence.reason == "No pair matches the filters. No pair has 'none' in tags."
 
 
 def test_an_answer_that_a_filter_keeps_out_is_told(engine):

@@ -4,7 +4,7 @@ from store_builds import stored
 
 from ingest.refit import refit
 from qaserve.builds import bundle as bundles
-from qaserve.common.errors import BundleError, EncoderMismatchError, NotFoundError, UsageError
+from qaserve.common.errors import BuildNotFoundError, BundleError, EncoderMismatchError, NotFoundError, UsageError
 from qaserve.core.projection import project_by_pairs
 from qaserve.core.routing import final_softmax, redistribute, softmax
 from qaserve.schemas.ask import AskRequest, Filters
@@ -328,6 +328,17 @@ def test_a_missing_corpus_is_named(edge, encoder, tmp_path):
         Engine(edge, encoder, tmp_path, "nothing").load()
 
 
+def test_a_corpus_or_build_of_nearly_that_name_is_named(engine, encoder, tmp_path):
+    with pytest.raises(NotFoundError, match="no corpus 'thing'") as missing:
+        Engine(engine.store, encoder, tmp_path, "thing").load()
+    assert missing.value.hint.startswith("Did you mean 'things'? There are: things.")
+    build = engine.load().ref.build
+    for call in (lambda name: engine.pairs("bread_q0", name), engine.activate):
+        with pytest.raises(BuildNotFoundError, match="no build") as missing:
+            call(f"{build[:-1]}x")
+        assert missing.value.hint == f"Did you mean {build!r}?"
+
+
 def test_pairs_by_pair_id_and_by_point_id(engine):
     found = engine.pairs("bread_q0")
     assert [pair.pair.question for pair in found.pairs] == ["How do I make bread?"]
@@ -335,6 +346,13 @@ def test_pairs_by_pair_id_and_by_point_id(engine):
     for missing in ("nobody", "00000000-0000-5000-8000-000000000000", "\ud800"):
         with pytest.raises(NotFoundError, match="no pair"):
             engine.pairs(missing)
+
+
+def test_the_id_of_an_intent_is_no_pair_and_its_pairs_are_named(engine):
+    with pytest.raises(NotFoundError, match="no pair 'make_bread' in build") as missing:
+        engine.pairs("make_bread")
+    pairs = "bread_q0, bread_q1, bread_q2 and 1 more"
+    assert missing.value.hint == f"That is the id of an intent (`cluster_id`), with the pairs {pairs}."
 
 
 def test_clusters_and_their_pairs(engine):

@@ -156,6 +156,14 @@ def test_a_skill_is_handed_over(engine):
             engine.skill(name)
         with pytest.raises(NotFoundError, match=r"^no document"):
             engine.document(name)
+    for name, hint in (
+        ("skill_bred", "Did you mean 'skill_bread'?"),
+        ("deep/SKILL_WNE.md", "Did you mean 'skill_wine'?"),
+        ("nothing", "The list of skills has every name."),
+    ):
+        with pytest.raises(NotFoundError, match="no skill") as missing:
+            engine.skill(name)
+        assert missing.value.hint == hint
 
 
 def test_the_index_lists_every_skill(engine):
@@ -189,6 +197,14 @@ def test_the_client_gets_what_the_engine_gives(engine, serve_app):
                 client.document(path)
         with pytest.raises(NotFoundError, match="no skill 'x'"):
             client.skill("x")
+        for path, hint in (
+            ("deep/skill_win.md", "Did you mean 'deep/skill_wine.md'?"),
+            ("nothing", "GET /v1/skill-index lists the documents of skills."),
+        ):
+            with pytest.raises(NotFoundError, match="no document") as missing:
+                client.document(path)
+            assert missing.value.hint == hint
+        assert "deep/skill_wine.md" in {one.path for one in client.skill_index().skills}
 
 
 def test_agents_find_and_read_skills(engine):

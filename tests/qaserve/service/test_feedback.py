@@ -217,7 +217,7 @@ def test_feedback_is_kept_and_listed(http, log):
         ({"helpful": "perhaps"}, 422, "helpful: "),
         ({"trace": {"temperature": -1}}, 422, "trace.temperature: "),
         ({"trace": {"colour": "red"}}, 422, "trace.colour: "),
-        ({"colour": "red"}, 422, "colour: Extra inputs"),
+        ({"colour": "red"}, 422, "colour: There is no such field (got 'red')"),
     ],
 )
 def test_feedback_that_cannot_be_meant_is_refused(http, log, changed, status, message):
