@@ -166,7 +166,7 @@ def skill(build: OpenBuild, name: str) -> SkillDetail:
     if own is None:
         raise NotFoundError(
             f"no skill {shorten(name, 80)!r} in build {build.ref.build}",
-            hint=did_you_mean(skill_name(name), build.skills) or "The list of skills has every name.",
+            hint=did_you_mean(skill_name(name), build.skills) or "List the skills to see every name.",
         )
     said = [raw for raw in build.related_skills if skill_name(raw) == own]
     pairs = [to_pair(point) for point in build.points.scroll({"related_skills": said}, vectors=())] if said else []

@@ -179,5 +179,5 @@ def _answered(where: str, error: UnexpectedResponse) -> QaserveError:
 
 def _deleted(where: str) -> BuildNotFoundError:
     return BuildNotFoundError(
-        f"a build has been deleted from {where} while it was read", hint="The list of builds shows which there are."
+        f"a build has been deleted from {where} while it was read", hint="List the builds to see which there are."
     )

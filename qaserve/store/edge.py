@@ -244,7 +244,7 @@ class EdgeStore(Store):
     def _corpus(self, corpus: str) -> Path:
         if not NAME.fullmatch(corpus):
             raise BuildNotFoundError(
-                f"no corpus {corpus!r} in {self.where}", hint="The list of builds shows which there are."
+                f"no corpus {corpus!r} in {self.where}", hint="List the builds to see which there are."
             )
         return self._data / corpus
 

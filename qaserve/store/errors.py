@@ -42,7 +42,7 @@ def map_errors(where: str) -> Iterator[None]:
 def not_found(ref: BuildRef, where: str) -> BuildNotFoundError:
     """There is no such build."""
     return BuildNotFoundError(
-        f"no build {ref.build!r} of corpus {ref.corpus!r} in {where}", hint="The list of builds shows which there are."
+        f"no build {ref.build!r} of corpus {ref.corpus!r} in {where}", hint="List the builds to see which there are."
     )
 
 
@@ -59,7 +59,7 @@ def disk_error(where: str, number: int | None, reason: str) -> StoreError | Buil
     """The error for an `errno`."""
     if number in {errno.ENOENT, errno.ESTALE}:
         return BuildNotFoundError(
-            f"{where} has been deleted while it was read", hint="The list of builds shows which there are."
+            f"{where} has been deleted while it was read", hint="List the builds to see which there are."
         )
     if number == errno.ENOSPC:
         hint = "Free some space. The live build is untouched."

@@ -115,11 +115,11 @@ def test_a_request_that_cannot_be_meant_is_a_422_that_names_the_value(http, body
 @pytest.mark.parametrize(
     ("method", "path", "body", "hint"),
     [
-        ("GET", "/v1/skills/nothing", None, "The list of skills has every name."),
+        ("GET", "/v1/skills/nothing", None, "List the skills to see every name."),
         ("GET", "/v1/pairs/nobody", None, "Give the pair_id or the id of an answer."),
         ("GET", "/v1/clusters/99", None, "This build's clusters are 0 to "),
         ("GET", "/v1/reports/nothing", None, "There are: "),
-        ("POST", "/v1/builds/000000000000/activate", None, "The list of builds shows which there are."),
+        ("POST", "/v1/builds/000000000000/activate", None, "List the builds to see which there are."),
         ("POST", "/v1/ask", {"question": " "}, "Ask something, for example: How do I add a pair?"),
         ("POST", "/v1/ask", {"question": "x", "projection": "student"}, "Use projection 'cluster'."),
     ],

@@ -248,7 +248,7 @@ def test_status_names_the_live_build_or_what_is_wrong(server, engine):
             {"identifier": "nobody"},
             r"no pair 'nobody' in build \w+\. Give the pair_id or the id of an answer\.$",
         ),
-        ("get_skill", {"name": "nobody"}, r"no skill 'nobody' in build \w+\. The list of skills has every name\.$"),
+        ("get_skill", {"name": "nobody"}, r"no skill 'nobody' in build \w+\. List the skills to see every name\.$"),
         ("list_clusters", {"limit": 201}, "less than or equal to 200"),
         ("corpus_status", {"x": 1}, r"- x: There is no such field \(got 1\)$"),
         ("search_skills", {str(n): n for n in range(9)}, r"- 3: There is .*\n- and 5 more$"),

@@ -159,7 +159,7 @@ def test_a_skill_is_handed_over(engine):
     for name, hint in (
         ("skill_bred", "Did you mean 'skill_bread'?"),
         ("deep/SKILL_WNE.md", "Did you mean 'skill_wine'?"),
-        ("nothing", "The list of skills has every name."),
+        ("nothing", "List the skills to see every name."),
     ):
         with pytest.raises(NotFoundError, match="no skill") as missing:
             engine.skill(name)
