@@ -136,6 +136,8 @@ def _body(answer: Answer, result: AskResult, filters: dict[str, list[str]]) -> N
         st.caption(f"Match {answer.score:.2f} · {asked}{moved(answer)}", width="content")
         _cluster(answer, result)
     text(answer.answer, answer.id, answer.words)
+    if answer.rank == 1:
+        theme.let_draw()
     _chips(answer, filters)
     if answer.related_docs:
         shown = ", ".join(f"`{doc.replace('`', '')}`" for doc in answer.related_docs[:DOCS_SHOWN])

@@ -33,6 +33,7 @@ def likeness(trace: Trace, before: Trace | None = None) -> None:
     """Step 1. `before`: the trace with the defaults, whose shares are shown as ghost bars."""
     first = trace.hits[0]
     theme.step(1, "These known questions are like yours", _likeness_words(trace))
+    theme.let_draw()
     shown = trace.hits[:HITS_SHOWN]
     colour = charts.colours([vote.cluster for vote in trace.clusters])
     height = charts.ROW * len(shown) + 22

@@ -22,7 +22,7 @@ DEFAULT_TOP_K = 5
 MOST_VALUES = 20
 """Of one field, to filter by: more would fill the page."""
 MOST_CLUSTERS = 1_000_000
-OWN = frozenset({"asked", "written", "ignored", "page", "pages", "confirmed", "widgets", "recent"})
+OWN = frozenset({"asked", "written", "ignored", "page", "pages", "confirmed", "widgets", "recent", "drawn"})
 """Keys of the session that are no widgets."""
 
 

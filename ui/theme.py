@@ -1,5 +1,6 @@
 """Style of the page, and its messages when there is nothing to show."""
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,6 +15,7 @@ from ui.markdown import literal, safe
 
 Arguments = ParamSpec("Arguments")
 VALUE_CHARS = 40
+DRAWING_SECONDS = 0.03
 STYLE = """
 <style>
   .block-container { padding-top: 4.4rem; padding-bottom: 4rem; max-width: 78rem; }
@@ -113,6 +115,17 @@ def step(number: int, text: str, below: str) -> None:
     """The head of a step of a story."""
     st.markdown(f"## :primary-badge[{number}] {text}")
     st.markdown(below)
+
+
+def let_draw() -> None:
+    """A pause after what is looked at first, once for each question and its options, in which the browser draws it.
+
+    It draws at once all that has arrived: a whole page takes it several times as long as the beginning.
+    """
+    shown = st.session_state["page"], state.address()
+    if st.session_state.get("drawn") != shown:
+        st.session_state["drawn"] = shown
+        time.sleep(DRAWING_SECONDS)
 
 
 def ignored(values: dict[str, list[str]]) -> None:

@@ -5,6 +5,7 @@ import re
 import time
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import altair as alt
@@ -27,7 +28,7 @@ from qaserve.schemas.jobs import IngestOptions
 from qaserve.service.feedback import FeedbackLog
 from qaserve.service.gaps import QuestionLog
 from qaserve.settings import FitSettings, ReadSettings, ServerSettings, get_settings
-from ui import api_cache
+from ui import api_cache, theme
 from ui.pages import results
 
 PAGE = Path(__file__).parents[2] / "ui" / "app" / "script.py"
@@ -79,6 +80,20 @@ def test_the_first_thing_is_the_question_box_and_examples_follow(page):
     examples = [button for button in page.button if (button.key or "").startswith("example")]
     assert len(examples) >= 4
     assert "24 question/answer pairs" in text_of(page)
+
+
+def test_the_browser_has_time_to_draw_the_first_answer_once_for_each_question(page, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("ui.theme.time", SimpleNamespace(sleep=pauses.append))
+    page.run()
+    assert pauses == []
+    page.text_input(key="ask_q").set_value("how to make bread").run()
+    assert len(pauses) == 1
+    page.run()
+    assert len(pauses) == 1, "the same page again"
+    page.text_input(key="ask_q").set_value("how to make wine").run()
+    assert pauses == [theme.DRAWING_SECONDS] * 2
+    assert not page.exception
 
 
 def test_a_question_gives_cards_and_a_short_reason(page, engine):
