@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -188,7 +188,7 @@ class Engine:
         most = max(query.request.top_k, NEAREST)
         target = projected.searched[0]
         asked = fold(query.question)
-        known = [hit for hit in hits if fold(hit.question) == asked]
+        known = [hit for hit in hits if _folded(hit.question) == asked]
         ranked = rank_intents(points, query.question, row, target, query.params, most, filters, known)
         best_skills = rank_skills(query, ranked, target)
         found = Found(row, hits, projected, ranked.intents, frozenset(hit.id for hit in known))
@@ -299,6 +299,10 @@ class Engine:
         activate(self.writer, self._models_dir, ref, self._lock_wait)
         live = self.load().ref.build
         return next(info for info in self.builds() if info.build == live)
+
+
+_folded = lru_cache(maxsize=10_000)(fold)
+"""Of known questions: some dozens of them are compared with each question."""
 
 
 def checked_question(text: str) -> str:
