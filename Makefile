@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 # Processes that run tests side by side; one more than cores, for tests wait for browsers and disks.
 WORKERS ?= 3
+# Where tests have their folders: in memory where it has room, for many of them wait for disks.
+FOLDERS := $(shell test "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 8000000 2>/dev/null && echo /dev/shm || echo $${TMPDIR:-/tmp})
 # How long `make fuzz` goes on, and what each test is fed in a round of it.
 MINUTES ?= 30
 EXAMPLES ?= 2000
@@ -37,7 +39,9 @@ run: $(VENV)/ready  ## Load a corpus, then start API and page: make run [CORPUS=
 	@exec $(BIN)/qaserve up $(if $(CORPUS),"$(CORPUS)")
 
 test: $(VENV)/ready-dev  ## Run every test: make test [WORKERS=3] [ARGS="tests/ui -p randomly"]
-	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -o faulthandler_exit_on_timeout=true $(ARGS)
+	@folder=$$(mktemp -d $(FOLDERS)/qaserve-tests.XXXXXX); trap 'rm -rf "$$folder"' EXIT; \
+	PYTEST_DEBUG_TEMPROOT=$$folder OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -o faulthandler_exit_on_timeout=true $(ARGS)
 
 fuzz: $(VENV)/ready-dev  ## Feed random input until time is up or a test fails, and count it: make fuzz [MINUTES=30] [EXAMPLES=2000]
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); counts=$$(mktemp); trap 'rm -f "$$counts"' EXIT; \
