@@ -1,6 +1,7 @@
 """How sure the first answer is, and when to abstain: decided here for the API, the page, the terminal and agents.
 
-A question that is a known one but for case, spacing and punctuation has an answer, so nothing abstains on it.
+A question that is a known one but for case, spacing and punctuation has an answer, so nothing abstains on it; and it
+has no probabilities, for they are calibrated on questions that are not known.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from qaserve.search.skills import RankedSkills
 from qaserve.store.points import RELATED_SKILLS
 
 NO_MATCH = Confidence(value=None, abstained=True, reason="No pair matches the filters.")
+KNOWN = Confidence(value=None, known=True, abstained=False, reason="The first answer is its own.")
 NOT_CALIBRATED = Confidence(
     value=None, abstained=False, reason="This build has no calibration, for it has too few pairs: judge by similarity."
 )
@@ -49,13 +51,10 @@ def confidences_of(query: Query, found: Found, answers: Sequence[Answer], ranked
     """How sure the first of the answers and each of the skills is."""
     if not answers:
         return Sureness(_no_match(query), [None] * len(ranked.names))
+    if found.known:
+        return Sureness(KNOWN, [None] * len(ranked.names))
     sure = _calibrated(query, found, answers[0], ranked)
-    if sure.first.abstained:
-        sure = sure._replace(first=_or_skill(query, sure, ranked))
-    if not found.known:
-        return sure
-    known = {"known": True, "value": None, "skill": None, "abstained": False, "reason": "The first answer is its own."}
-    return sure._replace(first=sure.first.model_copy(update=known))
+    return sure._replace(first=_or_skill(query, sure, ranked)) if sure.first.abstained else sure
 
 
 def _no_match(query: Query) -> Confidence:
