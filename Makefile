@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 # Processes that run tests side by side; one more than cores, for tests wait for browsers and disks.
 WORKERS ?= 3
 # Where tests have their folders: in memory where it has room, for many of them wait for disks.
-FOLDERS := $(shell test "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 8000000 2>/dev/null && echo /dev/shm || echo $${TMPDIR:-/tmp})
+FOLDERS = $(shell test "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 8000000 2>/dev/null && echo /dev/shm || echo $${TMPDIR:-/tmp})
 # How long `make fuzz` goes on, and what each test is fed in a round of it.
 MINUTES ?= 30
 EXAMPLES ?= 2000

@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_jsonable_python
 
 from qaserve.common.errors import UsageError
 from qaserve.common.text import shorten
+from qaserve.common.validation import fault
 from qaserve.schemas.ask import AskRequest
 
 JSON_LINES = frozenset({".jsonl", ".ndjson"})
@@ -50,8 +51,7 @@ class Question(NamedTuple):
             return AskRequest.model_validate({**options, **self.fields})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
-            raise UsageError(f"{where} {shorten(repr(first['input']), 80)}: {first['msg']}", hint=EXAMPLE) from error
+            raise UsageError(fault(first, names=AskRequest.model_fields), hint=EXAMPLE) from error
 
 
 def read_questions(path: Path, max_line_bytes: int) -> Iterator[Question]:

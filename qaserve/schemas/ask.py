@@ -152,8 +152,8 @@ class Answer(Record):
     parts: ScoreParts
     second: float | None = Field(
         None,
-        description="Score of the intent's second-best pair; null: it has one pair, σ is 0, or it is not by its best "
-        "pair that the intent is here, but by the one that asks the question.",
+        description="Score of the intent's second-best pair; null: it has one pair, σ is 0, or this pair stands for it "
+        "because it asks the very question, not because of its score.",
     )
     known: bool = Field(
         False,

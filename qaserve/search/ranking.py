@@ -43,8 +43,8 @@ class RankedIntent(NamedTuple):
     score: float
     best: ScoredPair
     second: float | None
-    """Score of the second-best pair; None where there is one pair, the second has no weight, or a better pair did not
-    ask the very question."""
+    """Score of the second-best pair; None where there is one pair, the second has no weight, or `best` stands for the
+    intent because it asks the very question, not because of its score."""
 
 
 class Ranked(NamedTuple):

@@ -46,12 +46,9 @@ def test_the_summary_says_that_the_very_question_comes_before_a_better_score(res
     known = with_first(result, known=True, score=ahead)
     assert "nearest answer" in in_short(known)
     known = with_first(result, known=True, score=result.answers[2].score - 1e-6)
-    assert (
-        f"**“{result.answers[0].question}”** is what you ask, so its answer comes first; by its score it would be"
-        in (text := in_short(known))
-    )
-    better = sum(one.score > known.answers[0].score for one in known.answers)
-    assert f"it would be number {better + 1}." in text
+    better, text = sum(one.score > known.answers[0].score for one in known.answers), in_short(known)
+    said = f"**“{result.answers[0].question}”** is what you ask, so its answer comes first; by its score it would be"
+    assert f"{said} number {better + 1}." in text
     assert "nearest" not in text
 
 

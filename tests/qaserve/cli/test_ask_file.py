@@ -58,8 +58,9 @@ def test_lines_of_json_have_parameters_and_ids(ask, loaded):
         ("q.jsonl", b'"\\ud800"', "not JSON"),
         ("q.jsonl", b'{"text": "x"}', "no text under `question`"),
         ("q.jsonl", b'{"question": "x", "id": true}', "id True"),
-        ("q.jsonl", b'{"question": "x", "top_k": 0}', "top_k 0: Input should be greater than or equal to 1"),
-        ("q.jsonl", b'{"question": "x", "colour": 1}', "colour 1: Extra inputs are not permitted"),
+        ("q.jsonl", b'{"question": "x", "top_k": 0}', "top_k: Input should be greater than or equal to 1 (got 0)"),
+        ("q.jsonl", b'{"question": "x", "colour": 1}', "colour: There is no such field (got 1)"),
+        ("q.jsonl", b'{"question": "x", "topk": 2}', "topk: There is no such field (got 2). Did you mean 'top_k'?"),
         ("q.jsonl", b'{"question": " "}', "the question is empty"),
     ],
 )
